@@ -9,9 +9,9 @@ Every solver of the project solves every family of the gallery at every size to 
 random right-hand side, the least of a few repeats for small ones. What takes more than `--limit` seconds or a few times
 the best is stopped. Seconds of set-ups and iterations are fitted as sums of positive parts (rows, entries, operations),
 weighted by their inverse; iterations and operations as products of powers, least squares of their logarithms. The
-constants go to `solvers/sparse/costs.json`. Then `auto` runs on the same systems: what it takes is held against 1.5
-times the best plus 50 ms; with `--unfitted` on a million unknowns, a large plate and elastic bodies as well, to which
-nothing is fitted.
+constants go to `solvers/sparse/choice/costs.json`. Then `auto` runs on the same systems: what it takes is held against
+1.5 times the best plus 50 ms; with `--unfitted` on a million unknowns, a large plate and elastic bodies as well, to
+which nothing is fitted.
 """
 
 from __future__ import annotations
@@ -46,10 +46,19 @@ from relaxon.cli.machine import describe_machine
 from relaxon.server.config.threads import wait_asleep
 from relaxon.solvers import gallery
 from relaxon.solvers.kernels.threads import get_num_threads, set_num_threads
-from relaxon.solvers.sparse import MatrixSystem, choice, costs
-from relaxon.solvers.sparse.costs import CostModel, DirectCost, IterativeCost, linear_terms, rate_terms, size_terms
-from relaxon.solvers.sparse.estimates import Estimates
-from relaxon.solvers.sparse.features import MatrixFeatures
+from relaxon.solvers.sparse import MatrixSystem
+from relaxon.solvers.sparse.choice import automatic as choice
+from relaxon.solvers.sparse.choice import costs
+from relaxon.solvers.sparse.choice.costs import (
+    CostModel,
+    DirectCost,
+    IterativeCost,
+    linear_terms,
+    rate_terms,
+    size_terms,
+)
+from relaxon.solvers.sparse.choice.estimates import Estimates
+from relaxon.solvers.sparse.choice.features import MatrixFeatures
 
 SIZES, QUICK = [1_000, 3_000, 10_000, 30_000, 100_000], [1_000, 3_000, 10_000]
 LIMIT, UNFITTED_LIMIT = 3.0, 10.0

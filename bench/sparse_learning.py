@@ -35,11 +35,11 @@ from relaxon.solvers import AlgebraicMultigrid, DeepConjugateDirectionMultigrid,
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.amg.constants import DEFAULTS
-from relaxon.solvers.sparse.driver import prepare_system
 from relaxon.solvers.sparse.learned import cost
 from relaxon.solvers.sparse.learned.features import matrix_features
-from relaxon.solvers.sparse.learned.network import ConstantsNetwork, shipped
+from relaxon.solvers.sparse.learned.network import ConstantsNetwork, load_shipped
 from relaxon.solvers.sparse.learned.problems import PROBLEMS, random_matrix
+from relaxon.solvers.sparse.prepared.prepared_matrix import prepare_system
 
 UNKNOWNS, QUICK, REPEATS, RTOL, SEED = 100_000, 10_000, 3, 1e-6, 20_261_130
 DRAWN = 26
@@ -192,7 +192,7 @@ def main() -> int:
     if args.fit:
         return fit_costs(console)
     n, repeats = args.unknowns or (QUICK if args.quick else UNKNOWNS), args.repeats or (1 if args.quick else REPEATS)
-    network = shipped() if args.weights is None else ConstantsNetwork.load(args.weights)
+    network = load_shipped() if args.weights is None else ConstantsNetwork.load(args.weights)
     rows = []
     table = Table("kind", "family", "n", "amg cost (its)", "dcdm cost (its)", "gain", "in seconds", "the best would be")
     with num_threads(1):

@@ -27,8 +27,12 @@ from rich.table import Table
 from relaxon.solvers import gallery, solve
 from relaxon.solvers.interface import elimination
 from relaxon.solvers.kernels.threads import set_num_threads
-from relaxon.solvers.sparse import choice, driver, estimates, kernels, system
 from relaxon.solvers.sparse.amg import cycle, engine, hierarchy
+from relaxon.solvers.sparse.choice import automatic as choice
+from relaxon.solvers.sparse.choice import estimates
+from relaxon.solvers.sparse.prepared import prepared_matrix as driver
+from relaxon.solvers.sparse.system import matrix_system as system
+from relaxon.solvers.sparse.system import vector_kernels as kernels
 
 UNKNOWNS, REPEATS, WARM_UP = 100_000, 5, 45_000
 FAMILIES = (
@@ -40,14 +44,14 @@ PHASES: tuple[tuple[str, Any, str], ...] = (
     ("checks", system.MatrixSystem, "of"),
     ("checks", elimination.MatrixElimination, "of"),
     ("choice", choice, "choose"),
-    ("choice", estimates, "recognised_block_size"),
+    ("choice", estimates, "recognise_block_size"),
     ("choice", choice.Successors, "cheapest"),
-    ("first level", hierarchy, "finest"),
-    ("pairs", hierarchy, "coarsened"),
+    ("first level", hierarchy, "build_finest"),
+    ("pairs", hierarchy, "coarsen"),
     ("fit", hierarchy, "smooth_errors"),
     ("fit", hierarchy, "deviation"),
-    ("fit", hierarchy, "smoothed_level"),
-    ("levels below", hierarchy, "below"),
+    ("fit", hierarchy, "build_smoothed_level"),
+    ("levels below", hierarchy, "build_below"),
     ("levels below", hierarchy, "dense_inverse"),
     ("cycle's copy", hierarchy.Level, "give_up"),
     ("cycle's copy", cycle.Cycle, "__init__"),

@@ -31,8 +31,8 @@ from relaxon.solvers import gallery, solve
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.families.bodies import ElasticBody
-from relaxon.solvers.sparse.near_null import rigid_motions
-from relaxon.solvers.sparse.properties import MatrixProperties
+from relaxon.solvers.sparse.system.near_null import rigid_motions
+from relaxon.solvers.sparse.system.properties import MatrixProperties
 
 UNKNOWNS, QUICK_UNKNOWNS, WARM_UP = 100_000, 10_000, 3_000
 REPEATS, RTOL, MAX_ITERATIONS = 3, 1e-6, 300

@@ -28,8 +28,8 @@ from relaxon.wire.shared_memory import SharedFile
 from relaxon.wire.tensors import AnnouncedArray
 
 if TYPE_CHECKING:
-    from relaxon.solvers.sparse.system import MatrixSystem
-    from relaxon.solvers.sparse.updating import StoredPattern
+    from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+    from relaxon.solvers.sparse.system.new_values import StoredPattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,10 @@ class KeptMatrix(Session):
 
     @staticmethod
     def find_solver(name: str) -> Any:
-        from relaxon.solvers.sparse.choice import named
+        from relaxon.solvers.sparse.choice.automatic import find_solver
 
         with errors.refusing():
-            return named(name)
+            return find_solver(name)
 
     def describe(self, setup_seconds: float) -> pb.Matrix:
         reply = pb.Matrix(
@@ -142,7 +142,7 @@ class KeptMatrix(Session):
         return sum(array.nbytes for _, array in change.parts) + footprint.matrix_bytes(rows, change.data.size)
 
     def apply(self, change: ValuesChange[NDArray[Any]]) -> None:
-        from relaxon.solvers.sparse.updating import update_system
+        from relaxon.solvers.sparse.system.new_values import update_system
 
         indptr, indices = self.sent_pattern
         if change.indptr is not None and change.indices is not None:
@@ -156,7 +156,7 @@ class KeptMatrix(Session):
         return footprint.matrix_setup(solver, self.system.unknowns, self.entries)
 
     def _set_up(self, solver: Any, before: PreparedSystem | None) -> PreparedSystem:
-        from relaxon.solvers.sparse.driver import PreparedMatrix, prepare_system
+        from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix, prepare_system
 
         if isinstance(before, PreparedMatrix):
             return before.follow(self.system, stored=self.stored)
@@ -174,9 +174,9 @@ def count_vectors(plan: MatrixArrays[AnnouncedArray]) -> int:
 
 def check_matrix(sent: SentMatrix) -> CheckedMatrix:
     """Check a matrix that has arrived; INVALID_ARGUMENT if its arrays are no matrix, or none to solve with."""
-    from relaxon.solvers.sparse.properties import MatrixProperties
-    from relaxon.solvers.sparse.system import MatrixSystem
-    from relaxon.solvers.sparse.updating import StoredPattern, same_pattern
+    from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+    from relaxon.solvers.sparse.system.new_values import StoredPattern, same_pattern
+    from relaxon.solvers.sparse.system.properties import MatrixProperties
 
     with errors.refusing():
         matrix = build_csr(sent.indptr, sent.indices, sent.data)

@@ -28,9 +28,9 @@ from relaxon.solvers.precompile import compiling
 
 if TYPE_CHECKING:
     from relaxon.core.sparse_matrix import SparseMatrix
-    from relaxon.solvers.sparse.driver import PreparedMatrix
     from relaxon.solvers.sparse.engine import MatrixSolver
-    from relaxon.solvers.sparse.properties import MatrixProperties
+    from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
+    from relaxon.solvers.sparse.system.properties import MatrixProperties
 
 DEFAULT_SOLVER = "dcdm"
 
@@ -226,13 +226,13 @@ def prepare(
         if issparse(operator):
             if device is not None:
                 raise ValueError(f"device must be None with a sparse matrix, got {device!r}")
-            from relaxon.solvers.sparse.driver import prepare_matrix
+            from relaxon.solvers.sparse.prepared.prepared_matrix import prepare_matrix
 
             return prepare_matrix(operator, solver, _properties(near_null, coordinates, block_size, symmetric, M))
         if all(hasattr(operator, name) for name in ("shape", "dtype", "matvec")):
             if device is not None:
                 raise ValueError(f"device must be None with an operator without entries, got {device!r}")
-            from relaxon.solvers.sparse.general.operators import prepare_operator
+            from relaxon.solvers.sparse.prepared.prepared_operator import prepare_operator
 
             return prepare_operator(operator, solver, _properties(near_null, coordinates, block_size, symmetric, M))
         raise TypeError(
@@ -256,7 +256,7 @@ def prepare(
 
 
 def _properties(*properties: Any) -> MatrixProperties:
-    from relaxon.solvers.sparse.properties import MatrixProperties
+    from relaxon.solvers.sparse.system.properties import MatrixProperties
 
     return MatrixProperties(*properties)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.interface.engine import Monitor
     from relaxon.solvers.interface.prepared_system import PreparedSystem
     from relaxon.solvers.interface.request import Request
-    from relaxon.solvers.sparse.system import MatrixSystem
+    from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 Array = NDArray[np.float64]
 DECIDED = 1e4

@@ -1,1 +1,1 @@
-"""How compiled kernels are declared, cached on disk, and divided among threads."""
+"""Compiled kernels: their decorators, their cache on disk, and their division among threads."""

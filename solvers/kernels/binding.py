@@ -1,4 +1,4 @@
-"""Each thread of a solve on a processor of its own, for a process that runs one solve at a time."""
+"""Binding of the threads of a solve to processors, for a process that runs one solve at a time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from relaxon.solvers.kernels.threads import divide, get_num_threads
 
 
 def bind_threads() -> None:
-    """Bind the calling thread, which solves, and those that it divides its work among to a processor each.
+    """Bind the calling thread, which solves, and the workers among which it divides its work to one processor each.
 
-    Only where there are as many threads as processors this process may use; elsewhere the system chooses, as it does
-    where it does not let threads be bound. Other threads stay where they are.
+    This is done only where there are as many threads as processors that this process may use, and where the system
+    allows it. Other threads are not bound.
     """
     if not hasattr(os, "sched_setaffinity"):
         return
@@ -23,7 +23,7 @@ def bind_threads() -> None:
 
 
 def _bind(start: int, stop: int, processors: list[int]) -> None:
-    # Another caller may have the workers: then this one has all that there is to do, and is not to be bound.
+    # Another caller may occupy the workers: then this one does all the work, and must not be bound.
     if stop - start == 1:
         with suppress(OSError):
             os.sched_setaffinity(0, {processors[start]})  # 0 is the calling thread

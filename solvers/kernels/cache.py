@@ -1,7 +1,8 @@
-"""Compiled kernels on disk: a file for each kernel and signature, whose folder's key holds all that it depends on.
+"""The cache of compiled kernels on disk: a file for each kernel and signature, in a folder whose key covers all that
+compiled code depends on.
 
-Numba's own cache lies beside the package, keeps an index a function that two processes may spoil for each other, and
-takes a kernel for fresh as long as its own file has not changed, whatever became of those that it calls.
+Numba's own cache lies next to the package, has an index for each function that two concurrent processes may corrupt,
+and considers a kernel up to date as long as its own file has not changed, even where a kernel that it calls has.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import pickle
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from numba.core import caching, compiler_lock, serialize
@@ -29,8 +31,8 @@ CHECKSUM_BYTES = 32
 
 
 def enable_cache(kernel: Compiled) -> Compiled:
-    """Have what is compiled of a kernel (a Numba dispatcher) kept on disk; return the kernel."""
-    kernel_key()  # of the sources as they are now, not when the first kernel is called
+    """Cache the compiled code of a kernel (a Numba dispatcher) on disk, and return the kernel."""
+    kernel_key()  # of the sources as they are now, not as they are when the first kernel is called
     if isinstance(kernel, Dispatcher):  # a plain function where NUMBA_DISABLE_JIT is set
         dispatcher: Any = kernel
         dispatcher._cache = KernelCache(dispatcher)
@@ -38,7 +40,8 @@ def enable_cache(kernel: Compiled) -> Compiled:
 
 
 class KernelCache(FunctionCache):  # type: ignore[misc]
-    """A kernel's compiled code on disk. What fails here is compiled again and said once; nothing is raised."""
+    """The compiled code of a kernel on disk. Failures lead to another compilation and one warning, never to an
+    error."""
 
     def __init__(self, kernel: Any) -> None:
         self._py_func = kernel.py_func
@@ -54,15 +57,15 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
         return None if path is None else str(path)
 
     def flush(self) -> None:
-        """Do nothing: another key, and so another folder, takes the place of what is out of date."""
+        """Do nothing: outdated code is in the folder of another key."""
 
     def holds(self, signature: Any, target_context: Any) -> bool:
-        """Return whether the code for a signature (a tuple of Numba's types) is there."""
+        """Return whether the code for a signature (a tuple of Numba types) is in the cache."""
         path = self._path(self._index_key(signature, target_context.codegen()))
         return path is not None and path.exists()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return the code for a signature, None where it has to be compiled."""
+        """Return the code for a signature, None where it must be compiled."""
         target_context.refresh()
         path = self._path(self._index_key(sig, target_context.codegen())) if self._enabled else None
         if path is None:
@@ -77,7 +80,7 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep the code for a signature. The file is there as a whole or not at all."""
+        """Write the code for a signature, atomically."""
         if not self._enabled or not self._impl.check_cachable(data):
             return
         folder = cache_folder.open_folder()
@@ -106,37 +109,33 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
 
 
 class _Implementation(FunctionCache._impl_class):  # type: ignore[misc]
-    """What Numba asks of a function's cache, without its search for a place beside the package."""
+    """Numba's interface of a function's cache, without its search for a folder next to the package."""
 
     def __init__(self, py_func: Any) -> None:
-        self._locator = _Locator(py_func)
+        self._locator = SimpleNamespace(_py_file=inspect.getfile(py_func))
         self._lineno = py_func.__code__.co_firstlineno
         module = py_func.__module__.removeprefix("relaxon.")
         self._filename_base = f"{module}.{py_func.__qualname__}".replace("<", "").replace(">", "")
 
 
-class _Locator:
-    def __init__(self, py_func: Any) -> None:
-        self._py_file = inspect.getfile(py_func)
-
-
 def _ordered(option: Any) -> str:
-    """Return an option as text. A set's own order is that of its hashes, which differs between processes."""
+    """Return an option as text. The order of a set, by its hashes, differs between processes."""
     return repr(sorted(option) if isinstance(option, set | frozenset) else option)
 
 
 def _own_source(path: str) -> str:
-    """Return the digest of a file whose kernels the folder's key does not cover, a test's say; empty where it does."""
+    """Return the digest of a file whose kernels the folder's key does not cover, such as a test; empty where it
+    does."""
     if is_kernel_source(path):
         return ""
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:  # a notebook's cell: its code is part of the signature's key
+    except OSError:  # a cell of a notebook, whose code is part of the signature's key
         return ""
 
 
 if hasattr(os, "register_at_fork"):
-    # No thread is within the compiler when the process forks: a child would wait for it for ever.
+    # No thread may be compiling when the process forks: its child would wait for the compiler's lock for ever.
     os.register_at_fork(
         before=COMPILER_LOCK.acquire, after_in_parent=COMPILER_LOCK.release, after_in_child=COMPILER_LOCK.release
     )

@@ -1,7 +1,8 @@
-"""The folder that keeps compiled kernels: in the user's cache, one subfolder a key, old ones removed.
+"""The folder of compiled kernels in the user's cache, with a subfolder for each key, of which old ones are removed.
 
-A cache that cannot be had is a warning, once in a process, and a temporary folder takes its place.
+Where it is not available, the process warns once and uses a temporary folder.
 """
+# Imported on first use, for its weight: numba.
 
 from __future__ import annotations
 
@@ -22,63 +23,63 @@ from typing import IO
 from relaxon.solvers.kernels.key import DIGITS, kernel_key
 
 LOCK = "in-use"
-"""The file that every process with a folder in use holds a shared lock on; its time is that of the last use."""
+"""The file on which every process that uses a folder holds a shared lock; its time is that of the last use."""
 KEPT_KEYS = 8
-"""Folders of other keys (versions, processors) that stay."""
+"""Number of folders of other keys (versions, processors) that are kept."""
 KEPT_BYTES = 2**30
-"""What all keys together may take before the ones that have not been used for longest go."""
+"""Bytes of all keys together beyond which the least recently used ones are removed."""
 KEPT_SECONDS = 90 * 86_400.0
-"""A key that nobody has used for so long goes."""
+"""Seconds without use after which a key is removed: 90 days."""
 TOUCH_SECONDS = 86_400.0
-"""The time of last use is noted once a day, so that reading a cache seldom writes to the disk."""
+"""Seconds between two updates of the time of last use, so that reading a cache rarely writes to the disk."""
 KEY = re.compile(rf"[\w.-]+-[0-9a-f]{{{DIGITS}}}")
 REMOVED = ".removed-"
 REMEDY = "set NUMBA_CACHE_DIR to a folder that can be written to"
 
 
 class KernelCacheWarning(RuntimeWarning):
-    """Compiled kernels cannot be kept, so that later processes compile them again."""
+    """Compiled kernels cannot be cached, so that later processes compile them again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """Where this process's kernels are."""
+    """The folder of this process's kernels."""
 
     path: Path | None
-    """None where there is no place for them at all."""
+    """None where there is no possible folder."""
     writable: bool
     temporary: bool = False
     problem: str = ""
-    """Why it is not the usual folder, or cannot be written to."""
+    """Why it is not the usual folder, or is not writable."""
 
 
 _folder: Folder | None = None
 _held: list[IO[bytes]] = []
-"""The files whose locks say that a folder is in use; open for as long as the process lives."""
+"""The files whose locks mark folders as in use; they stay open as long as the process lives."""
 _warned = False
 
 
 def open_folder() -> Folder:
-    """Return the folder of this process's kernels, made where it was not there. Never raises.
+    """Return the folder of this process's kernels, which is created where it does not exist. Never raises.
 
-    Without a lock, for which a forked child or a signal's handler might wait: threads that open it at once all open it.
+    It takes no lock, for which a forked child or a signal handler might wait for ever: concurrent threads all open it.
     """
     global _folder
     if _folder is None:
-        opened = _opened()
+        opened = _open()
         if _folder is None:
             _folder = opened
     return _folder
 
 
 def use_folder(path: Path) -> None:
-    """Keep kernels in a folder that another process has opened, and that lives at least as long as this one."""
+    """Use a folder opened by another process, which lives at least as long as this one."""
     global _folder
     _folder = Folder(path, writable=True)
 
 
 def claim(name: str) -> IO[bytes] | None:
-    """Return an open file for as long as which no other process gets one of that name; None where one has it."""
+    """Return an open file of that name, which no other process gets until it is closed; None where another has it."""
     folder = open_folder()
     if folder.path is None or not folder.writable:
         return None
@@ -93,9 +94,9 @@ def claim(name: str) -> IO[bytes] | None:
 
 
 def cache_root() -> Path | None:
-    """Return the folder that holds the keys' folders: in NUMBA_CACHE_DIR where that is set, else the user's cache.
+    """Return the parent of the keys' folders: in NUMBA_CACHE_DIR where that is set, else in the user's cache.
 
-    None where the user has no home.
+    None where the user has no home folder.
     """
     import numba
 
@@ -109,13 +110,13 @@ def cache_root() -> Path | None:
         base = os.path.join(home, "Library", "Caches")
     else:
         base = os.environ.get("XDG_CACHE_HOME", "")
-        if not os.path.isabs(base):  # as its specification has it
+        if not os.path.isabs(base):  # as required by the XDG specification
             base = os.path.join(home, ".cache")
     return Path(base, "relaxon", "kernels") if os.path.isabs(base) else None
 
 
 def folder_bytes(path: Path) -> int:
-    """Return the bytes of all files below a folder."""
+    """Return the total size of all files below a folder in bytes."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:
@@ -125,18 +126,18 @@ def folder_bytes(path: Path) -> int:
 
 
 def warn_once(problem: str) -> None:
-    """Warn that kernels are not kept, the first time in this process."""
+    """Warn that kernels are not cached, the first time in this process."""
     global _warned
     if not _warned:
         _warned = True
-        message = f"compiled kernels cannot be kept for later processes: {problem}; {REMEDY}"
+        message = f"compiled kernels cannot be cached for later processes: {problem}; {REMEDY}"
         warnings.warn(message, KernelCacheWarning, stacklevel=2)
 
 
 def prune(root: Path, keep: str) -> list[str]:
-    """Remove the folders of keys that are not worth their room, and return the keys.
+    """Remove the folders of keys that are old or exceed the limits, and return the keys.
 
-    What a running process has in use stays, as does `keep`.
+    Folders in use by a running process are kept, and so is `keep`.
     """
     now, found = time.time(), []
     for entry in os.scandir(root):
@@ -155,7 +156,7 @@ def prune(root: Path, keep: str) -> list[str]:
     return removed
 
 
-def _opened() -> Folder:
+def _open() -> Folder:
     root, key = cache_root(), kernel_key()
     problem = "the user has no home folder"
     if root is not None:
@@ -168,7 +169,7 @@ def _opened() -> Folder:
         except OSError as error:
             problem = f"{path} cannot be written to ({error.strerror or error})"
             if _has_kernels(path):
-                return Folder(path, writable=False, problem=problem)  # said when there is something to write
+                return Folder(path, writable=False, problem=problem)  # with a warning once something is to be written
         else:
             if new:
                 with contextlib.suppress(OSError):
@@ -180,10 +181,10 @@ def _opened() -> Folder:
     except OSError:
         return Folder(None, writable=False, problem=problem)
     atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return Folder(Path(made, key), writable=_made(Path(made, key)), temporary=True, problem=problem)
+    return Folder(Path(made, key), writable=_make_folder(Path(made, key)), temporary=True, problem=problem)
 
 
-def _made(path: Path) -> bool:
+def _make_folder(path: Path) -> bool:
     try:
         path.mkdir()
     except OSError:
@@ -199,7 +200,7 @@ def _has_kernels(path: Path) -> bool:
 
 
 def _hold(path: Path) -> None:
-    """Keep others from removing a folder while this process lives. OSError where nothing can be written there."""
+    """Keep other processes from removing a folder while this one lives. OSError where it is not writable."""
     while True:
         lock = open(path / LOCK, "ab")  # noqa: SIM115  held open
         _lock(lock, exclusive=False)
@@ -209,7 +210,7 @@ def _hold(path: Path) -> None:
             there = False
         if there:
             break
-        lock.close()  # it was removed in between
+        lock.close()  # the folder was removed in between
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     _held.append(lock)
     if time.time() - os.stat(path / LOCK).st_mtime > TOUCH_SECONDS:
@@ -217,7 +218,7 @@ def _hold(path: Path) -> None:
 
 
 def _remove(path: Path) -> bool:
-    """Remove a key's folder that no process has in use; whether it is gone."""
+    """Remove a key's folder unless a process has it in use; return whether it is removed."""
     try:
         with open(path / LOCK, "ab") as lock:
             if not _lock(lock, exclusive=True):
@@ -234,14 +235,14 @@ def _remove(path: Path) -> bool:
 
 
 def _lock(file: IO[bytes], exclusive: bool) -> bool:
-    """Lock a file until it is closed; whether it could be had. On Windows an open file is lock enough."""
+    """Lock a file until it is closed; return whether that succeeded. On Windows an open file is lock enough."""
     if sys.platform == "win32":
         return True
     import fcntl
 
     try:
         fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except OSError:  # somebody has it, or this file system has no locks
+    except OSError:  # another process has it, or the file system has no locks
         return False
     return True
 

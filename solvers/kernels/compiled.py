@@ -1,7 +1,8 @@
-"""How the project's kernels are compiled, and how they are divided among threads.
+"""The decorators of compiled kernels, and their division among threads.
 
-A kernel is compiled once, serially, without the GIL, and kept on disk. `shared` turns a kernel over a run of rows,
-planes or entries into a function over all of them whose runs go to the threads of `relaxon.solvers.kernels.threads`.
+A kernel is compiled once, as serial code that releases the GIL, and cached on disk. `shared` turns a kernel over a run
+of rows, planes or entries into a function over all of them, whose runs go to the threads of
+`relaxon.solvers.kernels.threads`.
 """
 
 from __future__ import annotations
@@ -19,19 +20,20 @@ from relaxon.solvers.kernels.cache import enable_cache
 from relaxon.solvers.kernels.threads import Kernel, Work, divide, get_num_threads
 
 FAST = {"reassoc", "contract", "nsz"}
-"""Sums may be reordered (so that they vectorise) and products fused; NaN and infinity keep their meaning."""
+"""Fast-math flags: sums may be reordered (so that they vectorise) and products fused; NaN and infinity are
+preserved."""
 ONE = np.uint64(1)
 SERIAL_CELLS = 40_000
-"""Arrays with fewer entries are passed over by the calling thread: waking another one takes longer. A solve on 32³
-cells takes 4 ms so, and 6 ms in two threads."""
+"""Arrays with fewer entries are processed by the calling thread, as waking another one takes longer. A solve on 32³
+cells takes 4 ms in one thread, and 6 ms in two."""
 
 
 def kernel(
     *, fastmath: bool | set[str] = False, error_model: str = "python", counted: bool = True, forceinline: bool = False
 ) -> Any:
-    """Return the decorator of kernels with these options of Numba's: serial, without the GIL, kept on disk.
+    """Return the decorator of kernels with these options of Numba: serial, without the GIL, cached on disk.
 
-    Without `counted`, references to arrays are not counted: such a kernel can neither make an array nor return one.
+    Without `counted`, references to arrays are not counted: such a kernel can neither create nor return an array.
     """
     options: dict[str, Any] = {"fastmath": fastmath, "error_model": error_model, "no_cfunc_wrapper": True}
     options |= {} if counted else {"_nrt": False}
@@ -40,18 +42,18 @@ def kernel(
     return lambda function: enable_cache(decorate(function))
 
 
-# Kernels allocate nothing: work space is passed to them, as each kind of array made in a kernel takes a tenth of a
-# second of compiling.
+# Kernels allocate nothing: work space is passed to them, as each kind of array created in a kernel takes a tenth of a
+# second to compile.
 plain = kernel(fastmath=FAST, error_model="numpy")
-"""The decorator of every kernel of the project: serial, cached on disk, without the GIL. Nothing is raised where one
-divides by zero: the result is infinite or NaN, and 0 between integers."""
+"""The usual decorator of kernels: serial, cached on disk, without the GIL. Division by zero raises nothing: the result
+is infinite or NaN, and 0 for integers."""
 
 
 def kernel_part(*, fastmath: bool | set[str] = False, error_model: str = "python") -> Any:
-    """Return the decorator of what only kernels call: compiled into each of them, with no way in from Python, no file.
+    """Return the decorator of functions that only kernels call: compiled into each kernel, without their own file.
 
-    It is inlined: else a process that compiled a kernel might call another kernel's copy of it, rounded otherwise, than
-    one that loaded it from disk.
+    They are inlined: otherwise a process that compiled a kernel might call another kernel's copy of the function, with
+    other rounding, than a process that loaded the kernel from disk.
     """
     options: dict[str, Any] = {"fastmath": fastmath, "error_model": error_model, "forceinline": True}
     options |= {"no_cfunc_wrapper": True, "no_cpython_wrapper": True}
@@ -59,12 +61,12 @@ def kernel_part(*, fastmath: bool | set[str] = False, error_model: str = "python
 
 
 part = kernel_part(fastmath=FAST, error_model="numpy")
-"""The decorator of what only kernels decorated with `plain` call."""
+"""The decorator of functions that only kernels decorated with `plain` call."""
 
 
 @kernel()
 def column_sum(parts, column, start, stop):  # type: ignore[no-untyped-def]
-    """Return `Σ parts[start:stop, column]`, added in order, so that the number of threads does not show."""
+    """Return `Σ parts[start:stop, column]`, added in order so that it does not depend on the number of threads."""
     total = 0.0
     for i in range(start, stop):
         total += parts[i, column]
@@ -74,24 +76,24 @@ def column_sum(parts, column, start, stop):  # type: ignore[no-untyped-def]
 def divided_sums(
     kernel: Kernel, count: int, sums: int, *args: Any, chunks: int, work: Work | None = None
 ) -> tuple[float, ...]:
-    """Divide a kernel that writes `sums` sums of each row or plane into its last argument, and add them in order."""
+    """Run a kernel that writes `sums` sums for each row or plane into its last argument, and return the totals."""
     parts = np.empty((count, sums))
     divide(kernel, count, *args, parts, chunks=chunks, work=work)
     return tuple(column_sum(parts, s, 0, count) for s in range(sums))
 
 
 def threads_for(cells: int) -> int:
-    """Among how many threads work on so many cells is divided."""
+    """Return among how many threads work on that many cells is divided."""
     return get_num_threads() if cells >= SERIAL_CELLS else 1
 
 
 class Shared:
-    """A kernel over rows, planes or entries whose callers need not know of threads.
+    """A kernel over rows, planes or entries that divides itself among threads.
 
     Attributes
     ----------
-    kernel : the compiled serial routine `(start, stop, *args)`, followed by `parts (count, sums) float64` where it
-        sums; what another kernel calls.
+    kernel : the compiled serial function `(start, stop, *args)`, followed by `parts (count, sums) float64` where it
+        sums, for use in other kernels.
     """
 
     def __init__(
@@ -117,7 +119,7 @@ class Shared:
 
     @property
     def py_func(self) -> Shared:
-        """The same function with the kernel as Python runs it, for tests."""
+        """The same function with the kernel in interpreted Python, for tests."""
         kernel = self.kernel.py_func  # type: ignore[attr-defined]
         return Shared(kernel, self._over, self._of, self._sums, self._serial_below)
 
@@ -130,9 +132,9 @@ def shared(
     Parameters
     ----------
     over : what `start … stop − 1` count: rows or planes of an array with three axes, or entries along its first axis.
-    of : the name of the argument, an array, that is counted.
-    sums : how many sums the kernel writes into `parts[row]`; the function returns them, one as a float, several as a
-        tuple, added in the order of the rows.
-    serial_below : the size of the array below which the calling thread does all.
+    of : the name of the array argument that is counted.
+    sums : the number of sums that the kernel writes into `parts[row]`; the function returns their totals, one as a
+        float, several as a tuple, added in the order of the rows.
+    serial_below : the size of the array below which the calling thread does everything.
     """
     return lambda function: Shared(plain(function), over, of, sums, serial_below)

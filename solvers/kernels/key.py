@@ -1,4 +1,5 @@
-"""What compiled kernels depend on: their sources, the compiler, and the processor, as one short key."""
+"""The key of compiled kernels: a short hash of their sources, the compiler, and the processor."""
+# Imported on first use, for their weight: llvmlite, numba, numpy.
 
 from __future__ import annotations
 
@@ -10,19 +11,19 @@ import re
 import sys
 
 SOURCES = re.compile(r"(\w+_)?(kernels|passes|sweeps|compiled|lean)\.py")
-"""The names of the files that hold kernels. A kernel may call those of other files, and Numba itself looks at the file
-of the calling one alone: an edit of any of these files gives every kernel another key."""
+"""The names of files with kernels. As a kernel may call kernels of other files, while Numba checks only the file of the
+caller, an edit of any of these files changes the key of all kernels."""
 PARTS = ("solvers", "neuromorphic")
-"""The folders of the package that hold such files."""
+"""The folders of the package with such files."""
 SETTINGS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "CPU_NAME", "CPU_FEATURES")
-"""Numba's settings (environment variables `NUMBA_…`) that change the code that it makes."""
+"""Numba's settings (environment variables `NUMBA_…`) that change the generated code."""
 DIGITS = 20
-"""Hexadecimal digits of a key: 80 bits, so that two of them never meet by chance."""
+"""Hexadecimal digits of a key: 80 bits, so that two keys never coincide by chance."""
 PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def kernel_sources(package: str = PACKAGE) -> dict[str, bytes]:
-    """Return the contents of all files that hold kernels, by their paths in the package, in order."""
+    """Return the contents of all files with kernels, by their paths in the package, in order."""
     found: dict[str, bytes] = {}
     folders = [os.path.join(package, part) for part in PARTS]
     while folders:
@@ -47,9 +48,10 @@ def is_kernel_source(path: str) -> bool:
 
 @functools.cache
 def kernel_key() -> str:
-    """Return the key of this process's kernels: of their sources, the versions of what compiles them, the processor.
+    """Return the key of this process's kernels: a hash of their sources, the versions of the compiler, and the
+    processor.
 
-    Kernels that were compiled under one key are right for every process with the same one, wherever the package lies.
+    Kernels compiled under a key are valid in every process with the same key, wherever the package is installed.
     """
     import llvmlite
     import numba

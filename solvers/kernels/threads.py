@@ -1,11 +1,11 @@
-"""A small pool of threads of our own, among which compiled kernels divide their rows or planes.
+"""A small thread pool, among whose threads compiled kernels divide their rows or planes.
 
-A kernel is a serial routine over `start … stop − 1` that releases the GIL; `divide` calls it on one run a thread.
-Each value is computed by the same operations whoever computes it, so that results have the same bits at any number of
+A kernel is a serial function over `start … stop − 1` that releases the GIL; `divide` calls it on one run in each
+thread. Each value is computed by the same operations in any thread, so that results have the same bits at any number of
 threads.
 
-Numba's own `parallel=True` is not used: it costs seconds of compiling a kernel, takes whichever threading layer a
-machine has, and two of the three layers do not outlive a fork or a second calling thread.
+Numba's `parallel=True` is not used: it takes seconds to compile a kernel, depends on the threading layer of the
+machine, and two of the three layers do not survive a fork or a second calling thread.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ Kernel = Callable[..., Any]
 Work = Callable[[], tuple[Any, ...]]
 Call = Callable[[], object]
 VARIABLES = ("RELAXON_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
-"""Environment variables that say how many threads a solve may take; the first that is set holds."""
+"""Environment variables for the number of threads of a solve; the first one that is set is used."""
 _count = 0
-"""The threads of a solve, the calling one included; 0 before anyone asked."""
+"""The number of threads of a solve, the calling one included; 0 before its first use."""
 
 
 def get_num_threads() -> int:
@@ -73,7 +73,7 @@ def num_threads(count: int) -> Iterator[None]:
 
 
 def _allowed_threads() -> int:
-    """Return what the environment asks for, else the cores this process may use under its affinity and CPU quota."""
+    """Return the number that the environment sets, else the cores allowed by this process's affinity and CPU quota."""
     for name in VARIABLES:
         first = os.environ.get(name, "").split(",")[0].strip()  # OpenMP takes a list, one number a nesting level
         if first.isdigit() and int(first) > 0:
@@ -84,9 +84,9 @@ def _allowed_threads() -> int:
 
 
 def _cpu_quota(root: str = "") -> float | None:
-    """Return the processors that this process's control group may use, None where it is not limited.
+    """Return the number of processors that this process's control group may use, None where it is unlimited.
 
-    `root` stands before the paths of the control groups' files.
+    `root` is prepended to the paths of the files of control groups.
     """
     found: float | None = None
     for folder, unified in find_folders("cpu", root):
@@ -110,11 +110,11 @@ def _cpu_quota(root: str = "") -> float | None:
 
 
 PASS = methodcaller("_acquire_restore", (1, 0))
-"""Waits at a gate until it is open."""
+"""Wait at a gate until it is open."""
 
 
 class _Task:
-    """A kernel's run of rows for a worker, who opens the gate when it has left the arrays alone."""
+    """A kernel's run of rows for a worker, which opens the gate when it no longer uses the arrays."""
 
     __slots__ = ("args", "failure", "gate", "kernel", "start", "stop")
 
@@ -124,7 +124,7 @@ class _Task:
 
 
 class _Worker:
-    """A thread that runs the tasks in its inbox, one at a time. It ends when this object goes."""
+    """A thread that runs the tasks in its inbox, one at a time. It ends when this object is deleted."""
 
     def __init__(self, index: int) -> None:
         self.inbox: SimpleQueue[_Task | None] = SimpleQueue()
@@ -133,39 +133,39 @@ class _Worker:
         self._ident = thread.ident
 
     def __del__(self) -> None:
-        with suppress(AttributeError):  # an interruption came before there was an inbox
+        with suppress(AttributeError):  # an interrupt came before there was an inbox
             self.inbox.put(None)
 
     def gate(self) -> Any:
-        """Return a lock that this thread holds, and is to release."""
+        """Return a lock that this worker's thread holds and will release."""
         gate: Any = threading.RLock()
         gate._acquire_restore((1, self._ident))
         return gate
 
 
 def _serve(inbox: SimpleQueue[_Task | None]) -> None:
-    """Do a worker's tasks, until there is None."""
+    """Run a worker's tasks until None comes."""
     while (task := inbox.get()) is not None:
         gate = task.gate
         try:
             task.kernel(task.start, task.stop, *task.args)
         except BaseException as error:
             task.failure = error
-        del task  # and so the arrays
+        del task  # and with it the arrays
         gate.release()
         del gate
 
 
 class _Pool:
-    """The workers of this process. One caller has them at a time; others run their kernels alone meanwhile.
+    """The workers of this process. One caller uses them at a time; others run their kernels alone meanwhile.
 
-    Signals' handlers may raise anything, at any time. Python calls them when a function is entered, when a call
-    returns, and at the end of a loop's pass, but not within what a single call does in C. Hence
-      - a caller has the workers as long as its turn is not over, which is said by an assignment, not a call;
-      - all tasks are handed over by a single call, the first one in its `try`, and so all or none;
-      - they are waited for by a single call, which no signal ends: `_acquire_restore`, by which
-        `threading.Condition.wait` takes its lock again;
-      - what each call waits for is its own: nothing is left behind that a later one could find.
+    Signal handlers may raise anything, at any time. Python calls them when a function is entered, when a call returns,
+    and at the end of a loop's pass, but not during a single call in C. Therefore
+      - a caller owns the workers until its turn is over, which is marked by an assignment, not by a call;
+      - all tasks are handed over by a single call, the first one in its `try`: all of them or none;
+      - they are awaited by a single call that no signal interrupts: `_acquire_restore`, with which
+        `threading.Condition.wait` reacquires its lock;
+      - each call waits for locks of its own: nothing is left behind for a later one.
     """
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ class _Pool:
         self._turns = Turns()
 
     def run(self, kernel: Kernel, count: int, chunks: int, args: tuple[Any, ...], work: Work | None) -> None:
-        # At the interpreter's end the workers do not run any more.
+        # When the interpreter finalises, the workers no longer run.
         if chunks > 1 and not sys.is_finalizing() and not _compiles():
             turn = Turn()
             try:
@@ -185,7 +185,7 @@ class _Pool:
         kernel(0, count, *args, *(work() if work else ()))
 
     def _start(self, wanted: int) -> int:
-        """Have so many workers, or as many as the system has threads for; return how many of them there are."""
+        """Start workers up to that number, or as many as the system allows; return how many there are."""
         with suppress(RuntimeError):
             while len(self._workers) < wanted:
                 self._workers.append(_Worker(len(self._workers) + 1))
@@ -211,13 +211,13 @@ class _Pool:
                 try:
                     raise failure
                 finally:
-                    del failure  # which holds this frame, and so the arrays
+                    del failure  # which refers to this frame, and so to the arrays
 
 
 def _compiles() -> bool:
-    """Whether this thread is in the midst of compiling, as where an object is collected there that solves.
+    """Return whether this thread is compiling, as when an object that solves is garbage-collected during compilation.
 
-    Workers who have a kernel to compile or to load would wait for it.
+    Workers that have to compile or load a kernel would wait for it.
     """
     module = sys.modules.get("numba.core.compiler_lock")
     return module is not None and bool(module.global_compiler_lock.is_locked())
@@ -227,7 +227,7 @@ _pool = _Pool()
 
 
 def _new_pool() -> None:
-    """Give a forked child a pool of its own: its parent's threads are not there."""
+    """Give a forked child its own pool, as its parent's threads do not exist there."""
     global _pool
     _pool = _Pool()
 
@@ -237,8 +237,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def divide(kernel: Kernel, count: int, *args: Any, chunks: int | None = None, work: Work | None = None) -> None:
-    """Call `kernel(start, stop, *args)` on runs that make up `0 … count − 1`, side by side in `chunks` threads.
+    """Call `kernel(start, stop, *args)` on runs that make up `0 … count − 1`, concurrently in `chunks` threads.
 
-    `work` makes the arrays that each run has for itself; they follow `args`.
+    `work` returns the scratch arrays of each run; they follow `args`.
     """
     _pool.run(kernel, count, min(get_num_threads() if chunks is None else chunks, count), args, work)

@@ -1,7 +1,7 @@
-"""Readers of the files in which simulation codes keep matrices and right-hand sides."""
+"""Readers of the files in which simulation codes store matrices and right-hand sides."""
 
 from relaxon.solvers.matrix_files.assembly import MatrixFile
 from relaxon.solvers.matrix_files.contents import MatrixFileError
-from relaxon.solvers.matrix_files.front import load_matrix, read_matrix, read_vector
+from relaxon.solvers.matrix_files.readers import load_matrix, read_matrix, read_vector
 
 __all__ = ["MatrixFile", "MatrixFileError", "load_matrix", "read_matrix", "read_vector"]

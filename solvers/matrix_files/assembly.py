@@ -1,4 +1,5 @@
-"""Entries that a file holds as a CSR matrix: the other half of a symmetric one, duplicates, limits of indices."""
+"""Assembly of a file's entries as a CSR matrix: symmetric halves, duplicates, and the range of indices."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 
@@ -12,15 +13,15 @@ from numpy.typing import NDArray
 from relaxon.solvers.matrix_files.contents import MatrixFileError
 
 LARGEST_INDEX = 2.0**53
-"""Beyond it float64, in which text is read, does not hold every integer."""
+"""Beyond this, float64, in which text is parsed, cannot represent every integer."""
 GENERAL, SYMMETRIC, SKEW, HERMITIAN = "general", "symmetric", "skew-symmetric", "hermitian"
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixFile:
-    """A matrix as it was read: `matrix` is a CSR array of float64 or complex128 in canonical form.
+    """A matrix read from a file: `matrix` is a CSR array of float64 or complex128 in canonical form.
 
-    `layout` names the file's format, `notes` say in a sentence each what was done beyond reading, `stored` is the
+    `layout` is the format of the file, `notes` are sentences on what was done besides reading, and `stored` is the
     symmetry that the file declares.
     """
 
@@ -40,7 +41,7 @@ def assemble(
 ) -> tuple[Any, tuple[str, ...]]:
     """Return the CSR matrix of entries `(rows, columns)`, counted from 0, and notes; half a matrix is completed.
 
-    MatrixFileError where an index is outside of `shape`, or where a file of half a matrix holds entries of both halves.
+    MatrixFileError where an index is outside `shape`, or where a file of one triangle holds entries of both.
     """
     from scipy.sparse import coo_array
 
@@ -61,12 +62,18 @@ def assemble(
     matrix.sum_duplicates()
     matrix.sort_indices()
     summed = len(values) - matrix.nnz
-    notes = (f"{summed} duplicates among {count} stored entries were added to others of the same place",)
-    return matrix, notes if summed else ()
+    return matrix, note_duplicates(summed, count)
 
 
-def whole_indices(path: Path, values: NDArray[np.float64], place: str) -> NDArray[np.int64]:
-    """Return numbers that were read as indices, in whatever shape; MatrixFileError where one is not whole."""
+def note_duplicates(summed: int, stored: int) -> tuple[str, ...]:
+    """Return the note on duplicates among the stored entries, none where there were none."""
+    note = f"{summed} duplicates among {stored} stored entries were added to others in the same place"
+    return (note,) if summed > 0 else ()
+
+
+def parse_indices(path: Path, values: NDArray[np.float64], place: str) -> NDArray[np.int64]:
+    """Return numbers that were parsed as float64 as indices of the same shape; MatrixFileError where one is not
+    whole."""
     wrong = (np.floor(values) != values) | (np.abs(values) > LARGEST_INDEX)
     if wrong.any():
         entry = int(np.flatnonzero(wrong.reshape(len(values), -1).any(axis=1))[0])
@@ -75,7 +82,7 @@ def whole_indices(path: Path, values: NDArray[np.float64], place: str) -> NDArra
 
 
 def check_indices(path: Path, indices: NDArray[Any], limit: int, what: str, base: int = 1) -> None:
-    """Raise MatrixFileError where an index, counted from 0 here and from `base` in the file, is not below `limit`."""
+    """Raise MatrixFileError where an index, counted from 0 here and from `base` in the file, is not in range."""
     if not len(indices) or (indices.min() >= 0 and indices.max() < limit):
         return
     entry = int(np.flatnonzero((indices < 0) | (indices >= limit))[0])
@@ -97,20 +104,20 @@ def _check_half(
         raise MatrixFileError(
             path,
             f"entry {entry + 1}",
-            f"a {stored} file must hold one triangle alone, got entries of both: ({int(rows[entry]) + 1}, "
+            f"a {stored} file must hold one triangle only, got entries of both: ({int(rows[entry]) + 1}, "
             f"{int(columns[entry]) + 1}) is above the diagonal, others are below it",
         )
     diagonal = values[rows == columns]
     if (stored == SKEW and diagonal.any()) or (stored == HERMITIAN and np.imag(diagonal).any()):
         wanted = "zero" if stored == SKEW else "real"
-        raise MatrixFileError(path, "", f"the diagonal of a {stored} matrix must be {wanted}, got other entries on it")
+        raise MatrixFileError(path, "", f"the diagonal of a {stored} matrix must be {wanted}, got other entries")
 
 
 def complete_half(read: MatrixFile, path: Path, symmetric_half: bool | None) -> MatrixFile:
-    """Return the matrix, completed by its transpose where the caller says that it is half a symmetric one.
+    """Return the matrix, completed by its transpose where the caller declares it half of a symmetric one.
 
-    A triangular matrix of a general file, with entries off the diagonal, may be meant either way: MatrixFileError where
-    the caller has said neither.
+    A triangular matrix in a general file, with entries off the diagonal, may be meant either way: MatrixFileError where
+    the caller has declared neither.
     """
     matrix = read.matrix
     half = find_half(matrix)
@@ -122,16 +129,16 @@ def complete_half(read: MatrixFile, path: Path, symmetric_half: bool | None) -> 
         raise MatrixFileError(
             path,
             "",
-            f"all entries lie on or {half} the diagonal, in a file that does not say whether this is a triangular "
+            f"all entries lie on or {half} the diagonal, in a file that does not tell whether this is a triangular "
             "matrix or half a symmetric one: pass symmetric_half=True (--symmetric-half yes) to complete it by its "
             "transpose, False (no) to take it as it is",
         )
-    note = f"completed by its transpose: the file holds what lies on and {half} the diagonal"
+    note = f"completed by its transpose: the file holds the entries on and {half} the diagonal"
     return MatrixFile(mirror(matrix), read.layout, (*read.notes, note))
 
 
 def find_half(matrix: Any) -> str | None:
-    """Return "above" or "below" for a square triangular matrix with entries off the diagonal, None for any other."""
+    """Return the side, "above" or "below", of a triangular square matrix with entries off the diagonal; else None."""
     if matrix.shape[0] != matrix.shape[1]:
         return None
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
@@ -140,7 +147,7 @@ def find_half(matrix: Any) -> str | None:
 
 
 def mirror(matrix: Any) -> Any:
-    """Return a triangular matrix with its transpose, its diagonal once."""
+    """Return the symmetric matrix of a triangular one, whose diagonal counts once."""
     from scipy.sparse import csr_array, diags_array
 
     whole = csr_array(matrix + matrix.T - diags_array(matrix.diagonal()))

@@ -1,4 +1,4 @@
-"""A matrix file's bytes, inflated where it is gzip and never more than allowed, and the error of a wrong file."""
+"""The bytes of a matrix file, decompressed where it is gzip within a limit, and the error of an invalid file."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from typing import IO
 from relaxon.core import validation
 
 MAX_BYTES = 1 << 34
-"""Bytes that a compressed file may become, where the caller names no other limit: 16 GiB."""
+"""Default limit of the decompressed size of a file: 16 GiB."""
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_RATIO = 1032
-"""Deflate writes at most 258 bytes for a symbol pair of two bits, so that no gzip file becomes larger by more."""
+"""Largest ratio of decompressed and compressed size: Deflate writes at most 258 bytes for a symbol pair of two bits."""
 LONGEST_LINE = 1 << 20
-"""Bytes of a line of a header; what is longer is no text."""
+"""Largest length of a header line in bytes; a longer one is not text."""
 
 
 EMPTY_ROWS = 1_000_000
-"""Rows that a matrix may have in a file that is shorter: an empty row takes no bytes there, but some in memory."""
+"""Rows that a matrix may have in a shorter file: empty rows may take no bytes there, but take some in memory."""
 
 
 class MatrixFileError(ValueError):
-    """A file that cannot be read as a matrix or a vector: which file, where in it, what came and what was expected."""
+    """A file that cannot be read as a matrix or a vector; the message has the place, the value and what was
+    expected."""
 
     def __init__(self, path: Path, place: str, problem: str) -> None:
         super().__init__(f"{path}, {place}: {problem}" if place else f"{path}: {problem}")
@@ -37,7 +38,7 @@ class MatrixFileError(ValueError):
 class MatrixBytes:
     """A file that is open for reading from its start.
 
-    `room` bounds the bytes that it can hold: its size, or what gzip may become of that.
+    `room` is an upper bound on its contents in bytes: its size, or the largest decompressed size.
     """
 
     def __init__(self, path: Path, file: IO[bytes], size: int, max_bytes: int) -> None:
@@ -66,7 +67,7 @@ class MatrixBytes:
         self._advance(len(found))
         self.line += bool(found)
         if len(found) == LONGEST_LINE:
-            raise self.error(f"a line is longer than {LONGEST_LINE} bytes: this is no text file of numbers")
+            raise self.error(f"a line is longer than {LONGEST_LINE} bytes: this is not a text file of numbers")
         return found
 
     def readlines(self, count: int) -> list[bytes]:
@@ -80,7 +81,7 @@ class MatrixBytes:
         return found
 
     def read_all(self) -> bytes:
-        """Return everything that is left."""
+        """Return the rest of the file."""
         parts = iter(lambda: self.read(1 << 24), b"")
         return b"".join(parts)
 
@@ -98,11 +99,11 @@ class MatrixBytes:
         return MatrixFileError(self.path, place, problem)
 
     def check_room(self, count: int, bytes_each: int, what: str) -> None:
-        """Raise MatrixFileError where `count` things of at least `bytes_each` bytes cannot be in this file."""
+        """Raise MatrixFileError where `count` items of at least `bytes_each` bytes do not fit into this file."""
         if count * bytes_each > self.room:
-            held = f"at most {self.room} when inflated" if self.compressed else f"{self.room}"
+            held = f"at most {self.room} when decompressed" if self.compressed else f"{self.room}"
             raise self.error(
-                f"{count} {what} are announced, which take at least {count * bytes_each} bytes, but the file has {held}"
+                f"{count} {what} are declared, which take at least {count * bytes_each} bytes, but the file has {held}"
             )
 
     def check_shape(self, rows: int, columns: int) -> None:
@@ -115,7 +116,7 @@ class MatrixBytes:
             raise MatrixFileError(
                 self.path,
                 "",
-                f"{self.size} bytes of gzip become more than max_bytes = {self.max_bytes}; pass a larger "
+                f"{self.size} bytes of gzip decompress to more than max_bytes = {self.max_bytes}; pass a larger "
                 "max_bytes where that is right",
             )
 
@@ -125,15 +126,15 @@ class MatrixBytes:
             yield
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise MatrixFileError(
-                self.path, f"byte {self.offset} when inflated", f"the gzip data is damaged or cut off: {error}"
+                self.path, f"byte {self.offset} when decompressed", f"the gzip data is damaged or truncated: {error}"
             ) from error
 
 
 def check_shape(path: Path, room: int, rows: int, columns: int) -> None:
-    """Raise MatrixFileError where a matrix has many more rows or columns than the `room` bytes it comes from."""
+    """Raise MatrixFileError where a matrix has many more rows or columns than the `room` bytes of its source."""
     if max(rows, columns) > max(room, EMPTY_ROWS):
         raise MatrixFileError(
-            path, "", f"a shape of {rows} by {columns} is announced, in which {room} bytes would leave most rows empty"
+            path, "", f"a shape of {rows} by {columns} is declared, in which {room} bytes would leave most rows empty"
         )
 
 

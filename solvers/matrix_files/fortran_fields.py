@@ -1,4 +1,4 @@
-"""Fields of fixed width, as a Fortran format describes them: they need no blanks between them."""
+"""Fields of fixed width, as described by a Fortran format, which need no blanks between them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ FIELD = re.compile(r"(\d*)([IEDFG])(\d+)(?:\.(\d+))?")
 POINT = ord(".")
 LETTERS = tuple(b"EeDdQq")
 MOST_FIELDS, LONGEST, LARGEST_SCALE = 10_000, 100_000, 99
-"""Fields and characters of a line, and powers of ten: more than any that is written."""
+"""Limits of the fields and characters of a line and of the scale, beyond those of any sensible file."""
 
 
 @dataclass(frozen=True, slots=True)
 class FortranFormat:
-    """Fields of `width` characters each that begin at the columns `starts` of a line, as `(1X,8I9)` or `(3(1P,E24.16))`
-    say.
+    """Fields of `width` characters that begin at the columns `starts` of a line, such as `(1X,8I9)` or
+    `(3(1P,E24.16))`.
 
-    A number without a point has `decimals` of its digits behind one; a number without an exponent is divided by
-    `10^scale` (the P edit descriptor, which Fortran's input applies so).
+    A number without a decimal point has `decimals` implied decimal digits; a number without an exponent is divided by
+    `10^scale` (the P edit descriptor as Fortran applies it on input).
     """
 
     text: str
@@ -38,12 +38,12 @@ class FortranFormat:
 
     @property
     def per_line(self) -> int:
-        """Numbers of a line."""
+        """The numbers in a line."""
         return len(self.starts)
 
     @classmethod
     def parse(cls, text: str, file: MatrixBytes) -> FortranFormat:
-        """Return the format; MatrixFileError for one that has anything but fields of numbers of one width."""
+        """Return the parsed format; MatrixFileError unless it has only numeric fields of one width."""
         plain = "".join(text.upper().split())
         items = _expand(plain)
         if items is None:
@@ -62,10 +62,10 @@ class FortranFormat:
         )
 
     def read(self, file: MatrixBytes, count: int, what: str) -> NDArray[np.float64]:
-        """Return the next `count` numbers of a file, which must start a line; MatrixFileError naming line and field.
+        """Return the next `count` numbers of a file, which must begin a line; MatrixFileError naming line and field.
 
-        Where the fields do not hold numbers, but blanks part exactly as many, those are taken: SciPy 1.17.1's
-        `hb_write` announces fields that are one character wider than those that it writes.
+        Where the fields are not numbers, but blanks separate exactly as many, these are used: SciPy 1.17.1's `hb_write`
+        declares fields that are one character wider than those it writes.
         """
         first = file.line + 1
         length = self.starts[-1] + self.width
@@ -104,7 +104,7 @@ class FortranFormat:
 
 
 def _by_blanks(text: bytes, count: int) -> NDArray[np.float64] | None:
-    """Return the numbers that blanks part, each with a point; None where they are not `count`."""
+    """Return the numbers that blanks separate, each with a decimal point; None where they are not `count`."""
     pieces = text.split()
     if len(pieces) != count or not all(b"." in piece for piece in pieces):
         return None
@@ -115,7 +115,7 @@ def _by_blanks(text: bytes, count: int) -> NDArray[np.float64] | None:
 
 
 def _expand(text: str) -> list[tuple[str, int]] | None:
-    """Return a line's skips and fields with their widths, groups repeated; None for what is not of equal fields."""
+    """Return a line's skips and fields with their widths, with groups repeated; None unless all fields are equal."""
     stack: list[tuple[int, list[tuple[str, int]]]] = []
     done: list[tuple[str, int]] | None = None
     at = 0
@@ -128,7 +128,7 @@ def _expand(text: str) -> list[tuple[str, int]] | None:
             return None
         at = token.end()
         if token["open"]:
-            # After a group, a line begins anew at the group alone: what stands before it would be read once.
+            # Later lines begin again at the group alone: items before it would be read once only.
             if stack and stack[-1][1]:
                 return None
             stack.append((int(token["open"][:-1] or 1), []))

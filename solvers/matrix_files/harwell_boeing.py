@@ -20,7 +20,7 @@ from relaxon.solvers.matrix_files.assembly import (
     SYMMETRIC,
     MatrixFile,
     assemble,
-    whole_indices,
+    parse_indices,
 )
 from relaxon.solvers.matrix_files.contents import MatrixBytes
 from relaxon.solvers.matrix_files.fortran_fields import FortranFormat
@@ -28,29 +28,29 @@ from relaxon.solvers.matrix_files.fortran_fields import FortranFormat
 TYPE = re.compile(rb"[RCPIQ][SUHZR][AE]", re.IGNORECASE)
 STORED = {"S": SYMMETRIC, "U": GENERAL, "R": GENERAL, "H": HERMITIAN, "Z": SKEW}
 INTEGER_COLUMNS = 14
-"""Width of the header's integers."""
+"""Width of the integer fields of the header."""
 
 
 @dataclass(frozen=True, slots=True)
 class BoeingHeader:
-    """What the four or five lines of the header say."""
+    """The contents of the four or five lines of the header."""
 
     kind: str
-    """Three letters: values, symmetry, assembled or not."""
+    """Three letters: type of values, symmetry, assembled or not."""
     rows: int
     columns: int
     entries: int
     cards: tuple[int, ...]
-    """Lines of pointers, indices, values and right-hand sides."""
+    """Numbers of lines of pointers, indices, values and right-hand sides."""
     formats: tuple[str, ...]
-    """Of the same; empty where there are none."""
+    """Fortran formats of the same, empty where there are none."""
     right: str = ""
-    """The kind of right-hand sides, three letters."""
+    """The type of the right-hand sides, three letters."""
     right_count: int = 0
 
 
 def is_boeing(start: bytes) -> bool:
-    """Return whether a file that starts so has a header of this kind: a matrix type and sizes on its third line."""
+    """Return whether a file with this start has such a header: a matrix type and sizes on its third line."""
     lines = start.split(b"\n", 4)
     if len(lines) < 4 or not TYPE.match(lines[2]):
         return False
@@ -69,11 +69,11 @@ def read_boeing_columns(file: MatrixBytes) -> NDArray[Any]:
     """Return the right-hand sides behind a file's matrix as `(n, k)`."""
     header = _read_header(file)
     if len(header.cards) < 4 or not header.cards[3]:
-        raise file.error_at("", "expected right-hand sides behind the matrix, the header announces none")
+        raise file.error_at("", "expected right-hand sides behind the matrix, the header declares none")
     if not header.right.upper().startswith("F"):
         raise file.error_at(
             "line 5",
-            f"right-hand sides must be stored in full (F), got {header.right!r}: these are as sparse as the matrix",
+            f"right-hand sides must be stored in full (F), got {header.right!r}, whose pattern is that of the matrix",
         )
     _read_matrix(file, header)
     count = header.rows * header.right_count * (2 if header.kind[0] == "C" else 1)
@@ -106,7 +106,7 @@ def _read_header(file: MatrixBytes) -> BoeingHeader:
 
 
 def _integers(file: MatrixBytes, line: bytes, start: int) -> list[int]:
-    """Return the header's integers from a column on, in fields of fourteen characters."""
+    """Return the integers of a header line from a column on, in fields of fourteen characters."""
     text = line.decode("latin-1").rstrip()[start:]
     fields = [text[at : at + INTEGER_COLUMNS].strip() for at in range(0, len(text), INTEGER_COLUMNS)]
     if not fields or not all(field.isascii() and field.isdigit() for field in fields):
@@ -117,7 +117,7 @@ def _integers(file: MatrixBytes, line: bytes, start: int) -> list[int]:
 def _read_matrix(file: MatrixBytes, header: BoeingHeader) -> tuple[Any, tuple[str, ...]]:
     first = file.line + 1
     found = FortranFormat.parse(header.formats[0], file).read(file, header.columns + 1, "pointers")
-    pointers = whole_indices(file.path, found, " of the pointers") - 1
+    pointers = parse_indices(file.path, found, " of the pointers") - 1
     entries = header.entries
     if pointers[0] != 0 or pointers[-1] != entries or (np.diff(pointers) < 0).any():
         raise file.error_at(
@@ -125,11 +125,11 @@ def _read_matrix(file: MatrixBytes, header: BoeingHeader) -> tuple[Any, tuple[st
             f"pointers must grow from 1 to {entries + 1}, got {pointers[0] + 1} to {pointers[-1] + 1}",
         )
     found = FortranFormat.parse(header.formats[1], file).read(file, entries, "row indices")
-    rows = whole_indices(file.path, found, " of the row indices") - 1
+    rows = parse_indices(file.path, found, " of the row indices") - 1
     values: NDArray[Any] = np.ones(entries)
     if header.kind[0] != "P":
         if not header.formats[2] or header.cards[2] == 0:
-            raise file.error(f"matrix type {header.kind} must have values, the header announces none")
+            raise file.error(f"matrix type {header.kind} must have values, the header declares none")
         parts = 2 if header.kind[0] == "C" else 1
         values = FortranFormat.parse(header.formats[2], file).read(file, parts * entries, "values")
         values = values.view(np.complex128) if parts == 2 else values

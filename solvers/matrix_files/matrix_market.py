@@ -18,23 +18,23 @@ from relaxon.solvers.matrix_files.assembly import (
     SYMMETRIC,
     MatrixFile,
     assemble,
-    whole_indices,
+    parse_indices,
 )
 from relaxon.solvers.matrix_files.contents import MatrixBytes
 from relaxon.solvers.matrix_files.number_text import read_rows
 
 BANNER = b"%%MatrixMarket"
 VALUES = {"real": 1, "double": 1, "integer": 1, "unsigned-integer": 1, "complex": 2, "pattern": 0}
-"""Numbers of an entry, by the field that the banner names."""
+"""Numbers of an entry, by the field in the banner."""
 INTEGERS = ("integer", "unsigned-integer")
 SYMMETRIES = (GENERAL, SYMMETRIC, SKEW, HERMITIAN)
 MOST_DENSE = 1 << 28
-"""Numbers up to which right-hand sides that a file stores sparsely are made dense: 2 GiB."""
+"""Numbers up to which right-hand sides stored sparsely are made dense: 2 GiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarketHeader:
-    """What a file's banner and size line say. `entries` are the numbers' lines that must follow."""
+    """The contents of a file's banner and size line; `entries` is the number of entries that must follow."""
 
     coordinate: bool
     field: str
@@ -68,7 +68,7 @@ def read_market_columns(file: MatrixBytes) -> NDArray[Any]:
 
 
 def read_header(file: MatrixBytes) -> MarketHeader:
-    """Return what the banner and the size line say; the file is then at its first entry."""
+    """Read the banner and the size line; the file is then at its first entry."""
     words = file.readline().decode("latin-1").lower().split()
     if len(words) != 5 or words[0] != BANNER.decode().lower() or words[1] != "matrix":
         raise file.error(f"expected '%%MatrixMarket matrix FORMAT FIELD SYMMETRY', got {' '.join(words)[:60]!r}")
@@ -92,7 +92,7 @@ def read_header(file: MatrixBytes) -> MarketHeader:
     entries = sizes[2] if coordinate else _array_entries(shape, symmetry)
     file.check_shape(*shape)
     per_line = VALUES[field] + (2 if coordinate else 0)
-    file.check_room(entries, 2 * per_line, "entries")  # a digit and what parts it from the next; the last may lack that
+    file.check_room(entries, 2 * per_line, "entries")  # a digit and a separator for each number
     return MarketHeader(coordinate, field, symmetry, shape, entries)
 
 
@@ -123,10 +123,10 @@ def _read_entries(file: MatrixBytes, header: MarketHeader) -> tuple[NDArray[Any]
     table = read_rows(file, numbers + (2 if header.coordinate else 0), header.entries, "entries")
     if len(table) != header.entries:
         raise file.error_at(
-            f"line {file.line + 1}", f"{header.entries} entries are announced, the file ends after {len(table)}"
+            f"line {file.line + 1}", f"{header.entries} entries are declared, the file ends after {len(table)}"
         )
     if header.coordinate:
-        indices, table = whole_indices(file.path, table[:, :2], f" from line {first} on") - 1, table[:, 2:]
+        indices, table = parse_indices(file.path, table[:, :2], f" from line {first} on") - 1, table[:, 2:]
         rows, columns = indices[:, 0], indices[:, 1]
     else:
         rows, columns = _array_places(header)
@@ -141,7 +141,7 @@ def _read_entries(file: MatrixBytes, header: MarketHeader) -> tuple[NDArray[Any]
 
 
 def _array_places(header: MarketHeader) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the places of an array's numbers, which go column by column."""
+    """Return the places of an array's numbers, which are ordered by columns."""
     n, m = header.shape
     if header.symmetry == GENERAL:
         return np.tile(np.arange(n), m), np.repeat(np.arange(m), n)

@@ -1,6 +1,6 @@
-"""Numbers in text, by the million: NumPy reads them, what Fortran writes as well, and every line is counted.
+"""Fast parsing of numbers in text by NumPy, with Fortran's exponents, and errors that name the line.
 
-NumPy's and C's readers take `2.5D+03` and `2.5+300`, as Fortran's `D` and `E` descriptors write them, for 2.5.
+The parsers of NumPy and C would read `2.5D+03` and `2.5+300`, as written by Fortran's `D` and `E` descriptors, as 2.5.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from relaxon.solvers.matrix_files.contents import MatrixBytes
 
 Array = NDArray[np.float64]
 BLOCK = 1 << 23
-"""Bytes of text that are read at a time: temporary arrays are a few times as large."""
+"""Bytes of text that are parsed at a time: temporary arrays are a few times as large."""
 EXPONENT_LETTERS = bytes.maketrans(b"dDqQ", b"eeee")
 NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eEdDqQ][+-]?\d+|[+-]\d+)?")
 BEFORE_EXPONENT = np.zeros(256, bool)
-"""Characters after which a sign begins an exponent without a letter."""
+"""Whether a sign after the character begins an exponent without a letter."""
 BEFORE_EXPONENT[list(b"0123456789.")] = True
 SPACE, NEWLINE = 32, 10
 SHOWN = 40
-"""Characters of a wrong piece of text that the error quotes."""
+"""Number of characters of an invalid text that the error quotes."""
 
 
 class NumberTextError(Exception):
-    """Text that is not the table expected; `line` counts from 0 within the text."""
+    """Text that is not the expected table; `line` counts from 0 within the text."""
 
     def __init__(self, line: int, problem: str) -> None:
         super().__init__(problem)
@@ -36,10 +36,10 @@ class NumberTextError(Exception):
 
 
 def read_rows(file: MatrixBytes, columns: int, most: int | None, what: str) -> Array:
-    """Return the rest of a file as `(rows, columns) float64`, a row a line; blank lines are passed over.
+    """Return the rest of a file as `(rows, columns) float64`, one row a line; blank lines are skipped.
 
-    MatrixFileError where a line holds another count of numbers, something that is no finite number, or where there are
-    more than `most` rows of `what`.
+    MatrixFileError where a line has another count of numbers or anything that is not a finite number, or where there
+    are more than `most` rows of `what`.
     """
     parts: list[Array] = []
     rows, rest = 0, b""
@@ -66,7 +66,7 @@ def read_rows(file: MatrixBytes, columns: int, most: int | None, what: str) -> A
 
 def parse_rows(text: bytes, columns: int) -> Array:
     """Return lines of `columns` numbers each as `(rows, columns) float64`; NumberTextError for anything else."""
-    plain = np.frombuffer(plain_exponents(text), np.uint8)
+    plain = np.frombuffer(normalise_exponents(text), np.uint8)
     if not len(plain):
         return np.empty((0, columns))
     begins = plain > SPACE
@@ -85,8 +85,8 @@ def parse_rows(text: bytes, columns: int) -> Array:
     return values.reshape(-1, columns)
 
 
-def plain_exponents(text: bytes) -> bytes:
-    """Return the text with every exponent as C writes it: `2.5D+03` as `2.5e+03`, `2.5+300` as `2.5e+300`."""
+def normalise_exponents(text: bytes) -> bytes:
+    """Return the text with every exponent in C's form: `2.5D+03` as `2.5e+03`, `2.5+300` as `2.5e+300`."""
     if any(letter in text for letter in (b"D", b"d", b"Q", b"q")):
         text = text.translate(EXPONENT_LETTERS)
     characters = np.frombuffer(text, np.uint8)
@@ -98,9 +98,9 @@ def plain_exponents(text: bytes) -> bytes:
 
 
 def _parse(text: bytes) -> Array | None:
-    """Return all numbers of a text, None where one of them is none."""
+    """Return all numbers of a text, None where some item is not a number."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)  # NumPy's way to say that it stopped early
+        warnings.simplefilter("error", DeprecationWarning)  # by which NumPy reports that it stopped early
         try:
             return np.fromstring(text, np.float64, sep=" ")
         except (DeprecationWarning, ValueError):
@@ -108,18 +108,18 @@ def _parse(text: bytes) -> Array | None:
 
 
 def _locate(text: bytes) -> NumberTextError:
-    """Return the error of the first piece of text that is no finite number."""
+    """Return the error of the first item that is not a finite number."""
     for line, content in enumerate(text.split(b"\n")):
         for piece in content.split():
             quoted = piece[:SHOWN].decode("latin-1")
             if not NUMBER.fullmatch(piece):
                 return NumberTextError(line, f"expected a number, got {quoted!r}")
-            if not np.isfinite(float(plain_exponents(piece))):
+            if not np.isfinite(float(normalise_exponents(piece))):
                 return NumberTextError(line, f"expected a number that float64 holds, got {quoted!r}")
-    return NumberTextError(0, "expected numbers alone")
+    return NumberTextError(0, "expected only numbers")
 
 
 def _line_of_row(text: bytes, row: int) -> int:
-    """Return the line of a row, which are counted without blank lines."""
+    """Return the line of a row, where rows are counted without blank lines."""
     filled = [line for line, content in enumerate(text.split(b"\n")) if content.strip()]
     return filled[row]

@@ -1,4 +1,5 @@
-"""NumPy's and SciPy's files: `.npz` of a sparse matrix, `.npy`, and text; nothing is ever unpickled."""
+"""Files of NumPy and SciPy: `.npz` of a sparse matrix, `.npy`, and text; nothing is ever unpickled."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.matrix_files.assembly import MatrixFile, assemble, whole_indices
+from relaxon.solvers.matrix_files.assembly import MatrixFile, assemble, note_duplicates, parse_indices
 from relaxon.solvers.matrix_files.contents import MatrixBytes, MatrixFileError, check_shape
 from relaxon.solvers.matrix_files.number_text import NumberTextError, parse_rows
 
@@ -20,11 +21,11 @@ ZIP_MAGIC, NPY_MAGIC = b"PK", b"\x93NUMPY"
 FORMATS = ("csr", "csc", "coo", "bsr", "dia")
 COMMENT = re.compile(rb"[#%][^\n]*")
 RIGHT_HAND_SIDES = ("b", "rhs")
-"""Names under which an archive of several arrays holds the right-hand side."""
+"""Names of the right-hand side in an archive of several arrays."""
 
 
 def read_npz_matrix(path: Path, max_bytes: int) -> MatrixFile:
-    """Return the matrix that `scipy.sparse.save_npz` has written."""
+    """Return the matrix of a file written by `scipy.sparse.save_npz`."""
     arrays = read_archive(path, max_bytes)
     needed = {"format", "shape", "data"}
     if not needed <= arrays.keys():
@@ -55,39 +56,39 @@ def read_npz_columns(path: Path, max_bytes: int) -> NDArray[Any]:
 
 
 def read_archive(path: Path, max_bytes: int) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a `.npz` file, each of the size that its own header announces."""
+    """Return the arrays of a `.npz` file, each of the size that its own header declares."""
     arrays: dict[str, NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             total = sum(member.file_size for member in archive.infolist())
             if total > max_bytes:
-                raise MatrixFileError(path, "", f"{total} bytes when inflated exceed max_bytes = {max_bytes}")
+                raise MatrixFileError(path, "", f"{total} bytes when decompressed exceed max_bytes = {max_bytes}")
             for member in archive.infolist():
                 with archive.open(member) as stream:
-                    # The sizes above are the archive's own word: no more than these is read.
+                    # The archive declares the sizes above itself: no more is read.
                     content = stream.read(member.file_size + 1)
                 name = member.filename.removesuffix(".npy")
                 arrays[name] = read_array(path, name, content)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise MatrixFileError(path, "", f"the archive is damaged or cut off: {error}") from error
+        raise MatrixFileError(path, "", f"the archive is damaged or truncated: {error}") from error
     return arrays
 
 
 def read_array(path: Path, name: str, content: bytes) -> NDArray[Any]:
-    """Return the array of a `.npy` file's content; MatrixFileError for one of objects, or of another length."""
+    """Return the array of a `.npy` file's content; MatrixFileError for an array of objects or a wrong length."""
     stream = BytesIO(content)
     try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, kind = read(stream)
     except (ValueError, EOFError) as error:
-        raise MatrixFileError(path, name, f"no array of NumPy's: {error}") from error
+        raise MatrixFileError(path, name, f"not an array in NumPy's format: {error}") from error
     if kind.hasobject:
         raise MatrixFileError(path, name, f"expected numbers, got dtype {kind}, which is never unpickled")
     wanted = int(np.prod(shape, dtype=object)) * kind.itemsize
     if wanted != len(content) - stream.tell():
         raise MatrixFileError(
-            path, name, f"{wanted} bytes are announced for shape {shape} of {kind}, got {len(content) - stream.tell()}"
+            path, name, f"{wanted} bytes are declared for shape {shape} of {kind}, got {len(content) - stream.tell()}"
         )
     stream.seek(0)
     found: NDArray[Any] = np.load(stream, allow_pickle=False)
@@ -103,7 +104,7 @@ def as_columns(path: Path, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def read_text_matrix(file: MatrixBytes, index_base: int | None) -> MatrixFile:
-    """Return a matrix of text: `i j value` (`i j real imaginary`) on each line, or a small dense one by its rows."""
+    """Return a matrix from text: `i j value` (`i j real imaginary`) on each line, or a small dense one by rows."""
     table = _read_table(file)
     count, columns = table.shape
     triples = columns in (3, 4) and count != columns
@@ -123,7 +124,7 @@ def read_text_matrix(file: MatrixBytes, index_base: int | None) -> MatrixFile:
             np.flatnonzero(~(np.floor(table[:, :2]) == table[:, :2]).all(axis=1) | (table[:, :2] < 0).any(axis=1))[0]
         )
         raise file.error_at(f"entry {entry + 1}", f"expected two indices, got {table[entry, 0]:g} {table[entry, 1]:g}")
-    indices = whole_indices(file.path, table[:, :2], "")
+    indices = parse_indices(file.path, table[:, :2], "")
     base = int(indices.min() > 0) if index_base is None else index_base
     values = table[:, 2] if columns == 3 else table[:, 2] + 1j * table[:, 3]
     n = int(indices.max()) + 1 - base
@@ -133,7 +134,7 @@ def read_text_matrix(file: MatrixBytes, index_base: int | None) -> MatrixFile:
 
 
 def read_text_columns(file: MatrixBytes) -> NDArray[Any]:
-    """Return right-hand sides of text, one a column; a single line is one right-hand side."""
+    """Return right-hand sides from text, one a column; a single line is one right-hand side."""
     table = _read_table(file)
     return table.T if len(table) == 1 else table
 
@@ -143,7 +144,7 @@ def _are_indices(columns: NDArray[np.float64]) -> bool:
 
 
 def _read_table(file: MatrixBytes) -> NDArray[np.float64]:
-    """Return all numbers of a text, without comments (# or %); commas part numbers as blanks do."""
+    """Return all numbers of a text without its comments (# or %); commas separate numbers as blanks do."""
     text = COMMENT.sub(b"", file.read_all().replace(b",", b" "))
     start = len(text) - len(text.lstrip())
     first = text[start:].partition(b"\n")[0] if start < len(text) else b""
@@ -158,7 +159,7 @@ def _read_table(file: MatrixBytes) -> NDArray[np.float64]:
 def _build(
     path: Path, kind: str, shape: tuple[int, int], arrays: dict[str, NDArray[Any]]
 ) -> tuple[Any, tuple[str, ...]]:
-    """Return the CSR matrix of an archive's arrays, after the checks that SciPy leaves out."""
+    """Return the CSR matrix of an archive's arrays and notes, after the checks that SciPy omits."""
     from scipy import sparse
 
     data = arrays["data"]
@@ -179,10 +180,8 @@ def _build(
     except (ValueError, TypeError, IndexError) as error:
         if isinstance(error, MatrixFileError):
             raise
-        raise MatrixFileError(path, "", f"no valid {kind} matrix: {error}") from error
+        raise MatrixFileError(path, "", f"not a valid {kind} matrix: {error}") from error
     stored = matrix.nnz
     rows = matrix.tocsr()
     rows.sum_duplicates()
-    summed = stored - rows.nnz
-    note = f"{summed} duplicates among {stored} stored entries were added to others of the same place"
-    return rows, (note,) if summed > 0 else ()
+    return rows, note_duplicates(stored - rows.nnz, stored)

@@ -1,7 +1,7 @@
-"""OpenFOAM's LDU matrices: lists of the diagonal, the upper and the lower coefficients, and of the faces' two cells.
+"""OpenFOAM's LDU matrices: lists of the diagonal, upper and lower coefficients, and of the two cells of each face.
 
 A folder holds `diag` and `upper`, `lower` where the matrix is not symmetric, and the addressing: `lowerAddr` and
-`upperAddr`, or the mesh's `owner` and `neighbour`, there or in a `polyMesh` nearby. Face f couples its lower cell l and
+`upperAddr`, or the mesh's `owner` and `neighbour`, there or in a nearby `polyMesh`. Face f couples its lower cell l and
 its upper cell u: `A[l, u] = upper[f]`, `A[u, l] = lower[f]`.
 """
 
@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.matrix_files.assembly import MatrixFile, assemble, check_indices, whole_indices
+from relaxon.solvers.matrix_files.assembly import MatrixFile, assemble, check_indices, parse_indices
 from relaxon.solvers.matrix_files.contents import MatrixBytes, MatrixFileError, open_bytes
 from relaxon.solvers.matrix_files.number_text import NumberTextError, parse_rows
 
 PARTS = ("diag", "upper", "lower")
 ADDRESSES = (("lowerAddr", "upperAddr"), ("owner", "neighbour"))
-"""Names of the lists of the faces' lower and upper cells: the matrix's own, and the mesh's."""
+"""Names of the lists of the faces' lower and upper cells, of the matrix and of the mesh."""
 MESHES = (".", "polyMesh", "constant/polyMesh", "../polyMesh", "../constant/polyMesh", "../../constant/polyMesh")
-"""Where a mesh's lists are looked for, from the folder of the matrix."""
+"""Folders that may hold the lists of the mesh, relative to that of the matrix."""
 COMMENT = re.compile(rb"/\*.*?\*/|//[^\n]*", re.DOTALL)
 HEADER = re.compile(rb"\s*FoamFile\s*\{([^}]*)\}")
 BINARY = re.compile(rb"format\s+binary\s*;")
@@ -30,7 +30,7 @@ LIST = re.compile(rb"\s*(?:nonuniform\s+)?(?:List<\w+>\s*)?(\d+)\s*([({])")
 
 
 def is_openfoam(start: bytes) -> bool:
-    """Return whether a file that starts so is a list of OpenFOAM's, with its header."""
+    """Return whether a file with this start is a list of OpenFOAM with its header."""
     return HEADER.match(COMMENT.sub(b"", start)) is not None
 
 
@@ -51,7 +51,7 @@ def read_openfoam_matrix(path: Path, max_bytes: int) -> MatrixFile:
     rows = np.concatenate([cells, first, second])
     columns = np.concatenate([cells, second, first])
     matrix, notes = assemble(folder, (n, n), rows, columns, np.concatenate([diagonal, upper, lower]))
-    said = () if _find(folder, "lower") else ("there is no lower: the matrix is symmetric",)
+    said = () if _find(folder, "lower") else ("there is no file lower: the matrix is symmetric",)
     return MatrixFile(matrix, f"OpenFOAM LDU, addressed by {where[0]} and {where[1]}", (*said, *notes))
 
 
@@ -67,9 +67,9 @@ def _read_addresses(
         for place in MESHES if names[0] == "owner" else MESHES[:1]:
             if _find(folder / place, names[0]) and _find(folder / place, names[1]):
                 first, second = (_read_part(folder / place, name, max_bytes) for name in names)
-                # A mesh's owners are those of all faces, of which the inner ones come first.
+                # The owners are those of all faces, of which the inner ones come first.
                 first = first[:faces] if names[0] == "owner" else first
-                return whole_indices(folder / names[0], first, ""), whole_indices(folder / names[1], second, ""), names
+                return parse_indices(folder / names[0], first, ""), parse_indices(folder / names[1], second, ""), names
     raise MatrixFileError(
         folder, "", "expected the faces' cells as lowerAddr and upperAddr, or a mesh's owner and neighbour, got neither"
     )
@@ -88,12 +88,12 @@ def _read_part(folder: Path, name: str, max_bytes: int) -> NDArray[np.float64]:
 
 
 def _read_list(file: MatrixBytes) -> NDArray[np.float64]:
-    """Return a list in ASCII: `N ( … )`, or `N{value}` where all are the same."""
+    """Return an ASCII list: `N ( … )`, or `N{value}` where all values are equal."""
     content = file.read_all()
     head = COMMENT.sub(lambda found: b"\n" * found.group().count(b"\n"), content[:4096]) + content[4096:]
     header = HEADER.match(head)
     if header and BINARY.search(header.group(1)):
-        raise file.error_at("", "expected format ascii, got binary: foamFormatConvert writes the other")
+        raise file.error_at("", "expected format ascii, got binary: convert it by foamFormatConvert")
     start = LIST.match(head, header.end() if header else 0)
     if start is None:
         raise file.error_at("", "expected a list 'N ( … )' behind the header, got none")
@@ -110,7 +110,7 @@ def _read_list(file: MatrixBytes) -> NDArray[np.float64]:
     except NumberTextError as error:
         raise file.error_at(f"line {line + error.line}", error.problem) from None
     if len(values) != (1 if uniform else count):
-        raise file.error_at(f"line {line}", f"{count} values are announced, the list holds {len(values)}")
+        raise file.error_at(f"line {line}", f"{count} values are declared, the list holds {len(values)}")
     if uniform:
         if count > file.max_bytes // 8:
             raise file.error_at(

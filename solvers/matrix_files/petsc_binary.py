@@ -1,8 +1,9 @@
-"""PETSc's binary files, as MatView and VecView write them: big-endian, with indices of 32 or 64 bits.
+"""PETSc's binary files, as written by MatView and VecView: big-endian, with indices of 32 or 64 bits.
 
-A symmetric matrix (SBAIJ) is written with the header of a general one and its upper half alone: MatLoad reads it as a
-general matrix without a word. A `.info` file beside it says the block size.
+A symmetric matrix (SBAIJ) is written as its upper half with the header of a general matrix, as which MatLoad silently
+reads it. A `.info` file next to it has the block size.
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 
@@ -19,14 +20,14 @@ from relaxon.solvers.matrix_files.contents import MatrixBytes
 MATRIX, VECTOR = 1211216, 1211214
 """PETSc's class identifiers."""
 DENSE = -1
-"""In the place of the number of entries, where all are stored, row by row."""
+"""The number of entries in the header of a dense matrix, stored row by row."""
 SCALARS = (">f8", ">c16", ">f4")
-"""Of PETSc's builds; which one it was is not said, but follows from the file's length."""
+"""Types of values of PETSc's builds; which one it is follows only from the length of the file."""
 BLOCK_SIZE = re.compile(r"-matload_block_size\s+(\d+)")
 
 
 def is_petsc(start: bytes) -> bool:
-    """Return whether a file that starts so is PETSc's."""
+    """Return whether a file with this start is one of PETSc."""
     return _index_type(start) is not None
 
 
@@ -34,15 +35,17 @@ def read_petsc_matrix(file: MatrixBytes, symmetric_half: bool | None) -> MatrixF
     """Return the first matrix of a file; half a symmetric one is completed unless `symmetric_half` is False."""
     content = file.read_all()
     index = _index_type(content)
-    assert index is not None  # is_petsc has said so
+    assert index is not None  # by is_petsc
     at = 0
     while at < len(content):
         identifier = _integers(file, content, at, 1, index)[0]
         if identifier == MATRIX:
             matrix, _ = _matrix_at(file, content, at, index)
-            return _completed(file.path, matrix, f"PETSc binary, {index.itemsize * 8}-bit indices", symmetric_half)
+            return _complete_upper_half(
+                file.path, matrix, f"PETSc binary, {index.itemsize * 8}-bit indices", symmetric_half
+            )
         at = _vector_at(file, content, at, index)[1]
-    raise file.error_at("", "expected a matrix, the file holds vectors alone")
+    raise file.error_at("", "expected a matrix, the file holds only vectors")
 
 
 def read_petsc_columns(file: MatrixBytes) -> NDArray[Any]:
@@ -55,7 +58,7 @@ def read_petsc_columns(file: MatrixBytes) -> NDArray[Any]:
         if _integers(file, content, at, 1, index)[0] == VECTOR:
             return _vector_at(file, content, at, index)[0].reshape(-1, 1)
         at = _matrix_at(file, content, at, index)[1]
-    raise file.error_at("", "expected a vector, the file holds matrices alone")
+    raise file.error_at("", "expected a vector, the file holds only matrices")
 
 
 def _index_type(start: bytes) -> np.dtype[Any] | None:
@@ -75,7 +78,7 @@ def _integers(file: MatrixBytes, content: bytes, at: int, count: int, kind: np.d
 
 
 def _matrix_at(file: MatrixBytes, content: bytes, at: int, index: np.dtype[Any]) -> tuple[Any, int]:
-    """Return the matrix whose header is at a byte, and where it ends."""
+    """Return the matrix whose header is at byte `at`, and the byte where it ends."""
     from scipy.sparse import csr_array
 
     identifier, rows, columns, entries = _integers(file, content, at, 4, index).tolist()
@@ -89,7 +92,7 @@ def _matrix_at(file: MatrixBytes, content: bytes, at: int, index: np.dtype[Any])
         return csr_array(values.reshape(rows, columns)), at
     lengths = _integers(file, content, at, rows, index)
     if (lengths < 0).any() or int(lengths.sum()) != entries:
-        raise file.error_at(place, f"row lengths must sum to the {entries} entries announced, got {int(lengths.sum())}")
+        raise file.error_at(place, f"row lengths must sum to the {entries} entries declared, got {int(lengths.sum())}")
     at += rows * index.itemsize
     indices = _integers(file, content, at, entries, index)
     check_indices(file.path, indices, columns, "column", 0)
@@ -110,7 +113,7 @@ def _vector_at(file: MatrixBytes, content: bytes, at: int, index: np.dtype[Any])
 def _scalars_at(
     file: MatrixBytes, content: bytes, at: int, count: int, index: np.dtype[Any]
 ) -> tuple[NDArray[Any], int]:
-    """Return numbers of the kind after which the file ends or another object begins, and where that is."""
+    """Return numbers of the type after which the file ends or another object begins, and the byte where that is."""
     for name in SCALARS:
         kind = np.dtype(name)
         end = at + count * kind.itemsize
@@ -126,8 +129,8 @@ def _scalars_at(
     )
 
 
-def _completed(path: Path, matrix: Any, layout: str, symmetric_half: bool | None) -> MatrixFile:
-    """Complete the upper half of a symmetric matrix, recognised by blocks below whose diagonal nothing is stored."""
+def _complete_upper_half(path: Path, matrix: Any, layout: str, symmetric_half: bool | None) -> MatrixFile:
+    """Complete the upper half of a symmetric matrix, which is recognised by no blocks below the diagonal."""
     size = _block_size(path)
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     below = matrix.indices // size < rows // size
@@ -136,7 +139,7 @@ def _completed(path: Path, matrix: Any, layout: str, symmetric_half: bool | None
     if symmetric_half is False or not square or below.any() or not above.any():
         return MatrixFile(matrix, layout)
     if size > 1:
-        # Diagonal blocks are stored in full: of these the upper half is what is mirrored.
+        # Diagonal blocks are stored in full: of these only the upper half is mirrored.
         coordinates = matrix.tocoo()
         inside = ~above & (coordinates.col < coordinates.row)
         if not _blocks_are_symmetric(matrix, size):
@@ -152,7 +155,7 @@ def _completed(path: Path, matrix: Any, layout: str, symmetric_half: bool | None
 
 
 def _blocks_are_symmetric(matrix: Any, size: int) -> bool:
-    """Return whether what is stored in diagonal blocks is symmetric."""
+    """Return whether the stored diagonal blocks are symmetric."""
     entries = matrix.tocoo()
     inside = entries.row // size == entries.col // size
     from scipy.sparse import coo_array
@@ -162,7 +165,7 @@ def _blocks_are_symmetric(matrix: Any, size: int) -> bool:
 
 
 def _block_size(path: Path) -> int:
-    """Return the block size that the file beside it names, 1 where there is none."""
+    """Return the block size in the `.info` file of a matrix file, 1 where there is none."""
     beside = path.with_name(path.name + ".info")
     try:
         found = BLOCK_SIZE.search(beside.read_text("latin-1"))

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.distributed.communicator import Communicator
 from relaxon.solvers.sparse.amg.constants import DEFAULTS
-from relaxon.solvers.sparse.amg.hierarchy import FILLED, Level, coarsened
+from relaxon.solvers.sparse.amg.hierarchy import FILLED, Level, coarsen
 from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
-from relaxon.solvers.sparse.amg.smoothed import OMEGA, STRENGTH, aggregate, interpolation
+from relaxon.solvers.sparse.amg.smoothed_aggregation import OMEGA, STRENGTH, aggregate, build_interpolation
 
 if TYPE_CHECKING:
     from relaxon.solvers.petsc.levels import Block
@@ -36,7 +36,7 @@ def choose_aggregates(block: Block, communicator: Communicator, allowed: float |
     level = block.level(summed=True)
     group, count = np.empty(0, np.int32), 0
     if level is not None:
-        group, _, left = coarsened(level, DEFAULTS, DEFAULTS.strength, False)
+        group, _, left = coarsen(level, DEFAULTS, DEFAULTS.strength, False)
         count = len(left.first)
     if allowed is None:
         return (*block.complete(group, count), False)
@@ -61,7 +61,7 @@ def _neighbourhoods(level: Level | None, errors: tuple[SmoothError, ...]) -> tup
         return np.empty(0, np.int32), 0, np.zeros(3)
     group, offsets = aggregate(level, DEFAULTS.dominated)
     count = int(offsets[-1])
-    p, _ = interpolation(level, group, count)
+    p, _ = build_interpolation(level, group, count)
     misfit = level.rows * deviation(level, errors, group, p)
     return group, count, np.array([misfit, len(p.columns), count], np.float64)
 

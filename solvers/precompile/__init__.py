@@ -1,1 +1,1 @@
-"""Compilation of kernels ahead of the first solve: the table of kernels, and the two processes that compile it."""
+"""Compilation of kernels before the first solve: the table of kernels, and the two processes that compile them."""

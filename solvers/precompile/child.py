@@ -1,4 +1,4 @@
-"""A second process that compiles: it reads the numbers of tasks, a line each, and answers when their code is kept."""
+"""A second process that compiles: it reads the numbers of tasks, a line each, and replies when their code is cached."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 def answer_tasks(folder: str) -> None:
-    """Compile what standard input names into that folder until it ends; `done` or `failed` for each."""
-    # What the imports or Numba print is none of the parent's lines.
+    """Compile the tasks numbered on standard input into that folder, and reply `done` or `failed` for each."""
+    # Output of imports or of Numba must not mix with the replies.
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     from relaxon.solvers.kernels.cache_folder import use_folder
@@ -18,7 +18,7 @@ def answer_tasks(folder: str) -> None:
     from relaxon.solvers.precompile.table import load_table
 
     if kernel_key() != Path(folder).name:
-        return  # the sources have changed since the parent read them
+        return  # the sources have changed since the parent process read them
     use_folder(Path(folder))
     tasks = load_table().tasks
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
@@ -27,6 +27,6 @@ def answer_tasks(folder: str) -> None:
             try:
                 task.kernel().compile(task.signature())
                 reply = "done"
-            except Exception:  # the parent compiles it itself, where it is called, and shows what is wrong
+            except Exception:  # the parent compiles it when it is called, and shows the error
                 reply = "failed"
             print(reply, file=replies, flush=True)

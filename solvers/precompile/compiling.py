@@ -1,8 +1,9 @@
-"""Compiling ahead: what a kind of solve runs is compiled before its first, by two processes where there are two cores.
+"""Compilation of all kernels of a kind of solve before its first run, by two processes where there are two cores.
 
-Kernels are compiled once and kept on disk (`relaxon.solvers.kernels.cache_folder`) for every later process on the same
-kind of processor.
+Kernels are compiled once and cached on disk (`relaxon.solvers.kernels.cache_folder`) for all later processes on the
+same kind of processor.
 """
+# Imported on first use, for their weight: numba, scipy.
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from relaxon.solvers.grid.poisson_grid import BoundaryLike, CellType, PoissonGri
 from relaxon.solvers.interface.engine import Solver
 from relaxon.solvers.kernels import cache_folder
 from relaxon.solvers.kernels.threads import get_num_threads
-from relaxon.solvers.precompile.table import Table, Task, grid_kind, load_table, matrix_kind
+from relaxon.solvers.precompile.table import CompileTask, KernelTable, grid_kind, load_table, matrix_kind
 from relaxon.solvers.precompile.work import Child, Work, compile_here
 
 if TYPE_CHECKING:
@@ -31,22 +32,23 @@ if TYPE_CHECKING:
     from relaxon.solvers.sparse.engine import MatrixSolver
 
 SIDE = 24
-"""Cells a side of the systems on which a solver is compiled: small, yet deep enough for several grid levels."""
+"""Cells a side of the systems on which a solver is compiled: small, but deep enough for several grid levels."""
 CYCLE_SIDE = {2: 290, 3: 56}
-"""Of a box whose second level is divided among threads as well, by the number of dimensions: other code than that of
-small levels, which the multigrid cycle's solvers take on large grids.
+"""Cells a side of a box whose second level, too, is divided among threads, by the number of dimensions: solvers with
+the multigrid cycle run other code on large levels than on small ones.
 """
 CYCLE_SOLVERS = ("dcdm", "mg-cg")
 BOX_SOLVERS = ("fast-diagonalisation",)
-"""Which refuse grids with SOLID and AIR cells."""
+"""Solvers that refuse grids with SOLID and AIR cells."""
 ITERATIONS = 3
+"""Iterations of a solve that compiles."""
 WORTH_A_CHILD = 4.0
-"""Seconds of compiling from which a second process pays: one takes about a second of processor time to start, which is
-a quarter of what is compiled by then."""
+"""Seconds of compilation from which a second process pays: its start takes about a second of processor time."""
 
 _ready: set[str] = set()
 _compiling = threading.RLock()
-"""A signal's handler, or an object that is collected, may solve in the midst of compiling, in the same thread."""
+"""Held while a kind is compiled; re-entrant, as a signal handler or a finaliser may solve during it in the same
+thread."""
 _under_way: list[tuple[Work, list[Child]]] = []
 
 
@@ -55,13 +57,13 @@ def warm_up(
     like: PoissonGrid | SparseMatrix | None = None,
     callback: Watcher | None = None,
 ) -> float:
-    """Compile and load what `solver` runs on grids such as `like`, and return the seconds it took.
+    """Compile and load the kernels of `solver` for grids such as `like`, and return the seconds that took.
 
     Parameters
     ----------
     solver : a name from `list_solvers()` or a solver object; None for the default of `solve`.
-    like : a grid of the kind that is to be solved: its dimensions, boundary, kinds of cells, κ, σ and widths. None
-        for a large three-dimensional one with obstacles and an open surface, κ = 1. Or a SciPy sparse matrix, for
+    like : a grid of the kind to be solved, with its dimensions, boundary, kinds of cells, κ, σ and widths. None stands
+        for a large three-dimensional one with obstacles and an open surface, κ = 1. A SciPy sparse matrix stands for
         solves with matrices. Not modified.
     callback : called with a `CompileProgress` after each kernel that had to be compiled, in any thread.
 
@@ -102,9 +104,9 @@ def _try_candidates(grid: PoissonGrid) -> None:
 
 
 def kind_of(solver: Any, system: Any) -> str | None:
-    """Return what the table of kernels calls solves of `system` by `solver`; None where they run no kernels of ours.
+    """Return the name in the table of kernels for solves of `system` by `solver`; None where these run no kernels.
 
-    `system` is a `PoissonGrid`; anything else is a matrix.
+    `system` is a `PoissonGrid`; anything else counts as a matrix.
     """
     name = solver if isinstance(solver, str) else getattr(solver, "name", "")
     if hasattr(solver, "device") or split_device(name)[1] is not None:
@@ -119,11 +121,11 @@ def kind_of(solver: Any, system: Any) -> str | None:
 
 
 def compile_kind(kind: str | None, beside: bool = False) -> None:
-    """Compile what is not in the cache of what solves of a kind (from `kind_of`) run, if anything. Never fails.
+    """Compile the kernels of a kind of solve (from `kind_of`) that are not in the cache. Never fails.
 
-    `beside` has other processes do all of it, where they can be started: this one's threads are not held up.
+    With `beside`, other processes do all of it, where they can be started, so that this process is not held up.
     """
-    if kind is None or kind in _ready or sys.is_finalizing():  # then no other thread runs any more
+    if kind is None or kind in _ready or sys.is_finalizing():  # when finalising, no other thread runs
         return
     with _compiling:
         if kind in _ready:
@@ -135,20 +137,20 @@ def compile_kind(kind: str | None, beside: bool = False) -> None:
 
 
 def is_ready(kind: str | None) -> bool:
-    """Return whether a kind is known to be compiled. Takes no time: False where nobody has looked."""
+    """Return whether a kind is known to be compiled, without a look at the cache: False where it is unknown."""
     return kind is None or kind in _ready
 
 
 def stop_compiling() -> None:
-    """Have what `compile_kind(beside=True)` has under way end now, unfinished."""
+    """Stop the compilation that `compile_kind(beside=True)` has started, unfinished."""
     for work, children in tuple(_under_way):
         work.stop()
         for child in children:
             child.end()
 
 
-def missing_kernels(table: Table, kind: str) -> list[int]:
-    """Return the numbers of a kind's tasks that are neither in the cache nor in this process, those called included."""
+def missing_kernels(table: KernelTable, kind: str) -> list[int]:
+    """Return the numbers of a kind's tasks, called kernels included, that are neither cached nor in this process."""
     import numba
 
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
@@ -158,28 +160,28 @@ def missing_kernels(table: Table, kind: str) -> list[int]:
 
 
 def compile_seconds(kind: str | None) -> float:
-    """Return about how many seconds the compiling of a kind takes on a machine like the one that wrote the table."""
+    """Return the estimated seconds to compile a kind, on a machine like the one that wrote the table."""
     if kind is None or kind in _ready:
         return 0.0
     table = load_table()
     return sum(table.tasks[number].seconds for number in missing_kernels(table, kind))
 
 
-def _is_there(task: Task) -> bool:
+def _is_there(task: CompileTask) -> bool:
     try:
         kernel, signature = task.kernel(), task.signature()
         return signature in kernel.overloads or kernel._cache.holds(signature, kernel.targetctx)
-    except Exception:  # the table is older than the kernels: what it lacks is compiled when it is called
+    except Exception:  # the table is older than the kernels: a missing one is compiled when it is called
         return True
 
 
-def _compile(table: Table, numbers: list[int], beside: bool) -> bool:
-    """Whether all of it was done."""
+def _compile(table: KernelTable, numbers: list[int], beside: bool) -> bool:
+    """Compile tasks, and return whether all were done."""
     work = Work(table, numbers, tell)
     seconds = sum(table.tasks[number].seconds for number in numbers)
     several = seconds > WORTH_A_CHILD and len(numbers) > 1 and get_num_threads() > 1 and _cores() > 1
     count = int(beside) + int(several)
-    claimed = cache_folder.claim("compiling") if count else None  # of many processes one starts others
+    claimed = cache_folder.claim("compiling") if count else None  # one of many processes starts others
     children: list[Child] = []
     under_way = (work, children)
     _under_way.append(under_way)
@@ -227,7 +229,8 @@ def small_matrices() -> Iterator[Any]:
 
 
 def usual_grid(ndim: int, varying: bool = False) -> PoissonGrid:
-    """A grid large enough to be one of the large ones, with obstacles and an open surface; κ is an array or 1."""
+    """Return a grid large enough to run the code for large grids, with obstacles and an open surface; κ is an array or
+    1."""
     cells = np.zeros((CYCLE_SIDE[ndim] + 1,) * ndim, np.uint8)
     middle = cells.shape[0] // 2
     cells[..., middle:] = CellType.AIR
@@ -236,7 +239,7 @@ def usual_grid(ndim: int, varying: bool = False) -> PoissonGrid:
 
 
 def small_grids(like: PoissonGrid, solver: Any) -> Iterator[PoissonGrid]:
-    """Small grids that call for the same compiled code as `like`: a sample of it, and closed boxes."""
+    """Yield small grids that need the same compiled code as `like`: a sample of it, and closed boxes."""
     strides = (max(1, -(-n // SIDE)) for n in like.shape)
     sample = like.cells[tuple(slice(None, None, stride) for stride in strides)].copy()
     sample.flat[0] = CellType.FLUID
@@ -248,17 +251,17 @@ def small_grids(like: PoissonGrid, solver: Any) -> Iterator[PoissonGrid]:
     if like.cells.size > side**like.ndim and (not isinstance(solver, str) or solver in CYCLE_SOLVERS):
         kinds.append((_box(side, like.ndim), "neumann"))
     for cells, boundary in kinds:
-        yield _alike(like, cells, boundary)
+        yield _make_alike(like, cells, boundary)
 
 
-def _alike(like: PoissonGrid, cells: NDArray[np.uint8], boundary: BoundaryLike) -> PoissonGrid:
-    """A grid of these cells and sides that calls for the compiled code of `like`; numbers stand for its arrays."""
+def _make_alike(like: PoissonGrid, cells: NDArray[np.uint8], boundary: BoundaryLike) -> PoissonGrid:
+    """Return a grid with these cells and sides that needs the same compiled code as `like`; numbers replace arrays."""
     if not isinstance(boundary, str | Robin):
         boundary = [
             tuple(Robin(float(np.max(side.h))) if isinstance(side, Robin) else side for side in pair)
             for pair in like.boundary
         ]
-    # Varying along one axis, a product still: for the direct solver of boxes another case than 1.
+    # Varying along one axis it is still separable: for the direct solver of boxes another case than 1.
     kappa: Any = None if like.constant else np.ones(cells.shape) * np.linspace(1.0, 2.0, cells.shape[-1])
     if closes_faces(like):
         kappa = [np.ones([n + (a == axis) for a, n in enumerate(cells.shape)]) for axis in range(like.ndim)]
@@ -271,17 +274,17 @@ def _box(side: int, ndim: int) -> NDArray[np.uint8]:
 
 
 def right_hand_side(grid: PoissonGrid) -> NDArray[np.float64]:
-    """Anything, but always the same: `grid.shape float64`."""
+    """Return a random right-hand side, always the same: `grid.shape float64`."""
     return np.random.default_rng(0).standard_normal(grid.shape)
 
 
-def _forked() -> None:
-    """Give a forked child a lock of its own: the thread that held its parent's is not there. And what its parent has
-    under way is not the child's to end."""
+def _renew_after_fork() -> None:
+    """Give a forked child its own lock, as the thread that held its parent's does not exist there, and forget the work
+    of its parent, which is not the child's to stop."""
     global _compiling
     _compiling = threading.RLock()
     _under_way.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(after_in_child=_renew_after_fork)

@@ -1,10 +1,11 @@
-"""Write the table of kernels, `kernels.json`, from what solves of each kind run.
+"""The command that writes the table of kernels, `kernels.json`, from the kernels that solves of each kind run.
 
-    python -m relaxon.solvers.precompile.record            # writes it; minutes, for every kernel is compiled
-    python -m relaxon.solvers.precompile.record --kind "dcdm 3D"   # prints what one kind runs
+    python -m relaxon.solvers.precompile.record            # writes it; minutes, as every kernel is compiled
+    python -m relaxon.solvers.precompile.record --kind "dcdm 3D"   # prints the kernels of one kind
 
-Each kind is run in a process of its own, on one cache that starts empty.
+Each kind runs in its own process, on one cache that starts empty.
 """
+# Imported on first use, for its weight: numba.
 
 from __future__ import annotations
 
@@ -19,20 +20,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from relaxon.solvers.precompile.table import FILE, encode, frozen, grid_kind, matrix_kind
+from relaxon.solvers.precompile.table import FILE, encode, freeze, grid_kind, matrix_kind
 
 Request = dict[str, Any]
 
 
 def all_kinds() -> Iterator[str]:
-    """Yield the kinds that can be run here, the commonest first."""
+    """Yield the kinds that can run here, the most common first."""
     from relaxon.solvers.interface.registry import list_solvers
     from relaxon.solvers.sparse import MATRIX_SOLVERS
 
     names = [entry.name for entry in list_solvers() if all(find_spec(need) for need in entry.needs)]
     for ndim, varying in ((3, False), (2, False), (3, True), (2, True)):
         for name in names:
-            if not (varying and name == "dcdm-cnn"):  # which takes no κ
+            if not (varying and name == "dcdm-cnn"):  # which accepts no κ
                 yield grid_kind(name, ndim, varying)
     for name in MATRIX_SOLVERS:
         if not name.startswith("pyamg") or find_spec("pyamg"):
@@ -40,7 +41,7 @@ def all_kinds() -> Iterator[str]:
 
 
 def run_kind(kind: str) -> None:
-    """Solve what a kind is about: see `relaxon.solvers.precompile.compiling`."""
+    """Solve the systems of a kind: see `relaxon.solvers.precompile.compiling`."""
     from relaxon.solvers.precompile import compiling
 
     solver, what, *rest = kind.split()
@@ -51,17 +52,17 @@ def run_kind(kind: str) -> None:
 
 
 def record_kind(kind: str) -> list[Request]:
-    """Run a kind and return the kernels that were asked for, in this process for the first time, in their order.
+    """Run a kind, and return the kernels that were requested in this process, in order.
 
-    Each with its module, name and types, what it calls (places in the list, where it was compiled here), the processor
-    seconds that took without those of what it calls, and whether Python called it.
+    Each has its module, name and types, the kernels it calls (places in the list, where it was compiled here), the
+    processor seconds of its compilation without those of the kernels it calls, and whether Python called it.
     """
     from numba.core import event
 
     from relaxon.solvers.kernels import cache as kernel_cache
     from relaxon.solvers.precompile import compiling
 
-    compiling._ready.add(kind)  # what the table says now is not to be run
+    compiling._ready.add(kind)  # so that the present table is not used
     recorder = _Recorder()
     event.register("numba:compile", recorder.listener())  # type: ignore[no-untyped-call]
     load = kernel_cache.KernelCache.load_overload
@@ -83,10 +84,10 @@ class _Recorder:
         self.requests: list[Request] = []
         self._numbers: dict[Any, int] = {}
         self._stack: list[list[Any]] = []
-        """Of the kernels being compiled: the number, when that began, the seconds of what it called."""
+        """For each kernel being compiled: its number, the start, and the seconds of the kernels it calls."""
 
     def ask(self, function: Any, signature: Any) -> None:
-        """Note a kernel that is loaded or compiled next. One that has no name of its own cannot be asked for."""
+        """Record a kernel that is loaded or compiled next, unless it has no importable name."""
         module = function.__module__
         if not module.startswith("relaxon.") or "<" in function.__qualname__:
             return
@@ -95,7 +96,7 @@ class _Recorder:
         except ValueError as error:
             print(f"{module}.{function.__qualname__}: {error}", file=sys.stderr)
             return
-        identity = (module, function.__qualname__, frozen(types))
+        identity = (module, function.__qualname__, freeze(types))
         if identity not in self._numbers:
             self._numbers[identity] = len(self.requests)
             self.requests.append(
@@ -115,7 +116,7 @@ class _Recorder:
             calls.append(number)
 
     def listener(self) -> Any:
-        """Return Numba's listener that keeps the stack."""
+        """Return the Numba listener that maintains the stack."""
         from numba.core import event
 
         recorder = self
@@ -132,7 +133,7 @@ class _Recorder:
     def _number(self, data: Any) -> int | None:
         function = data["dispatcher"].py_func
         try:
-            types = frozen([encode(one) for one in data["args"]])
+            types = freeze([encode(one) for one in data["args"]])
         except ValueError:
             return None
         return self._numbers.get((function.__module__, function.__qualname__, types))
@@ -154,13 +155,13 @@ class _Recorder:
 
 
 def merge(recorded: dict[str, list[Request]]) -> dict[str, Any]:
-    """Return the table's content from the records of kinds that were run one after the other on one cache."""
+    """Return the content of the table from the records of kinds that ran one after the other on one cache."""
     kernels: list[dict[str, Any]] = []
     numbers: dict[Any, int] = {}
 
     def place(requests: Sequence[Request], number: int) -> int:
         request = requests[number]
-        identity = (request["module"], request["name"], frozen(request["types"]))
+        identity = (request["module"], request["name"], freeze(request["types"]))
         if identity not in numbers:
             calls = sorted({place(requests, call) for call in request["calls"]})
             numbers[identity] = len(kernels)
@@ -174,15 +175,15 @@ def merge(recorded: dict[str, list[Request]]) -> dict[str, Any]:
     return {"kernels": kernels, "kinds": {kind: called for kind, called in kinds.items() if called}}
 
 
-def written(content: dict[str, Any]) -> str:
-    """Return the table as it is written: a line a kernel, so that changes can be read."""
+def format_table(content: dict[str, Any]) -> str:
+    """Return the text of the table, with a line for each kernel so that changes are readable."""
     kernels = ",\n".join("  " + json.dumps(one) for one in content["kernels"])
     kinds = ",\n".join(f"  {json.dumps(kind)}: {json.dumps(called)}" for kind, called in content["kinds"].items())
     return f'{{\n "kernels": [\n{kernels}\n ],\n "kinds": {{\n{kinds}\n }}\n}}\n'
 
 
 def record_all(kinds: Iterable[str]) -> dict[str, list[Request]]:
-    """Run each kind in a process of its own and return what each ran."""
+    """Run each kind in its own process, and return the record of each."""
     recorded: dict[str, list[Request]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind in kinds:
@@ -193,21 +194,21 @@ def record_all(kinds: Iterable[str]) -> dict[str, list[Request]]:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            recorded[kind] = json.loads(done.stdout)  # an error where the process failed before it had them
+            recorded[kind] = json.loads(done.stdout)  # an error where the process failed early
             print(f"{kind}: {len(recorded[kind])} kernels, {time.perf_counter() - start:.0f} s", file=sys.stderr)
     return recorded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the table, or print what one kind runs."""
+    """Write the table, or print the kernels of one kind."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--kind", help="print what this kind runs, as JSON, and write nothing")
-    parser.add_argument("--only", nargs="+", metavar="KIND", help="write a table of these kinds alone")
+    parser.add_argument("--kind", help="print the kernels of this kind as JSON, and write nothing")
+    parser.add_argument("--only", nargs="+", metavar="KIND", help="write a table of these kinds only")
     args = parser.parse_args(argv)
     if args.kind:
         print(json.dumps(record_kind(args.kind)), flush=True)
         return 0
-    FILE.write_text(written(merge(record_all(args.only or all_kinds()))), "utf-8")
+    FILE.write_text(format_table(merge(record_all(args.only or all_kinds()))), "utf-8")
     return 0
 
 

@@ -1,8 +1,9 @@
-"""The kernels that each kind of solve runs, with the types that they are called with: what is compiled ahead.
+"""The table of kernels that each kind of solve runs, with the types of their arguments, to be compiled in advance.
 
-The table, `kernels.json`, is written by `python -m relaxon.solvers.precompile.record` and held by a test against what
-solves really run. What it lacks is compiled when it is first called, and what it has too much costs time alone.
+The table, `kernels.json`, is written by `python -m relaxon.solvers.precompile.record`, and a test compares it with what
+solves really run. A missing kernel is compiled when it is first called; a superfluous one costs only time.
 """
+# Imported on first use, for its weight: numba.
 
 from __future__ import annotations
 
@@ -22,36 +23,36 @@ Types = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """One kernel with one signature."""
+class CompileTask:
+    """The compilation of one kernel for one signature."""
 
     module: str
     """Its module, within the package."""
     name: str
     types: Types
     calls: tuple[int, ...]
-    """The numbers of the tasks that compile what it calls."""
+    """The numbers of the tasks for the kernels it calls."""
     seconds: float
-    """Processor time, without that of what it calls, where the table was written."""
+    """Processor time on the machine that wrote the table, without that of the kernels it calls."""
 
     def kernel(self) -> Any:
-        """Return the kernel's dispatcher. AttributeError or ImportError where there is none of that name any more."""
+        """Return the kernel's dispatcher; AttributeError or ImportError where there is no kernel of that name."""
         return find_kernel(self.module, self.name)
 
     def signature(self) -> tuple[Any, ...]:
-        """Return its types as Numba's."""
+        """Return its types as Numba types."""
         return tuple(decode(one) for one in self.types)
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """All tasks, and for each kind of solve the numbers of those that Python calls."""
+class KernelTable:
+    """All tasks, and for each kind of solve the numbers of the kernels that Python calls."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[CompileTask, ...]
     kinds: dict[str, tuple[int, ...]]
 
     def needed(self, called: Sequence[int]) -> list[int]:
-        """Return the numbers of tasks and of all that they call, in the table's order."""
+        """Return the numbers of tasks and of all kernels that they call, in the order of the table."""
         found: set[int] = set()
         waiting = list(called)
         while waiting:
@@ -63,37 +64,37 @@ class Table:
 
 
 @functools.cache
-def load_table() -> Table:
-    """Return the shipped table; an empty one where its file is not there."""
+def load_table() -> KernelTable:
+    """Return the shipped table; an empty one where its file does not exist."""
     try:
         content = json.loads(FILE.read_text("utf-8"))
     except OSError:
-        return Table((), {})
+        return KernelTable((), {})
     tasks = (
-        Task(one["module"], one["name"], tuple(one["types"]), tuple(one["calls"]), one["seconds"])
+        CompileTask(one["module"], one["name"], tuple(one["types"]), tuple(one["calls"]), one["seconds"])
         for one in content["kernels"]
     )
-    return Table(tuple(tasks), {kind: tuple(numbers) for kind, numbers in content["kinds"].items()})
+    return KernelTable(tuple(tasks), {kind: tuple(numbers) for kind, numbers in content["kinds"].items()})
 
 
 def grid_kind(solver: str, ndim: int, varying: bool) -> str:
-    """Return what the table calls solves by that solver on grids of so many dimensions, κ an array or 1."""
+    """Return the table's name for solves by a solver on grids with that many dimensions, where κ is an array or 1."""
     return f"{solver} {ndim}D{' varying' if varying else ''}"
 
 
 def matrix_kind(solver: str) -> str:
-    """Return what the table calls solves by that solver with a sparse matrix."""
+    """Return the table's name for solves by a solver with a sparse matrix."""
     return f"{solver} matrix"
 
 
 def find_kernel(module: str, name: str) -> Any:
-    """Return the dispatcher of a kernel, which may stand behind a function that divides it among threads."""
+    """Return the dispatcher of a kernel, which a function that divides it among threads may wrap."""
     found = getattr(import_module(f"relaxon.{module}"), name)
     return found if hasattr(found, "py_func") and hasattr(found, "overloads") else found.kernel
 
 
 def encode(kind: Any) -> Any:
-    """Return one of Numba's types in JSON's values; ValueError for one that kernels are not called with.
+    """Return a Numba type as JSON values; ValueError for one that is no argument of kernels.
 
     A scalar is its name, an array `float64[3C]` (of dtype, dimensions and layout; `r` for read-only and `u` for not
     aligned follow), a tuple the list of its parts, a named tuple that list under the dotted name of its class within
@@ -123,7 +124,7 @@ def encode(kind: Any) -> Any:
 
 
 def decode(spelt: Any) -> Any:
-    """Return the type that `encode` gives these values for."""
+    """Return the type that `encode` encodes as these values."""
     types = _numba_types()
     if isinstance(spelt, str):
         array = ARRAY.fullmatch(spelt)
@@ -147,8 +148,8 @@ def _numba_types() -> Any:
     return types
 
 
-def frozen(values: Any) -> Any:
-    """Return the values of `encode` as ones that can be compared and hashed."""
+def freeze(values: Any) -> Any:
+    """Return values of `encode` in a hashable form."""
     if isinstance(values, dict):
-        return tuple((name, frozen(value)) for name, value in values.items())
-    return tuple(frozen(one) for one in values) if isinstance(values, list) else values
+        return tuple((name, freeze(value)) for name, value in values.items())
+    return tuple(freeze(one) for one in values) if isinstance(values, list) else values

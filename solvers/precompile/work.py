@@ -1,4 +1,5 @@
-"""Kernels compiled in their order by two processes at once: what others call first, the longest chain before others."""
+"""The schedule of compilation by two processes: kernels that others call come first, and longest chains before
+others."""
 
 from __future__ import annotations
 
@@ -13,22 +14,22 @@ from collections.abc import Callable, Iterable
 
 from relaxon.core.compile_progress import CompileProgress
 from relaxon.solvers.kernels import cache_folder
-from relaxon.solvers.precompile.table import Table
+from relaxon.solvers.precompile.table import KernelTable
 
 CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from relaxon.solvers.precompile.child import answer_tasks; answer_tasks(sys.argv[2])"
 )
 TOGETHER = 0.6
-"""The part of one process's time that two take, before any of it is known here."""
+"""Time of two processes relative to one, before anything has been measured."""
 PRIOR = 0.2
-"""The part of all work for which that counts: the first kernels say little, as Numba itself warms up on them."""
+"""Fraction of all work as which that assumption counts: the first kernels tell little, as Numba itself warms up."""
 
 
 class Work:
-    """Tasks that are handed out, each when what it calls is done; used by several threads."""
+    """Tasks that are handed out once the kernels they call are done; used by several threads."""
 
-    def __init__(self, table: Table, numbers: Iterable[int], report: Callable[[CompileProgress], None]) -> None:
+    def __init__(self, table: KernelTable, numbers: Iterable[int], report: Callable[[CompileProgress], None]) -> None:
         """`report` is called after each task, in the thread that finished it."""
         wanted = set(numbers)
         self.total = len(wanted)
@@ -47,20 +48,20 @@ class Work:
         self._left, self._stopped = set(wanted), False
         self._seconds = self._all_seconds = sum(table.tasks[number].seconds for number in wanted)
         self._start = time.monotonic()
-        # The lock itself, not the condition, stands in `with`: entering that is a call of a function of Python's, in
-        # which a signal's handler may raise when the lock is already taken.
+        # Code enters the lock itself, not the condition, whose `__enter__` is a Python function, in which a signal
+        # handler may raise after the lock has been taken.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 
     def take(self) -> int | None:
-        """Return the number of a task that can be compiled, once there is one; None where nothing is left to do."""
+        """Wait for a task that can be compiled, and return its number; None where nothing is left to do."""
         with self._lock:
             while not self._ready and self._left and not self._stopped:
                 self._changed.wait()
             return heapq.heappop(self._ready)[1] if self._ready and not self._stopped else None
 
     def finish(self, number: int) -> None:
-        """Count a task as done, or as one that fails."""
+        """Mark a task as done or failed."""
         with self._lock:
             self._left.discard(number)
             self._seconds -= self._table.tasks[number].seconds
@@ -73,14 +74,14 @@ class Work:
         self._report(progress)
 
     def give_back(self, number: int) -> None:
-        """Have somebody else do a task that was taken."""
+        """Return a task that was taken, for others to do."""
         with self._lock:
             heapq.heappush(self._ready, (-self._chain[number], number))
             self._changed.notify_all()
 
     @property
     def complete(self) -> bool:
-        """Whether every task is done, or fails."""
+        """Whether every task is done or has failed."""
         return not self._left
 
     def stop(self) -> None:
@@ -90,21 +91,21 @@ class Work:
             self._changed.notify_all()
 
     def progress(self) -> CompileProgress:
-        """Return how far it is."""
+        """Return the progress of the work."""
         done, prior = self._all_seconds - self._seconds, PRIOR * self._all_seconds
         factor = (time.monotonic() - self._start + TOGETHER * prior) / (done + prior) if prior > 0 else TOGETHER
         return CompileProgress(self.total - len(self._left), self.total, self._seconds * factor)
 
     def _chain_seconds(self, number: int) -> float:
-        """Seconds from a task's start to the end of the longest chain of those that wait for it."""
+        """Return the seconds from a task's start to the end of the longest chain of tasks that wait for it."""
         if number not in self._chain:
             after = max((self._chain_seconds(caller) for caller in self._callers[number]), default=0.0)
             self._chain[number] = self._table.tasks[number].seconds + after
         return self._chain[number]
 
 
-def compile_here(table: Table, work: Work) -> None:
-    """Compile in this thread what the work hands out. What fails does so again where it is called, and is shown."""
+def compile_here(table: KernelTable, work: Work) -> None:
+    """Compile tasks of the work in this thread. A kernel that fails does so again when it is called, with its error."""
     while (number := work.take()) is not None:
         try:
             task = table.tasks[number]
@@ -116,7 +117,7 @@ def compile_here(table: Table, work: Work) -> None:
 
 
 class Child:
-    """A process beside this one, and the thread that hands it work. Its failure is none: others do what it had."""
+    """A second process and the thread that hands it work. If it fails, others do its tasks."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -125,11 +126,11 @@ class Child:
         self._thread.start()
 
     def join(self) -> None:
-        """Wait until there is nothing left for it to do, or it has ended."""
+        """Wait until it has nothing left to do, or has ended."""
         self._thread.join()
 
     def end(self) -> None:
-        """End it, whatever it is at."""
+        """Kill it, whatever it is doing."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -154,9 +155,9 @@ class Child:
 
 
 def start_child() -> subprocess.Popen[str] | None:
-    """Start a process that compiles into this one's cache; None where that cannot be.
+    """Start a process that compiles into this one's cache; None where that is not possible.
 
-    It is a fresh Python that runs nothing of the caller's program.
+    It is a fresh interpreter that runs nothing of the caller's program.
     """
     folder = cache_folder.open_folder()
     if folder.path is None or not folder.writable or not _is_python(sys.executable):
@@ -171,5 +172,5 @@ def start_child() -> subprocess.Popen[str] | None:
 
 
 def _is_python(executable: str | None) -> bool:
-    """Whether this is Python itself, and no application with one inside."""
+    """Return whether this is Python itself, not an application with an embedded interpreter."""
     return bool(executable) and os.path.basename(str(executable)).lower().startswith("python")

@@ -1,4 +1,5 @@
-"""What a sparse matrix looks like before it is solved: symmetry, signs, dominance, parts, and its likely kind."""
+"""The structure of a sparse matrix: symmetry, signs, diagonal dominance, connected parts, and its likely kind."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 
@@ -9,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 SYMMETRIC_TO = 1e-10
-"""How far `a_ij` and `a_ji` may lie apart, relative to the largest entries of their rows, in a symmetric matrix."""
+"""The largest difference of `a_ij` and `a_ji` in a symmetric matrix, relative to the largest entries of their rows."""
 DOMINANCE_ROUNDING = 1e-12
-"""Of a row's sum, by which the diagonal may be below it and still count as equal."""
+"""Fraction of a row's sum by which the diagonal may fall short of it and still count as equal."""
 SUM_ROUNDINGS = 16.0
-"""A row sums to zero where its sum is below so many roundings of its largest entry for each of its entries."""
+"""A row sums to zero where its sum is below this many roundings of its largest entry, for each of its entries."""
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixStructure:
-    """What `examine_structure` finds in a square matrix of `unknowns` rows with `entries` that are not zero."""
+    """The findings of `examine_structure` on a square matrix of `unknowns` rows with `entries` nonzeros."""
 
     unknowns: int
     entries: int
@@ -26,26 +27,26 @@ class MatrixStructure:
     asymmetry: float
     """The largest `|a_ij − a_ji|`, relative to the square root of the largest entries of rows i and j."""
     hermitian_asymmetry: float
-    """The same of `|a_ij − conj(a_ji)|`."""
+    """The same for `|a_ij − conj(a_ji)|`."""
     pattern_symmetric: bool
     empty_rows: int
     positive_diagonal: int
     """Rows whose diagonal entry is greater than 0, or has a positive real part."""
     negative_diagonal: int
     smallest_diagonal: float
-    """By magnitude, of those that are not 0; NaN where all are."""
+    """The smallest magnitude among nonzero diagonal entries; NaN where there are none. `largest_diagonal` likewise."""
     largest_diagonal: float
     negative_off: int
-    """Entries off the diagonal that are less than 0; `positive_off` greater."""
+    """Off-diagonal entries below 0; `positive_off` counts those above."""
     positive_off: int
     dominant_rows: int
-    """Rows with `|a_ii| ≥ Σ_{j≠i} |a_ij|`, which are not empty."""
+    """Nonempty rows with `|a_ii| ≥ Σ_{j≠i} |a_ij|`."""
     least_dominance: float
     """The least `|a_ii| / Σ_{j≠i} |a_ij|`; infinite for a diagonal matrix."""
     parts: int
-    """Connected components of the graph, empty rows among them."""
+    """Connected components of the graph, empty rows included."""
     constant_null_vectors: int
-    """Parts whose rows all sum to zero, to rounding: there a constant is in the null space."""
+    """Parts whose rows all sum to zero, to rounding: constants on them are in the null space."""
     bandwidth: int
 
     @property
@@ -60,10 +61,11 @@ class MatrixStructure:
 
     @property
     def kind(self) -> str:
-        """What it seems to be: "spd", "negative-definite", "symmetric-indefinite", "hermitian", "complex-symmetric",
+        """The likely kind: "spd", "negative-definite", "symmetric-indefinite", "hermitian", "complex-symmetric" or
         "nonsymmetric".
 
-        "spd" says that nothing speaks against positive definiteness, or semidefiniteness with the null vectors counted.
+        "spd" means that nothing was found against positive definiteness, or against semidefiniteness with the null
+        vectors counted.
         """
         if self.complex_values:
             return "hermitian" if self.hermitian else "complex-symmetric" if self.symmetric else "nonsymmetric"
@@ -76,7 +78,7 @@ class MatrixStructure:
 
 
 def examine_structure(matrix: Any) -> MatrixStructure:
-    """Return what a square SciPy sparse matrix looks like; it is not modified.
+    """Return the structure of a square SciPy sparse matrix, which is not modified.
 
     Examples
     --------

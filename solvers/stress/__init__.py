@@ -1,4 +1,4 @@
-"""Random systems of every awkward kind, solved and judged by a residual that the solvers have no part in."""
+"""Random difficult systems, solved and judged by a residual that is computed independently of the solvers."""
 
 from relaxon.solvers.stress.assembly import assembled
 from relaxon.solvers.stress.cases import Case, make_case

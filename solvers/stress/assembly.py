@@ -1,8 +1,10 @@
-"""The matrix of a grid put together face by face from an incidence matrix: an independent twin of the operator.
+"""The matrix of a grid, assembled face by face from an incidence matrix: an independent twin of the operator.
 
-`A = Gᵀ W G + S` with a row of `G` for each open face, `+1` and `−1` at the fluid cells on its two sides, `W` the faces'
-conductances and `S` the reaction. It shares no code with `relaxon.solvers.grid.operator`, which works on couplings.
+`A = Gᵀ W G + S`, where `G` has a row for each open face with `+1` and `−1` at the fluid cells on its two sides, `W` are
+the conductances of faces and `S` is the reaction. It shares no code with `relaxon.solvers.grid.operator`, which works
+on couplings.
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 
 def assembled(grid: PoissonGrid) -> Any:
-    """The CSR matrix on the unknowns in `pack` order, float64."""
+    """Return the CSR matrix on the unknowns in `pack` order, float64."""
     from scipy.sparse import coo_array, diags_array
 
     number = np.full(grid.shape, -1, np.int64)
@@ -39,18 +41,24 @@ def assembled(grid: PoissonGrid) -> Any:
 
 
 def _reaction(grid: PoissonGrid) -> NDArray[np.float64]:
-    """σ times each unknown's volume that is not cut away over the mean cell's, `(unknowns,)`."""
-    found = np.broadcast_to(np.asarray(grid.reaction, np.float64), grid.shape).copy()
+    """Return σ times each unknown's volume that is not cut away, over that of the mean cell, `(unknowns,)`."""
+    reaction = np.broadcast_to(np.asarray(grid.reaction, np.float64), grid.shape)
+    return weigh_by_volume(grid, reaction)[grid.fluid]
+
+
+def weigh_by_volume(grid: PoissonGrid, density: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a density of cells times each cell's volume that is not cut away, over that of the mean cell."""
+    found = density.copy()
     if grid.volume is not None:
         found *= grid.volume
     for axis, widths in enumerate(grid.spacing):
         along = np.broadcast_to(widths, grid.shape[axis])
         found *= (along / along.mean()).reshape([-1 if other == axis else 1 for other in range(grid.ndim)])
-    return found[grid.fluid]
+    return found
 
 
 def _cells_beside(number: NDArray[np.int64], axis: int, periodic: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The unknowns below and above each face of an axis, −1 where there is none."""
+    """Return the unknowns below and above each face of an axis, −1 where there is none."""
     outside = np.full_like(number.take([0], axis), -1)
     first = number.take([-1], axis) if periodic else outside
     return np.concatenate([first, number], axis), np.concatenate([number, outside], axis)

@@ -1,4 +1,4 @@
-"""Random grids and right-hand sides, each made from a seed and a number alone, so that any can be made again."""
+"""Random grids and right-hand sides, each generated from a seed and a number alone, so that all are reproducible."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from numpy.typing import NDArray
 from relaxon.core import validation
 from relaxon.solvers.grid.faces import face_coefficients
 from relaxon.solvers.grid.poisson_grid import Boundary, CellType, PoissonGrid
-from relaxon.solvers.stress import kinds
+from relaxon.solvers.stress import grid_features as kinds
 
 Array = NDArray[np.float64]
 Cells = NDArray[np.uint8]
 MIN_CELLS = 64
-"""A budget of fewer leaves no room for the thin and the long shapes."""
+"""Smallest budget of cells: fewer leave no room for thin and long shapes."""
 MAX_JUMP, MAX_ANISOTROPY = 1e6, 100.0
 THIN_SIDE, THIN_LENGTH = 4, 2000
 RESIDUE = 1e-12
-"""Of a component's source: what is left below it when the mean is gone is rounding."""
+"""Fraction of a component's source below which what remains without its mean is rounding."""
 PRIMES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 127, 151)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A system: `b` is `grid.shape float64`, zero outside the fluid and in the operator's range."""
+    """A system: `b` is `grid.shape float64`, zero outside the fluid, and in the range of the operator."""
 
     seed: int
     number: int
     grid: PoissonGrid
     b: Array
     summary: str
-    """Shape kind, geometry, sides, spacing, κ and source, in words."""
+    """The kind of shape, geometry, sides, spacing, κ and source, in words."""
 
 
 def make_case(seed: int, number: int, max_cells: int = 50_000) -> Case:
-    """Case `number` of the sequence that `seed` begins; the same bits whenever it is made, for equal `max_cells`.
+    """Make case `number` of the sequence of `seed`; its bits are always the same for equal `max_cells`.
 
     >>> from relaxon.solvers.stress import make_case
     >>> one, again = make_case(7, 3), make_case(7, 3)
@@ -75,7 +75,7 @@ def make_case(seed: int, number: int, max_cells: int = 50_000) -> Case:
 def _grid(
     cells: Cells, spacing: Any, boundary: Any, coefficient: Any, reaction: Any, volume: Array | None
 ) -> PoissonGrid:
-    """The grid; one all of whose cells are shut gets a reaction."""
+    """Return the grid, with a reaction where all of its cells would be shut."""
     try:
         return PoissonGrid(cells, spacing, boundary, coefficient, reaction, volume=volume)
     except ValueError as error:
@@ -125,14 +125,14 @@ def _empty(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
 
 
 def _strewn(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
-    """Single cells of wall, and now and then of air; many pockets."""
+    """Return scattered cells of wall, and sometimes of air, with many pockets."""
     wall, air = rng.uniform(0.05, 0.45), rng.choice([0.0, 0.02])
     u = rng.random(shape)
     return np.where(u < wall, CellType.SOLID, np.where(u < wall + air, CellType.AIR, CellType.FLUID)).astype(np.uint8)
 
 
 def _boxes(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
-    """Blocks of wall and of air."""
+    """Return blocks of wall and of air."""
     cells = np.zeros(shape, np.uint8)
     for _ in range(int(rng.integers(1, 8))):
         low = [int(rng.integers(0, n)) for n in shape]
@@ -142,7 +142,7 @@ def _boxes(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
 
 
 def _pool(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
-    """Air above a rough surface, blocks below it."""
+    """Return air above a rough surface, and blocks below it."""
     cells = _boxes(rng, shape)
     cells[cells == CellType.AIR] = CellType.SOLID
     height = rng.uniform(0.2, 0.9, shape[:-1]) * shape[-1]
@@ -151,14 +151,14 @@ def _pool(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
 
 
 def _drops(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
-    """Fluid here and there, air all around."""
+    """Return scattered fluid, surrounded by air."""
     cells = np.full(shape, CellType.AIR, np.uint8)
     cells[rng.random(shape) < rng.uniform(0.02, 0.4)] = CellType.FLUID
     return cells
 
 
 def _channel(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
-    """A channel one cell wide that turns about through solid rock."""
+    """Return a winding channel, one cell wide, through solid cells."""
     cells = np.full(shape, CellType.SOLID, np.uint8)
     at = [int(rng.integers(n)) for n in shape]
     cells[tuple(at)] = CellType.FLUID
@@ -171,7 +171,7 @@ def _channel(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
 
 
 def _maze(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
-    """Walls one cell thick between corridors one cell wide, opened so that every room can be reached."""
+    """Return a maze with walls and corridors one cell wide, in which every room can be reached."""
     cells = np.full(shape, CellType.SOLID, np.uint8)
     rooms = [range(0, n, 2) for n in shape]
     start = tuple(int(rng.choice(list(axis))) for axis in rooms)
@@ -196,7 +196,7 @@ def _maze(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
 
 
 def _pockets(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
-    """Walls one cell thick across every axis, a few cells of them missing: rooms, some joined, some closed."""
+    """Return walls one cell thick across every axis with some missing cells: rooms, some connected, some closed."""
     cells = np.zeros(shape, np.uint8)
     for axis, n in enumerate(shape):
         if n >= 5:
@@ -208,7 +208,7 @@ def _pockets(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
 
 
 def _sheets(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
-    """Thin walls across one axis, each with a few holes."""
+    """Return thin walls across one axis, each with a few holes."""
     cells = np.zeros(shape, np.uint8)
     axis = int(rng.integers(len(shape)))
     for layer in range(int(rng.integers(1, 4)), shape[axis], int(rng.integers(2, 7))):
@@ -265,7 +265,7 @@ def _coefficient(
 
 
 def _pattern(rng: np.random.Generator, shape: tuple[int, ...], pattern: str) -> Array:
-    """Exponents from 0 to 1."""
+    """Return exponents from 0 to 1."""
     if pattern == "noise":
         return rng.random(shape)
     exponents = np.zeros(shape)
@@ -301,7 +301,7 @@ def _source(rng: np.random.Generator, grid: PoissonGrid) -> tuple[str, Array]:
 
 
 def _in_the_range(grid: PoissonGrid, b: Array) -> Array:
-    """`b` without the mean of each singular component; what is left of a constant is rounding, and becomes 0."""
+    """Return `b` without the mean of each singular component; the rounding that a constant leaves becomes 0."""
     labels = grid.nullspace.labels
     if labels is None:
         return b

@@ -1,7 +1,7 @@
-"""Random sparse systems, each made from a seed and a number alone: families of the gallery, and what befalls them.
+"""Random sparse systems, each generated from a seed and a number alone: families of the gallery with modifications.
 
-Every one is symmetric and positive definite, or semidefinite with constants on whole parts, by the way it is made, and
-`b` is in the range: a legal system for `relaxon.solvers.solve`.
+By construction, each is symmetric and positive definite, or semidefinite with constants on whole parts as null vectors,
+and `b` is in the range: a valid system for `relaxon.solvers.solve`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import block_diag, coo_array, csr_array, diags_array
+from scipy.sparse.csgraph import connected_components
 
 from relaxon.core import validation
 
@@ -19,15 +21,15 @@ Array = NDArray[np.float64]
 LEAST = 64
 """Unknowns of the smallest case, and of the smallest budget."""
 LARGE_SHARE = 0.05
-"""Of the cases that have at least a tenth of the budget's unknowns; the others stay below that."""
+"""Fraction of the cases with at least a tenth of the budget's unknowns; the others have fewer."""
 SMALLER = 10
 MAX_CONTRAST = 1e8
 UNITS = 200.0
-"""Decades, up and down, that a system's entries may be away from 1."""
+"""Largest distance of a system's entries from 1, in decades."""
 PARTS = 4
-"""Most families that are put together as parts that do not touch."""
+"""Largest number of families that are combined as unconnected parts."""
 SINGULAR_ROUNDINGS = 64.0
-"""A row sums to zero where its sum is below so many roundings of its sum of magnitudes, for each of its entries."""
+"""A row sums to zero where its sum is below this many roundings of its sum of magnitudes, for each of its entries."""
 SINGLE_ROUNDINGS = float(np.finfo(np.float32).eps)
 """The same for entries of float32, times the root of their number."""
 RIGHT_SIDES = ("noise", "image", "smooth", "points", "point pair")
@@ -35,10 +37,10 @@ RIGHT_SIDES = ("noise", "image", "smooth", "points", "point pair")
 
 @dataclass(frozen=True, slots=True)
 class MatrixCase:
-    """A system: `matrix` as it is given to a solver (CSR, CSC or COO, perhaps with duplicates), `b` `(n,) float64`.
+    """A system: `matrix` as given to a solver (CSR, CSC or COO, possibly with duplicates), `b` `(n,) float64`.
 
-    `judged` is the matrix by which answers are judged: the same in float64, but for rows of float32 numbers that sum to
-    zero to that precision, whose diagonal is what makes the sum zero.
+    `judged` is the matrix by which solutions are judged: the same in float64, except that float32 rows that sum to zero
+    in that precision have the diagonal with which they sum to zero exactly.
     """
 
     seed: int
@@ -52,18 +54,18 @@ class MatrixCase:
 
 @dataclass(slots=True)
 class _Draft:
-    """A matrix under way: canonical CSR float64, what it has gone through, and what still holds of it."""
+    """A matrix in the making: canonical CSR float64, with its history in words, and properties that still hold."""
 
     matrix: Any
     words: list[str] = field(default_factory=list)
     regular: bool = True
-    """Whether no row sums of a whole part vanish."""
+    """Whether there is no part whose row sums all vanish."""
     laplacian: bool = True
-    """Whether it is an M-matrix whose diagonal dominates: it stays definite when its entries are rounded to float32."""
+    """Whether it is a diagonally dominant M-matrix, which stays definite when its entries are rounded to float32."""
 
 
 def make_matrix_case(seed: int, number: int, max_unknowns: int = 60_000) -> MatrixCase:
-    """Make case `number` of the sequence that `seed` begins; the same bits each time, for equal `max_unknowns`.
+    """Make case `number` of the sequence of `seed`; its bits are always the same for equal `max_unknowns`.
 
     >>> from relaxon.solvers.stress import make_matrix_case
     >>> one, again = make_matrix_case(7, 3), make_matrix_case(7, 3)
@@ -77,9 +79,9 @@ def make_matrix_case(seed: int, number: int, max_unknowns: int = 60_000) -> Matr
     for change, chance in CHANGES:
         if rng.random() < chance:
             change(rng, draft)
-    singular = _singular_parts(draft.matrix, single=False)
+    singular = _find_singular_parts(draft.matrix, single=False)
     side, b = _right_hand_side(rng, draft.matrix, singular)
-    matrix, judged, b, singular = _given(rng, draft, b, singular)
+    matrix, judged, b, singular = _choose_form(rng, draft, b, singular)
     parts = len(np.unique(singular[singular > 0]))
     n, entries = judged.shape[0], judged.nnz
     kind = f", singular in {parts} part{'s' * (parts != 1)}" if parts else ""
@@ -87,12 +89,10 @@ def make_matrix_case(seed: int, number: int, max_unknowns: int = 60_000) -> Matr
     return MatrixCase(seed, number, matrix, b, judged, parts, summary)
 
 
-# --- what a matrix begins as -----------------------------------------------------------------------------------------
+# --- families of the gallery -----------------------------------------------------------------------------------------
 
 
 def _put_together(rng: np.random.Generator, most: int) -> _Draft:
-    from scipy.sparse import block_diag, csr_array
-
     tenth = max(LEAST, most // SMALLER)
     least, largest = (tenth, most) if rng.random() < LARGE_SHARE else (LEAST, tenth)
     count = 1 if rng.random() < 0.85 else int(rng.integers(2, PARTS + 1))
@@ -112,29 +112,27 @@ def _family(rng: np.random.Generator, least: int, largest: int) -> _Draft:
     n = int(least * (largest / least) ** rng.random())
     matrix = gallery.matrix(name, n, seed=int(rng.integers(1 << 30)))
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    laplacian = not (matrix.data[rows != matrix.indices] > 0).any() and _dominant(matrix)
-    regular = not _singular_parts(matrix, single=False).any()
+    laplacian = not (matrix.data[rows != matrix.indices] > 0).any() and _is_dominant(matrix)
+    regular = not _find_singular_parts(matrix, single=False).any()
     return _Draft(matrix, [name], regular, laplacian)
 
 
-def _dominant(matrix: Any) -> bool:
+def _is_dominant(matrix: Any) -> bool:
     diagonal = matrix.diagonal()
     return bool((2 * diagonal >= np.asarray(abs(matrix).sum(axis=1)).ravel() * (1 - 1e-12)).all())
 
 
-# --- what befalls it -------------------------------------------------------------------------------------------------
+# --- modifications ---------------------------------------------------------------------------------------------------
 
 
 def _reweight(rng: np.random.Generator, draft: _Draft) -> None:
-    """Multiply couplings by jumps of up to 10⁸, with the diagonal that keeps each row's surplus."""
+    """Multiply couplings by factors of up to 10⁸, and set the diagonal so that row sums are kept."""
     if not draft.laplacian:
         return
-    from scipy.sparse import coo_array, csr_array, diags_array
-
     entries = draft.matrix.tocoo()
     surplus = np.maximum(np.asarray(draft.matrix.sum(axis=1)).ravel(), 0.0)
-    if not draft.regular or _singular_parts(draft.matrix, single=False).any():
-        surplus[_singular_parts(draft.matrix, single=False) > 0] = 0.0
+    if not draft.regular or _find_singular_parts(draft.matrix, single=False).any():
+        surplus[_find_singular_parts(draft.matrix, single=False) > 0] = 0.0
     low = entries.row > entries.col
     contrast = float(10.0 ** rng.uniform(1, math.log10(MAX_CONTRAST)))
     share = float(rng.choice([0.02, 0.3, 1.0]))
@@ -150,11 +148,9 @@ def _reweight(rng: np.random.Generator, draft: _Draft) -> None:
 
 
 def _close(rng: np.random.Generator, draft: _Draft) -> None:
-    """Take away each row's surplus: singular by constants on every part."""
+    """Make all row sums zero, so that constants on every part are null vectors."""
     if not draft.laplacian:
         return
-    from scipy.sparse import csr_array, diags_array
-
     off = draft.matrix - diags_array(draft.matrix.diagonal())
     draft.matrix = csr_array(off + diags_array(-np.asarray(off.sum(axis=1)).ravel()))
     draft.matrix.eliminate_zeros()
@@ -163,9 +159,7 @@ def _close(rng: np.random.Generator, draft: _Draft) -> None:
 
 
 def _penalise(rng: np.random.Generator, draft: _Draft) -> None:
-    """Hold some unknowns by a penalty on the diagonal."""
-    from scipy.sparse import csr_array, diags_array
-
+    """Fix some unknowns by a penalty on the diagonal."""
     n = draft.matrix.shape[0]
     held = np.zeros(n)
     index = rng.choice(n, max(1, int(n * rng.choice([0.005, 0.1]))), replace=False)
@@ -176,11 +170,9 @@ def _penalise(rng: np.random.Generator, draft: _Draft) -> None:
 
 
 def _spread(rng: np.random.Generator, draft: _Draft) -> None:
-    """Scale rows and columns by units of their own, to a contrast of up to 10⁸ between entries."""
+    """Scale rows and columns by individual units, to a contrast of up to 10⁸ between entries."""
     if not draft.regular:
-        return  # constants would no longer be the null vectors
-    from scipy.sparse import csr_array, diags_array
-
+        return  # the null vectors would no longer be constants
     decades = float(rng.uniform(0.5, math.log10(MAX_CONTRAST) / 4))
     units = diags_array(10.0 ** rng.uniform(-decades, decades, draft.matrix.shape[0]))
     draft.matrix = csr_array(units @ draft.matrix @ units)
@@ -189,11 +181,9 @@ def _spread(rng: np.random.Generator, draft: _Draft) -> None:
 
 
 def _flip(rng: np.random.Generator, draft: _Draft) -> None:
-    """Turn the signs of some unknowns: half of the couplings become positive."""
+    """Flip the signs of some unknowns, so that half of the couplings become positive."""
     if not draft.regular:
         return
-    from scipy.sparse import csr_array, diags_array
-
     signs = diags_array(rng.choice([-1.0, 1.0], draft.matrix.shape[0]))
     draft.matrix = csr_array(signs @ draft.matrix @ signs)
     draft.laplacian = False
@@ -201,9 +191,7 @@ def _flip(rng: np.random.Generator, draft: _Draft) -> None:
 
 
 def _append_diagonal(rng: np.random.Generator, draft: _Draft) -> None:
-    """Append rows of a diagonal alone, of sizes of their own, and now and then rows without any entry."""
-    from scipy.sparse import block_diag, csr_array, diags_array
-
+    """Append rows with only a diagonal entry, of various sizes, and sometimes rows without any entry."""
     count = int(rng.integers(1, max(2, draft.matrix.shape[0] // 4)))
     sizes = float(np.abs(draft.matrix.data).max()) * 10.0 ** rng.uniform(-4, 4, count)
     empty = rng.random(count) < rng.choice([0.0, 0.1])
@@ -216,14 +204,14 @@ def _append_diagonal(rng: np.random.Generator, draft: _Draft) -> None:
 
 
 def _permute(rng: np.random.Generator, draft: _Draft) -> None:
-    """Number the unknowns at random."""
+    """Permute the unknowns at random."""
     order = rng.permutation(draft.matrix.shape[0])
     draft.matrix = draft.matrix[order][:, order]
     draft.words.append("numbered at random")
 
 
 def _scale(rng: np.random.Generator, draft: _Draft) -> None:
-    """Give the whole system units far from 1, by a power of two, which changes no digit."""
+    """Scale the whole system far from 1, by a power of two, which changes no digit."""
     exponent = round(float(rng.uniform(-UNITS, UNITS)) / math.log10(2.0))
     draft.matrix = draft.matrix * 2.0**exponent
     draft.laplacian = False  # no longer within float32
@@ -240,16 +228,15 @@ CHANGES = (
     (_permute, 0.4),
     (_scale, 0.25),
 )
-"""In this order, each with its chance; those that would make the system an illegal one leave it as it is."""
+"""The modifications in order, each with its probability; those that would make the system invalid leave it
+unchanged."""
 
 
-# --- right-hand sides, and the form in which a system is given -------------------------------------------------------
+# --- right-hand sides, and the form in which a system is passed to a solver ------------------------------------------
 
 
-def _singular_parts(matrix: Any, single: bool) -> NDArray[np.int64]:
+def _find_singular_parts(matrix: Any, single: bool) -> NDArray[np.int64]:
     """Return, for each unknown, 1 + the number of its part where all of the part's rows sum to zero; else 0."""
-    from scipy.sparse.csgraph import connected_components
-
     counts = np.diff(matrix.indptr)
     magnitude = np.asarray(abs(matrix).sum(axis=1)).ravel()
     allowed = SINGULAR_ROUNDINGS * float(np.finfo(np.float64).eps) * counts * magnitude
@@ -283,7 +270,7 @@ def _right_hand_side(rng: np.random.Generator, matrix: Any, singular: NDArray[np
 
 
 def _remove_means(b: Array, singular: NDArray[np.int64]) -> Array:
-    """Return `b` without the mean of each singular part; what is left of a constant is rounding, and becomes 0."""
+    """Return `b` without the mean of each singular part; the rounding that a constant leaves becomes 0."""
     sizes = np.maximum(np.bincount(singular), 1)
     means = np.bincount(singular, b) / sizes
     means[0] = 0.0
@@ -297,10 +284,8 @@ def _remove_means(b: Array, singular: NDArray[np.int64]) -> Array:
     return found
 
 
-def _rounded_to_single(matrix: Any, singular: NDArray[np.int64]) -> Any:
-    """Return a matrix in float32 whose diagonal still dominates: rounded up where rounding would lose that."""
-    from scipy.sparse import csr_array, diags_array
-
+def _round_to_single(matrix: Any, singular: NDArray[np.int64]) -> Any:
+    """Return a matrix in float32 whose diagonal still dominates, rounded up where rounding would lose that."""
     off = csr_array(matrix - diags_array(matrix.diagonal())).astype(np.float32)
     least = np.asarray(abs(off.astype(np.float64)).sum(axis=1)).ravel()
     diagonal = matrix.diagonal().astype(np.float32)
@@ -311,17 +296,15 @@ def _rounded_to_single(matrix: Any, singular: NDArray[np.int64]) -> Any:
     return found
 
 
-def _given(
+def _choose_form(
     rng: np.random.Generator, draft: _Draft, b: Array, singular: NDArray[np.int64]
 ) -> tuple[Any, Any, Array, NDArray[np.int64]]:
-    """Return the matrix in the form in which a solver gets it, the one that judges, `b`, and the singular parts."""
-    from scipy.sparse import coo_array, csr_array, diags_array
-
+    """Return the matrix in the form that a solver gets, the one for judging, `b`, and the singular parts."""
     matrix = judged = csr_array(draft.matrix)
     if draft.laplacian and rng.random() < 0.25:
-        matrix = _rounded_to_single(matrix, singular)
+        matrix = _round_to_single(matrix, singular)
         judged = matrix.astype(np.float64)
-        singular = _singular_parts(judged, single=True)
+        singular = _find_singular_parts(judged, single=True)
         off = judged - diags_array(judged.diagonal())
         closed = np.where(singular > 0, -np.asarray(off.sum(axis=1)).ravel(), judged.diagonal())
         judged = csr_array(off + diags_array(closed))

@@ -1,7 +1,7 @@
-"""The residuals of a sparse system in extended precision, by sums that share no code with the solvers or with SciPy.
+"""Residuals of sparse systems in extended precision, by sums that share no code with the solvers or with SciPy.
 
-Each row's products are formed and added in NumPy's long double (64 bits of significand on x86, float64 elsewhere), so
-that the check's own rounding is a thousandth of what it judges.
+The products of each row are computed and added in NumPy's long double (64 bits of significand on x86, float64
+elsewhere), so that the rounding of the check is a thousandth of what it judges.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 DECIDED = 1e4
-"""A diagonal entry that is so many times the sum of the others' magnitudes decides its unknown."""
+"""A diagonal entry of this many times the sum of the other magnitudes decides its unknown."""
 COUPLING_ROUNDING = 1e-3
-"""Of the sum of squared couplings `Σ_{j≠i} a_ij² / (a_ii a_jj)`, which may be 1e-4 for a decided unknown."""
-Extended = NDArray[np.longdouble]
+"""Rounding of the sum of squared couplings `Σ_{j≠i} a_ij² / (a_ii a_jj)`, which may be 1e-4 for a decided unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixResidual:
-    """`relative` is `‖b − A x‖₂ / ‖b‖₂`, 0 where both are 0; `rounding` bounds the error of this very computation.
+    """The residuals of a solution, with bounds on their rounding.
 
-    `scaled` is `‖D^−½ r‖ / ‖D^−½ b‖` of what is left when decided unknowns are eliminated, None where the diagonal is
-    not positive; `backward_error` is the largest `|r| / (|A||x| + |b|)` of a row.
+    `relative` is `‖b − A x‖₂ / ‖b‖₂`, 0 where both are 0; `rounding` bounds the error of a float64 computation of it.
+    `scaled` is `‖D^−½ r‖ / ‖D^−½ b‖` of what elimination of decided unknowns leaves, None where the diagonal is not
+    positive; `backward_error` is the largest `|r| / (|A||x| + |b|)` of a row.
     """
 
     relative: float
@@ -35,7 +35,7 @@ class MatrixResidual:
     backward_error: float
 
     def meets(self, rtol: float) -> bool:
-        """Return whether both residuals are below `rtol`, to float64's rounding in the verdict."""
+        """Return whether both residuals are at most `rtol`, up to the rounding of a verdict in float64."""
         within = self.relative <= rtol + self.rounding
         return within and (self.scaled is None or self.scaled <= rtol + self.scaled_rounding)
 
@@ -49,7 +49,7 @@ def matrix_residual(matrix: Any, b: NDArray[Any], x: NDArray[Any]) -> MatrixResi
     n = len(b)
     if not np.isfinite(x).all():
         return MatrixResidual(math.inf, 0.0, math.inf, 0.0, math.inf)
-    # By powers of two, which change no digit, so that squares stay in range where long double is float64.
+    # Scaled by powers of two, which change no digit, so that squares stay in range where long double is float64.
     unit_of_a, unit_of_b = _unit(entries.data), _unit(b)
     values = entries.data[order].astype(wide) / unit_of_a
     right, solution = b.astype(wide) / unit_of_b, x.astype(wide) * unit_of_a / unit_of_b
@@ -57,7 +57,7 @@ def matrix_residual(matrix: Any, b: NDArray[Any], x: NDArray[Any]) -> MatrixResi
     sums = _RowSums(starts, np.diff(np.append(starts, len(rows))) > 0)
     r = right - sums.of(values * solution[columns])
     size = sums.of(np.abs(values) * np.abs(solution[columns])) + np.abs(right)
-    # What float64 leaves uncertain in any verdict on this x: half an ulp of each product, sum and entry.
+    # The uncertainty of any float64 verdict on this x: half an ulp of each product, sum and entry.
     longest = int(np.diff(np.append(starts, len(rows))).max()) if n else 0
     unit = (longest + 2) * float(np.finfo(np.float64).eps) * size
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -69,7 +69,7 @@ def matrix_residual(matrix: Any, b: NDArray[Any], x: NDArray[Any]) -> MatrixResi
 
 @dataclass(frozen=True, slots=True)
 class _RowSums:
-    """Sums over each row's entries, which lie behind one another."""
+    """Sums over the entries of each row, which are contiguous."""
 
     starts: NDArray[np.int64]
     filled: NDArray[np.bool_]
@@ -106,7 +106,7 @@ def _scaled(
 
 
 def _quotients(right: NDArray[Any], remaining: NDArray[Any], rounded: NDArray[Any]) -> tuple[float, float]:
-    """Return `‖remaining‖/‖right‖` and `‖rounded‖/‖right‖`; infinite, and 0, where there is no right-hand side."""
+    """Return `‖remaining‖/‖right‖` and `‖rounded‖/‖right‖`; infinite, and 0, where the right-hand side is zero."""
     norm, size, least = (_norm(vector) for vector in (right, remaining, rounded))
     if norm == 0:
         return (0.0 if size <= least else math.inf), 0.0
@@ -114,7 +114,7 @@ def _quotients(right: NDArray[Any], remaining: NDArray[Any], rounded: NDArray[An
 
 
 def _unit(values: NDArray[Any]) -> Any:
-    """Return the power of two below the largest magnitude, 1 where all are 0."""
+    """Return the power of two at or below the largest magnitude, 1 where all are 0."""
     largest = float(np.abs(values).max(initial=0.0))
     return np.longdouble(2.0) ** math.floor(math.log2(largest)) if 0.0 < largest < math.inf else np.longdouble(1.0)
 

@@ -1,4 +1,4 @@
-"""One random sparse system through one solver: what it said, what a residual of its own finds, and why it failed."""
+"""A trial of a solver on a random sparse system: its result, an independent residual, and why it failed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from relaxon.solvers.stress.matrix_cases import MatrixCase
 from relaxon.solvers.stress.matrix_residual import matrix_residual
 
 NO_ANSWER, AT_LIMIT = "float64 holds no answer", "at the limit of float64"
-"""How explanations begin that lay it on the system."""
+"""Beginnings of explanations by which the system is at fault, not the solver."""
 REFERENCE = "scipy-direct"
-"""The solver that tells whether float64 holds an answer at all, where another has not found one."""
+"""The solver that tells whether float64 holds a solution at all, where another one has not found it."""
 OURS = ("amg", "ic-cg", "jacobi-cg", "cg", "scipy-direct", "direct", "dcdm")
-"""The project's own solvers, by which the automatic choice is measured; those that the registry has."""
+"""The project's own solvers, with which the automatic choice is compared, as far as they are registered."""
 FACTOR, SLACK = 1.5, 0.05
-"""The automatic choice may take so many times what the best of them takes, and so many seconds more."""
+"""The automatic choice may take this many times the seconds of the best of them, and this many seconds more."""
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixTrialSettings:
-    """What a solver is asked for; `limit` is the number of its iterations, None for its own."""
+    """The request to a solver; `limit` bounds its iterations, None for its default."""
 
     rtol: float = 1e-6
     limit: int | None = None
@@ -39,7 +39,7 @@ class MatrixTrialSettings:
 
 @dataclass(frozen=True, slots=True)
 class MatrixTrial:
-    """What came of a case and a solver; residuals are those of `matrix_residual` on `MatrixCase.judged`."""
+    """The outcome of a case and a solver; residuals are those of `matrix_residual` on `MatrixCase.judged`."""
 
     seed: int
     number: int
@@ -48,23 +48,23 @@ class MatrixTrial:
     unknowns: int
     singular_parts: int
     result: str
-    iterations: int
-    relative_residual: float
-    scaled_residual: float
-    rounding: float
-    seconds: float
-    wrong: bool
-    """CONVERGED was said, and one of the recomputed residuals does not meet the tolerance."""
+    iterations: int = 0
+    relative_residual: float = 1.0
+    scaled_residual: float = 1.0
+    rounding: float = 0.0
+    seconds: float = 0.0
+    wrong: bool = False
+    """Whether it reported CONVERGED although one of the recomputed residuals does not meet the tolerance."""
     message: str = ""
     raised: str = ""
-    """What the solver raised, where it did: these systems are all legal."""
+    """The error that the solver raised, if any, although all these systems are valid."""
     explanation: str = ""
-    """Where it did not converge: what a direct solver finds."""
+    """Where it did not converge, the findings of a direct solver."""
 
 
 @dataclass(frozen=True, slots=True)
 class Regret:
-    """Seconds of the automatic choice and of the best of the project's own solvers, which both converged."""
+    """The seconds of the automatic choice and of the best of the project's own solvers, which both converged."""
 
     number: int
     summary: str
@@ -74,7 +74,7 @@ class Regret:
 
     @property
     def ratio(self) -> float:
-        """How many times the best solver's seconds the automatic choice took."""
+        """The ratio of the automatic choice's seconds to the best solver's."""
         return self.automatic / self.best if self.best > 0 else 1.0
 
     @property
@@ -84,7 +84,7 @@ class Regret:
 
 
 def run_matrix_trial(case: MatrixCase, solver: str, settings: MatrixTrialSettings) -> MatrixTrial:
-    """Return what came of a case; never raises for what the solver does."""
+    """Run a solver on a case and return the outcome; errors of the solver are not raised."""
     start = time.perf_counter()
     known: dict[str, Any] = {
         "seed": case.seed,
@@ -96,18 +96,9 @@ def run_matrix_trial(case: MatrixCase, solver: str, settings: MatrixTrialSetting
     }
     try:
         solution = solve(case.matrix, case.b, solver=solver, rtol=settings.rtol, max_iterations=settings.limit)
-    except Exception as error:  # a crash is a finding, and must not hide the cases after it
-        return MatrixTrial(
-            **known,
-            result="raised",
-            iterations=0,
-            relative_residual=1.0,
-            scaled_residual=1.0,
-            rounding=0.0,
-            seconds=time.perf_counter() - start,
-            wrong=False,
-            raised=f"{type(error).__name__}: {error}",
-        )
+    except Exception as error:  # a crash is a finding, and must not hide later cases
+        raised = f"{type(error).__name__}: {error}"
+        return MatrixTrial(**known, result="raised", seconds=time.perf_counter() - start, raised=raised)
     seconds = time.perf_counter() - start
     found = matrix_residual(case.judged, case.b, solution.x)
     right = found.meets(settings.rtol)
@@ -126,7 +117,7 @@ def run_matrix_trial(case: MatrixCase, solver: str, settings: MatrixTrialSetting
 
 
 def explain_failure(case: MatrixCase, solution: Solution, settings: MatrixTrialSettings) -> str:
-    """Return why a solver has not converged: whether float64 holds an answer, by what a direct solver finds."""
+    """Explain why a solver has not converged: whether float64 holds a solution, by what a direct solver finds."""
     try:
         answer = solve(case.matrix, case.b, solver=REFERENCE, rtol=settings.rtol)
     except (ValueError, RuntimeError) as error:
@@ -145,9 +136,9 @@ def explain_failure(case: MatrixCase, solution: Solution, settings: MatrixTrialS
 
 
 def measure_regret(case: MatrixCase, settings: MatrixTrialSettings, repeats: int = 2) -> Regret | None:
-    """Return the automatic choice's seconds beside the best of the project's own solvers, least of the repeats.
+    """Measure the seconds of the automatic choice and of the best of the project's own solvers, least of the repeats.
 
-    None where the automatic choice, or every other, does not converge. Repeats are interleaved.
+    None where the automatic choice, or every other one, does not converge. Repeats are interleaved.
     """
     from relaxon.solvers.sparse import MATRIX_SOLVERS
 
@@ -157,7 +148,7 @@ def measure_regret(case: MatrixCase, settings: MatrixTrialSettings, repeats: int
     for _ in range(repeats):
         for name in tuple(left):
             bound = FACTOR * seconds.get("auto", np.inf) + SLACK
-            took = _timed(case, name, settings, bound)
+            took = _measure_seconds(case, name, settings, bound)
             if took is None:
                 left.remove(name)
                 seconds.pop(name, None)
@@ -170,8 +161,8 @@ def measure_regret(case: MatrixCase, settings: MatrixTrialSettings, repeats: int
     return Regret(case.number, case.summary, automatic, seconds[best], best)
 
 
-def _timed(case: MatrixCase, solver: str, settings: MatrixTrialSettings, bound: float) -> float | None:
-    """Return the seconds of a solve; None where it does not converge, or takes longer than can matter."""
+def _measure_seconds(case: MatrixCase, solver: str, settings: MatrixTrialSettings, bound: float) -> float | None:
+    """Return the seconds of a solve; None where it does not converge, or takes longer than `bound`."""
     start = time.perf_counter()
     try:
         solution = solve(

@@ -1,4 +1,4 @@
-"""One random system through one solver: what it said, what the residual recomputed on another matrix says."""
+"""A trial of a solver on a random grid system: its result, and residuals recomputed on an independent matrix."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from relaxon.core.solution import Result
 from relaxon.solvers.driver.solve import solve
 from relaxon.solvers.interface.elimination import DECIDED
 from relaxon.solvers.interface.engine import Solver
-from relaxon.solvers.stress.assembly import assembled
+from relaxon.solvers.stress.assembly import assembled, weigh_by_volume
 from relaxon.solvers.stress.cases import Case
+from relaxon.solvers.stress.matrix_trial import AT_LIMIT, NO_ANSWER, REFERENCE
 
-REFERENCE = "scipy-direct"
-NO_ANSWER, AT_LIMIT = "float64 holds no answer", "at the limit of float64"
 ROUNDINGS = 16.0
 """Half an ulp for each of a row's seven products and sums and the right-hand side, in the matrix and in its product."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialSettings:
-    """A solver should need `few` iterations at most; it gets `limit`, to see whether it arrives at all."""
+    """The request to a solver, which should need at most `few` iterations, and gets `limit` to converge at all."""
 
     solver: str | Solver = "dcdm"
     rtol: float = 1e-6
@@ -39,36 +38,36 @@ class TrialSettings:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of a case. `relative_residual` is ‖b − A x‖/‖b‖ with `A` from `assembled`, `rounding` its own error.
-    `scaled_residual` is ‖D^−½ r‖/‖D^−½ b‖ of what is left without decided cells, 0 where κ is 1."""
+    """The outcome of a case. `relative_residual` is ‖b − A x‖/‖b‖ with `A` from `assembled`, `rounding` its rounding
+    error. `scaled_residual` is ‖D^−½ r‖/‖D^−½ b‖ of what elimination of decided cells leaves, 0 where κ is 1."""
 
     seed: int
     number: int
     summary: str
     unknowns: int
     components: int
-    """Singular components."""
+    """The number of singular components."""
     result: str
-    iterations: int
-    fallbacks: int
-    relative_residual: float
-    rounding: float
-    seconds: float
-    wrong: bool
-    """CONVERGED was said, and one of the recomputed residuals does not meet the tolerance."""
+    iterations: int = 0
+    fallbacks: int = 0
+    relative_residual: float = 1.0
+    rounding: float = 0.0
+    seconds: float = 0.0
+    wrong: bool = False
+    """Whether it reported CONVERGED although one of the recomputed residuals does not meet the tolerance."""
     scaled_residual: float = 0.0
     raised: str = ""
-    """What the solver raised, where it did: these systems are all legal."""
+    """The error that the solver raised, if any, although all these systems are valid."""
     explanation: str = ""
-    """Why it has not converged, where it has not."""
+    """The reason why it has not converged, if so."""
 
     def converged_within(self, few: int) -> bool:
-        """Right, and in few iterations."""
+        """Return whether it converged to a correct solution within `few` iterations."""
         return self.result == Result.CONVERGED.value and not self.wrong and self.iterations <= few
 
 
 def run_trial(case: Case, settings: TrialSettings) -> Trial:
-    """Solve and judge one case; never raises for what the solver does."""
+    """Solve and judge one case; errors of the solver are not raised."""
     start = time.perf_counter()
     known: dict[str, Any] = {
         "seed": case.seed,
@@ -79,23 +78,12 @@ def run_trial(case: Case, settings: TrialSettings) -> Trial:
     }
     try:
         solution = solve(case.grid, case.b, solver=settings.solver, rtol=settings.rtol, max_iterations=settings.limit)
-    except Exception as error:  # a crash is a finding, and must not hide the cases after it
-        seconds = time.perf_counter() - start
+    except Exception as error:  # a crash is a finding, and must not hide later cases
         raised = f"{type(error).__name__}: {error}"
-        return Trial(
-            **known,
-            result="raised",
-            iterations=0,
-            fallbacks=0,
-            relative_residual=1.0,
-            rounding=0.0,
-            seconds=seconds,
-            wrong=False,
-            raised=raised,
-        )
+        return Trial(**known, result="raised", seconds=time.perf_counter() - start, raised=raised)
     seconds = time.perf_counter() - start
-    relative, rounding = judged(case, solution.x)
-    scaled, scaled_rounding = judged_scaled(case, solution.x)
+    relative, rounding = judge(case, solution.x)
+    scaled, scaled_rounding = judge_scaled(case, solution.x)
     within = relative <= settings.rtol + rounding and scaled <= settings.rtol + scaled_rounding
     return Trial(
         **known,
@@ -112,28 +100,28 @@ def run_trial(case: Case, settings: TrialSettings) -> Trial:
 
 
 def explain(case: Case, rtol: float) -> str:
-    """Return why a solver has not converged: whether float64 holds an answer, by a factorisation with refinement."""
+    """Explain why a solver has not converged: whether float64 holds a solution, by a factorisation with refinement."""
     try:
         answer = solve(case.grid, case.b, solver=REFERENCE, rtol=rtol)
     except RuntimeError as error:
         return f"{NO_ANSWER}: {REFERENCE} says {error}"
-    relative, rounding = judged(case, answer.x)
-    scaled, _ = judged_scaled(case, answer.x)
+    relative, rounding = judge(case, answer.x)
+    scaled, _ = judge_scaled(case, answer.x)
     ends = f"{REFERENCE} ends at {max(relative, scaled):.1e}, rounding {rounding:.1e}"
     if not answer.converged:
         return f"{NO_ANSWER if rounding > rtol else 'not explained'}: {ends}"
     return f"{AT_LIMIT if rounding > rtol else 'within float64'}: {ends}"
 
 
-def judged(case: Case, x: Any) -> tuple[float, float]:
-    """The relative residual of `x` on the assembled matrix, and a bound on what rounding does to it.
+def judge(case: Case, x: Any) -> tuple[float, float]:
+    """Return the relative residual of `x` on the assembled matrix, and a bound on its rounding.
 
     An `x` that is not finite, or not zero outside the fluid, has an infinite residual.
     """
     grid = case.grid
     if not np.isfinite(x).all() or np.any(x[~grid.fluid] != 0):
         return float("inf"), 0.0
-    matrix, b, unknowns = assembled(grid), grid.pack(_right(case)), grid.pack(x)
+    matrix, b, unknowns = assembled(grid), grid.pack(weigh_by_volume(grid, case.b)), grid.pack(x)
     norm, size = float(np.linalg.norm(b)), float(np.linalg.norm(b - matrix @ unknowns))
     if norm == 0.0:
         return (0.0 if size == 0.0 else float("inf")), 0.0
@@ -141,28 +129,17 @@ def judged(case: Case, x: Any) -> tuple[float, float]:
     return size / norm, ROUNDINGS * float(np.finfo(np.float64).eps) * float(np.linalg.norm(magnitude)) / norm
 
 
-def _right(case: Case) -> Any:
-    """`b` of the matrix: the density times each cell's volume over the mean one, as far as it is not cut away."""
-    found = case.b.copy()
-    if case.grid.volume is not None:
-        found *= case.grid.volume
-    for axis, widths in enumerate(case.grid.spacing):
-        along = np.broadcast_to(widths, case.grid.shape[axis])
-        found *= (along / along.mean()).reshape([-1 if other == axis else 1 for other in range(case.grid.ndim)])
-    return found
+def judge_scaled(case: Case, x: Any) -> tuple[float, float]:
+    """Return the residual of `x` scaled by the diagonal, without decided cells, and a bound on its rounding.
 
-
-def judged_scaled(case: Case, x: Any) -> tuple[float, float]:
-    """The residual of `x` scaled by the diagonal, of what is left without decided cells, and a bound on its rounding.
-
-    Both 0 where κ is 1; infinite as for `judged`.
+    Both are 0 where κ is 1; the residual is infinite where that of `judge` is.
     """
     grid = case.grid
     if grid.constant:
         return 0.0, 0.0
     if not np.isfinite(x).all() or np.any(x[~grid.fluid] != 0):
         return float("inf"), 0.0
-    matrix, b, unknowns = assembled(grid), grid.pack(_right(case)), grid.pack(x)
+    matrix, b, unknowns = assembled(grid), grid.pack(weigh_by_volume(grid, case.b)), grid.pack(x)
     diagonal = matrix.diagonal()
     decided = (diagonal > 0) & (diagonal >= DECIDED * (abs(matrix).sum(axis=1) - diagonal))
     left = (diagonal > 0) & ~decided

@@ -1,4 +1,4 @@
-"""Solves of grids and of sparse matrices that torch can differentiate, and solves of tensors on a device."""
+"""Differentiable solves of grids and sparse matrices for torch, and solves of tensors on a device."""
 
 from relaxon.core.extras import explain
 

@@ -1,8 +1,8 @@
-"""`poisson_solve`: the solution of a Poisson system as a function that torch differentiates, any number of times.
+"""`poisson_solve`: the solution of a Poisson system as a function that torch can differentiate, to any order.
 
-`x` is a root of `A(κ, σ) x − b`, whose derivatives `relaxon.implicit` takes; A is symmetric, so that each of its linear
-systems is one more solve by the same solver, set up once. No iteration is recorded: memory does not grow with their
-number, and a derivative is as exact as the solves.
+`x` is a root of `A(κ, σ) x − b`, which `relaxon.implicit` differentiates. As A is symmetric, each linear system of a
+derivative is one more solve by the same solver, set up once. Iterations are not recorded: memory does not grow with
+their number, and a derivative is as accurate as the solves.
 Source for the method: M. B. Giles, N. A. Pierce, "An Introduction to the Adjoint Approach to Design", 2000.
 """
 
@@ -29,14 +29,21 @@ from relaxon.solvers.torch.arguments import (
     check_batch,
     check_boundary_values,
     is_mapped,
-    known_values,
+    replace_terms,
     to_array,
+    unwrap_values,
     validate_coefficient,
     validate_reaction,
-    with_terms,
 )
-from relaxon.solvers.torch.faces import Pairs, apply_operator, face_means, known_source, one_around, with_films
-from relaxon.solvers.torch.solving import Log, Purpose, SolveTerms, Unconverged, implicit_options, refuse_non_finite
+from relaxon.solvers.torch.faces import Pairs, add_films, apply_operator, face_means, known_source, share_periodic_ends
+from relaxon.solvers.torch.solving import (
+    DifferentiableOptions,
+    Log,
+    SymmetricSystem,
+    Unconverged,
+    implicit_options,
+    refuse_non_finite,
+)
 
 
 def poisson_solve(
@@ -56,36 +63,38 @@ def poisson_solve(
     unconverged: Unconverged = "error",
     log: Log | None = None,
 ) -> torch.Tensor:
-    """`x` of `(σ − ∇·κ∇) x = b`, differentiable in `b`, κ, σ and the boundary values, to any order.
+    """Solve `(σ − ∇·κ∇) x = b` for `x`, differentiable in `b`, κ, σ and the boundary values, to any order.
 
     Parameters
     ----------
-    grid : the geometry, with the κ that holds where `coefficient` is None; or a solver set up by `prepare`, so that
+    grid : the geometry, with the κ that is used where `coefficient` is None; or a solver set up by `prepare`, so that
         many calls share one set-up.
     b : `grid.shape`, or `(k, *grid.shape)` for k right-hand sides; float32 or float64, on any device. Solves run on
-        the CPU in float64: tensors elsewhere are copied there and back.
-    coefficient : κ, in place of the grid's: a tensor of the grid's shape (harmonic mean at faces), or one tensor an
-        axis with values on faces. Finite and > 0, of faces ≥ 0. The solver is set up anew for it.
-    reaction : σ, in place of the grid's: a scalar or `grid.shape`, ≥ 0. The solver is set up anew for it.
-    air_values : values in AIR cells, `grid.shape` or `(k, *grid.shape)`; what stands in other cells is not read.
+        the CPU in float64: tensors on other devices are copied there and back.
+    coefficient : κ, instead of the grid's: a tensor of the grid's shape (harmonic means at faces), or one tensor an
+        axis with values on faces. Finite and > 0, on faces ≥ 0. The solver is set up for it.
+    reaction : σ, instead of the grid's: a scalar or `grid.shape`, ≥ 0. The solver is set up for it.
+    air_values : values in AIR cells, `grid.shape` or `(k, *grid.shape)`; values in other cells are ignored.
     side_values : for each axis a (low, high) pair of tensors with values on Dirichlet sides, `κ ∂x/∂n + h x` on Robin
         ones: a scalar, the side's shape, or that with a leading k; None for 0.
-    solver : name or object; not beside a prepared solver, which has its own.
+    solver : name or object; not allowed with a prepared solver, which has its own.
     rtol, adjoint_rtol : tolerance on the true relative residual of the solve and of the adjoint solve (`rtol` where
-        None). Derivatives are as exact as both.
+        None). Derivatives are as accurate as both.
     max_iterations, x0, inconsistent : as for `relaxon.solvers.solve`; `x0` is a constant. Adjoint solves of a singular
-        system always take the gradient's projection: `x` has zero mean, so the rest of it has no effect on `x`.
-    unconverged : "error" raises `NotConvergedError`, from the backward pass too; "record" goes on with what there is
-        and needs `log`.
-    log : a list to which ("forward" or "adjoint", `Solution`) is added for each solve.
+        system always project the gradient: `x` has zero mean, so the rest of the gradient has no effect on `x`.
+    unconverged : "error" raises `NotConvergedError`, from the backward pass too; "record" continues with the last
+        iterate and needs `log`.
+    log : a list to which ("forward" or "adjoint", `Solution`) is appended for each solve.
 
     Returns
     -------
-    `(…, *grid.shape)`, zero outside the fluid, in the wider dtype of `b` and the boundary values, on the device of `b`.
+    x : `(…, *grid.shape)`, zero outside the fluid, in the wider dtype of `b` and the boundary values, on the device of
+        `b`.
 
     Raises
     ------
-    TypeError, ValueError : naming the argument, before any work. NotConvergedError: see above.
+    TypeError, ValueError : naming the argument, before any work.
+    NotConvergedError : see `unconverged`.
 
     Examples
     --------
@@ -102,25 +111,25 @@ def poisson_solve(
     prepared, geometry = (grid, grid.operator.grid) if isinstance(grid, PreparedSolver) else (None, grid)
     if not isinstance(geometry, PoissonGrid):
         raise TypeError(f"grid must be a PoissonGrid or a PreparedSolver, got {type(grid).__name__}")
-    terms = SolveTerms.checked(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
+    terms = DifferentiableOptions.validate(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
     check_batch("b", b, geometry.shape)
     check_boundary_values(geometry, air_values, side_values)
     kappa = validate_coefficient(coefficient)
     sigma = validate_reaction(reaction, geometry)
     for name, value in (("coefficient", kappa), ("reaction", sigma)):
         if prepared is not None and value is not None:
-            raise ValueError(f"{name} must be None beside a prepared solver, which is set up for its own")
+            raise ValueError(f"{name} must be None with a prepared solver, which is set up for its own")
     if prepared is not None and solver != "dcdm":
-        raise ValueError(f"solver must be left out beside a prepared solver, got {solver!r}")
+        raise ValueError(f"solver must be omitted with a prepared solver, got {solver!r}")
     if prepared is None and kappa is None and sigma is None:
         prepared = prepare(geometry, solver=solver)
     if x0 is not None:
         check_batch("x0", x0, geometry.shape)
     system = _System(geometry, prepared, solver, terms)
     if kappa is not None or sigma is not None:
-        known, known_sigma = (None if one is None else pytree.tree_map(known_values, one) for one in (kappa, sigma))
+        known, known_sigma = (None if one is None else pytree.tree_map(unwrap_values, one) for one in (kappa, sigma))
         if any(map(is_mapped, _tensors(kappa, sigma))):
-            with_terms(geometry, known, known_sigma)
+            replace_terms(geometry, known, known_sigma)
         else:
             system.prepare_for(known, known_sigma)
     right = b
@@ -128,7 +137,7 @@ def poisson_solve(
         _, weights = system.weights(kappa, b)
         source = known_source(geometry, weights, air_values, side_values) / system.rows(b)
         right = b + source.to(b.device, _dtype(b, air_values, side_values))
-    # The solver judges its solutions, x and the adjoint, which a second residual would not tell more of.
+    # The solver itself verifies its solutions, x and the adjoint; a second residual would tell nothing more.
     options = implicit_options(system.solve_adjoint)
     dims = b.ndim - geometry.ndim
     refuse = refuse_non_finite("poisson_solve")
@@ -138,37 +147,37 @@ def poisson_solve(
 
 
 @dataclass(frozen=True)
-class _System:
-    """The systems of one call: how they are solved, and what their solution is a root of.
+class _System(SymmetricSystem):
+    """The systems of one call: their solvers, and the residual of which their solution is a root.
 
-    `prepared` is None where κ is an argument: the solver is then set up for each that comes.
+    `prepared` is None where κ or σ is an argument: the solver is then set up for each of their values.
     """
 
     geometry: PoissonGrid
     prepared: PreparedSolver | None
     solver: str | Solver
-    terms: SolveTerms
+    terms: DifferentiableOptions
     set_up: list[tuple[list[NDArray[Any]], PreparedSolver]] = field(default_factory=list)
 
     @cached_property
     def grid(self) -> PoissonGrid:
-        """The grid that the solver is set up for, or that κ completes."""
+        """The grid of the prepared solver, or the geometry that κ completes."""
         return self.geometry if self.prepared is None else self.prepared.operator.grid
 
     @cached_property
     def scales(self) -> tuple[torch.Tensor, ...]:
-        """A face's conductance over its κ, one tensor an axis."""
+        """The conductances of faces over their κ, one tensor an axis."""
         return tuple(torch.from_numpy(np.ascontiguousarray(scale)) for scale in face_scales(self.grid))
 
     @cached_property
     def own_faces(self) -> tuple[torch.Tensor, ...]:
-        """κ of the grid itself on faces, one tensor an axis."""
+        """κ of the grid on faces, one tensor an axis."""
         return tuple(map(torch.tensor, face_coefficients(self.grid)))
 
     def residual(
         self, x: torch.Tensor, b: torch.Tensor, kappa: Coefficient | None, sigma: torch.Tensor | None
     ) -> torch.Tensor:
-        """`A(κ, σ) x − b`, weighted as rows are; differentiable; it means nothing outside the fluid."""
+        """Return `A(κ, σ) x − b`, weighted as rows are and differentiable; it is meaningless outside the fluid."""
         found, rows = apply_operator(self.grid, self.weights(kappa, x)[0], x), self.rows(x)
         reaction = self.own_reaction if sigma is None else sigma
         if reaction is not None:
@@ -180,69 +189,44 @@ class _System:
 
     @cached_property
     def own_reaction(self) -> torch.Tensor | None:
-        """σ of the grid itself."""
+        """σ of the grid, None where it has none."""
         return None if self.grid.reaction is None else torch.tensor(self.grid.reaction, dtype=torch.float64)
 
     def rows(self, like: torch.Tensor) -> torch.Tensor | float:
-        """What rows are weighted with: a tensor on the device of `like`, or 1."""
+        """Return the weights of rows: a tensor on the device of `like`, or 1."""
         weights = self.grid.row_weights
         return 1.0 if weights is None else torch.tensor(weights, device=like.device)
 
     def weights(self, kappa: Coefficient | None, like: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Conductances of faces, one tensor an axis, on the device of `like`; 0 where nothing flows, whatever κ is. And
-        what faces add to their cells' rows for known values."""
-        return with_films(self.grid, self._conductances(kappa, like))
+        """Return the conductances of faces, one tensor an axis, on the device of `like`, and the weights of known
+        values.
+
+        Conductances are 0 where nothing flows, whatever κ is.
+        """
+        return add_films(self.grid, self._conductances(kappa, like))
 
     def _conductances(self, kappa: Coefficient | None, like: torch.Tensor) -> list[torch.Tensor]:
-        """Those of faces, to the faces themselves at Robin sides."""
+        """Return the conductances of faces; at Robin sides those up to the face itself."""
         if kappa is None:
             return [(scale * face).to(like.device) for scale, face in zip(self.scales, self.own_faces, strict=True)]
-        faces = face_means(self.grid, kappa) if isinstance(kappa, torch.Tensor) else one_around(self.grid, kappa)
+        faces = (
+            face_means(self.grid, kappa) if isinstance(kappa, torch.Tensor) else share_periodic_ends(self.grid, kappa)
+        )
         scales = [scale.to(face.device, face.dtype) for scale, face in zip(self.scales, faces, strict=True)]
         return [
             torch.where(scale != 0, scale * face, torch.zeros_like(face)).to(like.device)
             for scale, face in zip(scales, faces, strict=True)
         ]
 
-    def solve(
-        self, x0: torch.Tensor | None, b: torch.Tensor, kappa: Coefficient | None, sigma: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Solve for each right-hand side of `(…, *grid.shape)`."""
-        return self._solved("forward", b, kappa, sigma, x0)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.grid.shape
 
-    def solve_adjoint(
-        self,
-        g: torch.Tensor,
-        _x: torch.Tensor,
-        _b: torch.Tensor,
-        kappa: Coefficient | None,
-        sigma: torch.Tensor | None,
-        *,
-        transposed: bool,
-    ) -> torch.Tensor:
-        """Solve with A, which is its transpose."""
-        del transposed
-        return self._solved("adjoint", g, kappa, sigma, None)
-
-    def _solved(
-        self,
-        purpose: Purpose,
-        b: torch.Tensor,
-        kappa: Coefficient | None,
-        sigma: torch.Tensor | None,
-        x0: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Each right-hand side by the prepared solver, on the CPU."""
-        prepared = self.prepare_for(kappa, sigma)
-        sides = to_array(b).reshape(-1, *self.grid.shape)
-        if purpose == "adjoint" and self.grid.row_weights is not None:
-            sides = sides / self.grid.row_weights  # the solver weights what it is given
-        starts = None if x0 is None else np.broadcast_to(to_array(x0).astype(np.float64), sides.shape)
-        solutions = self.terms.solve_each(prepared, purpose, sides, starts)
-        return torch.from_numpy(solutions.reshape(b.shape)).to(dtype=b.dtype, device=b.device)
+    @property
+    def row_weights(self) -> NDArray[np.float64] | None:
+        return self.grid.row_weights
 
     def prepare_for(self, kappa: Coefficient | None, sigma: torch.Tensor | None) -> PreparedSolver:
-        """Return the solver set up for κ and σ: once for each that comes (under `torch.vmap` there may be many)."""
         if kappa is None and sigma is None:
             assert self.prepared is not None
             return self.prepared
@@ -250,18 +234,18 @@ class _System:
         for known, prepared in self.set_up:
             if all(np.array_equal(*pair, equal_nan=True) for pair in zip(known, parts, strict=True)):  # NaN in walls
                 return prepared
-        prepared = prepare(with_terms(self.grid, kappa, sigma), solver=self.solver)
+        prepared = prepare(replace_terms(self.grid, kappa, sigma), solver=self.solver)
         self.set_up.append(([one.copy() for one in parts], prepared))
         return prepared
 
 
 def _tensors(*given: Coefficient | None) -> list[torch.Tensor]:
-    """All tensors of what is given."""
+    """Return all tensors in the arguments."""
     return [leaf for one in given if one is not None for leaf in pytree.tree_leaves(one)]
 
 
 def _dtype(b: torch.Tensor, air_values: torch.Tensor | None, side_values: Pairs | None) -> torch.dtype:
-    """The wider of what `x` depends on linearly."""
+    """Return the wider dtype of the tensors on which `x` depends linearly."""
     values = [b, air_values, *(value for pair in side_values or () for value in pair)]
     wide = any(value is not None and value.dtype == torch.float64 for value in values)
     return torch.float64 if wide else torch.float32

@@ -1,5 +1,6 @@
-"""Differences, coefficients and known values on a grid's faces as torch operations: `relaxon.solvers.grid.faces`, twice
-differentiable. Tensors may have a leading axis for a batch; the grid's axes are the last ones.
+"""Differences, coefficients and known values on the faces of a grid as differentiable torch operations.
+
+They correspond to `relaxon.solvers.grid.faces`. Tensors may have a leading batch axis; the grid's axes are the last.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from relaxon.solvers.grid.faces import films, side_shape
 from relaxon.solvers.grid.poisson_grid import CellType, PoissonGrid
 
 LARGEST = 1000
-"""Of exponents that powers of two are made of."""
+"""Largest exponent of the powers of two used for scaling."""
 Pairs = Sequence[tuple[torch.Tensor | None, torch.Tensor | None]]
 
 
 def face_means(grid: PoissonGrid, kappa: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """κ of cells to κ of faces: harmonic means inside, the cell's own κ at the ends of an axis."""
-    # The derivatives hold 1/κ², which may not be representable: by a power of two to size and back, which is exact.
+    """Return κ of faces from κ of cells: harmonic means inside, the cell's own κ at the ends of an axis."""
+    # The derivatives contain 1/κ², which might overflow: κ is scaled by a power of two and back, which is exact.
     exponent = torch.frexp(kappa.detach().abs().amax()).exponent.clamp(-LARGEST, LARGEST)
     half = torch.pow(2.0, (exponent // 2).double())
     return tuple(face * half * half for face in _means(grid, kappa / half / half))
@@ -49,9 +50,9 @@ def _means(grid: PoissonGrid, kappa: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(faces)
 
 
-def with_films(grid: PoissonGrid, weights: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Conductances of faces from those to the faces of Robin sides: in series with the films there. And what each face
-    adds to its cell's row for a known value of 1 beyond it.
+def add_films(grid: PoissonGrid, weights: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Return conductances in series with the films of Robin sides, and what each face adds to its cell's row for a
+    known value of 1 beyond it.
     """
     whole, known = list(weights), list(weights)
     for (axis, end), film in films(grid).items():
@@ -61,23 +62,23 @@ def with_films(grid: PoissonGrid, weights: Sequence[torch.Tensor]) -> tuple[list
         total = h + inside
         part = torch.where(total > 0, inside / torch.where(total > 0, total, torch.ones_like(total)), 0.0)
         scale = torch.as_tensor(film_scale(grid, axis), dtype=weight.dtype, device=weight.device)
-        whole[axis] = _with_end(whole[axis], axis, end, h * part)
-        known[axis] = _with_end(known[axis], axis, end, scale * part)
+        whole[axis] = _replace_end(whole[axis], axis, end, h * part)
+        known[axis] = _replace_end(known[axis], axis, end, scale * part)
     return whole, known
 
 
-def _with_end(faces: torch.Tensor, axis: int, end: int, value: torch.Tensor) -> torch.Tensor:
+def _replace_end(faces: torch.Tensor, axis: int, end: int, value: torch.Tensor) -> torch.Tensor:
     n = faces.shape[axis] - 1
     if end == 0:
         return torch.cat([value, faces.narrow(axis, 1, n)], axis)
     return torch.cat([faces.narrow(axis, 0, n), value], axis)
 
 
-def one_around(grid: PoissonGrid, faces: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """The same values, those of a periodic axis's two ends written as their mean.
+def share_periodic_ends(grid: PoissonGrid, faces: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Return the same values with those at both ends of a periodic axis replaced by their mean.
 
-    They are equal, as the grid has checked. The mean shares the derivative between them, so that a step along it
-    keeps them equal.
+    They are equal, as the grid has checked. The mean divides the derivative between them, so that a gradient step keeps
+    them equal.
     """
     shared = []
     for axis, face in enumerate(faces):
@@ -90,7 +91,7 @@ def one_around(grid: PoissonGrid, faces: Sequence[torch.Tensor]) -> tuple[torch.
 
 
 def differences(grid: PoissonGrid, x: torch.Tensor, axis: int) -> torch.Tensor:
-    """`x_below − x_above` at each face of an axis, the value beyond the grid's ends being 0 (or the periodic one)."""
+    """Return `x_below − x_above` at each face of an axis; values beyond the ends of the grid are 0, or periodic."""
     n, dim = grid.shape[axis], x.ndim - grid.ndim + axis
     beyond = torch.zeros_like(x.narrow(dim, 0, 1))
     around = x.narrow(dim, n - 1, 1) if grid.periodic[axis] else beyond
@@ -100,7 +101,7 @@ def differences(grid: PoissonGrid, x: torch.Tensor, axis: int) -> torch.Tensor:
 def apply_operator(grid: PoissonGrid, weights: Sequence[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """Return `−∇·(κ∇x)` for conductances on faces, one tensor an axis: the transpose of `differences` of the fluxes.
 
-    `x` is 0 outside the fluid; what is returned there means nothing.
+    `x` is 0 outside the fluid; the result is meaningless there.
     """
     total = torch.zeros_like(x)
     for axis, weight in enumerate(weights):
@@ -119,8 +120,8 @@ def known_source(
     air_values: torch.Tensor | None,
     side_values: Pairs | None,
 ) -> torch.Tensor:
-    """`boundary_source`, weighted as rows are, with `weights` for known values (one tensor an axis): `grid.shape`, or
-    `(k, *grid.shape)` where values have a leading axis.
+    """Return the source of known boundary values, weighted as rows are: `grid.shape`, or `(k, *grid.shape)` where
+    values have a leading axis. `weights` are those of known values, one tensor an axis.
     """
     like = weights[0]
     nothing = torch.zeros((), dtype=like.dtype, device=like.device)
@@ -147,7 +148,7 @@ def known_source(
 
 
 def _side(grid: PoissonGrid, axis: int, value: torch.Tensor) -> torch.Tensor:
-    """A side's values with an axis of length 1 across it: `(…, *shape)`."""
+    """Return a side's values with an axis of length 1 across it, `(…, *shape)`."""
     shape = side_shape(grid, axis)
     if value.ndim == 0:
         value = value.expand(shape)

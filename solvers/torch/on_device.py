@@ -1,4 +1,4 @@
-"""Solves whose right-hand side is a tensor on the device already: a few numbers a step come to the host, no more."""
+"""Solves with a right-hand side that is already on a device; only a few numbers a step are copied to the host."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from relaxon.core.solution import Callback, Result
 from relaxon.core.solve_options import SolveOptions
 from relaxon.solvers.dcdm.device import DeviceDirections, memory_errors
 from relaxon.solvers.driver.prepared import PreparedSolver
-from relaxon.solvers.grid.nullspace import CONSISTENCY
+from relaxon.solvers.grid.nullspace import CONSISTENCY, NEXT_TO_NOTHING
 from relaxon.solvers.interface.engine import Monitor, Prepared
 from relaxon.solvers.interface.prepared_system import MAX_RESTARTS, TOO_LARGE
 from relaxon.solvers.interface.system_form import SingularSystemError
 from relaxon.solvers.interface.verdict import BETTER, Figures, verdict
+from relaxon.solvers.torch.arguments import check_float
 
 MOST_AT_ONCE = 1000
-"""The largest power of two that float64 holds is 2^1023."""
+"""Largest exponent of one scaling step: the largest power of two in float64 is 2^1023."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSolution:
-    """How a solve on a device went."""
+    """The outcome of a solve on a device."""
 
     x: Tensor
     """The solution: shape, dtype and device of `b`, 0 outside the fluid."""
@@ -44,7 +45,7 @@ class TensorSolution:
     message: str
     fallbacks: int
     backward_error: float = 0.0
-    """As of `Solution`."""
+    """The componentwise backward error, as in `Solution`."""
 
     @property
     def converged(self) -> bool:
@@ -62,18 +63,19 @@ def solve_tensor(
     callback: Callback | None = None,
     inconsistent: Literal["error", "project"] = "error",
 ) -> TensorSolution:
-    """Solve `A x = b` for a tensor, on its own device.
+    """Solve `A x = b` for a tensor on its own device.
 
     Parameters
     ----------
-    prepared : from `prepare(grid, device=...)`, with the device that `b` is on.
-    b : float32 or float64, of the grid's shape; values outside the fluid are ignored. Not modified; nor is `x0`.
+    prepared : from `prepare(grid, device=...)`, with the device of `b`.
+    b : float32 or float64, of the grid's shape; values outside the fluid are ignored. Neither `b` nor `x0` is modified.
     rtol, atol, max_iterations, callback, inconsistent : as in `relaxon.solvers.solve`.
 
     Raises
     ------
-    TypeError, ValueError : naming the argument. SingularSystemError : `b` is not in the range of a singular operator.
-    MemoryError : the device is full.
+    TypeError, ValueError : naming the argument.
+    SingularSystemError : `b` is not in the range of a singular operator.
+    MemoryError : the device has too little memory.
 
     Examples
     --------
@@ -86,14 +88,14 @@ def solve_tensor(
     ('CONVERGED', torch.float32)
     """
     start = time.perf_counter()
-    engine = _engine(prepared)
+    engine = _find_engine(prepared)
     options = SolveOptions(rtol, atol, max_iterations)
     rtol, atol, max_iterations = options.rtol, options.atol, options.max_iterations
     if inconsistent not in ("error", "project"):
         raise ValueError(f"inconsistent must be 'error' or 'project', got {inconsistent!r}")
     with torch.no_grad(), memory_errors(engine.cycle.device):
         null = _NullSpace.of(prepared, engine)
-        right = _checked("b", b, prepared, engine)
+        right = _validate("b", b, prepared, engine)
         largest = float(right.abs().max())
         if not math.isfinite(largest):
             raise ValueError(f"b must have a finite norm in float64, got {largest}")
@@ -125,7 +127,7 @@ def solve_tensor(
                 result, figures = _run(engine, null, right, x, monitor, max_iterations)
                 notes.append(TOO_LARGE)
         if result is not Result.CONVERGED:
-            figures, message = _better(engine, null, right, x, monitor, figures, norm, x0, prepared, exponent)
+            figures, message = _go_back(engine, null, right, x, monitor, figures, norm, x0, prepared, exponent)
         _scale(x, exponent - prepared.exponent)
         result, message = verdict(result, message, figures, tolerance, rtol, atol)
         return TensorSolution(
@@ -151,7 +153,7 @@ def _run(
     monitor: Monitor,
     max_iterations: int | None,
 ) -> tuple[Result, Figures]:
-    """Run; where the recurrence claims the tolerance and the true residual does not, go on from there."""
+    """Run, and continue where the recurrence meets the tolerance but the true residual does not."""
     limit = max_iterations or engine.default_max_iterations
     for _ in range(1 + MAX_RESTARTS):
         before = monitor.iterations
@@ -165,7 +167,7 @@ def _run(
     return result, figures
 
 
-def _better(
+def _go_back(
     engine: DeviceDirections,
     null: _NullSpace | None,
     right: Tensor,
@@ -177,7 +179,7 @@ def _better(
     prepared: PreparedSolver,
     exponent: int,
 ) -> tuple[Figures, str]:
-    """As `PreparedSystem` does: go back to the step before or to the start where its residual is less."""
+    """Go back to the step before, to the start or to zero where its residual is less, as `Front` does."""
     said = ""
     if monitor.undo_worse_step():
         if null is not None:
@@ -202,22 +204,23 @@ def _figures(engine: DeviceDirections, right: Tensor, x: Tensor) -> Figures:
 
 
 def _start(x0: Tensor, prepared: PreparedSolver, engine: DeviceDirections, exponent: int) -> Tensor:
-    """The start in the solver's size; zero where it is so much larger than `b` that float64 cannot hold both."""
-    x = _checked("x0", x0, prepared, engine)
+    """Return the start in the solver's scale; zero where it is so much larger than `b` that float64 cannot hold
+    both."""
+    x = _validate("x0", x0, prepared, engine)
     shift = prepared.exponent - exponent
     _scale(x, shift)
     return x if not shift or bool(torch.isfinite(x).all()) else torch.zeros_like(x)
 
 
 def _scale(x: Tensor, exponent: int) -> None:
-    """Multiply by `2^exponent`, in place, in steps that are representable."""
+    """Multiply by `2^exponent`, in place, in representable steps."""
     while exponent:
         step = max(-MOST_AT_ONCE, min(MOST_AT_ONCE, exponent))
         x.mul_(2.0**step)
         exponent -= step
 
 
-def _engine(prepared: PreparedSolver) -> DeviceDirections:
+def _find_engine(prepared: PreparedSolver) -> DeviceDirections:
     if not isinstance(prepared, PreparedSolver):
         raise TypeError(f"prepared must be from prepare(grid, device=...), got {type(prepared).__name__}")
     engine: Prepared = getattr(prepared.engine, "first", prepared.engine)
@@ -226,13 +229,10 @@ def _engine(prepared: PreparedSolver) -> DeviceDirections:
     return engine
 
 
-def _checked(name: str, tensor: Tensor, prepared: PreparedSolver, engine: DeviceDirections) -> Tensor:
-    """A new float64 tensor of the planes' shape, 0 outside the fluid."""
+def _validate(name: str, tensor: Tensor, prepared: PreparedSolver, engine: DeviceDirections) -> Tensor:
+    """Return a validated tensor as a new float64 tensor of the planes' shape, 0 outside the fluid."""
     grid = prepared.operator.grid
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch tensor, got {type(tensor).__name__}")
-    if tensor.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{name} must be float32 or float64, got {tensor.dtype}")
+    check_float(name, tensor)
     if tuple(tensor.shape) != grid.shape:
         raise ValueError(f"{name} must have the grid's shape {grid.shape}, got {tuple(tensor.shape)}")
     device = engine.cycle.device
@@ -264,9 +264,7 @@ class _NullSpace:
         return sums.index_add_(0, self.labels, v.reshape(-1))
 
     def defect(self, b: Tensor) -> float:
-        """The largest |Σ b| / Σ |b| over the components, as `NullSpace.defect`."""
-        from relaxon.solvers.grid.nullspace import NEXT_TO_NOTHING
-
+        """Return the largest |Σ b| / Σ |b| over the components, as `NullSpace.defect` does."""
         floor = NEXT_TO_NOTHING * b.abs().mean() * self.sizes
         ratio = self._sums(b).abs() / torch.maximum(self._sums(b.abs()), floor).clamp(min=1e-300)
         return float(ratio[1:].max()) if len(ratio) > 1 else 0.0

@@ -1,13 +1,15 @@
-"""What differentiable solves share: their options, and the loop over right-hand sides on the CPU."""
+"""The options of differentiable solves, and the solves of all their right-hand sides on the CPU."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from relaxon.core import validation
@@ -15,6 +17,7 @@ from relaxon.core.solution import Solution
 from relaxon.core.solve_options import Inconsistent
 from relaxon.implicit import DerivativeOutcome, DerivativeVerdict, ImplicitOptions
 from relaxon.solvers.interface.prepared_system import PreparedSystem
+from relaxon.solvers.torch.arguments import to_array
 
 Unconverged = Literal["error", "record"]
 Purpose = Literal["forward", "adjoint"]
@@ -22,7 +25,7 @@ Log = list[tuple[str, Solution]]
 
 
 class NotConvergedError(RuntimeError):
-    """A forward or an adjoint solve did not meet its tolerance; `solution` is what it came to."""
+    """A forward or adjoint solve that did not meet its tolerance; `solution` is its last iterate."""
 
     def __init__(self, message: str, solution: Solution) -> None:
         super().__init__(message)
@@ -30,8 +33,8 @@ class NotConvergedError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class SolveTerms:
-    """How each system of a differentiable solve is solved, and what happens where it does not converge."""
+class DifferentiableOptions:
+    """The options of the solves of a differentiable system, and what happens where one does not converge."""
 
     rtols: dict[Purpose, float]
     max_iterations: int | None
@@ -40,7 +43,7 @@ class SolveTerms:
     log: Log | None
 
     @classmethod
-    def checked(
+    def validate(
         cls,
         rtol: float,
         adjoint_rtol: float | None,
@@ -48,14 +51,14 @@ class SolveTerms:
         inconsistent: Inconsistent,
         unconverged: Unconverged,
         log: Log | None,
-    ) -> SolveTerms:
-        """Return the terms; TypeError or ValueError, naming the argument, where one is wrong."""
+    ) -> DifferentiableOptions:
+        """Return validated options; TypeError or ValueError, naming the argument, where one is wrong."""
         rtol = validation.positive_float("rtol", rtol)
         adjoint_rtol = rtol if adjoint_rtol is None else validation.positive_float("adjoint_rtol", adjoint_rtol)
         if unconverged not in ("error", "record"):
             raise ValueError(f"unconverged must be 'error' or 'record', got {unconverged!r}")
         if unconverged == "record" and log is None:
-            raise ValueError("log must be a list where unconverged='record', so that a failure is seen, got None")
+            raise ValueError("log must be a list where unconverged='record', so that failures are noticed, got None")
         if inconsistent not in ("error", "project"):
             raise ValueError(f"inconsistent must be 'error' or 'project', got {inconsistent!r}")
         return cls({"forward": rtol, "adjoint": adjoint_rtol}, max_iterations, inconsistent, unconverged, log)
@@ -63,9 +66,9 @@ class SolveTerms:
     def solve_each(
         self, prepared: PreparedSystem, purpose: Purpose, sides: NDArray[Any], starts: NDArray[np.float64] | None
     ) -> NDArray[np.float64]:
-        """Return the solutions of right-hand sides `(k, …)`, float64; `starts` has their shape.
+        """Solve for each of the right-hand sides `(k, …)` and return the solutions, float64; `starts` has their shape.
 
-        NotConvergedError where one does not converge and that is to be an error.
+        NotConvergedError where one does not converge and `unconverged` is "error".
         """
         rtol = self.rtols[purpose]
         solutions = np.empty(sides.shape)
@@ -91,8 +94,50 @@ class SolveTerms:
         return solutions
 
 
+class SymmetricSystem(ABC):
+    """The systems of one differentiable call; as A is its own transpose, adjoint systems are solved as the others."""
+
+    terms: DifferentiableOptions
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one right-hand side."""
+
+    @property
+    def row_weights(self) -> NDArray[np.float64] | None:
+        """The weights that the solver applies to right-hand sides, None for none."""
+        return None
+
+    @abstractmethod
+    def prepare_for(self, *parameters: Any) -> PreparedSystem:
+        """Return the solver set up for parameters of A, once for each of their values (`torch.vmap` may have many)."""
+
+    def solve(self, x0: torch.Tensor | None, b: torch.Tensor, *parameters: Any) -> torch.Tensor:
+        """Solve for each right-hand side of `(…, *shape)`."""
+        return self._solve_all("forward", b, x0, parameters)
+
+    def solve_adjoint(
+        self, g: torch.Tensor, _x: torch.Tensor, _b: torch.Tensor, *parameters: Any, transposed: bool
+    ) -> torch.Tensor:
+        """Solve with A, which is its transpose."""
+        del transposed
+        return self._solve_all("adjoint", g, None, parameters)
+
+    def _solve_all(
+        self, purpose: Purpose, b: torch.Tensor, x0: torch.Tensor | None, parameters: tuple[Any, ...]
+    ) -> torch.Tensor:
+        prepared = self.prepare_for(*parameters)
+        sides = to_array(b).reshape(-1, *self.shape)
+        if purpose == "adjoint" and self.row_weights is not None:
+            sides = sides / self.row_weights  # the solver applies the weights itself
+        starts = None if x0 is None else np.broadcast_to(to_array(x0).astype(np.float64), sides.shape)
+        solutions = self.terms.solve_each(prepared, purpose, sides, starts)
+        return torch.from_numpy(solutions.reshape(b.shape)).to(dtype=b.dtype, device=b.device)
+
+
 def implicit_options(solve_adjoint: Callable[..., Any]) -> ImplicitOptions:
-    """Return the options with which `relaxon.implicit` leaves all systems, and all judging of them, to the solver."""
+    """Return the options with which `relaxon.implicit` leaves all systems and their verification to the solver."""
     return ImplicitOptions(
         linear_solver=solve_adjoint,
         rtol=math.inf,
@@ -103,10 +148,10 @@ def implicit_options(solve_adjoint: Callable[..., Any]) -> ImplicitOptions:
 
 
 def refuse_non_finite(function: str) -> Callable[[DerivativeVerdict], None]:
-    """Return what raises ValueError where the gradient that came back to `function` is not finite."""
+    """Return a callback that raises ValueError where the gradient passed back to `function` is not finite."""
 
     def refuse(verdict: DerivativeVerdict) -> None:
         if verdict.outcome is DerivativeOutcome.NON_FINITE:
-            raise ValueError(f"the gradient that came back to {function} must be finite, got NaN or infinity")
+            raise ValueError(f"the gradient passed back to {function} must be finite, got NaN or infinity")
 
     return refuse

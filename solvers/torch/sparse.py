@@ -1,10 +1,11 @@
-"""`sparse_solve`: the solution of a sparse system as a function that torch differentiates, in `b` and in stored values.
+"""`sparse_solve`: the solution of a sparse system as a function that torch can differentiate in `b` and stored values.
 
-`x` is a root of `A x − b`, whose derivatives `relaxon.implicit` takes: with `Aᵀ λ = g`, the gradient is `λ` in `b` and
-`−λ_i x_j` in the stored value of row i and column j, on the pattern alone. Each of its systems is one more solve by the
+`x` is a root of `A x − b`, which `relaxon.implicit` differentiates: with `Aᵀ λ = g`, the gradient is `λ` in `b` and
+`−λ_i x_j` in the stored value of row i and column j, on the pattern only. Each of its systems is one more solve by the
 same set-up. Source: M. B. Giles, "Collected matrix derivative results for forward and reverse mode algorithmic
 differentiation", 2008, section 2.3.1.
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 
@@ -19,10 +20,17 @@ from relaxon.core import scaling
 from relaxon.core.solve_options import Inconsistent
 from relaxon.implicit import implicit
 from relaxon.solvers.driver.solve import prepare
-from relaxon.solvers.sparse.driver import PreparedMatrix
 from relaxon.solvers.sparse.engine import MatrixSolver
-from relaxon.solvers.torch.arguments import FLOATS, check_batch, is_mapped, known_values, to_array
-from relaxon.solvers.torch.solving import Log, Purpose, SolveTerms, Unconverged, implicit_options, refuse_non_finite
+from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
+from relaxon.solvers.torch.arguments import FLOATS, check_batch, check_float, is_mapped, to_array, unwrap_values
+from relaxon.solvers.torch.solving import (
+    DifferentiableOptions,
+    Log,
+    SymmetricSystem,
+    Unconverged,
+    implicit_options,
+    refuse_non_finite,
+)
 
 LAYOUTS = (torch.sparse_csr, torch.sparse_coo)
 
@@ -40,37 +48,38 @@ def sparse_solve(
     unconverged: Unconverged = "error",
     log: Log | None = None,
 ) -> torch.Tensor:
-    """`x` of `A x = b`, differentiable in `b` and in the stored values of A.
+    """Solve `A x = b` for `x`, differentiable in `b` and in the stored values of A.
 
     Parameters
     ----------
-    A : symmetric positive definite, or singular by constants, as `relaxon.solvers.solve` takes it: a torch tensor
-        `(n, n)` in CSR or COO layout; or `(pattern, values)`, a SciPy sparse matrix whose stored entries get these
-        `values`, `(nnz,)` in the order of its `.data`; float32 or float64. Or what `prepare(A)` made, so that many
-        calls share one set-up: then it is a constant. An entry stored twice is summed.
+    A : symmetric positive definite, or singular by constants, as for `relaxon.solvers.solve`: a torch tensor `(n, n)`
+        in CSR or COO layout; or `(pattern, values)`, a SciPy sparse matrix whose stored entries get these `values`,
+        `(nnz,)` in the order of its `.data`; float32 or float64. Or the result of `prepare(A)`, so that many calls
+        share one set-up: then it is a constant. Duplicate entries are summed.
     b : `(n,)`, or `(n, k)` for k right-hand sides; float32 or float64, on any device. Solves run on the CPU in float64:
-        tensors elsewhere are copied there and back.
-    solver : name or object, None for "auto"; not beside a prepared solver, which has its own.
+        tensors on other devices are copied there and back.
+    solver : name or object, None for "auto"; not allowed with a prepared solver, which has its own.
     rtol, adjoint_rtol : tolerance on the true relative residual of the solve and of the adjoint solve (`rtol` where
-        None). Derivatives are as exact as both.
+        None). Derivatives are as accurate as both.
     max_iterations, x0, inconsistent : as for `relaxon.solvers.solve`; `x0` is a constant of the shape of `b`. Adjoint
-        solves of a singular system always take the gradient's projection.
-    unconverged : "error" raises `NotConvergedError`, from the backward pass too; "record" goes on with what there is
-        and needs `log`.
-    log : a list to which ("forward" or "adjoint", `Solution`) is added for each solve.
+        solves of a singular system always project the gradient.
+    unconverged : "error" raises `NotConvergedError`, from the backward pass too; "record" continues with the last
+        iterate and needs `log`.
+    log : a list to which ("forward" or "adjoint", `Solution`) is appended for each solve.
 
     Returns
     -------
-    x, of the shape and on the device of `b`, in the wider dtype of `b` and the values.
+    x : of the shape and on the device of `b`, in the wider dtype of `b` and the values.
 
-    The gradient in a torch tensor is on its pattern. The stored values of a row and its mirror image are variables of
-    their own: build both from one where A is to stay symmetric. Torch's constructors of sparse tensors
-    lose second derivatives without a word (`findings/torch_sparse_second_derivative.sh`): take `(pattern, values)` for
-    those, which is differentiable to any order.
+    The gradient of a torch tensor is on its pattern. A stored value and its mirror image are separate variables: build
+    both from one where A is to stay symmetric. Torch's constructors of sparse tensors silently lose second derivatives
+    (`findings/torch_sparse_second_derivative.sh`): use `(pattern, values)` for these, which is differentiable to any
+    order.
 
     Raises
     ------
-    TypeError, ValueError : naming the argument, before any work. NotConvergedError: see above.
+    TypeError, ValueError : naming the argument, before any work.
+    NotConvergedError : see `unconverged`.
 
     Examples
     --------
@@ -88,12 +97,12 @@ def sparse_solve(
     prepared = A if isinstance(A, PreparedMatrix) else None
     if prepared is not None:
         if solver is not None:
-            raise ValueError(f"solver must be left out beside a prepared solver, got {solver!r}")
+            raise ValueError(f"solver must be omitted with a prepared solver, got {solver!r}")
         rows, columns, values = _constants(prepared)
         n = prepared.unknowns
     else:
         rows, columns, values, n = _entries(A)
-    terms = SolveTerms.checked(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
+    terms = DifferentiableOptions.validate(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
     _check_side("b", b, n)
     if x0 is not None:
         _check_side("x0", x0, n)
@@ -101,7 +110,7 @@ def sparse_solve(
             raise ValueError(f"x0 must have the shape of b, {tuple(b.shape)}, got {tuple(x0.shape)}")
     system = _SparseSystem(n, rows, columns, prepared, solver, terms)
     if prepared is None and not is_mapped(values):
-        system.prepare_for(values)  # what is refused is refused here
+        system.prepare_for(values)  # raises for invalid matrices before any other work
     dtype = torch.promote_types(b.dtype, values.dtype)
     several = b.ndim == 2
     right, start = (None if v is None else (v.T if several else v).to(dtype) for v in (b, x0))
@@ -113,42 +122,28 @@ def sparse_solve(
 
 
 @dataclass(frozen=True)
-class _SparseSystem:
-    """The systems of one call: the pattern, how they are solved, and what their solution is a root of."""
+class _SparseSystem(SymmetricSystem):
+    """The systems of one call: the pattern, their solvers, and the residual of which their solution is a root."""
 
     n: int
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
     prepared: PreparedMatrix | None
     solver: str | MatrixSolver | None
-    terms: SolveTerms
+    terms: DifferentiableOptions
     set_up: list[tuple[NDArray[Any], PreparedMatrix]] = field(default_factory=list)
 
     def residual(self, x: torch.Tensor, b: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """`A x − b`, `(…, n)`, differentiable."""
+        """Return `A x − b`, `(…, n)`, differentiable."""
         rows, columns = (torch.as_tensor(index, device=x.device) for index in (self.rows, self.columns))
         products = values.to(x.device) * x.index_select(-1, columns)
         return torch.zeros_like(x).index_add(-1, rows, products) - b
 
-    def solve(self, x0: torch.Tensor | None, b: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Solve for each right-hand side of `(…, n)`."""
-        return self._solved("forward", b, values, x0)
-
-    def solve_adjoint(
-        self, g: torch.Tensor, _x: torch.Tensor, _b: torch.Tensor, values: torch.Tensor, *, transposed: bool
-    ) -> torch.Tensor:
-        """Solve with A, which is its transpose."""
-        del transposed
-        return self._solved("adjoint", g, values, None)
-
-    def _solved(self, purpose: Purpose, b: torch.Tensor, values: torch.Tensor, x0: torch.Tensor | None) -> torch.Tensor:
-        sides = to_array(b).reshape(-1, self.n)
-        starts = None if x0 is None else np.broadcast_to(to_array(x0).astype(np.float64), sides.shape)
-        solutions = self.terms.solve_each(self.prepare_for(values), purpose, sides, starts)
-        return torch.from_numpy(solutions.reshape(b.shape)).to(dtype=b.dtype, device=b.device)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.n,)
 
     def prepare_for(self, values: torch.Tensor) -> PreparedMatrix:
-        """Return the solver set up for the values: once for each that come (under `torch.vmap` there may be many)."""
         if self.prepared is not None:
             return self.prepared
         from scipy.sparse import coo_array, csr_array
@@ -166,7 +161,7 @@ class _SparseSystem:
 
 
 def _constants(prepared: PreparedMatrix) -> tuple[NDArray[np.int64], NDArray[np.int64], torch.Tensor]:
-    """Rows, columns and values of a prepared matrix, in the caller's size."""
+    """Return rows, columns and values of a prepared matrix, in the caller's scale."""
     matrix = prepared.system.matrix.tocoo()
     data = matrix.data.copy()
     scaling.scale(data, prepared.system.exponent)
@@ -174,13 +169,13 @@ def _constants(prepared: PreparedMatrix) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def _entries(A: Any) -> tuple[NDArray[np.int64], NDArray[np.int64], torch.Tensor, int]:
-    """Rows, columns and values of the entries, and the number of unknowns."""
+    """Return rows, columns and values of the entries, and the number of unknowns."""
     if isinstance(A, tuple) and len(A) == 2:
         return _pattern_entries(*A)
     if not isinstance(A, torch.Tensor):
         raise TypeError(
-            "A must be a sparse torch tensor, (pattern, values) or what prepare(matrix) made, "
-            f"got {type(A).__name__}; of a SciPy matrix take (matrix, torch.tensor(matrix.data))"
+            "A must be a sparse torch tensor, (pattern, values) or the result of prepare(matrix), "
+            f"got {type(A).__name__}; for a SciPy matrix use (matrix, torch.tensor(matrix.data))"
         )
     if A.layout not in LAYOUTS:
         raise TypeError(f"A must be in CSR or COO layout, got {A.layout}")
@@ -210,7 +205,7 @@ def _pattern_entries(pattern: Any, values: Any) -> tuple[NDArray[np.int64], NDAr
     check_batch("A[1]", values, (int(pattern.nnz),))
     if values.ndim != 1:
         raise ValueError(f"A[1] must have shape ({pattern.nnz},), got {tuple(values.shape)}")
-    if not torch.isfinite(known_values(values).detach()).all():
+    if not torch.isfinite(unwrap_values(values).detach()).all():
         raise ValueError("A[1] must be finite, got NaN or infinity")
     if pattern.format == "coo":
         rows, columns = pattern.coords if hasattr(pattern, "coords") else (pattern.row, pattern.col)
@@ -221,11 +216,8 @@ def _pattern_entries(pattern: Any, values: Any) -> tuple[NDArray[np.int64], NDAr
 
 
 def _check_side(name: str, value: Any, n: int) -> None:
-    """Raise TypeError or ValueError unless `value` is a floating tensor `(n,)` or `(n, k)`."""
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}")
-    if value.dtype not in FLOATS:
-        raise TypeError(f"{name} must be float32 or float64, got {value.dtype}")
+    """Raise TypeError or ValueError unless `value` is a dense float tensor `(n,)` or `(n, k)`."""
+    check_float(name, value)
     if value.layout != torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got {value.layout}")
     if value.ndim not in (1, 2) or value.shape[0] != n or value.numel() == 0:

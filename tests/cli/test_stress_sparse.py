@@ -6,7 +6,7 @@ import pytest
 
 from relaxon.cli import main
 from relaxon.solvers.interface.verdict import Figures
-from relaxon.solvers.sparse.driver import PreparedMatrix
+from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
 
 SMALL = ["stress", "sparse", "--max-unknowns", "800", "--seed", "3"]
 

@@ -5,7 +5,7 @@ import pytest
 
 from relaxon.cli.residual import true_residual
 from relaxon.solvers import CellType, PoissonGrid, gallery, solve
-from relaxon.solvers.stress.trial import judged_scaled
+from relaxon.solvers.stress.trial import judge_scaled
 
 
 def penalised(weight=1e10, n=10):
@@ -34,11 +34,11 @@ def test_an_answer_right_in_the_decided_cells_alone_is_not_believed():
     assert found.scaled > 0.1
     assert found.backward_error > 0.1
     assert not found.meets(1e-6)
-    assert judged_scaled(Case(grid, b), wrong)[0] == pytest.approx(found.scaled)
+    assert judge_scaled(Case(grid, b), wrong)[0] == pytest.approx(found.scaled)
     right = solve(grid, b, rtol=1e-8)
     assert true_residual(grid, b, right.x).meets(1e-8)
     assert true_residual(grid, b, right.x).backward_error == pytest.approx(right.backward_error, rel=1e-2)
-    assert judged_scaled(Case(grid, b), right.x)[0] < 1e-8
+    assert judge_scaled(Case(grid, b), right.x)[0] < 1e-8
 
 
 @pytest.mark.parametrize("exponent", [-665, -532, 498])

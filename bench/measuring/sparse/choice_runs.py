@@ -13,8 +13,8 @@ import numpy as np
 from relaxon.core.extras import find_missing
 from relaxon.solvers import gallery, prepare
 from relaxon.solvers.sparse import MatrixSystem
+from relaxon.solvers.sparse.choice.features import count_levels
 from relaxon.solvers.sparse.direct.solver import DirectFactorisation
-from relaxon.solvers.sparse.features import count_levels
 
 Clock = Callable[[], float]
 RTOL = 1e-6

@@ -1,4 +1,4 @@
-"""Algebraic multigrid of our own for sparse symmetric positive (semi)definite matrices, compiled."""
+"""Compiled algebraic multigrid for sparse symmetric positive (semi)definite matrices."""
 
 from relaxon.solvers.sparse.amg.constants import Constants
 from relaxon.solvers.sparse.amg.solver import AlgebraicMultigrid

@@ -1,4 +1,4 @@
-"""What decides a hierarchy and its cycle: the numbers that may be chosen for a matrix, each within its bounds."""
+"""The constants of a hierarchy and its cycle, which may be chosen for a matrix, each within its bounds."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from relaxon.core import validation
 
 @dataclass(frozen=True, slots=True)
 class Constants:
-    """Thresholds of the set-up and factors of the cycle; as they stand here, one configuration for every matrix.
+    """Thresholds of the set-up and factors of the cycle; the defaults are one configuration for every matrix.
 
-    Any values within the bounds give a symmetric positive definite cycle.
+    All values within the bounds give a symmetric positive definite cycle.
 
     Parameters
     ----------
-    strength : a coupling is strong from this part of the geometric mean of both rows' strongest ones on, in [0, 1].
-    dominated : rows whose off-diagonal magnitudes are at most this part of the diagonal are left to smoothing, in
-        [0, 1).
-    dense : rows from which on a level's inverse is kept, at most 1000.
-    matchings : how often rows, or the pairs of them, are paired from a level to the next, 1 to 3.
+    strength : a coupling is strong from this fraction of the geometric mean of both rows' strongest couplings, in
+        [0, 1].
+    dominated : rows whose off-diagonal magnitudes sum to at most this fraction of the diagonal are left to smoothing,
+        in [0, 1).
+    dense : the largest number of rows of a level that is solved by a dense inverse, at most 1000.
+    matchings : how many times rows, then pairs of them, are paired from one level to the next, 1 to 3.
     correction : factor of the interpolated correction, in (0, 2).
     relaxation : factor of the sweeps (symmetric successive over-relaxation; 1 is Gauss–Seidel), in (0, 2).
-    twice : a level is solved by two steps a visit where it has at most this part of the entries of the one above it,
-        in [0, 1]; work on all levels then stays within a multiple of the first one's.
-    budget : entries on all levels of a cycle, those of repeated visits included, over the first level's, at least 1.
-    enough : one step on a coarse level is enough where it leaves this part of the residual's square, in [0, 1); as it
-        stands, a quarter of its norm.
+    twice : a level takes two steps a visit where it has at most this fraction of the entries of the level above, in
+        [0, 1]; the work on all levels then stays within a multiple of that on the first.
+    budget : entries on all levels of a cycle, repeated visits included, over those of the first level, at least 1.
+    enough : one step on a coarse level is enough where it leaves this fraction of the squared residual, in [0, 1); the
+        default is a quarter of its norm.
 
     Raises
     ------
-    TypeError, ValueError : a value that is no number, or out of its bounds.
+    TypeError, ValueError : for a value that is not a number, or out of its bounds.
 
     Examples
     --------
@@ -72,4 +73,4 @@ class Constants:
 
 
 DEFAULTS = Constants()
-"""Without learning: one configuration for every matrix."""
+"""The configuration without learning, the same for every matrix."""

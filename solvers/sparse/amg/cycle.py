@@ -1,4 +1,4 @@
-"""A symmetric cycle through a hierarchy: large levels divided among threads, all smaller ones in one kernel."""
+"""A symmetric cycle through a hierarchy: large levels are divided among threads, all smaller ones are in one kernel."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level
 from relaxon.solvers.sparse.amg.lower import Lower
 
 STEEP = 0.3
-"""Least eigenvalue of a preconditioned coarse level for which the fixed lengths are the best ones. Measured over the
-gallery at 20,000 and 200,000 unknowns, CG takes as many iterations as with the K-cycle, chains excepted; below 0.25
-stretched cells make the map indefinite, where float32 leaves eigenvalues above 1."""
+"""Least eigenvalue of a preconditioned coarse level for which the fixed lengths are optimal. Measured over the gallery
+at 20,000 and 200,000 unknowns, CG takes as many iterations as with the K-cycle, except on chains; below 0.25 stretched
+cells make the map indefinite, as rounding of float32 leaves eigenvalues above 1."""
 
 
-def fixed_lengths(least: float) -> tuple[float, float]:
-    """Return the reciprocal roots of Chebyshev's polynomial of degree two on `[least, 1]`.
+def chebyshev_lengths(least: float) -> tuple[float, float]:
+    """Return the reciprocal roots of the Chebyshev polynomial of degree two on `[least, 1]`.
 
-    With them, `x = one·M b + two·M (b − one·A M b)`, in which `M` is symmetric with the spectrum of `MA` in (0, 1],
-    is a symmetric definite map of `b` again: the residual's polynomial is below 1 there.
+    With them, `x = one·M b + two·M (b − one·A M b)` is again a symmetric definite map of `b` where `M` is one and the
+    spectrum of `MA` lies in (0, 1], as the residual polynomial is below 1 there.
     Source: O. Axelsson, P. S. Vassilevski, "Algebraic multilevel preconditioning methods I", Numer. Math. 56 (1989).
     """
     middle, half = (1 + least) / 2, (1 - least) / 2 * math.sqrt(0.5)
     return 1 / (middle - half), 1 / (middle + half)
 
 
-LENGTHS = fixed_lengths(STEEP)
+LENGTHS = chebyshev_lengths(STEEP)
 
 
 class _Divided:
-    """A level in blocks, with the memory of its vectors; those of two steps only where it takes them."""
+    """A level that is divided into blocks, with its work vectors; those of a second step only where it takes one."""
 
     def __init__(self, level: Level, lower: Lower, steps: int) -> None:
         n = level.rows
@@ -48,12 +48,12 @@ class _Divided:
         self.visits = 0
 
     def over(self, kernel: Any, *args: Any) -> None:
-        """Run a kernel over the entries before the diagonal."""
+        """Run a kernel on the entries before the diagonal, within blocks."""
         own = self.lower
         self.level.over(kernel, own.starts[:-1], own.starts[1:], own.columns, own.values, *args)
 
     def across(self, kernel: Any, *args: Any) -> None:
-        """Run a kernel over the entries between blocks."""
+        """Run a kernel on the entries between blocks."""
         own = self.lower.across
         divide(
             kernel, len(own.bounds) - 1, own.bounds, own.rows, own.starts[:-1], own.starts[1:], own.columns, own.values,
@@ -61,25 +61,25 @@ class _Divided:
         )  # fmt: skip
 
     def image(self, x: Floats, y: Floats, other: Floats, another: Floats) -> NDArray[np.float64]:
-        """`y ← A x`; returns `⟨x, y⟩`, `⟨x, other⟩` and `⟨x, another⟩`."""
-        self.over(kernels.image, self.level.sums, x, y)
-        self.across(kernels.image_across, x, y)
-        self.level.over(kernels.products, x, y, other, another, self.parts)
+        """Write `y ← A x`; return `⟨x, y⟩`, `⟨x, other⟩` and `⟨x, another⟩`."""
+        self.over(kernels.apply_matrix, self.level.sums, x, y)
+        self.across(kernels.apply_across, x, y)
+        self.level.over(kernels.sum_products, x, y, other, another, self.parts)
         return np.asarray(self.parts.sum(axis=0))
 
 
 class Cycle:
-    """`apply(r)` is about `A⁻¹ r`, in float32 and in the order of the first level's rows.
+    """A cycle that approximates `A⁻¹` in float32, in the order of the first level's rows.
 
-    With `lengths`, the steps on coarse levels have these fixed lengths in the place of those of conjugate gradients,
-    and the map is linear.
+    With `lengths`, the steps on coarse levels have these fixed lengths instead of those of conjugate gradients, and the
+    map is linear.
     """
 
     def __init__(self, hierarchy: Hierarchy, lengths: tuple[float, float] | None = None) -> None:
         levels = hierarchy.levels
         constants = hierarchy.constants
         self.lengths = lengths or (0.0, 0.0)
-        self.steps = steps(levels, constants)
+        self.steps = count_steps(levels, constants)
         self.correction, self.enough = np.float32(constants.correction), constants.enough
         divided = [level for level in levels if len(level.bounds) > 2]
         self.top = [_Divided(level, level.lower, steps) for level, steps in zip(divided, self.steps, strict=False)]
@@ -87,7 +87,7 @@ class Cycle:
         tail = levels[len(self.top) :]
         counts = [level.rows for level in tail]
         if not tail or len(self.solution) != tail[-1].rows:
-            counts.append(0)  # the last level is only smoothed
+            counts.append(0)  # an empty level below the last one, which is only smoothed
         lower = [level.lower for level in tail]
         rows, entries = np.cumsum([0, *counts]), np.cumsum([0, *(len(own.columns) for own in lower), 0])
         self.table = np.ones((len(counts), 7), np.int64)
@@ -114,7 +114,7 @@ class Cycle:
         self.parts = np.zeros((1, 3))
 
     def _transfers(self, tail: tuple[Level, ...], rows: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
-        """Interpolations and their transposes of the levels that have one, one after the other."""
+        """Return the interpolations of the levels that have one and their transposes, concatenated."""
         ends = [np.zeros(int(rows[-1]), np.uint32) for _ in range(4)]
         parts: list[list[NDArray[Any]]] = [[np.empty(0, dtype)] for dtype in (np.uint32, np.float32) * 2]
         weight = 0
@@ -133,7 +133,7 @@ class Cycle:
         return ends[0], ends[1], arrays[0], arrays[1], ends[2], ends[3], arrays[2], arrays[3]
 
     def with_lengths(self, lengths: tuple[float, float]) -> Cycle:
-        """Return the same cycle with steps of these lengths, and with vectors of its own."""
+        """Return the same cycle with steps of these lengths, and with its own work vectors."""
         other = copy(self)
         other.lengths = lengths
         other.table, other.parts = self.table.copy(), np.zeros_like(self.parts)
@@ -144,11 +144,11 @@ class Cycle:
 
     @property
     def right(self) -> Floats:
-        """Where `apply` takes its argument from, at the first level's rows."""
+        """The argument of `apply`, at the first level's rows."""
         return self.top[0].right if self.top else self.vectors[0][: self.table[0, kernels.COUNT]]
 
     def apply(self) -> Floats:
-        """Return about `A⁻¹ right`, in memory that the next call writes to."""
+        """Return an approximation of `A⁻¹ right`, in memory that the next call overwrites."""
         if self.top:
             self._cycle(0, self.top[0].right)
             return self.top[0].x
@@ -157,31 +157,32 @@ class Cycle:
 
     @property
     def visits(self) -> list[int]:
-        """How often each level has been visited, by all calls of `apply` until now."""
+        """The number of visits of each level, by all calls of `apply` so far."""
         counts = [own.visits for own in self.top] + [int(count) for count in self.table[:, kernels.VISITS]]
         return counts[: len(self.steps)]
 
     def _recursive(self, accelerated: bool) -> None:
         memory: tuple[Any, ...] = (*self.arrays, self.group, *self.transfers, self.solution, *self.vectors, self.parts)
-        kernels.recursive(self.table, accelerated, self.correction, self.enough, *self.lengths, *memory)
+        kernels.cycle_levels(self.table, accelerated, self.correction, self.enough, *self.lengths, *memory)
 
     def _cycle(self, index: int, right: Floats) -> None:
-        """`x ← M right` on a divided level."""
+        """Write `x ← M right` on a divided level."""
         own = self.top[index]
         own.visits += 1
         a = own.level
-        own.over(kernels.forward, a.inverse, a.excess, right, own.x, own.left)
-        own.across(kernels.across, np.float32(-1), own.x, own.left)
+        own.over(kernels.sweep_forward, a.inverse, a.excess, right, own.x, own.left)
+        own.across(kernels.add_across, np.float32(-1), own.x, own.left)
         last = index + 1 == len(self.top)
         below = self.top[index + 1].right if not last else self.vectors[0]
         if a.smoothed is None:
-            a.over(kernels.restricted, a.offsets, own.left, a.group, below)
+            a.over(kernels.restrict, a.offsets, own.left, a.group, below)
         else:
             r = a.smoothed.restriction
             count, chunks = len(a.offsets) - 1, a.chunks
             divide(
-                kernels.gathered, count, a.offsets, r.begin, r.end, r.columns, r.values, own.left, below, chunks=chunks
-            )
+                kernels.restrict_smoothed, count, a.offsets, r.begin, r.end, r.columns, r.values, own.left, below,
+                chunks=chunks,
+            )  # fmt: skip
         if last:
             self._recursive(True)
             correction = self.vectors[1]
@@ -189,17 +190,18 @@ class Cycle:
             self._accelerated(index + 1)
             correction = self.top[index + 1].x
         if a.smoothed is None:
-            a.over(kernels.prolonged, a.group, self.correction, correction, own.x, own.left)
+            a.over(kernels.prolong, a.group, self.correction, correction, own.x, own.left)
         else:
             p = a.smoothed.interpolation
             a.over(
-                kernels.interpolated, p.begin, p.end, p.columns, p.values, self.correction, correction, own.x, own.left
-            )
-        own.across(kernels.across, np.float32(1), own.x, own.left)
-        own.over(kernels.backward, a.inverse, a.excess, right, own.x, own.left)
+                kernels.prolong_smoothed, p.begin, p.end, p.columns, p.values, self.correction, correction, own.x,
+                own.left,
+            )  # fmt: skip
+        own.across(kernels.add_across, np.float32(1), own.x, own.left)
+        own.over(kernels.sweep_backward, a.inverse, a.excess, right, own.x, own.left)
 
     def _accelerated(self, index: int) -> None:
-        """Up to two steps of flexible conjugate gradients on a divided level, each preconditioned with a cycle."""
+        """Take up to two steps of flexible conjugate gradients on a divided level, each preconditioned with a cycle."""
         own = self.top[index]
         a = own.level
         self._cycle(index, own.right)
@@ -209,27 +211,27 @@ class Cycle:
         one, two = self.lengths
         rho, along = (float(value) for value in own.image(own.z, own.q, own.right, own.right)[:2])
         if one > 0.0:
-            a.over(kernels.combined, 1.0, own.right, -one, own.q, own.r)
+            a.over(kernels.combine, 1.0, own.right, -one, own.q, own.r)
             self._cycle(index, own.r)
-            a.over(kernels.combined, one, own.z, two, own.x, own.x)
+            a.over(kernels.combine, one, own.z, two, own.x, own.x)
             return
         if not rho > 0.0:
             own.x, own.z = own.z, own.x
             return
         first = along / rho
-        a.over(kernels.reduced, first, own.q, own.right, own.r, own.parts)
+        a.over(kernels.reduce_residual, first, own.q, own.right, own.r, own.parts)
         after, before = (float(value) for value in own.parts.sum(axis=0)[:2])
         if after <= self.enough * before:
-            a.over(kernels.combined, first, own.z, 0.0, own.z, own.x)
+            a.over(kernels.combine, first, own.z, 0.0, own.z, own.x)
             return
         self._cycle(index, own.r)
         sums = own.image(own.x, own.right, own.r, own.q)
-        one, two = kernels.combination(sums, rho, float(sums[2]), along)
-        a.over(kernels.combined, one, own.z, two, own.x, own.x)
+        one, two = kernels.weigh_directions(sums, rho, float(sums[2]), along)
+        a.over(kernels.combine, one, own.z, two, own.x, own.x)
 
 
-def steps(levels: tuple[Level, ...], constants: Constants = DEFAULTS) -> list[int]:
-    """How many steps a visit of each level takes, so that a cycle's work is bounded."""
+def count_steps(levels: tuple[Level, ...], constants: Constants = DEFAULTS) -> list[int]:
+    """Return the number of steps of a visit on each level, so that the work of a cycle is bounded."""
     taken, visits = [1], 1.0
     entries = [max(1, level.entries) for level in levels]
     spent = 1.0

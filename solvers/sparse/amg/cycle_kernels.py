@@ -1,10 +1,11 @@
-"""Kernels of a cycle and of the iteration around it, over blocks of rows as those of the set-up.
+"""Kernels of a cycle and of the iteration around it, over the same blocks of rows as the set-up.
 
-Of a level's symmetric matrix the entries before the diagonal are kept, `begin[i]:end[i]` of row `i`, and each stands
-for its mirror image too: a pass over a row gathers with them, and scatters to the rows before it. That halves what is
-read, and the loops over rows, whose ends processors foretell badly. Entries between blocks are in rows of their own.
-One sweep of Gauss–Seidel goes forwards before the coarse correction and backwards after it, within a block; between
-blocks old values are taken, and the diagonal has `excess` added, so that the cycle is symmetric and definite.
+Of a level's symmetric matrix only the entries before the diagonal are stored, `begin[i]:end[i]` of row `i`, and each
+stands for its mirror image too: a pass over a row gathers with them and scatters to the rows before it. That halves the
+memory traffic, and the loops over rows, whose ends are hard to predict for a processor. Entries between blocks are in
+rows of their own. One Gauss–Seidel sweep goes forwards before the coarse correction and one backwards after it, within
+a block; between blocks old values are used, and `excess` is added to the diagonal, so that the cycle is symmetric and
+definite.
 
 Source of the K-cycle: Y. Notay, P. S. Vassilevski, "Recursive Krylov-based multigrid cycles", Numer. Linear Algebra
 Appl. 15 (2008), algorithm 3.2.
@@ -19,15 +20,15 @@ from relaxon.solvers.sparse.amg.levels_kernels import IN_ORDER, rows_kernel
 
 ONE = np.uint32(1)
 ROW, ENTRY, COUNT, STEPS, SMOOTHED, WEIGHT, VISITS = 0, 1, 2, 3, 4, 5, 6
-"""Columns of the table of levels that `recursive` takes; `WEIGHT` is where the interpolation's entries begin."""
+"""Columns of the table of levels for `cycle_levels`; `WEIGHT` is where the interpolation's entries begin."""
 inlined_rows = kernel(fastmath=IN_ORDER, forceinline=True)
 inlined = kernel(fastmath=FAST, error_model="numpy", forceinline=True)
-"""The decorators of what `recursive` calls as well: see `compiled.kernel_part` for why it is inlined there."""
+"""The decorators of kernels that `cycle_levels` calls too: see `compiled.kernel_part` for why they are inlined."""
 
 
 @inlined_rows
-def forward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, left):  # type: ignore[no-untyped-def]
-    """One sweep forwards from `x = 0`; `left ← b − A x`, but for what lies outside the block."""
+def sweep_forward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, left):  # type: ignore[no-untyped-def]
+    """Sweep forwards from `x = 0`, and write `left ← b − A x` without the entries outside the block."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             total = b[i]
@@ -41,8 +42,8 @@ def forward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, left):
 
 
 @rows_kernel
-def across(start, stop, bounds, rows, begin, end, c, v, factor, x, y):  # type: ignore[no-untyped-def]
-    """`y ← y + factor·B x`, `B` the entries between blocks: `c[begin[m]:end[m]]` of row `rows[m]`."""
+def add_across(start, stop, bounds, rows, begin, end, c, v, factor, x, y):  # type: ignore[no-untyped-def]
+    """Write `y ← y + factor·B x`, where `B` are the entries between blocks: `c[begin[m]:end[m]]` of row `rows[m]`."""
     for block in range(start, stop):
         for m in range(bounds[block], bounds[block + 1]):
             total = np.float32(0)
@@ -52,8 +53,8 @@ def across(start, stop, bounds, rows, begin, end, c, v, factor, x, y):  # type: 
 
 
 @inlined_rows
-def restricted(start, stop, bounds, offsets, left, group, coarse):  # type: ignore[no-untyped-def]
-    """`coarse ← Pᵀ left`."""
+def restrict(start, stop, bounds, offsets, left, group, coarse):  # type: ignore[no-untyped-def]
+    """Write `coarse ← Pᵀ left`, summing over aggregates."""
     for block in range(start, stop):
         for g in range(offsets[block], offsets[block + 1]):
             coarse[g] = 0
@@ -63,8 +64,8 @@ def restricted(start, stop, bounds, offsets, left, group, coarse):  # type: igno
 
 
 @inlined_rows
-def prolonged(start, stop, bounds, group, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
-    """`x ← x + factor·P coarse`, and `beside ← 0`."""
+def prolong(start, stop, bounds, group, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
+    """Write `x ← x + factor·P coarse`, constant on aggregates, and `beside ← 0`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             if group[i] >= 0:
@@ -73,8 +74,8 @@ def prolonged(start, stop, bounds, group, factor, coarse, x, beside):  # type: i
 
 
 @inlined_rows
-def gathered(start, stop, bounds, begin, end, c, v, r, coarse):  # type: ignore[no-untyped-def]
-    """`coarse ← Pᵀ r`, of the transpose's rows."""
+def restrict_smoothed(start, stop, bounds, begin, end, c, v, r, coarse):  # type: ignore[no-untyped-def]
+    """Write `coarse ← Pᵀ r` by the rows of the transpose."""
     for block in range(start, stop):
         for g in range(bounds[block], bounds[block + 1]):
             total = np.float32(0)
@@ -84,8 +85,8 @@ def gathered(start, stop, bounds, begin, end, c, v, r, coarse):  # type: ignore[
 
 
 @inlined_rows
-def interpolated(start, stop, bounds, begin, end, c, v, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
-    """`x ← x + factor·P coarse`, of the interpolation's rows, and `beside ← 0`."""
+def prolong_smoothed(start, stop, bounds, begin, end, c, v, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
+    """Write `x ← x + factor·P coarse` by the rows of the interpolation, and `beside ← 0`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             total = np.float32(0)
@@ -96,10 +97,10 @@ def interpolated(start, stop, bounds, begin, end, c, v, factor, coarse, x, besid
 
 
 @inlined_rows
-def backward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, beside):  # type: ignore[no-untyped-def]
-    """One sweep backwards; `beside` begins as what lies outside the block makes of `x`, and is written to.
+def sweep_backward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, beside):  # type: ignore[no-untyped-def]
+    """Sweep backwards; `beside` begins as the product of `x` with the entries outside the block, and is overwritten.
 
-    A row's entry nearest to the diagonal, its last one, is scattered first: the next row waits for it.
+    The last entry of a row, nearest to the diagonal, is scattered first, as the next row waits for it.
     """
     for block in range(start, stop):
         lo, i = bounds[block], bounds[block + 1]
@@ -117,11 +118,11 @@ def backward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, besid
 
 
 @inlined_rows
-def image(start, stop, bounds, begin, end, c, v, sums, x, y):  # type: ignore[no-untyped-def]
-    """`y ← A x`, but for what lies outside the block.
+def apply_matrix(start, stop, bounds, begin, end, c, v, sums, x, y):  # type: ignore[no-untyped-def]
+    """Write `y ← A x` without the entries outside the block.
 
-    By the row sums and `x_j − x_i`: where strong couplings hold `x` level, its image is small beside their products
-    with `x`, and float32 would leave nothing of it.
+    It is computed from row sums and differences `x_j − x_i`: where strong couplings keep `x` nearly constant, its image
+    is small beside the products, and would be lost to the rounding of float32.
     """
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -136,8 +137,8 @@ def image(start, stop, bounds, begin, end, c, v, sums, x, y):  # type: ignore[no
 
 
 @rows_kernel
-def image_across(start, stop, bounds, rows, begin, end, c, v, x, y):  # type: ignore[no-untyped-def]
-    """What entries between blocks add to `image`."""
+def apply_across(start, stop, bounds, rows, begin, end, c, v, x, y):  # type: ignore[no-untyped-def]
+    """Add the entries between blocks to the result of `apply_matrix`."""
     for block in range(start, stop):
         for m in range(bounds[block], bounds[block + 1]):
             own = x[rows[m]]
@@ -148,8 +149,8 @@ def image_across(start, stop, bounds, rows, begin, end, c, v, x, y):  # type: ig
 
 
 @inlined
-def products(start, stop, bounds, x, y, b, other, parts):  # type: ignore[no-untyped-def]
-    """`parts[block]` gets `⟨x, y⟩`, `⟨x, b⟩` and `⟨x, other⟩`."""
+def sum_products(start, stop, bounds, x, y, b, other, parts):  # type: ignore[no-untyped-def]
+    """Write `⟨x, y⟩`, `⟨x, b⟩` and `⟨x, other⟩` to `parts[block]`."""
     for block in range(start, stop):
         square, along, across = 0.0, 0.0, 0.0
         for i in range(bounds[block], bounds[block + 1]):
@@ -160,8 +161,8 @@ def products(start, stop, bounds, x, y, b, other, parts):  # type: ignore[no-unt
 
 
 @inlined
-def reduced(start, stop, bounds, factor, q, b, r, parts):  # type: ignore[no-untyped-def]
-    """`r ← b − factor·q`; `parts[block]` gets `⟨r, r⟩` and `⟨b, b⟩`."""
+def reduce_residual(start, stop, bounds, factor, q, b, r, parts):  # type: ignore[no-untyped-def]
+    """Write `r ← b − factor·q`; `parts[block]` gets `⟨r, r⟩` and `⟨b, b⟩`."""
     for block in range(start, stop):
         after, before = 0.0, 0.0
         for i in range(bounds[block], bounds[block + 1]):
@@ -173,16 +174,16 @@ def reduced(start, stop, bounds, factor, q, b, r, parts):  # type: ignore[no-unt
 
 
 @inlined
-def combined(start, stop, bounds, one, z, two, w, x):  # type: ignore[no-untyped-def]
-    """`x ← one·z + two·w`."""
+def combine(start, stop, bounds, one, z, two, w, x):  # type: ignore[no-untyped-def]
+    """Write `x ← one·z + two·w`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             x[i] = one * z[i] + two * w[i]
 
 
 @inlined
-def dense_product(inverse, b, x):  # type: ignore[no-untyped-def]
-    """`x ← inverse @ b`."""
+def multiply_dense(inverse, b, x):  # type: ignore[no-untyped-def]
+    """Write `x ← inverse @ b`."""
     for i in range(len(x)):
         total = 0.0
         for k in range(len(b)):
@@ -191,8 +192,8 @@ def dense_product(inverse, b, x):  # type: ignore[no-untyped-def]
 
 
 @inlined_rows
-def combination(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
-    """The factors of both directions of two steps of flexible conjugate gradients (algorithm 3.2)."""
+def weigh_directions(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
+    """Return the factors of both directions of two steps of flexible conjugate gradients (algorithm 3.2)."""
     square, ahead = parts[0], parts[1]
     rest = square - gamma * gamma / rho
     if not rest > 1e-6 * square:
@@ -202,21 +203,22 @@ def combination(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def recursive(  # type: ignore[no-untyped-def]
+def cycle_levels(  # type: ignore[no-untyped-def]
     table, accelerated, factor, enough, one_step, two_step, first, last, c, v, sums, inverse, excess, group,
     begin, end, columns, weights, gather_begin, gather_end, gather_rows, gather_weights, solution,
     right, x, z, q, r, t, parts,
 ):  # fmt: skip
-    """Solve on the levels of `table` roughly, from `right` into `x`, both at the first level's rows.
+    """Solve approximately on the levels of `table`, from `right` into `x`, both at the first level's rows.
 
-    Each level is one block. Where the level's `STEPS` is 2 it is solved by up to two steps of flexible conjugate
-    gradients, each preconditioned with a cycle, the second only where the first leaves more than `enough` of the
-    residual's square; where it is 1 by one cycle. The first one is so only if `accelerated`. Corrections are multiplied
-    by `factor`. With `one_step` above 0 both steps are always taken, of these fixed lengths: the cycle is then linear.
-    `solution` is the inverse on the last level. `x`, `z`, `q`, `r`, `t` are memory for all levels' vectors. The table's
-    `VISITS` are counted.
-    Where the level is `SMOOTHED` its corrections are interpolated by the rows `begin … end` of `columns` and `weights`,
-    and restricted by those of `gather_…`, which stand at the coarse level's rows; else by `group`.
+    Each level is one block. A level whose `STEPS` is 2 takes up to two steps of flexible conjugate gradients, each
+    preconditioned with a cycle, the second only where the first leaves more than `enough` of the squared residual; one
+    whose `STEPS` is 1 takes one cycle. The first level takes two steps only if `accelerated`. Corrections are
+    multiplied by `factor`. With `one_step` above 0 both steps are always taken, with these fixed lengths, and the cycle
+    is linear. `solution` is the inverse on the last level. `x`, `z`, `q`, `r`, `t` are scratch memory for the vectors
+    of all levels. `VISITS` of the table are counted.
+
+    On a `SMOOTHED` level corrections are interpolated by the rows `begin … end` of `columns` and `weights`, and
+    residuals are restricted by those of `gather_…`, which stand at the coarse level's rows; else both go by `group`.
     """
     final = len(table) - 1
     step = np.zeros(final + 1, np.int64)
@@ -236,62 +238,64 @@ def recursive(  # type: ignore[no-untyped-def]
         if down:
             table[level, VISITS] += 1
             if level == final:
-                dense_product(solution, right[rows], x_)
+                multiply_dense(solution, right[rows], x_)
                 down = False
                 level -= 1
                 if level < 0:
                     return
                 continue
-            forward(0, 1, whole, first[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, t[rows])
+            sweep_forward(0, 1, whole, first[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, t[rows])
             ends[1] = coarse
             if table[level, SMOOTHED]:
                 entry = table[level, WEIGHT]
                 rows_, weights_ = gather_rows[entry:], gather_weights[entry:]
-                gathered(0, 1, ends, gather_begin[below], gather_end[below], rows_, weights_, t[rows], right[below])
+                restrict_smoothed(
+                    0, 1, ends, gather_begin[below], gather_end[below], rows_, weights_, t[rows], right[below]
+                )
                 level += 1
                 continue
-            restricted(0, 1, whole, ends, t[rows], group[rows], right[below])
+            restrict(0, 1, whole, ends, t[rows], group[rows], right[below])
             level += 1
             continue
         if table[level, SMOOTHED]:
             entry = table[level, WEIGHT]
             columns_, weights_ = columns[entry:], weights[entry:]
-            interpolated(0, 1, whole, begin[rows], end[rows], columns_, weights_, factor, x[below], x_, t[rows])
+            prolong_smoothed(0, 1, whole, begin[rows], end[rows], columns_, weights_, factor, x[below], x_, t[rows])
         else:
-            prolonged(0, 1, whole, group[rows], factor, x[below], x_, t[rows])
-        backward(0, 1, whole, first[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, t[rows])
+            prolong(0, 1, whole, group[rows], factor, x[below], x_, t[rows])
+        sweep_backward(0, 1, whole, first[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, t[rows])
         if table[level, STEPS] == 1 or (level == 0 and not accelerated):
             level -= 1
         elif step[level] == 0:
             q_, z_, r_ = q[rows], z[rows], r[rows]
             for row in range(x_.size):  # an assignment of whole arrays compiles the message of its error
                 z_[row] = x_[row]
-            image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], z_, q_)
-            products(0, 1, whole, z_, q_, b_, b_, parts)
+            apply_matrix(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], z_, q_)
+            sum_products(0, 1, whole, z_, q_, b_, b_, parts)
             rho[level], along[level] = parts[0, 0], parts[0, 1]
             if one_step > 0.0:
-                combined(0, 1, whole, 1.0, b_, -one_step, q_, r_)
+                combine(0, 1, whole, 1.0, b_, -one_step, q_, r_)
                 step[level] = 1
                 down = True
             elif not rho[level] > 0.0:
                 level -= 1
             else:
-                reduced(0, 1, whole, along[level] / rho[level], q_, b_, r_, parts)
+                reduce_residual(0, 1, whole, along[level] / rho[level], q_, b_, r_, parts)
                 if parts[0, 0] <= enough * parts[0, 1]:
-                    combined(0, 1, whole, along[level] / rho[level], z_, 0.0, z_, x_)
+                    combine(0, 1, whole, along[level] / rho[level], z_, 0.0, z_, x_)
                     level -= 1
                 else:
                     step[level] = 1
                     down = True
         else:
-            # The image of the second direction is needed for its sums alone: it takes the place of the residual.
+            # Of the image of the second direction only sums are needed: it overwrites the right-hand side.
             one, two = one_step, two_step
             if not one_step > 0.0:
                 spare = right[rows]
-                image(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], x_, spare)
-                products(0, 1, whole, x_, spare, b_, q[rows], parts)
-                one, two = combination(parts[0], rho[level], parts[0, 2], along[level])
-            combined(0, 1, whole, one, z[rows], two, x_, x_)
+                apply_matrix(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], x_, spare)
+                sum_products(0, 1, whole, x_, spare, b_, q[rows], parts)
+                one, two = weigh_directions(parts[0], rho[level], parts[0, 2], along[level])
+            combine(0, 1, whole, one, z[rows], two, x_, x_)
             step[level] = 0
             level -= 1
         if level < 0:
@@ -299,8 +303,8 @@ def recursive(  # type: ignore[no-untyped-def]
 
 
 @plain
-def conjugated(start, stop, bounds, z, one, two, parts):  # type: ignore[no-untyped-def]
-    """`parts[block]` gets `⟨z, one⟩` and `⟨z, two⟩`, the images of the last two directions."""
+def sum_conjugations(start, stop, bounds, z, one, two, parts):  # type: ignore[no-untyped-def]
+    """Write `⟨z, one⟩` and `⟨z, two⟩` to `parts[block]`, with the images of the last two directions."""
     for block in range(start, stop):
         a, b = 0.0, 0.0
         for i in range(bounds[block], bounds[block + 1]):
@@ -310,16 +314,16 @@ def conjugated(start, stop, bounds, z, one, two, parts):  # type: ignore[no-unty
 
 
 @plain
-def directed(start, stop, bounds, z, one, p, two, q, d):  # type: ignore[no-untyped-def]
-    """`d ← z − one·p − two·q`; `d` may be `q`."""
+def make_conjugate(start, stop, bounds, z, one, p, two, q, d):  # type: ignore[no-untyped-def]
+    """Write `d ← z − one·p − two·q`; `d` may be `q`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             d[i] = z[i] - one * p[i] - two * q[i]
 
 
 @rows_kernel
-def searched(start, stop, bounds, indptr, indices, data, d, image, r, parts):  # type: ignore[no-untyped-def]
-    """`image ← A d` in float64; `parts[block]` gets `⟨d, image⟩` and `⟨d, r⟩`."""
+def apply_direction(start, stop, bounds, indptr, indices, data, d, image, r, parts):  # type: ignore[no-untyped-def]
+    """Write `image ← A d` in float64; `parts[block]` gets `⟨d, image⟩` and `⟨d, r⟩`."""
     for block in range(start, stop):
         curvature, projection = 0.0, 0.0
         for i in range(bounds[block], bounds[block + 1]):
@@ -333,8 +337,8 @@ def searched(start, stop, bounds, indptr, indices, data, d, image, r, parts):  #
 
 
 @plain
-def stepped(start, stop, bounds, alpha, d, image, x, r, scale, short, parts):  # type: ignore[no-untyped-def]
-    """`x ← x + alpha·d`, `r ← r − alpha·image`, `short ← scale·r`; `parts[block]` gets `⟨r, r⟩` and `Σ r`."""
+def take_step(start, stop, bounds, alpha, d, image, x, r, scale, short, parts):  # type: ignore[no-untyped-def]
+    """Write `x ← x + alpha·d`, `r ← r − alpha·image`, `short ← scale·r`; `parts[block]` gets `⟨r, r⟩` and `Σ r`."""
     for block in range(start, stop):
         square, total = 0.0, 0.0
         for i in range(bounds[block], bounds[block + 1]):
@@ -348,8 +352,8 @@ def stepped(start, stop, bounds, alpha, d, image, x, r, scale, short, parts):  #
 
 
 @rows_kernel
-def remaining(start, stop, bounds, indptr, indices, data, b, x, r, parts):  # type: ignore[no-untyped-def]
-    """`r ← b − A x`; `parts[block]` gets `⟨r, r⟩`."""
+def compute_residual(start, stop, bounds, indptr, indices, data, b, x, r, parts):  # type: ignore[no-untyped-def]
+    """Write `r ← b − A x`; `parts[block]` gets `⟨r, r⟩`."""
     for block in range(start, stop):
         square = 0.0
         for i in range(bounds[block], bounds[block + 1]):

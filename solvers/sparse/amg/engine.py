@@ -15,30 +15,33 @@ from numpy.typing import NDArray
 
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
-from relaxon.solvers.kernels.threads import divide, get_num_threads
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import cycle_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
-from relaxon.solvers.sparse.amg.hierarchy import SHARED_ROWS, Floats, Hierarchy
-from relaxon.solvers.sparse.amg.released import release_levels, restore_levels
+from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy
+from relaxon.solvers.sparse.amg.level_release import release_levels, restore_levels
 from relaxon.solvers.sparse.amg.units import scale_unknowns
+from relaxon.solvers.sparse.direction import Direction
 from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
-from relaxon.solvers.sparse.system import Array, MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
+from relaxon.solvers.sparse.system.row_runs import count_runs, count_threads, split_rows
 
 STAGNATION_STEPS = 100
-"""So many steps without a new least residual, and without a gain in energy, mean that rounding has won."""
+"""Steps without a new least residual and without a gain in energy that mean stagnation."""
 GAIN = float(np.finfo(np.float64).eps)
-"""What a step takes off the energy of the error, over all that was taken off, from which on it is a gain: where units
-differ, residuals may grow for long while the energy falls."""
+"""A step is a gain when it reduces the energy of the error by more than this fraction of the reduction so far: where
+units differ, residuals may grow for long while the energy falls."""
 NEGATIVE = 1e-10
-"""Curvature of a direction below this part of `‖d‖² max a_ii`, and negative, is not rounding."""
+"""A negative curvature of a direction beyond this fraction of `‖d‖² max a_ii` is not rounding."""
 SLIGHT = 1e-8
-"""Part of the residual's square that may be along the constants of a singular system before it is taken out."""
+"""Fraction of the squared residual along the constants of a singular system above which they are projected out."""
 OUTER_BLOCKS = 16
-"""Partial sums of the outer iteration, whatever the number of threads."""
+"""Number of partial sums of the outer iteration, whatever the number of threads."""
 
 
 class MultigridDirections(MatrixEngine):
-    """`d = M r`, made A-orthogonal to the last two directions; `α = dᵀr / dᵀAd`; `x ← x + αd`; `r ← r − αAd`."""
+    """Conjugate directions around a cycle `M`: `d = M r`, made A-orthogonal to the last two directions; `α = dᵀr /
+    dᵀAd`; `x ← x + αd`; `r ← r − αAd`."""
 
     default_max_iterations = 1000
 
@@ -51,13 +54,11 @@ class MultigridDirections(MatrixEngine):
             "operator_complexity": hierarchy.operator_complexity,
         }
         n = system.unknowns
-        count = min(OUTER_BLOCKS, n) if n >= SHARED_ROWS else 1
-        self._bounds = (np.arange(count + 1, dtype=np.int64) * n // count).astype(np.uint32)
-        self._parts = np.zeros((count, 2))
+        self._bounds = split_rows(n, count_runs(n, OUTER_BLOCKS))
+        self._parts = np.zeros((len(self._bounds) - 1, 2))
         self._ahead: list[tuple[Array, Array, list[float]]] = []
-        """Right-hand sides with what has been found for them, and the residuals on the way there."""
-        self._chunks = n >= SHARED_ROWS
-        if release and isinstance(hierarchy, Hierarchy):  # not one of nodes
+        """Right-hand sides with their solutions and residual histories, as computed by `look_ahead`."""
+        if release and isinstance(hierarchy, Hierarchy):  # and not a `BlockHierarchy`
             release_levels(hierarchy, len(self.cycle.top))
         a = system.matrix
         self._rows = a.indptr.view(np.uint32), a.indices.view(np.uint32), a.data
@@ -82,7 +83,7 @@ class MultigridDirections(MatrixEngine):
         return Cycle(hierarchy)
 
     def preconditioner(self) -> Precondition:
-        """Return the linear cycle: steps of fixed lengths on coarse levels in the place of conjugate gradients."""
+        """Return the linear cycle, with steps of fixed lengths on coarse levels instead of conjugate gradients."""
         cycle, order, scale = self.cycle.with_lengths(LENGTHS), self.hierarchy.order, self.hierarchy.scale
         weights = self.hierarchy.weights
 
@@ -101,7 +102,7 @@ class MultigridDirections(MatrixEngine):
         return precondition
 
     def _over(self, kernel: object, *args: object) -> None:
-        chunks = get_num_threads() if self._chunks else 1
+        chunks = count_threads(self.system.unknowns)
         divide(kernel, len(self._bounds) - 1, self._bounds, *args, chunks=chunks)  # type: ignore[arg-type]
 
     def _sums(self, kernel: object, *args: object) -> tuple[float, float]:
@@ -110,11 +111,11 @@ class MultigridDirections(MatrixEngine):
         return float(first), float(second)
 
     def look_ahead(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float] | None) -> None:
-        """Solve for eight right-hand sides at a time, where nobody watches them: see `together`."""
+        """Solve for eight right-hand sides at a time, where no caller monitors them: see `multi_column`."""
         self._ahead = []
         if tolerances is None or type(self.cycle) is not Cycle or self._weights is not None:
             return
-        from relaxon.solvers.sparse.amg.together import Together
+        from relaxon.solvers.sparse.amg.multi_column import Together
 
         together, width = Together(self), Together.width
         for begin in range(0, len(sides), width):
@@ -124,14 +125,15 @@ class MultigridDirections(MatrixEngine):
                 self._ahead += [(b, x, history) for (b, x), history in zip(group, histories, strict=True)]
 
     def _replay(self, b: Array, x: Array, monitor: Monitor) -> Result | None:
-        """Take over what `look_ahead` has found for `b`, where it has; the reason to stop, None to go on from there."""
+        """Take over the solution of `look_ahead` for `b`, where there is one; return the reason to stop, None to go
+        on."""
         place = next((place for place, one in enumerate(self._ahead) if one[0] is b), None)
         if place is None:
             return None
         _, x[...], history = self._ahead.pop(place)
         watch = monitor.watch
         if history[-1] <= monitor.tolerance:
-            monitor.watch = None  # there is nothing to save any more
+            monitor.watch = None  # a finished run need not be checked
         for residual in history:
             reason = monitor.record(residual)
             if reason is not None:
@@ -149,37 +151,39 @@ class MultigridDirections(MatrixEngine):
         max_iterations -= len(monitor.history) - begun
         n = len(b)
         r, short = np.empty(n), np.empty(n, np.float32)
-        norm = math.sqrt(self._sums(kernels.remaining, *self._rows, b, x, r)[0])
+        norm = math.sqrt(self._sums(kernels.compute_residual, *self._rows, b, x, r)[0])
         reason = monitor.record(norm)
         if reason is not None:
             return reason
         np.multiply(r, 1.0 / norm, out=short, casting="same_kind")
-        past = [(np.zeros(n, np.float32), np.zeros(n), 0.0) for _ in range(2)]
+        past = [Direction(np.zeros(n, np.float32), np.zeros(n), 0.0, 0.0) for _ in range(2)]
         largest = float(self.system.diagonal.max())
         least, since, taken = norm, 0, 0.0
         singular = self.system.null.labels is not None
         connected = self.system.null.sizes.tolist() == [0, n] and not self.system.null_vectors
         for _ in range(max_iterations):
             z = self._preconditioned(short) if self._weights is None else self._in_units(r, norm, self._weights)
-            d, image, curvature, projection = self._direction(z, r, past)
-            if not (curvature > 0.0 and math.isfinite(projection)):
-                if curvature < -NEGATIVE * largest * float(np.dot(d, d)):
-                    self.failure = f"the matrix is not positive definite: a direction has the curvature {curvature:.3g}"
+            found = self._direction(z, r, past)
+            if not (found.curvature > 0.0 and math.isfinite(found.projection)):
+                if found.curvature < -NEGATIVE * largest * float(np.dot(found.d, found.d)):
+                    self.failure = (
+                        f"the matrix is not positive definite: a direction has the curvature {found.curvature:.3g}"
+                    )
                     return Result.STAGNATED
                 monitor.fallbacks += 1
-                d, image, curvature, projection = self._direction(self._descent(r, norm), r, past)
-                if not (curvature > 0.0 and math.isfinite(projection)):
-                    return Result.STAGNATED if math.isfinite(curvature) else Result.NON_FINITE
-            scale = 1.0 / norm
-            square, total = self._sums(kernels.stepped, projection / curvature, d, image, x, r, scale, short)
-            # Where all unknowns are one component its mean is known, and is nothing but rounding.
+                found = self._direction(self._descent(r, norm), r, past)
+                if not (found.curvature > 0.0 and math.isfinite(found.projection)):
+                    return Result.STAGNATED if math.isfinite(found.curvature) else Result.NON_FINITE
+            scale, alpha = 1.0 / norm, found.projection / found.curvature
+            square, total = self._sums(kernels.take_step, alpha, found.d, found.image, x, r, scale, short)
+            # Where all unknowns are one component, the sum is that of its null vector, and usually mere rounding.
             projected = singular and not (connected and total * total <= SLIGHT * n * square)
             norm = self._projected(r, scale, short) if projected else math.sqrt(square)
             reason = monitor.record(norm)
             if reason is not None:
                 return reason
-            past = [(d, image, curvature), past[0]]
-            gain = projection * (projection / curvature)
+            past = [found, past[0]]
+            gain = found.projection * alpha
             taken += gain
             since = 0 if norm < least or gain > GAIN * taken else since + 1
             least = min(least, norm)
@@ -188,8 +192,8 @@ class MultigridDirections(MatrixEngine):
         return Result.MAX_ITERATIONS
 
     def _projected(self, r: Array, scale: float, short: Floats) -> float:
-        """Take null vectors out of the residual, in place, and return its norm: no direction reduces what rounding
-        leaves along them, and all would soon be about it."""
+        """Project null vectors out of the residual, in place, and return its norm: no direction reduces the rounding
+        along them, which would soon dominate all directions."""
         self.system.project(r)
         np.multiply(r, scale, out=short, casting="same_kind")
         return math.sqrt(float(np.square(r).sum()))
@@ -206,19 +210,20 @@ class MultigridDirections(MatrixEngine):
         return z
 
     def _in_units(self, r: Array, norm: float, weights: Array) -> Floats:
-        """The cycle of a hierarchy whose unknowns have other units."""
+        """Return the result of the cycle of a hierarchy whose unknowns have other units."""
         z = self._preconditioned(np.asarray(r * (1.0 / norm) * weights, np.float32))
         return np.asarray(z * weights, np.float32)
 
     def _descent(self, r: Array, norm: float) -> Floats:
         return np.asarray(self.system.inverse_diagonal * (r / norm), np.float32)
 
-    def _direction(
-        self, z: Floats, r: Array, past: list[tuple[Floats, Array, float]]
-    ) -> tuple[Floats, Array, float, float]:
-        """`z` made conjugate, in the memory of the older direction; its image, `dᵀAd` and `dᵀr`."""
-        (p, first, one), (d, second, two) = past
-        along, before = self._sums(kernels.conjugated, z, first, second)
-        self._over(kernels.directed, z, along / one if one > 0 else 0.0, p, before / two if two > 0 else 0.0, d, d)
-        curvature, projection = self._sums(kernels.searched, *self._rows, d, second, r)
-        return d, second, curvature, projection
+    def _direction(self, z: Floats, r: Array, past: list[Direction]) -> Direction:
+        """Return `z` made conjugate to the last two directions, in the memory of the older one."""
+        last, older = past
+        along, before = self._sums(kernels.sum_conjugations, z, last.image, older.image)
+        one = along / last.curvature if last.curvature > 0 else 0.0
+        two = before / older.curvature if older.curvature > 0 else 0.0
+        d, image = older.d, older.image
+        self._over(kernels.make_conjugate, z, one, last.d, two, d, d)
+        curvature, projection = self._sums(kernels.apply_direction, *self._rows, d, image, r)
+        return Direction(d, image, curvature, projection)

@@ -1,4 +1,4 @@
-"""The hierarchy: levels of aggregates of aggregates, float32, and a cycle through them."""
+"""The hierarchy of levels, each of which has the aggregates of the one above as its unknowns, in float32."""
 
 from __future__ import annotations
 
@@ -9,46 +9,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.scaling import mean_scale
-from relaxon.solvers.kernels.threads import Work, divide, get_num_threads
+from relaxon.solvers.kernels.threads import Work, divide
 from relaxon.solvers.sparse.amg import levels_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
-from relaxon.solvers.sparse.amg.smoothed import Rows, Smoothed, aggregate, interpolation, smoothed
+from relaxon.solvers.sparse.amg.smoothed_aggregation import (
+    AggregateRows,
+    Smoothed,
+    aggregate,
+    build_interpolation,
+    project_smoothed,
+)
 from relaxon.solvers.sparse.amg.units import find_weights, scale_unknowns
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+from relaxon.solvers.sparse.system.row_runs import count_threads, locate_entries, split_rows
 
 Floats = NDArray[np.float32]
 DENSE_AT_MOST = 1500
-"""Rows up to which the inverse is kept where coarsening has come to a halt."""
+"""Rows up to which the last level is solved by a dense inverse where coarsening has come to a halt."""
 STALLED = 0.7
-"""A level that keeps more than this part of its rows is coarsened again with whatever couplings there are."""
+"""A level that keeps more than this fraction of its rows is coarsened again with couplings of any strength."""
 BLOCK, BLOCKS, DIVIDED = 20_000, 8, 40_000
-"""Rows of a block at least, blocks at most, and rows from which on a level is divided into blocks."""
-SHARED_ROWS = 20_000
-"""Rows from which on a level's work is divided among threads."""
+"""Least rows of a block, largest number of blocks, and rows from which a level is divided into blocks."""
 SCATTERED = 0.05
-"""Of the couplings: where more of them leave their block, rows are put in breadth-first order."""
+"""Rows are put in breadth-first order where more than this fraction of the couplings leave their block."""
 MAX_LEVELS = 40
 MISFIT, MISFIT_BELOW = 1.45, 0.9
-"""Deviation of smooth errors from constant on aggregates from which on smoothed aggregation is tried in the place of
-pairs: on the first level, and below one that has it. Pairs of pairs have 1.0 of a Laplacian in two dimensions, 1.5 of
-bilinear elements stretched 1 : 10, 2.0 of lines."""
+"""Deviation of smooth errors from constants on aggregates above which smoothed aggregation is tried instead of pairs:
+on the first level, and below a level that uses it. Pairs of pairs have 1.0 for a Laplacian in two dimensions, 1.5 for
+bilinear elements stretched 1 : 10, and 2.0 for lines."""
 BETTER_FIT = 1.6
-"""So many times less it must be there."""
+"""With smoothed aggregation the deviation must be smaller by at least this factor."""
 FILLED = 2.7
-"""Entries a row of a smoothed interpolation at most: with more, matrices below fill and cost more than they save."""
+"""Largest mean number of entries in a row of a smoothed interpolation: with more, coarse matrices fill in and cost more
+than they save."""
 HALTED = 0.9
-"""A level that keeps more than this part of its rows even so is the last one."""
+"""A level that keeps more than this fraction of its rows even then is the last one."""
 OF_SET_UP = ("first", "middle", "inner", "last", "columns", "values", "diagonal", "most", "surplus")
-"""What only a set-up reads of a level."""
+"""The arrays of a level that only a set-up reads."""
 LEAST_EIGENVALUE = 1e-6
-"""Of the last level's matrix scaled to a unit diagonal, where it is not positive definite: what float32 leaves of 0."""
+"""Eigenvalues of the last level's matrix, scaled to a unit diagonal, that count as 0 where it is not positive definite:
+the rounding of float32."""
 
 
 @dataclass(slots=True)
 class Level:
-    """One level's matrix in sweeping order, its aggregates, and memory for its vectors."""
+    """One level: its matrix in sweeping order, its aggregates, and the transfer to the next level."""
 
     bounds: NDArray[np.uint32]
     first: NDArray[np.uint32]
@@ -67,22 +74,22 @@ class Level:
     group: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     offsets: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(1, np.uint32))
     targets: NDArray[np.uint32] | None = None
-    """Where each entry is added on the next level, once an update has found out."""
+    """The entry of the next level to which each entry is added, known after the first update."""
     places: NDArray[np.uint32] | None = None
-    """Of a first level, where each of the matrix's entries stands, once an update has found out."""
+    """On the first level, the place of each of the matrix's entries, known after the first update."""
     smoothed: Smoothed | None = None
     size: tuple[int, int] | None = None
-    """Rows and entries, once what only a set-up reads has been given up."""
+    """Rows and entries, once the arrays that only a set-up reads have been released."""
     half: Lower | None = None
-    """What a cycle reads of the matrix, where the rest was given up before there is one."""
+    """The part of the matrix that a cycle reads, where the rest was released before there is a cycle."""
 
     @property
     def lower(self) -> Lower:
-        """What a cycle reads of the matrix; a copy."""
+        """The part of the matrix that a cycle reads, as a copy."""
         return Lower.of(self) if self.half is None else self.half
 
     def give_up(self) -> None:
-        """Keep what a cycle reads, and not what only a set-up does."""
+        """Release the arrays that only a set-up reads, and keep what a cycle reads."""
         self.half = self.lower
         self.size = self.rows, self.entries
         for name in OF_SET_UP:
@@ -100,53 +107,51 @@ class Level:
 
     @property
     def chunks(self) -> int:
-        return get_num_threads() if self.rows >= SHARED_ROWS else 1
+        return count_threads(self.rows)
 
     def over(self, kernel: Any, *args: Any, work: Work | None = None) -> None:
-        """Run a kernel over the level's blocks; `work` makes memory of each run's own."""
+        """Run a kernel over the level's blocks; `work` returns the scratch memory of one thread."""
         divide(kernel, len(self.bounds) - 1, self.bounds, *args, chunks=self.chunks, work=work)
 
 
-def blocks(rows: int) -> NDArray[np.uint32]:
+def split_blocks(rows: int) -> NDArray[np.uint32]:
     """Return the bounds of a level's blocks, which depend on its size alone."""
-    # Even, as most often there are two threads.
+    # An even number, as there are two threads most often.
     count = max(1, min(rows // BLOCK // 2 * 2, BLOCKS)) if rows >= DIVIDED else 1
-    return (np.arange(count + 1, dtype=np.int64) * rows // count).astype(np.uint32)
+    return split_rows(rows, count)
 
 
-def finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArray[np.uint32] | None, float]:
-    """Return the first level, the order of its rows where that is not the matrix's, and the factor of its values."""
+def build_finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArray[np.uint32] | None, float]:
+    """Build the first level; return it, the order of its rows where that is not the matrix's, and its scale factor."""
     a, n = system.matrix, system.unknowns
     indptr, indices = a.indptr.view(np.uint32), a.indices.view(np.uint32)
     scale = mean_scale(system.diagonal)
     labels = None if system.null.labels is None else system.null.labels.reshape(-1)
-    bounds = blocks(n)
+    bounds = split_blocks(n)
     order = None
     begin, end, columns, values = indptr[:-1], indptr[1:], indices, a.data
-    if len(bounds) > 2 and scattered(indptr, indices, n // (len(bounds) - 1)):
+    if len(bounds) > 2 and is_scattered(indptr, indices, n // (len(bounds) - 1)):
         order, place = np.empty(n, np.uint32), np.empty(n, np.uint32)
-        kernels.breadth_first(indptr, indices, order, place)
+        kernels.order_breadth_first(indptr, indices, order, place)
         begin, end = np.zeros(n, np.uint32), np.empty(n, np.uint32)
         np.cumsum(np.diff(a.indptr)[order[:-1]], out=begin[1:])
         columns, values = np.empty(a.nnz, np.uint32), np.empty(a.nnz)
         divide(
-            kernels.permuted, len(bounds) - 1, bounds, order, place, indptr, indices, a.data, begin, end, columns,
-            values, chunks=get_num_threads() if n >= SHARED_ROWS else 1,
+            kernels.permute_rows, len(bounds) - 1, bounds, order, place, indptr, indices, a.data, begin, end, columns,
+            values, chunks=count_threads(n),
         )  # fmt: skip
-        if scattered(np.append(begin, np.uint32(a.nnz)), columns, n // (len(bounds) - 1)):
-            bounds = bounds[[0, -1]]  # a graph without geometry: blocks would have little in common with its structure
+        if is_scattered(np.append(begin, np.uint32(a.nnz)), columns, n // (len(bounds) - 1)):
+            bounds = bounds[[0, -1]]  # a graph without geometry, whose structure blocks would not respect
         labels = None if labels is None else labels[order]
     level = arrange(bounds, begin, end, columns, values, scale, None, labels, relaxation)
     return level, order, scale
 
 
-def scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach: int) -> bool:
-    """Whether many of a sample's couplings reach farther than a block is long."""
+def is_scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach: int) -> bool:
+    """Return whether many couplings, in a sample of rows, reach farther than the length of a block."""
     rows = np.arange(0, len(indptr) - 1, max(1, (len(indptr) - 1) // 2000))
-    lengths = (indptr[rows + 1] - indptr[rows]).astype(np.int64)
-    centres = np.repeat(rows, lengths)
-    picked = np.arange(len(centres)) + np.repeat(indptr[rows] - (np.cumsum(lengths) - lengths), lengths)
-    far = np.abs(indices[picked].astype(np.int64) - centres) > reach
+    places, lengths = locate_entries(indptr, rows)
+    far = np.abs(indices[places].astype(np.int64) - np.repeat(rows, lengths)) > reach
     return bool(far.mean() > SCATTERED) if len(far) else False
 
 
@@ -161,7 +166,8 @@ def arrange(
     labels: NDArray[np.int32] | None,
     relaxation: float,
 ) -> Level:
-    """Return a level from rows in any order of their entries; `surplus` are the row sums, None to compute them."""
+    """Return the level of given rows, whose entries may be in any order; `surplus` are row sums, None to compute
+    them."""
     n = len(begin)
     lengths = np.zeros(n + 1, np.int64)
     np.cumsum(end - begin, out=lengths[1:])
@@ -173,9 +179,9 @@ def arrange(
     diagonal, inverse, excess, most = (np.empty(n, np.float32) for _ in range(4))
     out_columns, out_values = np.empty(size, np.uint32), np.empty(size, np.float32)
     divide(
-        kernels.arranged, len(bounds) - 1, bounds, places, begin, end, columns, values, scale, relaxation, fresh,
+        kernels.arrange_rows, len(bounds) - 1, bounds, places, begin, end, columns, values, scale, relaxation, fresh,
         sums, diagonal, inverse, excess, most, first, middle, inner, last, out_columns, out_values,
-        chunks=get_num_threads() if n >= SHARED_ROWS else 1,
+        chunks=count_threads(n),
     )  # fmt: skip
     if fresh and labels is not None:
         sums[labels > 0] = 0.0
@@ -185,52 +191,52 @@ def arrange(
     )  # fmt: skip
 
 
-def coarsened(
+def coarsen(
     level: Level, constants: Constants, strength: float, anyone: bool
-) -> tuple[NDArray[np.int32], NDArray[np.uint32], Rows]:
-    """Pair rows, and pair the pairs: each row's aggregate, the aggregates of each block, and `Pᵀ A P`."""
-    rows = Rows(
+) -> tuple[NDArray[np.int32], NDArray[np.uint32], AggregateRows]:
+    """Pair rows, then pairs; return each row's aggregate, the first aggregate of each block, and `Pᵀ A P`."""
+    rows = AggregateRows(
         level.bounds, level.first, level.last, level.columns, level.values, level.surplus, level.diagonal, level.most
     )
-    group, offsets, rows = halved(rows, strength, constants.dominated, anyone, level.chunks)
+    group, offsets, rows = match_rows(rows, strength, constants.dominated, anyone, level.chunks)
     for _ in range(constants.matchings - 1):
         if len(rows.first) == 0:
             break
-        second, offsets, rows = halved(rows, strength, -1.0, anyone, level.chunks)
-        level.over(kernels.composed, second, group)
+        second, offsets, rows = match_rows(rows, strength, -1.0, anyone, level.chunks)
+        level.over(kernels.compose_groups, second, group)
     return group, offsets, rows
 
 
-def halved(
-    rows: Rows, strength: float, dominated: float, anyone: bool, chunks: int
-) -> tuple[NDArray[np.int32], NDArray[np.uint32], Rows]:
-    """One matching and the matrix between its groups."""
+def match_rows(
+    rows: AggregateRows, strength: float, dominated: float, anyone: bool, chunks: int
+) -> tuple[NDArray[np.int32], NDArray[np.uint32], AggregateRows]:
+    """Match rows once; return each row's group, the first group of each block, and the matrix between the groups."""
     n, count = len(rows.first), len(rows.bounds) - 1
     group, heads, link, size = (np.empty(n, np.int32) for _ in range(4))
     counts = np.zeros(count, np.int64)
     divide(
-        kernels.paired, count, rows.bounds, rows.first, rows.last, rows.columns, rows.values, rows.weight, rows.surplus,
-        rows.most, np.float32(strength**2), np.float32(dominated), anyone, group, heads, link, size, counts,
-        chunks=chunks,
+        kernels.pair_rows, count, rows.bounds, rows.first, rows.last, rows.columns, rows.values, rows.weight,
+        rows.surplus, rows.most, np.float32(strength**2), np.float32(dominated), anyone, group, heads, link, size,
+        counts, chunks=chunks,
     )  # fmt: skip
     offsets = np.zeros(count + 1, np.uint32)
     np.cumsum(counts, out=offsets[1:])
     total = int(offsets[-1])
     compact = np.empty(total, np.int32)
-    divide(kernels.numbered, count, rows.bounds, offsets, group, heads, compact, chunks=chunks)
-    merged = room_for(offsets, rows.columns, rows.values)
+    divide(kernels.number_groups, count, rows.bounds, offsets, group, heads, compact, chunks=chunks)
+    merged = allocate_rows(offsets, rows.columns, rows.values)
     divide(
-        kernels.merged, count, rows.bounds, offsets, group, compact, link, rows.first, rows.last, rows.columns,
+        kernels.merge_rows, count, rows.bounds, offsets, group, compact, link, rows.first, rows.last, rows.columns,
         rows.values, rows.surplus, rows.weight, rows.most, merged.first, merged.last, merged.columns, merged.values,
         merged.surplus, merged.weight, merged.most, chunks=chunks,
     )  # fmt: skip
     return group, offsets, merged
 
 
-def room_for(offsets: NDArray[np.uint32], columns: NDArray[np.uint32], values: Floats) -> Rows:
-    """Return memory for the rows of aggregates, whose entries are at most these."""
+def allocate_rows(offsets: NDArray[np.uint32], columns: NDArray[np.uint32], values: Floats) -> AggregateRows:
+    """Allocate the rows of aggregates, which have at most as many entries as these."""
     total = int(offsets[-1])
-    return Rows(
+    return AggregateRows(
         offsets, np.empty(total, np.uint32), np.empty(total, np.uint32), np.empty_like(columns), np.empty_like(values),
         np.empty(total), np.empty(total, np.float32), np.empty(total, np.float32),
     )  # fmt: skip
@@ -238,11 +244,12 @@ def room_for(offsets: NDArray[np.uint32], columns: NDArray[np.uint32], values: F
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """Levels from fine to coarse, and the inverse of the last one's matrix (without rows where that has too many).
+    """Levels from fine to coarse, and the inverse of the last one's matrix, which is empty where that has too many
+    rows.
 
-    `order[i]` is the matrix's row that is row `i` of the first level, None where they are the same; `scale` is the
-    factor of the values, `constants` what the levels were made with and the cycle is to take. With `weights` the first
-    level's matrix is `W A W`: the cycle's argument is to be multiplied by them before, and its result after.
+    `order[i]` is the matrix's row that is row `i` of the first level, None where they are the same. `scale` is the
+    factor of the values, `constants` are those of the set-up and of the cycle. With `weights` the first level's matrix
+    is `W A W`: the argument of the cycle must be multiplied by them before, and its result after.
     """
 
     levels: tuple[Level, ...]
@@ -254,13 +261,14 @@ class Hierarchy:
 
     @classmethod
     def of(cls, system: MatrixSystem, constants: Constants = DEFAULTS, whole: bool = True) -> Hierarchy:
-        """Set the levels up for a matrix; without `whole`, each gives up what only a set-up reads as soon as it can."""
+        """Set up the levels of a matrix; without `whole`, each releases what only a set-up reads as soon as
+        possible."""
         weights = find_weights(system)
-        level, order, scale = finest(scale_unknowns(system, weights), constants.relaxation)
+        level, order, scale = build_finest(scale_unknowns(system, weights), constants.relaxation)
         levels = [level]
         allowed: float | None = MISFIT
         while level.rows > constants.dense and len(levels) < MAX_LEVELS:
-            following = next_level(level, constants, allowed)
+            following = build_next_level(level, constants, allowed)
             if following is None:
                 break
             allowed = None if level.smoothed is None else MISFIT_BELOW
@@ -276,65 +284,73 @@ class Hierarchy:
 
     @property
     def operator_complexity(self) -> float:
-        """Entries of all levels over those of the first."""
+        """The entries of all levels over those of the first."""
         return sum(level.entries for level in self.levels) / max(1, self.levels[0].entries)
 
 
-def next_level(level: Level, constants: Constants, allowed: float | None) -> Level | None:
-    """Aggregate a level's rows, and return the level of the aggregates; None where coarsening has come to a halt.
+def build_next_level(level: Level, constants: Constants, allowed: float | None) -> Level | None:
+    """Aggregate a level's rows, and build the level of the aggregates; None where coarsening has come to a halt.
 
-    Pairs of pairs are taken, or where these deviate by more than what is `allowed`, smoothed aggregation where it does
-    not; None does not look.
+    Aggregates are pairs of pairs, or where their deviation is above `allowed`, those of smoothed aggregation if these
+    fit better. With `allowed` None the deviation is not computed.
     """
-    group, offsets, rows = coarsened(level, constants, constants.strength, False)
+    group, offsets, rows = coarsen(level, constants, constants.strength, False)
     if allowed is not None:
         errors = smooth_errors(level)
         misfit = deviation(level, errors, group)
-        found = smoothed_level(level, constants, errors, misfit) if misfit > allowed else None
+        found = build_smoothed_level(level, constants, errors, misfit) if misfit > allowed else None
         if found is not None:
             return found
     if len(rows.first) > STALLED * level.rows:
-        group, offsets, rows = coarsened(level, constants, 0.0, True)
+        group, offsets, rows = coarsen(level, constants, 0.0, True)
         if len(rows.first) > HALTED * level.rows:
             return None
     level.group, level.offsets = group, offsets
-    return below(level, rows, constants)
+    return build_below(level, rows, constants)
 
 
-def smoothed_level(level: Level, constants: Constants, errors: tuple[SmoothError, ...], misfit: float) -> Level | None:
-    """Return the level below by smoothed aggregation; None where it fits no better, coarsens little or fills."""
+def build_smoothed_level(
+    level: Level, constants: Constants, errors: tuple[SmoothError, ...], misfit: float
+) -> Level | None:
+    """Build the next level by smoothed aggregation; None where it fits no better, coarsens too little or fills in."""
     group, offsets = aggregate(level, constants.dominated)
     if not 0 < int(offsets[-1]) <= STALLED * level.rows:
         return None
-    p, total = interpolation(level, group, int(offsets[-1]))
+    p, total = build_interpolation(level, group, int(offsets[-1]))
     if len(p.columns) > FILLED * level.rows or BETTER_FIT * deviation(level, errors, group, p) > misfit:
         return None
     level.group, level.offsets = group, offsets
-    level.smoothed, rows = smoothed(level, p, total, offsets)
-    return below(level, rows, constants)
+    level.smoothed, rows = project_smoothed(level, p, total, offsets)
+    return build_below(level, rows, constants)
 
 
-def below(level: Level, rows: Rows, constants: Constants) -> Level:
-    """Return the level of the aggregates of a level, whose matrix is `rows`."""
-    labels = None
-    if level.labels is not None:
-        labels = np.zeros(len(rows.first), np.int32)
-        kept = level.group >= 0
-        labels[level.group[kept]] = level.labels[kept]
+def build_below(level: Level, rows: AggregateRows, constants: Constants) -> Level:
+    """Build the level of a level's aggregates, whose matrix is `rows`."""
     count, relaxation = len(rows.first), constants.relaxation
-    # In one piece is what is large where blocks do not fit its structure: nor do they fit what comes of it.
-    bounds = blocks(count) if len(level.bounds) > 2 else np.array([0, count], np.uint32)
+    labels = aggregate_labels(level, count)
+    # A large level in one block has a structure that blocks do not respect, and so have the levels below it.
+    bounds = split_blocks(count) if len(level.bounds) > 2 else np.array([0, count], np.uint32)
     return arrange(bounds, rows.first, rows.last, rows.columns, rows.values, 1.0, rows.surplus, labels, relaxation)
 
 
-def dense_inverse(level: Level) -> NDArray[np.float64]:
-    """Return the inverse of a level's matrix; the mean of a singular component is held.
+def aggregate_labels(level: Level, count: int) -> NDArray[np.int32] | None:
+    """Return the number of the singular component of each of a level's `count` aggregates, None where there is none."""
+    if level.labels is None:
+        return None
+    labels = np.zeros(count, np.int32)
+    kept = level.group >= 0
+    labels[level.group[kept]] = level.labels[kept]
+    return labels
 
-    It is float64: in float32 that of a matrix whose condition is beyond 10⁷ would not be definite.
+
+def dense_inverse(level: Level) -> NDArray[np.float64]:
+    """Return the inverse of a level's matrix, regularised along the constants of singular components.
+
+    It is float64: in float32 the inverse of a matrix with a condition number beyond 10⁷ would not be definite.
     """
     n = level.rows
     matrix = np.zeros((n, n))
-    kernels.dense(level.bounds, level.first, level.last, level.columns, level.values, level.surplus, matrix)
+    kernels.fill_dense(level.bounds, level.first, level.last, level.columns, level.values, level.surplus, matrix)
     diagonal = matrix.diagonal().copy()
     held = diagonal > 0
     root = np.sqrt(np.where(held, diagonal, 1.0))
@@ -345,14 +361,14 @@ def dense_inverse(level: Level) -> NDArray[np.float64]:
         for label in np.unique(level.labels[level.labels > 0]):
             null = np.where((level.labels == label) & held, root, 0.0)
             matrix += np.outer(null, null / max(float(null @ null), np.finfo(float).tiny))
-    inverse = _inverted((matrix + matrix.T) / 2)
+    inverse = _invert((matrix + matrix.T) / 2)
     inverse[~held] = 0.0
     inverse[:, ~held] = 0.0
     return np.ascontiguousarray(inverse / root / root[:, None])
 
 
-def _inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse, of the positive part of the spectrum where rounding has left another."""
+def _invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the inverse; where rounding has made the matrix indefinite, that on the positive part of the spectrum."""
     try:
         np.linalg.cholesky(matrix)
         return np.asarray(np.linalg.inv(matrix))

@@ -1,7 +1,7 @@
-"""Eight numbers side by side as one value of a kernel: what a processor's wide registers hold.
+"""Vectors of eight numbers as values in kernels, for the wide registers of a processor.
 
-Numba leaves short loops of a fixed length scalar, as its compiler of straight-line code into wide instructions is
-off. Here a row of an array `(n, 8)`, C-contiguous, float32 or float64, is read, computed with and written as one value.
+Numba does not vectorise short loops of a fixed length, as its superword-level vectoriser is off. Here a row of an array
+`(n, 8)`, C-contiguous, float32 or float64, is loaded, computed with and stored as one value.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from numba.extending import intrinsic
 
 WIDTH = 8
 CONTRACT = ("contract",)
-"""Products and sums may be fused, as in the other kernels."""
+"""Fast-math flags: products and sums may be fused, as in the other kernels."""
 
 
 class Lanes(types.Type):
-    """Eight numbers of one type."""
+    """The Numba type of eight numbers of one dtype."""
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = dtype
@@ -39,14 +39,14 @@ def _vector(dtype: Any) -> Any:
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index_type: Any, index: Any) -> Any:
-    """A pointer to a row as a vector."""
+    """Return a pointer to a row as a vector."""
     struct = context.make_array(array_type)(context, builder, array)
     place = builder.mul(context.cast(builder, index, index_type, types.intp), ir.Constant(ir.IntType(64), WIDTH))
     return builder.bitcast(builder.gep(struct.data, [place]), _vector(array_type.dtype).as_pointer())
 
 
 def _splat(context: Any, builder: Any, kind: Any, value_type: Any, value: Any) -> Any:
-    """A vector of a number, rounded to the vector's type."""
+    """Return a vector with all entries equal to a number, rounded to the vector's dtype."""
     own = context.cast(builder, value, value_type, kind.dtype)
     vector = _vector(kind.dtype)
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), own, ir.Constant(ir.IntType(32), 0))
@@ -55,7 +55,7 @@ def _splat(context: Any, builder: Any, kind: Any, value_type: Any, value: Any) -
 
 
 def _instruction(function: Callable[..., Any]) -> Any:
-    """Make a function of compiled code; what calls it passes no typing context."""
+    """Return the intrinsic of a function; its callers pass no typing context."""
     return intrinsic(function)
 
 
@@ -72,7 +72,7 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
 
 @_instruction
 def store(typingctx: Any, array: Any, index: Any, lanes: Any) -> Any:
-    """Write row `index` of an array `(n, 8)`, of the value's type."""
+    """Write a value to row `index` of an array `(n, 8)` of its dtype."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, signature.args[0], args[0], signature.args[1], args[1])
@@ -83,8 +83,8 @@ def store(typingctx: Any, array: Any, index: Any, lanes: Any) -> Any:
 
 
 @_instruction
-def times(typingctx: Any, lanes: Any, factor: Any) -> Any:
-    """Return a number times a value, or two values' products."""
+def multiply(typingctx: Any, lanes: Any, factor: Any) -> Any:
+    """Return a value times a number, or the entrywise product of two values."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         other = args[1]
@@ -96,8 +96,8 @@ def times(typingctx: Any, lanes: Any, factor: Any) -> Any:
 
 
 @_instruction
-def plus(typingctx: Any, lanes: Any, factor: Any, other: Any) -> Any:
-    """Return `lanes + factor·other`, `factor` a number or a value."""
+def add_scaled(typingctx: Any, lanes: Any, factor: Any, other: Any) -> Any:
+    """Return `lanes + factor·other`, where `factor` is a number or a value."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         scale = args[1]
@@ -109,8 +109,8 @@ def plus(typingctx: Any, lanes: Any, factor: Any, other: Any) -> Any:
 
 
 @_instruction
-def wide(typingctx: Any, lanes: Any) -> Any:
-    """Return a value of float32 in float64."""
+def widen(typingctx: Any, lanes: Any) -> Any:
+    """Return a float32 value in float64."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.fpext(args[0], _vector(types.float64))
@@ -119,8 +119,8 @@ def wide(typingctx: Any, lanes: Any) -> Any:
 
 
 @_instruction
-def short(typingctx: Any, lanes: Any) -> Any:
-    """Return a value of float64 rounded to float32."""
+def narrow(typingctx: Any, lanes: Any) -> Any:
+    """Return a float64 value rounded to float32."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.fptrunc(args[0], _vector(types.float32))
@@ -129,8 +129,8 @@ def short(typingctx: Any, lanes: Any) -> Any:
 
 
 @_instruction
-def nothing(typingctx: Any, array: Any) -> Any:
-    """Return zeros of an array's type."""
+def zeros(typingctx: Any, array: Any) -> Any:
+    """Return a value of zeros of an array's dtype."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return ir.Constant(_vector(array.dtype), None)

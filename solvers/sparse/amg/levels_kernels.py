@@ -1,8 +1,8 @@
-"""Kernels of the set-up: a level's rows in the order in which they are swept, aggregates, and the matrix between them.
+"""Kernels of the set-up: a level's rows in sweeping order, aggregates, and the matrix between aggregates.
 
-Every kernel runs over blocks of rows, `bounds[block] … bounds[block + 1] − 1`. What is in a block depends on the matrix
-alone, and no aggregate leaves its block, so that results do not depend on the number of threads. Indices of rows and
-entries are uint32: with signed ones Numba tests at every access for a negative one, which takes twice as long.
+Every kernel runs over blocks of rows, `bounds[block] … bounds[block + 1] − 1`. Blocks depend on the matrix alone, and
+no aggregate leaves its block, so that results do not depend on the number of threads. Indices of rows and entries are
+uint32: with signed ones Numba tests every access for a negative index, which takes twice as long.
 
 Sources: Y. Notay, "An aggregation-based algebraic multigrid method", ETNA 37 (2010), for double pairwise aggregation;
 A. Napov, Y. Notay, "An algebraic multigrid method with guaranteed convergence rate", SIAM J. Sci. Comput. 34 (2012),
@@ -17,21 +17,22 @@ from relaxon.solvers.kernels.compiled import kernel, kernel_part
 
 IN_ORDER = {"contract", "nsz"}
 rows_kernel, rows_part = kernel(fastmath=IN_ORDER), kernel_part(fastmath=IN_ORDER)
-"""As `compiled.plain`, without the freedom to reorder sums: vectorising rows of seven entries makes them slower."""
+"""As `compiled.plain`, but sums are not reordered: vectorising rows of seven entries makes them slower."""
 ROUNDINGS = 4.0 * np.finfo(np.float64).eps
-"""A row sum below so much, times its entries, of its sum of magnitudes is zero."""
+"""A row sum below this fraction of its sum of magnitudes, times its number of entries, is zero."""
 BETTER = 1.001
-"""A partner must be better than an earlier one by more than rounding, so that regular grids give regular aggregates."""
+"""A partner must be better than an earlier one by this factor, more than rounding, so that aggregates of regular grids
+are regular."""
 ROUNDED = 1e-5
-"""More than float32's rounding of a diagonal."""
+"""Relative margin beyond the rounding of a diagonal in float32."""
 SLIGHT = 64.0
-"""Where coarsening comes to a halt, a row joins what it is coupled to by one part in so many of its diagonal."""
+"""Where coarsening comes to a halt, a row joins a group coupled to it by at least its diagonal over this."""
 UNSET, LEFT_OUT = np.int32(-2), np.int32(-1)
 ONE = np.uint32(1)
 
 
 @rows_kernel
-def permuted(start, stop, bounds, order, place, indptr, indices, data, begin, end, columns, values):  # type: ignore[no-untyped-def]
+def permute_rows(start, stop, bounds, order, place, indptr, indices, data, begin, end, columns, values):  # type: ignore[no-untyped-def]
     """Copy the rows of a block, `order[i]` as row `i`, into `columns` and `values` from `begin[i]`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -45,7 +46,7 @@ def permuted(start, stop, bounds, order, place, indptr, indices, data, begin, en
 
 
 @rows_kernel
-def breadth_first(indptr, indices, order, place):  # type: ignore[no-untyped-def]
+def order_breadth_first(indptr, indices, order, place):  # type: ignore[no-untyped-def]
     """Number the rows in the order in which a breadth-first search meets them, component by component."""
     n = len(order)
     place[:] = np.uint32(0xFFFFFFFF)
@@ -69,7 +70,7 @@ def breadth_first(indptr, indices, order, place):  # type: ignore[no-untyped-def
 
 
 @rows_part
-def exchanged(one, other, columns, values):  # type: ignore[no-untyped-def]
+def exchange(one, other, columns, values):  # type: ignore[no-untyped-def]
     """Exchange two entries."""
     column, value = columns[one], values[one]
     columns[one], values[one] = columns[other], values[other]
@@ -77,19 +78,19 @@ def exchanged(one, other, columns, values):  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def arranged(  # type: ignore[no-untyped-def]
+def arrange_rows(  # type: ignore[no-untyped-def]
     start, stop, bounds, position_of, begin, end, c, v, scale, relaxation, fresh, surplus, diagonal, inverse, excess,
     most, first, middle, inner, last, columns, values,
 ):  # fmt: skip
-    """Bring a block's rows into the order of a sweep: entries before the diagonal, after it, outside the block.
+    """Bring a block's rows into sweeping order: entries before the diagonal, after it, and outside the block.
 
-    Of those before and after it the nearest comes last: a sweep has to wait for that one, and goes on at once.
+    Of the entries before and after it the nearest comes last, as a sweep has to wait for that one.
 
     Row `i` of the source is `c[begin[i]:end[i]]`; its parts begin at `first[i]`, `middle[i]`, `inner[i]` and end at
-    `last[i]`. `surplus` is the row's sum: computed where `fresh`, else given; then the diagonal follows from it.
-    `excess` is half the sum of magnitudes outside the block, which makes a sweep of Gauss–Seidel within blocks
-    convergent whatever lies between them, and `1/relaxation − 1` of the diagonal, which makes it one of successive
-    over-relaxation; `inverse` is 1 / (diagonal + excess); `most` is the largest `−a_ij`.
+    `last[i]`. `surplus` is the row's sum: computed where `fresh`, else given, and then the diagonal follows from it.
+    `excess` is half the sum of magnitudes outside the block, which makes a Gauss–Seidel sweep within blocks convergent
+    whatever lies between them, plus `1/relaxation − 1` of the diagonal, for successive over-relaxation; `inverse` is
+    1 / (diagonal + excess); `most` is the largest `−a_ij`.
     """
     added = 1.0 / relaxation - 1.0
     for block in range(start, stop):
@@ -119,7 +120,7 @@ def arranged(  # type: ignore[no-untyped-def]
                     position += ONE
             middle[i] = position
             if position > first[i]:
-                exchanged(near, position - ONE, columns, values)
+                exchange(near, position - ONE, columns, values)
             near = position
             for k in range(begin[i], end[i]):
                 if c[k] > i and c[k] < hi:
@@ -130,7 +131,7 @@ def arranged(  # type: ignore[no-untyped-def]
                     position += ONE
             inner[i] = position
             if position > middle[i]:
-                exchanged(near, position - ONE, columns, values)
+                exchange(near, position - ONE, columns, values)
             if outside:
                 for k in range(begin[i], end[i]):
                     if c[k] < lo or c[k] >= hi:
@@ -151,23 +152,24 @@ def arranged(  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def paired(  # type: ignore[no-untyped-def]
+def pair_rows(  # type: ignore[no-untyped-def]
     start, stop, bounds, first, last, c, v, weight, surplus, most, strength, dominated, anyone,
     group, heads, link, size, counts,
 ):  # fmt: skip
-    """Match each row with the partner of the best quality in its block; those left over join a group.
+    """Match each row with its best partner in the block; rows that are left over join a group.
 
-    Coupled strongly are `a_ij < 0` with `a_ij² ≥ strength · most[i] · most[j]`. Rows whose off-diagonal magnitudes
-    are at most `dominated` of their diagonal are left out: smoothing alone is enough for them. With `anyone`, rows
-    left over join what they are slightly coupled to. `group` gets numbers from `bounds[block]` on, `heads[number]` its
-    first member, `link` the next one of each, −1 at the end, and `counts[block]` how many groups there are.
+    Couplings `a_ij < 0` with `a_ij² ≥ strength · most[i] · most[j]` are strong. Rows whose off-diagonal magnitudes sum
+    to at most `dominated` times their diagonal are left out, as smoothing alone is enough for them. With `anyone`, rows
+    that are left over join groups to which they are slightly coupled. `group` gets numbers from `bounds[block]`,
+    `heads[number]` is the first member, `link` the next one of each, −1 at the end; `counts[block]` is the number of
+    groups.
     """
     for block in range(start, stop):
         lo, hi = bounds[block], bounds[block + 1]
         number = np.int32(lo)
         for i in range(lo, hi):
             group[i] = UNSET
-            # Magnitudes are summed where the row's sum, which is known, leaves it open.
+            # Magnitudes are summed only where the row's sum, which is known, does not decide.
             if dominated >= 0 and abs(weight[i] - surplus[i]) <= (dominated + ROUNDED) * weight[i]:
                 total = 0.0
                 for k in range(first[i], last[i]):
@@ -180,7 +182,7 @@ def paired(  # type: ignore[no-untyped-def]
             best, found = 0.0, np.int32(-1)
             own, row, wi = strength * most[i], max(surplus[i], 0.0), weight[i]
             k = last[i]
-            while k > first[i]:  # backwards: of equally good partners the nearest is met first
+            while k > first[i]:  # backwards, so that the nearest of equally good partners comes first
                 k -= ONE
                 j, a = c[k], -v[k]
                 if a > 0 and j >= lo and j < hi and group[j] == UNSET and a * a >= own * most[j]:
@@ -218,8 +220,8 @@ def paired(  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def numbered(start, stop, bounds, offsets, group, heads, compact):  # type: ignore[no-untyped-def]
-    """Number a block's groups from `offsets[block]` on, and move their first members there, into `compact`."""
+def number_groups(start, stop, bounds, offsets, group, heads, compact):  # type: ignore[no-untyped-def]
+    """Number a block's groups from `offsets[block]`, and copy their first members to these places of `compact`."""
     for block in range(start, stop):
         lo = np.int32(bounds[block])
         shift = np.int32(offsets[block]) - lo
@@ -231,15 +233,15 @@ def numbered(start, stop, bounds, offsets, group, heads, compact):  # type: igno
 
 
 @rows_kernel
-def merged(  # type: ignore[no-untyped-def]
+def merge_rows(  # type: ignore[no-untyped-def]
     start, stop, bounds, offsets, group, heads, link, first, last, c, v, surplus, weight, most,
     begin, end, columns, values, coarse_surplus, coarse_weight, coarse_most,
 ):  # fmt: skip
     """Sum the rows and columns of each group: `Pᵀ A P` without its diagonal, which follows from `coarse_surplus`.
 
-    Row `I` of the result is `columns[begin[I]:end[I]]`, somewhere in the part of the arrays that its block's rows
-    had before. `coarse_most` is what was strongest among the members, inside a group too: groups that are held together
-    by strong couplings are not to be joined by weak ones, as no smoothing would tell them apart again.
+    Row `I` of the result is `columns[begin[I]:end[I]]`, in the part of the arrays where its block's rows were.
+    `coarse_most` is the strongest coupling of the members, those inside the group included: groups with strong inner
+    couplings must not be joined by weak ones, as no smoothing could separate them again.
     """
     seen = np.zeros(len(heads), np.uint32)
     for block in range(start, stop):
@@ -276,8 +278,8 @@ def merged(  # type: ignore[no-untyped-def]
 
 
 @rows_kernel
-def composed(start, stop, bounds, second, group):  # type: ignore[no-untyped-def]
-    """`group ← second[group]`."""
+def compose_groups(start, stop, bounds, second, group):  # type: ignore[no-untyped-def]
+    """Write `group ← second[group]`."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             if group[i] >= 0:
@@ -285,8 +287,9 @@ def composed(start, stop, bounds, second, group):  # type: ignore[no-untyped-def
 
 
 @rows_kernel
-def dense(bounds, first, last, c, v, diagonal_surplus, out):  # type: ignore[no-untyped-def]
-    """A level's matrix, float64, its diagonal from the row sums so that little is lost where they nearly vanish."""
+def fill_dense(bounds, first, last, c, v, diagonal_surplus, out):  # type: ignore[no-untyped-def]
+    """Write a level's matrix to `out`, float64, with the diagonal from the row sums, so that small sums stay
+    accurate."""
     for i in range(bounds[0], bounds[-1]):
         total = diagonal_surplus[i]
         for k in range(first[i], last[i]):
@@ -296,8 +299,8 @@ def dense(bounds, first, last, c, v, diagonal_surplus, out):  # type: ignore[no-
 
 
 @rows_kernel
-def copied_before(start, stop, bounds, first, middle, c, v, starts, columns, values):  # type: ignore[no-untyped-def]
-    """Copy the entries before the diagonal of a block's rows, those of row `i` to `starts[i]`."""
+def copy_before_diagonal(start, stop, bounds, first, middle, c, v, starts, columns, values):  # type: ignore[no-untyped-def]
+    """Copy the entries before the diagonal of a block's rows, those of row `i` from `starts[i]`."""
     for block in range(start, stop):
         position = starts[bounds[block]]
         for i in range(bounds[block], bounds[block + 1]):

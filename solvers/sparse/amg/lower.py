@@ -1,4 +1,4 @@
-"""What a cycle reads of a level: within each block the entries before the diagonal, and those between blocks."""
+"""The part of a level that a cycle reads: the entries before the diagonal within blocks, and those between blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ Indices = NDArray[np.uint32]
 
 @dataclass(frozen=True, slots=True)
 class Across:
-    """The entries between blocks: `columns[starts[m]:starts[m + 1]]` of row `rows[m]`, the block's from `bounds` on."""
+    """The entries between blocks: `columns[starts[m]:starts[m + 1]]` of row `rows[m]`; a block's rows begin at
+    `bounds`."""
 
     bounds: Indices
     rows: Indices
@@ -29,7 +30,7 @@ class Across:
 
     @classmethod
     def of(cls, level: Level) -> Across:
-        """Copy those of a level."""
+        """Return a copy of the entries between the blocks of a level."""
         rows = np.flatnonzero(level.last > level.inner).astype(np.uint32)
         starts = np.zeros(len(rows) + 1, np.uint32)
         np.cumsum(level.last[rows] - level.inner[rows], out=starts[1:])
@@ -40,7 +41,7 @@ class Across:
 
 @dataclass(frozen=True, slots=True)
 class Lower:
-    """The entries before the diagonal, within blocks: `columns[starts[i]:starts[i + 1]]` of row `i`."""
+    """The entries before the diagonal within blocks: `columns[starts[i]:starts[i + 1]]` of row `i`."""
 
     starts: Indices
     columns: Indices
@@ -49,11 +50,12 @@ class Lower:
 
     @classmethod
     def of(cls, level: Level) -> Lower:
-        """Copy those of a level."""
+        """Return a copy of the entries of a level that a cycle reads."""
         starts = np.zeros(level.rows + 1, np.uint32)
         np.cumsum(level.middle - level.first, out=starts[1:])
         columns, values = np.empty(int(starts[-1]), np.uint32), np.empty(int(starts[-1]), np.float32)
         level.over(
-            kernels.copied_before, level.first, level.middle, level.columns, level.values, starts, columns, values
-        )
+            kernels.copy_before_diagonal, level.first, level.middle, level.columns, level.values, starts, columns,
+            values,
+        )  # fmt: skip
         return cls(starts, columns, values, Across.of(level))

@@ -1,7 +1,7 @@
-"""How well aggregates fit a matrix: by the errors that sweeps leave, and how far these are from constant on aggregates.
+"""How well aggregates fit a matrix: how far the errors that sweeps leave are from constants on aggregates.
 
 Source of the measure: the weak approximation property, J. Mandel, "Local approximation estimators for algebraic
-multigrid", ETNA 15 (2003), taken at a few relaxed random errors instead of at the worst one.
+multigrid", ETNA 15 (2003), evaluated for a few relaxed random errors instead of the worst one.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from relaxon.solvers.sparse.amg import quality_kernels as kernels
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.amg.hierarchy import Level
-    from relaxon.solvers.sparse.amg.smoothed import Sparse
+    from relaxon.solvers.sparse.amg.smoothed_aggregation import Sparse
 
 SWEEPS = 4
-"""Of Gauss–Seidel, after which an error is smooth."""
+"""Gauss–Seidel sweeps after which an error is smooth."""
 EVERY = 4
-"""One block in so many is looked at."""
+"""One block in this many is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
 class SmoothError:
-    """What sweeps have left of a random error on the rows `own` of a level, and its energy `eᵀAe`, zero elsewhere."""
+    """What sweeps have left of a random error on the rows `own` of a level, zero elsewhere, and its energy `eᵀAe`."""
 
     own: slice
     values: NDArray[np.float64]
@@ -35,17 +35,21 @@ class SmoothError:
 
 def smooth_errors(level: Level) -> tuple[SmoothError, ...]:
     """Return one error for each of some blocks of a level."""
-    count = len(level.bounds) - 1
-    return tuple(relaxed(level, block) for block in range(min(1, count - 1), count, EVERY))
+    return tuple(_relax(level, block) for block in sample_blocks(len(level.bounds) - 1))
+
+
+def sample_blocks(count: int) -> range:
+    """Return the numbers of the blocks on which errors are looked at."""
+    return range(min(1, count - 1), count, EVERY)
 
 
 def deviation(
     level: Level, errors: tuple[SmoothError, ...], group: NDArray[np.int32], p: Sparse | None = None
 ) -> float:
-    """Return `Σ a_ii (e_i − (P m)_i)² / eᵀAe` of errors `e` that sweeps left, `m` their means over aggregates.
+    """Return `Σ a_ii (e_i − (P m)_i)² / eᵀAe` for smooth errors `e`, with their means `m` over aggregates.
 
-    `p` interpolates them, piecewise constant where None. A Laplacian's squares of four rows have 1, lines of four rows
-    in one dimension 2.
+    `p` interpolates the means, as constants on aggregates where None. Squares of four rows of a Laplacian have 1, lines
+    of four rows in one dimension 2.
     """
     far, energy = 0.0, 0.0
     coarse = int(group.max(initial=-1)) + 1
@@ -60,11 +64,11 @@ def deviation(
     return far / energy if energy > 0 else 0.0
 
 
-def relaxed(level: Level, block: int) -> SmoothError:
-    """Relax a random error on a block's rows by some sweeps."""
+def _relax(level: Level, block: int) -> SmoothError:
+    """Return what some sweeps leave of a random error on a block's rows."""
     own = slice(int(level.bounds[block]), int(level.bounds[block + 1]))
     x = np.random.default_rng(block).uniform(-1.0, 1.0, own.stop - own.start).astype(np.float32)
-    energy = kernels.relaxed(
+    energy = kernels.relax(
         level.bounds[block], level.bounds[block + 1], SWEEPS, level.first, level.inner, level.last, level.columns,
         level.values, level.inverse, level.excess, level.sums, x,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The passes over some of a level's rows that `quality` relaxes errors with."""
+"""The kernel with which `quality` relaxes errors on some of a level's rows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from relaxon.solvers.sparse.amg.levels_kernels import ONE, rows_kernel
 
 
 @rows_kernel
-def relaxed(lo, hi, sweeps, first, inner, last, c, v, inverse, excess, sums, x):  # type: ignore[no-untyped-def]
-    """Relax the error `x` of the rows `lo … hi − 1`, zero elsewhere, by sweeps backwards; return its `xᵀAx`.
+def relax(lo, hi, sweeps, first, inner, last, c, v, inverse, excess, sums, x):  # type: ignore[no-untyped-def]
+    """Relax the error `x` of the rows `lo … hi − 1`, zero elsewhere, by backward sweeps; return its energy `xᵀAx`.
 
-    `x[i − lo]` is that of row `i`.
+    `x[i − lo]` is the error of row `i`.
     """
     for _ in range(sweeps):
         i = hi

@@ -1,4 +1,4 @@
-"""Algebraic multigrid of our own as a solver of sparse matrices."""
+"""The compiled algebraic multigrid as a solver of sparse matrices."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import ClassVar
 
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 
 @dataclass(frozen=True, slots=True)
 class AlgebraicMultigrid(MatrixSolver):
-    """Aggregates of matched pairs, a K-cycle in float32 with Gauss–Seidel, conjugate directions in float64 around it.
+    """Algebraic multigrid: aggregates of matched pairs and a K-cycle with Gauss–Seidel in float32, under conjugate
+    directions in float64.
 
-    For symmetric positive definite matrices, and for those that are singular by constants.
+    It is for symmetric positive definite matrices, and for those that are singular by constants.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class AlgebraicMultigrid(MatrixSolver):
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
         if system.near_null is not None:
-            from relaxon.solvers.sparse.systems.engine import NodeDirections
+            from relaxon.solvers.sparse.nodal.engine import NodeDirections
 
             return NodeDirections.of(system)
         from relaxon.solvers.sparse.amg.engine import MultigridDirections

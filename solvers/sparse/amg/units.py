@@ -1,12 +1,13 @@
-"""Unknowns in units of their own: weights in which neighbours of a smooth error are about equal.
+"""The units of unknowns: weights in which the neighbouring entries of a smooth error are about equal.
 
-Aggregation takes constants to be what sweeps leave. In `S A S`, with a diagonal `S` that scatters or has both signs,
-sweeps leave `S⁻¹` instead. It is found as adaptive methods find it, by sweeps on `A w = 0`, and the hierarchy is made
-of `W A W`: sweeps are the same in any units, aggregates and interpolation are not.
+Aggregation assumes that sweeps leave constants. In `S A S`, with a diagonal `S` that varies or has both signs, they
+leave `S⁻¹` instead. It is computed as in adaptive methods, by sweeps on `A w = 0`, and the hierarchy is built from `W A
+W`: sweeps are the same in any units, aggregates and interpolation are not.
 
 Source: M. Brezina, R. Falgout, S. MacLachlan, T. Manteuffel, S. McCormick, J. Ruge, "Adaptive smoothed aggregation",
 SIAM J. Sci. Comput. 25 (2004), for the sweeps; the weights are powers of the diagonal to begin with.
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 
@@ -17,32 +18,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.scaling import mean_scale
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 Array = NDArray[np.float64]
 SAMPLE = 500
-"""Rows by whose sums it is judged whether constants suit a matrix."""
+"""Number of rows from whose sums it is judged whether constants suit a matrix."""
 UNEVEN = 0.05
-"""Mean over the rows of what does not cancel in their sums, over the diagonal, from which on weights are looked for."""
+"""Unevenness of a matrix above which weights are computed."""
 BETTER = 0.5
-"""Weights are taken where they leave at most this part of it."""
+"""Weights are used where they leave at most this fraction of the unevenness."""
 POSITIVE = 0.05
-"""Part of the off-diagonal weight that is positive, from which on signs are looked for."""
+"""Positive fraction of the off-diagonal weight above which signs are computed."""
 SWEEPS = 16
-"""Steps of Chebyshev's that make the weights even between strongly coupled rows."""
+"""Chebyshev steps that smooth the weights between strongly coupled rows."""
 LEAST_DAMPED, TOP = 0.05, 2.0
-"""Between these eigenvalues, of the matrix over half of its rows' sums of magnitudes, errors are damped."""
+"""Range of the eigenvalues that are damped, of the matrix over half of its rows' sums of magnitudes."""
 DOMINATED = 0.4
-"""Rows whose couplings are below this part of the diagonal, in units in which that is 1, keep those units."""
+"""Rows whose couplings sum to less than this fraction of the diagonal keep the units in which the diagonal is 1."""
 LEAST = 0.05
-"""Least part of its first magnitude that a weight may come to."""
+"""Smallest fraction of its initial magnitude to which a weight may shrink."""
 
 
 def find_weights(system: MatrixSystem) -> Array | None:
-    """Return weights `w`, `(n,)` float64, nowhere 0, such that the rows of `W A W` sum to less than those of `A` do.
+    """Return weights `w`, `(n,)` float64, nowhere 0, such that `W A W` is less uneven than `A`.
 
-    None where the rows of `A` sum to little, where their diagonal dominates as it does in M-matrices, or where no such
-    weights are found. They are 1 on components that are singular by constants.
+    None where the rows of `A` sum to little, where their diagonal dominates as in M-matrices, or where no such weights
+    are found. They are 1 on components that are singular by constants.
     """
     before = unevenness(system.matrix, system.diagonal)
     if before <= UNEVEN:
@@ -52,23 +53,23 @@ def find_weights(system: MatrixSystem) -> Array | None:
     if singular is not None:
         weights[singular] = 1.0
     scaled = scale_entries(system.matrix, weights)
-    signs = _signs(scaled)
+    signs = _find_signs(scaled)
     if singular is not None:
         signs[singular] = 1.0
-    if (signs < 0).any():  # perhaps they are all that is amiss
+    if (signs < 0).any():  # perhaps signs are enough
         turned = scale_entries(system.matrix, signs)
         if unevenness(turned, system.diagonal) <= UNEVEN:
             return signs
-    weights = _relaxed(scaled, weights, signs, singular)
+    weights = _relax_weights(scaled, weights, signs, singular)
     scaled = scale_entries(system.matrix, weights)
     after = unevenness(scaled, system.diagonal * weights**2)
     return weights * mean_scale(weights) if after <= BETTER * before else None
 
 
 def renew_weights(weights: Array | None, old: MatrixSystem, system: MatrixSystem) -> Array | None:
-    """Return weights for new values on the pattern of `old`, for which these were found; None for none.
+    """Return weights for new values on the pattern of `old`, for which `weights` were computed; None for none.
 
-    They are kept where rows stay about as even. Where units have changed, the diagonal says by how much.
+    They are kept where rows stay about as even. Where units have changed, the diagonal shows by how much.
     """
     kept = scale_unknowns(system, weights)
     before = unevenness(kept.matrix, kept.diagonal)
@@ -85,9 +86,11 @@ def renew_weights(weights: Array | None, old: MatrixSystem, system: MatrixSystem
 
 
 def unevenness(matrix: Any, diagonal: Array) -> float:
-    """Return how far the rows are from those of an M-matrix or of elements, whose sums vanish or whose diagonal
-    dominates: the mean over a sample of rows of `min(|Σ_j a_ij|, what positive couplings add to the sum) / a_ii`, or of
-    `−Σ_j a_ij / a_ii` where that is positive, at most 1."""
+    """Return how far the rows are from those of M-matrices or elements, whose sums vanish or whose diagonal dominates.
+
+    This is the mean over a sample of rows of `min(|Σ_j a_ij|, what positive couplings add to the sum) / a_ii`, or of
+    `−Σ_j a_ij / a_ii` where that is positive, at most 1.
+    """
     rows = np.arange(0, matrix.shape[0], max(1, matrix.shape[0] // SAMPLE))
     some = matrix[rows]
     own = diagonal[rows]
@@ -99,7 +102,7 @@ def unevenness(matrix: Any, diagonal: Array) -> float:
 
 
 def scale_entries(matrix: Any, weights: Array) -> Any:
-    """Return `W A W` on the pattern of a CSR matrix `A`, which is shared."""
+    """Return `W A W` for a CSR matrix `A`, whose pattern is shared."""
     from scipy.sparse import csr_array
 
     data = matrix.data * np.repeat(weights, np.diff(matrix.indptr))
@@ -108,15 +111,15 @@ def scale_entries(matrix: Any, weights: Array) -> Any:
 
 
 def scale_unknowns(system: MatrixSystem, weights: Array | None) -> MatrixSystem:
-    """Return the system of `W A W`; the same one where there are no weights."""
+    """Return the system of `W A W`; the system itself where there are no weights."""
     if weights is None:
         return system
     scaled = scale_entries(system.matrix, weights)
     return replace(system, matrix=scaled, diagonal=system.diagonal * weights**2, rows=None)
 
 
-def _relaxed(scaled: Any, weights: Array, signs: Array, singular: NDArray[np.bool_] | None) -> Array:
-    """The weights after some sweeps on `A w = 0`, from magnitudes that make the diagonal 1, and these signs."""
+def _relax_weights(scaled: Any, weights: Array, signs: Array, singular: NDArray[np.bool_] | None) -> Array:
+    """Return the weights after some sweeps on `A w = 0`, from magnitudes that make the diagonal 1 and these signs."""
     diagonal = np.asarray(scaled.diagonal())
     size = np.asarray(abs(scaled).sum(axis=1)).ravel() - diagonal
     kept = size <= DOMINATED * diagonal
@@ -137,11 +140,11 @@ def _relaxed(scaled: Any, weights: Array, signs: Array, singular: NDArray[np.boo
     return np.asarray(weights * found)
 
 
-def _signs(scaled: Any) -> Array:
-    """Signs of the unknowns that make the couplings of a spanning forest negative, one of the strongest couplings.
+def _find_signs(scaled: Any) -> Array:
+    """Return signs of the unknowns that make all couplings of a spanning forest of the strongest couplings negative.
 
-    In the graph of all unknowns twice, once with either sign, a negative coupling connects equal signs and a positive
-    one different signs; over a forest the two halves do not touch.
+    In a graph with each unknown twice, once for either sign, a negative coupling connects equal signs and a positive
+    one different signs; for a forest the two halves are not connected.
     """
     from scipy.sparse import block_array, csr_array
     from scipy.sparse.csgraph import connected_components, minimum_spanning_tree

@@ -1,5 +1,4 @@
-"""A hierarchy for new values on the same pattern: order, blocks, aggregates and patterns are kept, values are computed
-anew."""
+"""The update of a hierarchy to new values on the same pattern: order, blocks, aggregates and patterns are kept."""
 
 from __future__ import annotations
 
@@ -12,40 +11,48 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import updating_kernels as kernels
-from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level, dense_inverse
-from relaxon.solvers.sparse.amg.smoothed import OMEGA, STRENGTH, KeptPatterns, Smoothed, Sparse, compacted, multiply
-from relaxon.solvers.sparse.amg.smoothed_kernels import coarse_rows, image_of_sums
+from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level, aggregate_labels, dense_inverse
+from relaxon.solvers.sparse.amg.smoothed_aggregation import (
+    OMEGA,
+    STRENGTH,
+    KeptPatterns,
+    Smoothed,
+    Sparse,
+    compact,
+    multiply,
+)
+from relaxon.solvers.sparse.amg.smoothed_aggregation_kernels import apply_to_sums, sum_coarse_rows
 from relaxon.solvers.sparse.amg.units import renew_weights, scale_unknowns
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 NOTHING = np.empty(0, np.uint32)
 SAMPLE = 500
-"""Diagonal entries from which the change of the values' size is taken."""
+"""Number of diagonal entries from which the change of scale is computed."""
 
 
 def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem) -> Hierarchy:
-    """Return the hierarchy of `system`, whose matrix has the pattern of `old`'s, for which `before` was set up.
+    """Return the hierarchy of `system`, whose matrix has the pattern of `old`, for which `before` was set up.
 
-    `before` is not modified; what does not depend on values is shared with it.
+    `before` is not modified; whatever does not depend on values is shared with it.
     """
     weights = renew_weights(before.weights, old, system)
     old, system = scale_unknowns(old, before.weights), scale_unknowns(system, weights)
     scale = before.scale * _change_of_scale(old, system)
     added = 1.0 / before.constants.relaxation - 1.0
-    level = _first_level(before, system, scale, added)
+    level = _refill_first_level(before, system, scale, added)
     levels = [level]
     for above, pattern in pairwise(before.levels):
         if above.smoothed is None:
-            level = _next_level(level, pattern, _targets(above, pattern), added)
+            level = _refill_next_level(level, pattern, _find_targets(above, pattern), added)
         else:
-            level = _next_smoothed(level, pattern, _kept_patterns(above, above.smoothed), added)
+            level = _refill_next_smoothed(level, pattern, _find_kept_patterns(above, above.smoothed), added)
         levels.append(level)
     solution = dense_inverse(level) if len(before.solution) == level.rows else before.solution
     return Hierarchy(tuple(levels), solution, before.order, scale, before.constants, weights)
 
 
 def _change_of_scale(old: MatrixSystem, system: MatrixSystem) -> float:
-    """The power of two by which new diagonals are smaller, in the geometric mean of a sample."""
+    """Return the power of two by which the new diagonal is smaller, in the geometric mean of a sample."""
     step = max(1, system.unknowns // SAMPLE)
     was, now = old.diagonal[::step], system.diagonal[::step]
     both = (was > 0) & (now > 0)
@@ -54,8 +61,8 @@ def _change_of_scale(old: MatrixSystem, system: MatrixSystem) -> float:
     return 2.0 ** -round(float(np.mean(np.log2(now[both]) - np.log2(was[both]))))
 
 
-def _emptied(pattern: Level, labels: NDArray[np.int32] | None) -> Level:
-    """A level of the same pattern and aggregates with memory of its own for values."""
+def _make_empty_level(pattern: Level, labels: NDArray[np.int32] | None) -> Level:
+    """Return a level with the same pattern and aggregates, and its own memory for values."""
     n = pattern.rows
     diagonal, inverse, excess, most, sums = (np.empty(n, np.float32) for _ in range(5))
     return replace(
@@ -64,15 +71,15 @@ def _emptied(pattern: Level, labels: NDArray[np.int32] | None) -> Level:
     )  # fmt: skip
 
 
-def _first_level(before: Hierarchy, system: MatrixSystem, scale: float, added: float) -> Level:
+def _refill_first_level(before: Hierarchy, system: MatrixSystem, scale: float, added: float) -> Level:
     labels, order = system.null.labels, before.order
     if labels is not None:
         labels = labels.reshape(-1) if order is None else labels.reshape(-1)[order]
-    level = _emptied(before.levels[0], labels)
-    a, places = system.matrix, _places(before, system)
+    level = _make_empty_level(before.levels[0], labels)
+    a, places = system.matrix, _find_places(before, system)
     level.over(
         kernels.refill_first, a.indptr.view(np.uint32), a.data, order is not None, NOTHING if order is None else order,
-        places, scale, added, level.first, level.inner, level.last, *_filled(level),
+        places, scale, added, level.first, level.inner, level.last, *_filled_arrays(level),
     )  # fmt: skip
     if level.labels is not None:
         level.surplus[level.labels > 0] = 0.0
@@ -80,8 +87,8 @@ def _first_level(before: Hierarchy, system: MatrixSystem, scale: float, added: f
     return level
 
 
-def _places(before: Hierarchy, system: MatrixSystem) -> NDArray[np.uint32]:
-    """Where each of the matrix's entries stands on the first level; found once for all updates."""
+def _find_places(before: Hierarchy, system: MatrixSystem) -> NDArray[np.uint32]:
+    """Return the place of each of the matrix's entries on the first level, computed once for all updates."""
     level, order, a = before.levels[0], before.order, system.matrix
     if level.places is None:
         place = NOTHING
@@ -98,31 +105,21 @@ def _places(before: Hierarchy, system: MatrixSystem) -> NDArray[np.uint32]:
     return level.places
 
 
-def _below(fine: Level, pattern: Level) -> Level:
-    """The empty level below one that is filled."""
-    labels = None
-    if fine.labels is not None:
-        labels = np.zeros(pattern.rows, np.int32)
-        kept = fine.group >= 0
-        labels[fine.group[kept]] = fine.labels[kept]
-    return _emptied(pattern, labels)
-
-
-def _next_level(fine: Level, pattern: Level, targets: NDArray[np.uint32], added: float) -> Level:
-    """The level of sums over aggregates below one that is filled."""
-    level = _below(fine, pattern)
+def _refill_next_level(fine: Level, pattern: Level, targets: NDArray[np.uint32], added: float) -> Level:
+    """Return the level below a filled one, with sums over aggregates."""
+    level = _make_empty_level(pattern, aggregate_labels(fine, pattern.rows))
     sums = np.zeros(len(pattern.columns) + len(fine.bounds) * int(kernels.APART), np.float32)
     fine.over(
         kernels.add_to_targets, fine.offsets, fine.group, fine.first, fine.last, targets, fine.values, fine.surplus,
         sums, level.surplus,
     )  # fmt: skip
-    level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_filled(level))
+    level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_filled_arrays(level))
     level.sums[...] = level.surplus
     return level
 
 
-def _next_smoothed(fine: Level, pattern: Level, kept: KeptPatterns, added: float) -> Level:
-    """The level below one that is filled, which gets an interpolation of its own."""
+def _refill_next_smoothed(fine: Level, pattern: Level, kept: KeptPatterns, added: float) -> Level:
+    """Return the level below a filled one by smoothed aggregation; the filled one gets its own interpolation."""
     assert fine.smoothed is not None
     was, old = fine.smoothed.interpolation, fine.smoothed.restriction
     p = replace(was, values=np.empty_like(was.values))
@@ -133,7 +130,7 @@ def _next_smoothed(fine: Level, pattern: Level, kept: KeptPatterns, added: float
     )  # fmt: skip
     r = replace(old, values=p.values[kept.turned])
     fine.smoothed = Smoothed(p, r, kept)
-    level = _below(fine, pattern)
+    level = _make_empty_level(pattern, aggregate_labels(fine, pattern.rows))
     ap = np.empty(len(kept.columns), np.float32)
     fine.over(
         kernels.refill_product, fine.first, fine.last, fine.columns, fine.values, fine.diagonal, p.begin, p.end,
@@ -147,17 +144,18 @@ def _next_smoothed(fine: Level, pattern: Level, kept: KeptPatterns, added: float
         kept.begin, kept.end, kept.columns, ap, level.first, level.last, level.columns,
         np.uint32(len(pattern.columns)), sums, chunks=fine.chunks, work=lambda: (np.empty(p.width, np.uint32),),
     )  # fmt: skip
-    fine.over(image_of_sums, fine.first, fine.last, fine.columns, fine.values, fine.surplus, total, image)
+    fine.over(apply_to_sums, fine.first, fine.last, fine.columns, fine.values, fine.surplus, total, image)
     divide(
-        coarse_rows, blocks, fine.offsets, r.begin, r.end, r.columns, r.values, image, level.surplus, chunks=fine.chunks
-    )
-    level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_filled(level))
+        sum_coarse_rows, blocks, fine.offsets, r.begin, r.end, r.columns, r.values, image, level.surplus,
+        chunks=fine.chunks,
+    )  # fmt: skip
+    level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_filled_arrays(level))
     level.sums[...] = level.surplus
     return level
 
 
-def _kept_patterns(fine: Level, smoothed: Smoothed) -> KeptPatterns:
-    """What an interpolation and its products keep; found once for all updates."""
+def _find_kept_patterns(fine: Level, smoothed: Smoothed) -> KeptPatterns:
+    """Return the patterns of an interpolation and its products, computed once for all updates."""
     if smoothed.kept is None:
         p = smoothed.interpolation
         targets = np.empty(len(fine.columns), np.uint32)
@@ -167,13 +165,13 @@ def _kept_patterns(fine: Level, smoothed: Smoothed) -> KeptPatterns:
             work=lambda: (np.empty(p.width, np.uint32),),
         )  # fmt: skip
         a = Sparse(fine.first, fine.last, fine.columns, fine.values, fine.rows)
-        ap = compacted(multiply(a, fine.diagonal, p, fine.bounds, fine.chunks), fine.bounds)
+        ap = compact(multiply(a, fine.diagonal, p, fine.bounds, fine.chunks), fine.bounds)
         smoothed.kept = KeptPatterns(targets, np.argsort(p.columns, kind="stable"), ap.begin, ap.end, ap.columns)
     return smoothed.kept
 
 
-def _targets(fine: Level, coarse: Level) -> NDArray[np.uint32]:
-    """Where each entry of a level is added on the next one; found once for all updates."""
+def _find_targets(fine: Level, coarse: Level) -> NDArray[np.uint32]:
+    """Return the entry of the next level to which each entry is added, computed once for all updates."""
     if fine.targets is None:
         heads, link = np.empty(coarse.rows, np.int32), np.empty(fine.rows, np.int32)
         kernels.link_members(fine.group, heads, link)
@@ -187,6 +185,6 @@ def _targets(fine: Level, coarse: Level) -> NDArray[np.uint32]:
     return fine.targets
 
 
-def _filled(level: Level) -> tuple[NDArray[Any], NDArray[np.float64], Floats, Floats, Floats, Floats]:
-    """What a level is filled with, in the kernels' order."""
+def _filled_arrays(level: Level) -> tuple[NDArray[Any], NDArray[np.float64], Floats, Floats, Floats, Floats]:
+    """Return the arrays that fill a level, in the order of the kernels' arguments."""
     return level.values, level.surplus, level.diagonal, level.inverse, level.excess, level.most

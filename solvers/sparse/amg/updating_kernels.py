@@ -1,6 +1,6 @@
 """Kernels that fill a hierarchy's levels with new values: blocks, aggregates and patterns stay as they are.
 
-They run over blocks of rows as those of `levels_kernels`, and a level's rows are what `arranged` makes of them there.
+They run over blocks of rows as those of `levels_kernels` do, on rows in the order of `levels_kernels.arrange_rows`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import numpy as np
 from relaxon.solvers.sparse.amg.levels_kernels import LEFT_OUT, ONE, ROUNDINGS, rows_kernel
 
 GONE = np.uint32(0xFFFFFFFF)
-"""In the place of a target or a place: the column is left out, the entry is the diagonal."""
+"""As a target: the column is left out. As a place: the entry is the diagonal."""
 LOST = np.uint32(0xFFFFFFFE)
-"""In the place of a target: the coupling is strong, but what it goes to is in no aggregate."""
+"""As a target: the coupling is strong, but its column is in no aggregate."""
 APART = np.uint32(16)
-"""Entries between the places of two blocks, so that two threads do not write to one line of the cache."""
+"""Entries between the places of two blocks, so that two threads do not write to the same cache line."""
 
 
 @rows_kernel
@@ -23,8 +23,8 @@ def find_places(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Find where each entry of the matrix stands on the first level, `GONE` for the diagonal.
 
-    Row `i` is the matrix's row `order[i]` where `reordered`, and `place` is the inverse of `order`. `seen` is memory of
-    a run's own, a place for each column.
+    Row `i` is the matrix's row `order[i]` where `reordered`, and `place` is the inverse of `order`. `seen` is scratch
+    memory of one thread, an entry for each column.
     """
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -41,9 +41,9 @@ def refill_first(  # type: ignore[no-untyped-def]
     start, stop, bounds, indptr, data, reordered, order, places, scale, added, first, inner, last, values, surplus,
     diagonal, inverse, excess, most,
 ):  # fmt: skip
-    """Fill the first level from the matrix: `values` times `scale` in their places, and what follows from them.
+    """Fill the first level from the matrix: its values times `scale` in their places, and what follows from them.
 
-    `added` of the diagonal is added for relaxation.
+    `added` times the diagonal is added to it for over-relaxation.
     """
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -90,8 +90,9 @@ def find_targets(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Find the coarse level's entry to which each entry of a level is added in `Pᵀ A P`.
 
-    Within an aggregate, whose sum nothing needs, `targets` is a place behind the entries, from `beside` on and another
-    one for each block; `GONE` for a column that is left out. `seen` is memory of a run's own, a place for each column.
+    For entries within an aggregate, whose sum is not needed, `targets` is a place behind all entries, at `beside` or
+    later, another one for each block; for a column that is left out it is `GONE`. `seen` is scratch memory of one
+    thread, an entry for each column.
     """
     for block in range(start, stop):
         for g in range(offsets[block], offsets[block + 1]):
@@ -113,7 +114,8 @@ def find_targets(  # type: ignore[no-untyped-def]
 
 @rows_kernel
 def add_to_targets(start, stop, bounds, offsets, group, first, last, targets, v, surplus, sums, coarse_surplus):  # type: ignore[no-untyped-def]
-    """Add a level's entries up in `sums`, zero before, and its row sums, with what is left out, in `coarse_surplus`."""
+    """Sum a level's entries in `sums`, which begins as zeros, and its row sums less what is left out in
+    `coarse_surplus`."""
     for block in range(start, stop):
         for g in range(offsets[block], offsets[block + 1]):
             coarse_surplus[g] = 0.0
@@ -133,7 +135,7 @@ def add_to_targets(start, stop, bounds, offsets, group, first, last, targets, v,
 def finish_rows(  # type: ignore[no-untyped-def]
     start, stop, bounds, first, inner, last, sums, added, values, surplus, diagonal, inverse, excess, most
 ):  # fmt: skip
-    """Fill a coarse level with the sums of its entries, and with what follows from them and from its row sums."""
+    """Fill a coarse level with the sums of its entries, and with what follows from these and from its row sums."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             off, away, largest = 0.0, 0.0, 0.0
@@ -156,10 +158,10 @@ def finish_rows(  # type: ignore[no-untyped-def]
 def find_interpolated(  # type: ignore[no-untyped-def]
     start, stop, bounds, first, last, c, v, most, strength, group, begin, end, columns, targets, seen
 ):  # fmt: skip
-    """Find the entry of the interpolation to which each strong coupling adds, by the values that it was made with.
+    """Find the entry of the interpolation to which each strong coupling adds, by the values it was built from.
 
-    `targets` is `GONE` for a weak coupling, `LOST` for a strong one to a row that is in no aggregate. `seen` is memory
-    of a run's own, a place for each column.
+    `targets` is `GONE` for a weak coupling and `LOST` for a strong one to a row that is in no aggregate. `seen` is
+    scratch memory of one thread, an entry for each column.
     """
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
@@ -178,7 +180,7 @@ def find_interpolated(  # type: ignore[no-untyped-def]
 def refill_interpolation(  # type: ignore[no-untyped-def]
     start, stop, bounds, first, last, v, diagonal, surplus, omega, group, targets, begin, end, values, total
 ):  # fmt: skip
-    """As `smoothed_kernels.interpolation`, the strong couplings and the places of their entries being known."""
+    """As `smoothed_aggregation_kernels.fill_interpolation`, with the strong couplings and their places known."""
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             total[i] = 0.0
@@ -212,11 +214,11 @@ def refill_product(  # type: ignore[no-untyped-def]
     start, stop, bounds, first, last, c, v, diagonal, begin, end, columns, values, out_begin, out_end, out_columns,
     beside, out_values, seen,
 ):  # fmt: skip
-    """Rows of a matrix times another one on a pattern that is known; `diagonal` is added to the first one's entries
-    where it has rows.
+    """Multiply rows of a matrix by another matrix, on a known pattern of the product.
 
-    Where it has none, the product's own diagonal, which is not among its entries, is left beside them, from `beside` on
-    and in another place for each block. `seen` is memory of a run's own, a place for each column.
+    `diagonal`, unless empty, is added to the first matrix. Where it is empty, the product's own diagonal, which is not
+    among its entries, is written behind them, at `beside` or later, in another place for each block. `seen` is scratch
+    memory of one thread, an entry for each column.
     """
     whole = len(diagonal) > 0
     for block in range(start, stop):

@@ -1,4 +1,4 @@
-"""Sparse factors of matrices, with the size of each known before it is begun."""
+"""Sparse factorisations of matrices, whose size is known before they begin."""
 
 from relaxon.solvers.sparse.direct.engine import DirectEngine
 from relaxon.solvers.sparse.direct.solver import (

@@ -9,14 +9,14 @@ import numpy as np
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.direct.factoriser import DEFINITE, FactorError, Factoriser, NumericFactor
+from relaxon.solvers.sparse.direct.refinement import refine
 from relaxon.solvers.sparse.engine import MatrixEngine
-from relaxon.solvers.sparse.refinement import refine
-from relaxon.solvers.sparse.system import Array, MatrixSystem
-from relaxon.solvers.sparse.updating import same_pattern
+from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
+from relaxon.solvers.sparse.system.new_values import same_pattern
 
 
 class DirectEngine(MatrixEngine):
-    """The factor of a system's matrix, and the analysis that it was made by."""
+    """The factor of a system's matrix, with the analysis of its pattern."""
 
     default_max_iterations = 10
 
@@ -26,11 +26,11 @@ class DirectEngine(MatrixEngine):
         if factoriser.size is not None:
             self.info |= {"factor_flops": factoriser.size.flops, "factor_bytes": factoriser.size.memory_bytes}
         self._ahead: list[tuple[Array, Array]] = []
-        """Right-hand sides whose first step is known."""
+        """Right-hand sides with their first steps, as computed by `look_ahead`."""
 
     @classmethod
     def of(cls, system: MatrixSystem, factoriser: Factoriser) -> DirectEngine:
-        """Factor the system's matrix; ValueError where it is singular, or not definite as its kind says."""
+        """Factor the system's matrix; ValueError where it is singular, or not definite though its kind is "spd"."""
         try:
             return cls(system, factoriser, factoriser.factor(system.regular()))
         except FactorError as error:
@@ -40,10 +40,10 @@ class DirectEngine(MatrixEngine):
                 message = f"operator must be regular, or singular by constants alone; {error}"
             raise ValueError(message) from error
 
-    def refactored(self, system: MatrixSystem) -> DirectEngine:
-        """Return an engine for a matrix with the same pattern and other values: nothing is analysed again.
+    def refactor(self, system: MatrixSystem) -> DirectEngine:
+        """Return an engine for a matrix with other values on the same pattern, without another analysis.
 
-        ValueError where the pattern is another, or as for a set-up; this engine stays as it is.
+        ValueError where the pattern differs, or as for a set-up; this engine is not modified.
         """
         mine, other = self.system.matrix, system.matrix
         if mine.shape != other.shape or not same_pattern(mine, other):
@@ -56,11 +56,11 @@ class DirectEngine(MatrixEngine):
         return made
 
     def update(self, system: MatrixSystem) -> MatrixEngine | None:
-        """As `refactored`."""
-        return self.refactored(system)
+        """Return the engine of `refactor`."""
+        return self.refactor(system)
 
     def preconditioner(self) -> Callable[[Array, Array], None]:
-        """Return the factor's solve, the inverse to rounding: it writes `z ← A⁻¹ r`."""
+        """Return the solve with the factor, the inverse to rounding: it writes `z ← A⁻¹ r`."""
 
         def precondition(r: Array, z: Array) -> None:
             z[...] = self._solve(r)
@@ -68,14 +68,14 @@ class DirectEngine(MatrixEngine):
         return precondition
 
     def _solve(self, r: Array) -> Array:
-        """A solve for one vector, in which complex numbers are pairs of real ones."""
+        """Solve for one vector, in which complex numbers are pairs of real ones."""
         if self.system.matrix.dtype.kind != "c":
             return self.factor.solve(r)
         found: Array = self.factor.solve(r.view(np.complex128)).view(np.float64)
         return found
 
     def look_ahead(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float] | None) -> None:
-        """Find the first step for each pair of `b` and `x` that `run` is going to be called with, all in one solve."""
+        """Compute the first step for each pair of `b` and `x` of the coming calls of `run`, all in one solve."""
         r = np.empty_like(sides[0][0])
         right = np.empty((self.system.unknowns, len(sides)), self.system.matrix.dtype)
         for column, (b, x) in enumerate(sides):
@@ -85,7 +85,7 @@ class DirectEngine(MatrixEngine):
         self._ahead = [(b, step) for (b, _), step in zip(sides, steps, strict=True)]
 
     def _step_ahead(self, b: Array) -> Array | None:
-        """Take the first step for `b` out of those that are known; None where it is not among them."""
+        """Remove and return the first step for `b`; None where it is not known."""
         for place, (known, step) in enumerate(self._ahead):
             if known is b:
                 del self._ahead[place]

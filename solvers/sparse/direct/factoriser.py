@@ -1,4 +1,4 @@
-"""What a sparse direct method has to offer: an analysis of the pattern that foretells a size, and factors of values."""
+"""The interface of sparse direct methods: an analysis of the pattern, which predicts the size, and a factorisation."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from relaxon.solvers.sparse.direct.symbolic import FactorSize
 
 DEFINITE = "spd"
 SYMMETRIC = ("spd", "symmetric-indefinite")
-"""Kinds of real matrices of which one triangle says all."""
+"""Kinds of real matrices that one triangle determines."""
 
 
 class Factoriser(ABC):
-    """The analysis of one pattern by one library, made from a matrix; `size` is that of the factors.
+    """The analysis of a matrix's pattern by one library; `size` is that of the factors.
 
     `kind` is "spd", "symmetric-indefinite", "nonsymmetric", "hermitian" or "complex-symmetric".
     """
@@ -24,36 +24,36 @@ class Factoriser(ABC):
     library: ClassVar[str]
     kind: str
     size: FactorSize | None
-    """None where it is not known before the factor is there."""
+    """None where it is unknown before the factorisation."""
 
     @abstractmethod
     def factor(self, matrix: Any) -> NumericFactor:
-        """Factor a matrix in CSR form with the pattern that was analysed; it is not modified.
+        """Factor a matrix in CSR form with the analysed pattern, which is not modified.
 
-        `FactorError` where it is singular to rounding, or not positive definite though its kind says so.
+        `FactorError` where it is singular to rounding, or not positive definite though its kind is "spd".
         """
 
 
 class NumericFactor(ABC):
-    """A factor of one matrix; may be solved with in any thread."""
+    """A factor of one matrix, which can be used in any thread."""
 
     entries: float
-    """That the library holds for it."""
+    """Entries that the library stores."""
 
     @abstractmethod
     def solve(self, b: NDArray[Any]) -> NDArray[Any]:
-        """Return `x` with `A x = b`, `b` `(n,)` or `(n, k)`, up to rounding; a new array of its shape."""
+        """Return `x` with `A x = b` up to rounding, for `b` `(n,)` or `(n, k)`, as a new array of its shape."""
 
 
 class FactorError(ArithmeticError):
-    """A matrix has no factor of the kind that was asked for; the message says why."""
+    """A matrix without a factor of the requested kind; the message gives the reason."""
 
 
-def not_definite(wrong: int, unknowns: int) -> FactorError:
-    """Return the error for a factor with so many pivots that are not positive."""
+def indefinite_error(wrong: int, unknowns: int) -> FactorError:
+    """Return the error for a factor with `wrong` pivots that are not positive."""
     return FactorError(f"its factor has {wrong} pivots that are not positive of {unknowns}")
 
 
 def count_not_positive(pivots: NDArray[np.float64]) -> int:
-    """Return how many are not positive, NaN among them."""
+    """Return the number of pivots that are not positive, NaN included."""
     return int(np.count_nonzero(~(pivots > 0)))

@@ -1,4 +1,4 @@
-"""Sparse factors as solvers of matrices: by the quickest library that is installed, and by SciPy's alone."""
+"""Sparse direct solvers: by the fastest library that is installed, and by SciPy's SuperLU."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from relaxon.solvers.sparse.direct.engine import DirectEngine
 from relaxon.solvers.sparse.direct.factoriser import DEFINITE, Factoriser
 from relaxon.solvers.sparse.direct.symbolic import FactorSize
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 DIRECT_LIMIT = 300_000
-"""Unknowns up to which `scipy-direct` makes a factor: in three dimensions it then holds some billions of bytes."""
+"""Unknowns up to which `scipy-direct` computes a factor: in three dimensions it then takes some gigabytes."""
 NEEDS = ("rslab",)
-"""What the extra `direct` brings."""
-WITHOUT = f"a sparse factor by SuperLU; by rslab, which is quicker, after: {install_command('direct')}"
-"""The summary where that is not installed."""
+"""The modules of the extra `direct`."""
+WITHOUT = f"a sparse factor by SuperLU; by rslab, which is faster, after: {install_command('direct')}"
+"""The summary where rslab is not installed."""
 
 
 class FactorTooLargeError(ValueError):
-    """A factor would take more memory than there is; `size` is what it would be."""
+    """A factor would take more memory than is available; `size` is its predicted size."""
 
     def __init__(self, size: FactorSize, available: int) -> None:
         super().__init__(
@@ -35,15 +35,15 @@ class FactorTooLargeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class DirectFactorisation(MatrixSolver):
-    """A sparse factor by rslab (extra: direct), by SuperLU where that is not installed; and iterative refinement.
+    """A sparse factor by rslab (extra: direct), or by SuperLU where that is not installed, with iterative refinement.
 
     Parameters
     ----------
     library : "rslab" or "superlu"; "auto" takes rslab where it is installed.
 
-    Before a factor is begun its entries, operations and memory are counted from the pattern alone; ValueError
-    (`FactorTooLargeError`) where the memory is not there. ValueError too where the matrix is not positive definite.
-    `Solution.info` has `factor_nonzeros`, `factor_flops` and `factor_bytes`.
+    Before the factorisation, its entries, operations and memory are counted from the pattern; `FactorTooLargeError`, a
+    ValueError, where the memory is not available. ValueError, too, where a matrix of the kind "spd" is not positive
+    definite. `Solution.info` has `factor_nonzeros`, `factor_flops` and `factor_bytes`.
 
     Examples
     --------
@@ -70,14 +70,14 @@ class DirectFactorisation(MatrixSolver):
         return engine
 
     def factor(self, system: MatrixSystem, factoriser: Factoriser) -> DirectEngine:
-        """Factor a system whose pattern was analysed; the errors are those of `prepare_matrix`."""
+        """Factor a system with an analysed pattern; the errors are those of `prepare_matrix`."""
         size, available = factoriser.size, find_available_memory()
         if size is not None and available is not None and size.memory_bytes > available:
             raise FactorTooLargeError(size, available)
         return DirectEngine.of(system, factoriser)
 
     def analyse(self, system: MatrixSystem) -> Factoriser:
-        """Return the analysis of the system's pattern, whose `size` is that of the factor, which is not begun."""
+        """Return the analysis of the system's pattern, whose `size` is that of the factor to come."""
         if self.library == "rslab":
             require(NEEDS, "solver 'direct' with library 'rslab'")
         if self.library == "superlu" or find_missing(NEEDS):
@@ -90,16 +90,19 @@ class DirectFactorisation(MatrixSolver):
 
     @property
     def missing(self) -> str:
-        """What is to be installed so that factors are made more quickly; empty where nothing is."""
+        """How to get faster factorisations, for `Solution.message`; empty where the fastest library is installed."""
         if self.library != "auto" or not find_missing(NEEDS):
             return ""
-        return f"factored by SuperLU, as rslab is not installed, which is quicker: {install_command('direct')}"
+        return f"factored by SuperLU, as rslab is not installed, which is faster: {install_command('direct')}"
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixDirect(MatrixSolver):
-    """A sparse factor. ValueError where the matrix is too large for it, or where its entries look positive definite and
-    it is not; matrices of other kinds are factored with pivoting, ValueError where they are singular."""
+    """A sparse factor by SciPy.
+
+    ValueError where the matrix is too large, or where it is of the kind "spd" and not positive definite. Matrices of
+    other kinds are factored with pivoting, ValueError where they are singular.
+    """
 
     name: ClassVar[str] = "scipy-direct"
     summary: ClassVar[str] = "SciPy's sparse LU; for small matrices"
@@ -109,7 +112,7 @@ class MatrixDirect(MatrixSolver):
         if system.unknowns > DIRECT_LIMIT:
             raise ValueError(f"solver 'scipy-direct' takes at most {DIRECT_LIMIT} unknowns, got {system.unknowns}")
         if system.kind != DEFINITE:
-            from relaxon.solvers.sparse.general.direct import PivotedFactor
+            from relaxon.solvers.sparse.direct.pivoted import PivotedFactor
 
             return PivotedFactor(system)
         from relaxon.solvers.sparse.direct.superlu import SciPyFactoriser

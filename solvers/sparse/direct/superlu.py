@@ -1,4 +1,5 @@
-"""SuperLU, as SciPy has it: an order of elimination first, what it fills, then the factor in that order."""
+"""SuperLU through SciPy: an elimination order first, the fill that it causes, then the factor in that order."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 
@@ -14,26 +15,26 @@ from relaxon.solvers.sparse.direct.factoriser import (
     Factoriser,
     NumericFactor,
     count_not_positive,
-    not_definite,
+    indefinite_error,
 )
 from relaxon.solvers.sparse.direct.symbolic import FactorSize, column_counts, count_operations
 
 ENTRY_BYTES, PIVOTING_BYTES, OWN_BYTES = 24.0, 48.0, 120.0
-"""Held at most for an entry of the Cholesky factor's pattern, for one where rows are exchanged for pivots, and for an
-entry of the matrix: SuperLU's L and U with their indices and the room in which they grow, `bench/direct.py`."""
+"""Peak bytes for an entry of the Cholesky factor's pattern, for one where rows are exchanged for pivots, and for an
+entry of the matrix: SuperLU's L and U with their indices and the room in which they grow (`bench/direct.py`)."""
 DEFINITE_OPTIONS: dict[str, Any] = {"diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
 TRIVIAL_FILL = {"drop_tol": 1.0, "fill_factor": 1.0}
-"""An incomplete factor that holds next to nothing, made for the order that comes with it."""
+"""Options of an incomplete factor with almost no entries, computed for the sake of its order."""
 
 
 class SuperLUFactoriser(Factoriser):
-    """Minimum degree on the pattern of `A + Aᵀ`, without pivoting, for positive definite matrices; else by columns,
-    with partial pivoting, where the size that is foretold may be exceeded."""
+    """SuperLU in a known order: minimum degree on `A + Aᵀ` without pivoting for positive definite matrices, else COLAMD
+    with partial pivoting, where the predicted size may be exceeded."""
 
     library: ClassVar[str] = "SuperLU"
 
     def __init__(self, matrix: Any, kind: str = DEFINITE, order: NDArray[np.int64] | None = None) -> None:
-        """`order` is one that is known already."""
+        """Analyse a matrix's pattern; `order` is an elimination order that is known already."""
         self.kind, definite = kind, kind == DEFINITE
         self._options = DEFINITE_OPTIONS if definite else {}
         if order is None:
@@ -53,7 +54,7 @@ class SuperLUFactoriser(Factoriser):
 
 
 class SciPyFactoriser(Factoriser):
-    """SuperLU for positive definite matrices as SciPy calls it, order and factor at once: no size is known before."""
+    """SuperLU for positive definite matrices, order and factor at once, so that no size is known before."""
 
     library: ClassVar[str] = "SuperLU"
 
@@ -62,7 +63,7 @@ class SciPyFactoriser(Factoriser):
         self._ordered: SuperLUFactoriser | None = None
 
     def factor(self, matrix: Any) -> NumericFactor:
-        """As `Factoriser.factor`; the first matrix gives the order of all later ones."""
+        """Factor a matrix as `Factoriser.factor` does; the first matrix determines the order of all later ones."""
         if self._ordered is not None:
             return self._ordered.factor(matrix)
         made = _factor(matrix.tocsc(), DEFINITE, permc_spec="MMD_AT_PLUS_A", **DEFINITE_OPTIONS)
@@ -79,12 +80,12 @@ def _factor(matrix: Any, kind: str, **options: Any) -> Factor:
         # Without pivoting the signs of U's diagonal are those of the eigenvalues (Sylvester's law of inertia).
         wrong = count_not_positive(made.superlu.U.diagonal())
         if wrong:
-            raise not_definite(wrong, matrix.shape[0])
+            raise indefinite_error(wrong, matrix.shape[0])
     return made
 
 
 class SuperLUFactor(NumericFactor):
-    """The factor of a matrix whose columns, and rows where `both`, were put in an order, None for none."""
+    """The factor of a matrix whose columns, and rows where `both`, were permuted by an order, None for none."""
 
     def __init__(self, made: Factor, order: NDArray[np.int64] | None = None, both: bool = True) -> None:
         self._made, self._order, self._both = made, order, both
@@ -99,10 +100,10 @@ class SuperLUFactor(NumericFactor):
 
 
 def fill_reducing_order(matrix: Any, spec: str) -> NDArray[np.int64]:
-    """Return the order that SuperLU eliminates a pattern in, `(n,)`, under one of its names ("COLAMD", …).
+    """Return SuperLU's elimination order of a pattern, `(n,)`, by the name of a method ("COLAMD", …).
 
-    SciPy gives it with a factor alone. An incomplete one that drops all it may, of a matrix with the same pattern that
-    its diagonal dominates, takes a tenth of the time or less.
+    SciPy returns it only with a factor. An incomplete factor that drops all it can, of a diagonally dominant matrix
+    with the same pattern, takes a tenth of the time or less.
     """
     from scipy.sparse import csc_array, eye_array
 

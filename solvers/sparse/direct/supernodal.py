@@ -1,4 +1,5 @@
 """rslab (extra: direct): a supernodal `LDLᵀ` with Bunch–Kaufman pivots for symmetric matrices, `LU` for others."""
+# Imported on first use, for their weight: rslab, scipy.
 
 from __future__ import annotations
 
@@ -15,27 +16,27 @@ from relaxon.solvers.sparse.direct.factoriser import (
     FactorError,
     Factoriser,
     NumericFactor,
-    not_definite,
+    indefinite_error,
 )
 from relaxon.solvers.sparse.direct.symbolic import FactorSize
 
 ONE_TRIANGLE = (*SYMMETRIC, "complex-symmetric")
 """Kinds with `A = Aᵀ`."""
 DISSECTED_FROM = 1e6
-"""Operations a row from which nested dissection is tried beside minimum fill: the order takes some ten times as long,
+"""Operations a row from which nested dissection is tried besides minimum fill: the order takes some ten times as long,
 and saves half of the operations in three dimensions (`bench/direct.py`)."""
 OWN_BYTES = 5.0
-"""For a byte of the matrix's values: its triangle as SciPy makes it, before the library's own copies."""
+"""Bytes for a byte of the matrix's values: SciPy's copy of its triangle, before the library's own copies."""
 
 
 _pools: set[int] = set()
-"""Sizes of the pools of threads that rslab has in this process: it makes one for each number it is asked for."""
+"""Sizes of rslab's thread pools in this process: it creates one for each number of threads requested."""
 _lost: set[int] = set()
-"""Sizes of those that stayed with the process that this one was forked from: rslab would wait for them for ever."""
+"""Sizes of the pools lost in a fork of this process: rslab would wait for their threads for ever."""
 
 
 def _threads() -> int:
-    """How many threads to ask for: those of a solve, or a few more where their pool was lost in a fork."""
+    """Return the number of threads to request: those of a solve, or a few more where their pool was lost in a fork."""
     count = get_num_threads()
     while count in _lost:
         count += 1
@@ -53,7 +54,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class SupernodalFactoriser(Factoriser):
-    """rslab's analysis of a pattern: the order of minimum fill, or nested dissection where that is worth its time.
+    """rslab's analysis of a pattern: by minimum fill, or by nested dissection where that is worth its time.
 
     The factor has the same bits at any number of threads.
     """
@@ -80,7 +81,7 @@ class SupernodalFactoriser(Factoriser):
         import rslab
 
         level = rslab.log_level()
-        rslab.set_log_level("error")  # what is structurally singular is an error here, not a line on the terminal
+        rslab.set_log_level("error")  # a structurally singular matrix is an error here, not a line on the terminal
         try:
             return rslab.analyze(self._columns(matrix), path=self._path, ordering=ordering, threads=_threads())
         finally:
@@ -90,7 +91,7 @@ class SupernodalFactoriser(Factoriser):
         return float(symbolic.estimate_memory(self._dtype)["factor_flops"])
 
     def _columns(self, matrix: Any) -> Any:
-        """The matrix by columns: of a symmetric one these are its rows, without a copy."""
+        """Return the matrix by columns; those of a symmetric one are its rows, without a copy."""
         from scipy.sparse import csc_array
 
         if self._path == "lu":
@@ -105,19 +106,19 @@ class SupernodalFactoriser(Factoriser):
         except RuntimeError as error:
             if self.kind == DEFINITE or self._path == "lu":
                 raise FactorError(f"its factor fails: {error}") from error
-            # Pivots are sought within a supernode alone, so that a regular saddle point may be refused; LU seeks in
+            # Pivots are sought only within a supernode, so that a regular saddle point may be refused; LU seeks them in
             # all rows, at about twice the cost.
             self._general = SupernodalFactoriser(matrix, "nonsymmetric")
             return self._general.factor(matrix)
         if self.kind == DEFINITE:
             _, negative, zero = made.inertia
             if negative or zero:
-                raise not_definite(negative + zero, matrix.shape[0])
+                raise indefinite_error(negative + zero, matrix.shape[0])
         return SupernodalFactor(made)
 
 
 class SupernodalFactor(NumericFactor):
-    """rslab's handle of a factor."""
+    """A factor held by rslab."""
 
     def __init__(self, made: Any) -> None:
         self._made = made

@@ -1,4 +1,4 @@
-"""What a Cholesky factor will hold and cost, from the pattern and an order of elimination alone."""
+"""The size and cost of a Cholesky factor, from the pattern and an elimination order."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.sparse.direct import symbolic_kernels as kernels
+
 Order = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class FactorSize:
-    """The size of a factor that is yet to be made.
+    """The predicted size of a factor.
 
-    `entries` counts those of the lower triangle with the diagonal, `flops` additions and multiplications;
-    `memory_bytes` is the most that is held while the factor is made, an estimate.
+    `entries` are those of the lower triangle with the diagonal, `flops` additions and multiplications; `memory_bytes`
+    is an estimate of the peak memory of the factorisation.
     """
 
     entries: float
@@ -25,16 +27,16 @@ class FactorSize:
 
 
 def column_counts(matrix: Any, order: Order) -> NDArray[np.int64]:
-    """Return how many entries each column of the Cholesky factor has, `(n,)`, the diagonal among them.
+    """Return the number of entries in each column of the Cholesky factor, `(n,)`, the diagonal included.
 
     Parameters
     ----------
-    matrix : CSR with a symmetric pattern; entries are not looked at, so that none is taken to cancel.
+    matrix : CSR with a symmetric pattern; values are ignored, so that no cancellation is assumed.
     order : `(n,)`, a permutation: row `order[i]` is eliminated in step `i`.
 
     Examples
     --------
-    An arrow fills where its tip is eliminated first:
+    An arrow matrix fills in where its tip is eliminated first:
 
     >>> import numpy as np
     >>> from scipy.sparse import csr_array
@@ -42,8 +44,6 @@ def column_counts(matrix: Any, order: Order) -> NDArray[np.int64]:
     >>> column_counts(arrow, np.array([0, 1, 2])).tolist(), column_counts(arrow, np.array([1, 2, 0])).tolist()
     ([3, 2, 1], [2, 2, 1])
     """
-    from relaxon.solvers.sparse.direct import symbolic_kernels as kernels
-
     n = matrix.shape[0]
     starts, indices = (np.ascontiguousarray(part, np.uint32) for part in (matrix.indptr, matrix.indices))
     first = np.ascontiguousarray(order, np.uint32)
@@ -58,5 +58,5 @@ def column_counts(matrix: Any, order: Order) -> NDArray[np.int64]:
 
 
 def count_operations(counts: NDArray[np.int64]) -> float:
-    """Return the additions and multiplications of a Cholesky factorisation: a column of `c` entries takes `c²`."""
+    """Return the additions and multiplications of a Cholesky factorisation; a column of `c` entries takes `c²`."""
     return float(np.sum(np.square(counts.astype(np.float64))))

@@ -1,7 +1,7 @@
-"""Kernels of the symbolic factorisation: the elimination tree, its postorder, and how many entries each column gets.
+"""Kernels of the symbolic factorisation: the elimination tree, its postorder, and the number of entries of each column.
 
-Rows and columns are numbered in the order of elimination: row `i` there is row `order[i]` of the matrix, `place` the
-inverse. Time is that of a pass over the entries, but for the inverse of Ackermann's function.
+Rows and columns are numbered in elimination order: row `i` is row `order[i]` of the matrix, and `place` is the inverse.
+The time is that of a pass over the entries, up to a factor of the inverse Ackermann function.
 
 Sources: J. W. H. Liu, "The role of elimination trees in sparse factorization", SIAM J. Matrix Anal. Appl. 11 (1990),
 for the tree; J. R. Gilbert, E. G. Ng, B. W. Peyton, "An efficient algorithm to compute row and column counts for sparse
@@ -38,7 +38,8 @@ def eliminate(indptr, indices, order, place, parent, ancestor):  # type: ignore[
 
 @plain
 def postorder(parent, first_child, next_child, post):  # type: ignore[no-untyped-def]
-    """Write the columns so that each follows all of its descendants; the two in the middle are work space."""
+    """Write the columns to `post` so that each follows all of its descendants; the two middle arguments are work
+    space."""
     n = np.uint32(len(parent))
     for i in range(n):
         first_child[i] = NONE
@@ -70,11 +71,11 @@ def postorder(parent, first_child, next_child, post):  # type: ignore[no-untyped
 
 @plain
 def count_columns(indptr, indices, order, place, parent, post, first, seen, leaf, ancestor, counts):  # type: ignore[no-untyped-def]
-    """Write the entries of each column of the factor, the diagonal among them, into `counts`, int64.
+    """Write the number of entries of each column of the factor, the diagonal included, to `counts`, int64.
 
-    Column `j` is a leaf of the tree of row `i` where no descendant of it was seen in that row. A leaf adds one to all
-    columns from it up to `i`, less those that an earlier leaf has reached, from their least common ancestor on.
-    `first`, `seen`, `leaf` and `ancestor` are work space.
+    Column `j` is a leaf of the subtree of row `i` where no descendant of it was seen in that row. A leaf adds one to
+    all columns from itself up to `i`, except those that an earlier leaf has reached, from their least common ancestor
+    on. `first`, `seen`, `leaf` and `ancestor` are work space.
     """
     n = np.uint32(len(order))
     for i in range(n):

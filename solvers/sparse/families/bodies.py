@@ -1,37 +1,35 @@
-"""Elastic bodies of finite elements, with the coordinates of their nodes: held and floating, of one material or two.
+"""Elastic bodies of finite elements with the coordinates of their nodes: clamped and floating, of one or two materials.
 
-Linear elasticity, small strains: `∫ λ (∇·u)(∇·v) + 2μ ε(u):ε(v)`, Young's modulus 1 where nothing else is said.
+Linear elasticity with small strains: `∫ λ (∇·u)(∇·v) + 2μ ε(u):ε(v)`, with Young's modulus 1 unless stated otherwise.
 """
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.core import validation
-from relaxon.solvers.sparse.families.stencils import Array, held, scattered, side
+from relaxon.solvers.sparse.families.lookup import find_family
+from relaxon.solvers.sparse.families.stencils import Array, keep_free, scatter, side
 
 POISSON_RATIO, NEARLY_INCOMPRESSIBLE = 0.3, 0.45
 CONTRAST = 1e4
-"""Of Young's moduli, where there are two materials."""
+"""Ratio of Young's moduli where there are two materials."""
 SLENDERNESS = 16
-"""Length of a beam over its width."""
+"""Ratio of a beam's length and width."""
 MOVED = 0.3
-"""Of the distance between a grid's points."""
+"""Largest displacement of a grid point, relative to the distance of points."""
 FLAT = 1e-6
-"""Simplices of less volume, in units of the grid, are left out."""
-LEAST = 64
-"""Unknowns."""
+"""Simplices of smaller volume, in units of the grid, are left out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ElasticBody:
-    """A stiffness matrix, `(n, n)` CSR float64, unknowns node by node, and its nodes' coordinates, `(n/d, d)`."""
+    """A stiffness matrix, `(n, n)` CSR float64, with unknowns node by node, and the nodes' coordinates, `(n/d, d)`."""
 
     matrix: Any
     coordinates: Array
@@ -44,9 +42,9 @@ def box(
     modulus: Array | None = None,
     clamped: bool = True,
 ) -> ElasticBody:
-    """A box of bilinear or trilinear elements, `shape` of them along each axis, clamped on the first axis's first side.
+    """Make a box of `shape` bilinear or trilinear elements, clamped on the first side of the first axis.
 
-    `modulus` is Young's, of the shape of the elements.
+    `modulus` is Young's modulus, of the shape of the elements.
     """
     ndim = len(shape)
     spacing = (1.0,) * ndim if spacing is None else spacing
@@ -66,17 +64,19 @@ def box(
 
 
 def _body(corners: NDArray[np.int64], elements: Array, points: Array, free: NDArray[np.int64]) -> ElasticBody:
-    """The body of the nodes `free`, from elements between `corners (e, k)` of the nodes at `points`."""
+    """Return the body on the nodes `free`, assembled from elements with `corners (e, k)` among the nodes at
+    `points`."""
     ndim = points.shape[1]
     unknowns = (ndim * corners[:, :, None] + np.arange(ndim)).reshape(len(corners), -1)
-    matrix = scattered(unknowns, elements, points.size)
-    matrix = held(matrix, (ndim * free[:, None] + np.arange(ndim)).ravel())
+    matrix = scatter(unknowns, elements, points.size)
+    matrix = keep_free(matrix, (ndim * free[:, None] + np.arange(ndim)).ravel())
     matrix.sort_indices()
     return ElasticBody(matrix, points[free])
 
 
 def elastic_element(spacing: tuple[float, ...], poisson_ratio: float = POISSON_RATIO) -> Array:
-    """The stiffness of a cell of that size, two Gauss points an axis, Young's modulus 1: `(d·2^d, d·2^d)`."""
+    """Return the stiffness of a cell of that size, with two Gauss points an axis, Young's modulus 1: `(d·2^d,
+    d·2^d)`."""
     ndim = len(spacing)
     lame = poisson_ratio / ((1 + poisson_ratio) * (1 - 2 * poisson_ratio))
     shear = 1 / (2 * (1 + poisson_ratio))
@@ -95,7 +95,7 @@ def elastic_element(spacing: tuple[float, ...], poisson_ratio: float = POISSON_R
 
 
 def _strain_energy(gradient: Array, lame: float, shear: float) -> Array:
-    """`λ (∇·u)(∇·v) + 2μ ε(u):ε(v)` of the corners' functions, whose gradients are `(…, corner, axis)`."""
+    """Return `λ (∇·u)(∇·v) + 2μ ε(u):ε(v)` for the corners' functions, with gradients `(…, corner, axis)`."""
     count, ndim = gradient.shape[-2:]
     strain = np.einsum("...ca,...db->...cadb", gradient, gradient)
     inner = np.einsum("...ca,...da->...cd", gradient, gradient)
@@ -105,40 +105,40 @@ def _strain_energy(gradient: Array, lame: float, shear: float) -> Array:
 
 
 def cantilever(n: int, ndim: int) -> ElasticBody:
-    """A square or a cube, clamped on one side."""
+    """Make a square or a cube, clamped on one side."""
     return box((side(n // ndim, ndim),) * ndim)
 
 
 def floating(n: int, ndim: int) -> ElasticBody:
-    """A square or a cube that nothing holds: its rigid motions are null vectors."""
+    """Make a square or a cube without supports, whose rigid motions are null vectors."""
     return box((side(n // ndim, ndim) - 1,) * ndim, clamped=False)
 
 
 def beam(n: int, ndim: int) -> ElasticBody:
-    """A slender one, clamped at an end: it bends a thousand times more easily than it stretches."""
+    """Make a slender body, clamped at one end, which bends a thousand times more easily than it stretches."""
     s = side(n // (ndim * SLENDERNESS), ndim)
     return box((SLENDERNESS * s, *(s,) * (ndim - 1)))
 
 
 def inclusions(n: int, ndim: int) -> ElasticBody:
-    """Stiff bricks in soft mortar, clamped on one side."""
+    """Make a body of stiff bricks in soft mortar, clamped on one side."""
     s = side(n // ndim, ndim)
     bricks = np.indices((s,) * ndim) * 6 // s
     return box((s,) * ndim, modulus=np.where(bricks.sum(axis=0) % 2 == 0, 1.0, CONTRAST))
 
 
 def flat(n: int, ndim: int) -> ElasticBody:
-    """Elements ten times as long as they are high, clamped on one side."""
+    """Make a body of elements ten times as long as high, clamped on one side."""
     return box((side(n // ndim, ndim),) * ndim, (1.0,) * (ndim - 1) + (0.1,))
 
 
 def incompressible(n: int, ndim: int) -> ElasticBody:
-    """As `cantilever`, of rubber: Poisson's ratio 0.45."""
+    """Make a `cantilever` of rubber, with Poisson's ratio 0.45."""
     return box((side(n // ndim, ndim),) * ndim, poisson_ratio=NEARLY_INCOMPRESSIBLE)
 
 
 def simplices(n: int, ndim: int, rng: np.random.Generator) -> ElasticBody:
-    """Linear elements on a Delaunay mesh of a grid's points, each moved at random, clamped on one side."""
+    """Make a body of linear elements on a Delaunay mesh of randomly moved grid points, clamped on one side."""
     from scipy.spatial import Delaunay
 
     s = side(n // ndim, ndim)
@@ -174,12 +174,6 @@ BODIES: dict[str, Callable[[int, np.random.Generator], ElasticBody]] = {
 
 
 def make_body(name: str, n: int, seed: int) -> ElasticBody:
-    """As `gallery.elastic_body`."""
-    if name not in BODIES:
-        near = get_close_matches(str(name), BODIES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"name must be one of {', '.join(BODIES)}, got {name!r}{hint}")
-    n = validation.positive_int("n", n)
-    if n < LEAST:
-        raise ValueError(f"n must be at least {LEAST}, got {n}")
-    return BODIES[name](n, np.random.default_rng(seed))
+    """Make the body of a name, as `gallery.elastic_body` does."""
+    family, n = find_family(name, BODIES, n)
+    return family(n, np.random.default_rng(seed))

@@ -1,4 +1,4 @@
-"""Convection and diffusion by finite volumes, upwind: nonsymmetric matrices with a wind that is free of divergence."""
+"""Convection and diffusion by upwind finite volumes: nonsymmetric matrices with a divergence-free wind."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sparse.families.stencils import assembled, side
+from relaxon.solvers.sparse.families.stencils import assemble, side
 
 Array = NDArray[np.float64]
 SKEW = (1.0, -0.6, 0.35)
-"""The constant wind's direction: along no axis, and against the numbering of one of them."""
+"""Direction of the constant wind: along no axis, and against the numbering of one of them."""
 PECLET = 10.0
-"""Of a cell, of the gallery's families: the wind's largest component times the width, over the diffusion."""
+"""Cell Péclet number of the gallery's families: the wind's largest component times the width, over the diffusion."""
 
 
 def skew_winds(shape: tuple[int, ...]) -> list[Array]:
-    """Return a constant wind on the faces along each axis, those of the boundary included."""
+    """Return a constant wind on the faces along each axis, boundary faces included."""
     return [np.full(_faces(shape, axis), SKEW[axis]) for axis in range(len(shape))]
 
 
 def recirculating_winds(shape: tuple[int, ...]) -> list[Array]:
-    """Return a wind that turns in closed lines in the planes of the first two axes, faster in the middle of a third.
+    """Return a wind on closed streamlines in the planes of the first two axes, faster in the middle of a third.
 
-    Faces' winds are differences of a stream function at the corners, so that what flows into a cell flows out of it.
+    Winds on faces are differences of a stream function at the corners, so that flows into and out of a cell balance.
     """
     x, y = (np.linspace(0.0, 1.0, n + 1) for n in shape[:2])
     stream = np.sin(np.pi * x)[:, None] * np.sin(np.pi * y)[None, :]
@@ -60,7 +60,7 @@ def upwind(shape: tuple[int, ...], peclet: float, winds: list[Array]) -> Any:
     rows.append(number.ravel())
     columns.append(number.ravel())
     values.append(diagonal.ravel())
-    return assembled(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), size)
+    return assemble(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), size)
 
 
 def _faces(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
@@ -72,13 +72,13 @@ def _ends(ndim: int, axis: int, part: slice | int) -> tuple[slice | int, ...]:
 
 
 def convection_3d(n: int, rng: np.random.Generator) -> Any:
-    """A constant wind, skew to the grid."""
+    """Make a matrix with a constant wind, skew to the grid."""
     shape = (side(n, 3),) * 3
     return upwind(shape, PECLET, skew_winds(shape))
 
 
 def recirculating_2d(n: int, rng: np.random.Generator) -> Any:
-    """A wind in closed lines, along which nothing is downstream of everything."""
+    """Make a matrix with a recirculating wind, in which no cell is downstream of all others."""
     shape = (side(n, 2),) * 2
     return upwind(shape, PECLET, recirculating_winds(shape))
 

@@ -1,4 +1,5 @@
-"""Matrices of finite elements on simplices of random points (slivers among them), and of elastic boxes."""
+"""Matrices of finite elements on simplices of random points, slivers included, and of elastic boxes."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 
@@ -9,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.families.bodies import cantilever
-from relaxon.solvers.sparse.families.stencils import Array, held, scattered
+from relaxon.solvers.sparse.families.stencils import Array, keep_free, scatter
 
 CONTRAST = 4.0
-"""Decades between the coefficients of the elements with contrast."""
+"""Decades between the two coefficients of elements with contrast."""
 
 
 def simplices(n: int, ndim: int, kappa: Callable[[Array], Array], rng: np.random.Generator) -> Any:
-    """Linear elements of `−∇·(κ∇)` on a Delaunay mesh of random points, held on its hull."""
+    """Make the matrix of linear elements of `−∇·(κ∇)` on a Delaunay mesh of random points, with Dirichlet values on its
+    hull."""
     from scipy.spatial import Delaunay
 
     points = rng.random((n, ndim))
@@ -31,7 +33,7 @@ def simplices(n: int, ndim: int, kappa: Callable[[Array], Array], rng: np.random
     gradient = np.concatenate([-gradient.sum(axis=1, keepdims=True), gradient], axis=1)
     factor = volume * kappa(corner.mean(axis=1))
     elements = factor[:, None, None] * (gradient @ gradient.transpose(0, 2, 1))
-    return held(scattered(mesh, elements, n), np.setdiff1d(np.arange(n), delaunay.convex_hull))
+    return keep_free(scatter(mesh, elements, n), np.setdiff1d(np.arange(n), delaunay.convex_hull))
 
 
 def _one(centres: Array) -> Array:
@@ -39,35 +41,15 @@ def _one(centres: Array) -> Array:
 
 
 def _bubbles(centres: Array) -> Array:
-    """A coefficient of 1 or 1e-4, in cubes that alternate."""
+    """Return a coefficient of 1 or 1e-4, in alternating cubes."""
     cubes = np.floor(centres * 6).astype(np.int64).sum(axis=1)
     return np.where(cubes % 2 == 0, 1.0, 10.0**-CONTRAST)
 
 
-def triangles_2d(n: int, rng: np.random.Generator) -> Any:
-    return simplices(n, 2, _one, rng)
-
-
-def tetrahedra_3d(n: int, rng: np.random.Generator) -> Any:
-    return simplices(n, 3, _one, rng)
-
-
-def tetrahedra_contrast_3d(n: int, rng: np.random.Generator) -> Any:
-    return simplices(n, 3, _bubbles, rng)
-
-
-def elasticity_2d(n: int, rng: np.random.Generator) -> Any:
-    return cantilever(n, 2).matrix
-
-
-def elasticity_3d(n: int, rng: np.random.Generator) -> Any:
-    return cantilever(n, 3).matrix
-
-
 ELEMENTS: dict[str, Callable[[int, np.random.Generator], Any]] = {
-    "triangles-2d": triangles_2d,
-    "tetrahedra-3d": tetrahedra_3d,
-    "tetrahedra-contrast-3d": tetrahedra_contrast_3d,
-    "elasticity-2d": elasticity_2d,
-    "elasticity-3d": elasticity_3d,
+    "triangles-2d": lambda n, rng: simplices(n, 2, _one, rng),
+    "tetrahedra-3d": lambda n, rng: simplices(n, 3, _one, rng),
+    "tetrahedra-contrast-3d": lambda n, rng: simplices(n, 3, _bubbles, rng),
+    "elasticity-2d": lambda n, rng: cantilever(n, 2).matrix,
+    "elasticity-3d": lambda n, rng: cantilever(n, 3).matrix,
 }

@@ -1,4 +1,5 @@
-"""Matrices of graphs: neighbours in space, heavy tails, random weights, many parts."""
+"""Matrices of graphs: neighbours in space, heavy-tailed degrees, random weights, many parts."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 
@@ -9,20 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from relaxon.solvers.sparse.families.stencils import Array, assembled
+from relaxon.solvers.sparse.families.stencils import Array, assemble, finite_volumes
 
 NEIGHBOURS = 6
+"""Number of neighbours of a point."""
 SHIFT = 1e-4
-"""Added to the diagonal of Laplacians that are to be regular."""
+"""Added to the diagonal of Laplacians to make them regular."""
 
 
 def laplacian_of(rows: NDArray[Any], columns: NDArray[Any], weights: Array, n: int, shift: float) -> Any:
-    """`Σ w (e_i − e_j)(e_i − e_j)ᵀ + shift·I`; loops are left out, double edges added."""
+    """Return `Σ w (e_i − e_j)(e_i − e_j)ᵀ + shift·I`; loops are left out, multiple edges are summed."""
     keep = rows != columns
     rows, columns, weights = rows[keep], columns[keep], weights[keep]
     number = np.arange(n)
     entries = [-weights, -weights, weights, weights, np.full(n, shift)]
-    return assembled(
+    return assemble(
         np.concatenate([rows, columns, rows, columns, number]),
         np.concatenate([columns, rows, rows, columns, number]),
         np.concatenate(entries),
@@ -31,7 +33,7 @@ def laplacian_of(rows: NDArray[Any], columns: NDArray[Any], weights: Array, n: i
 
 
 def neighbours_3d(n: int, rng: np.random.Generator) -> Any:
-    """Six nearest neighbours of random points in random order, weights by distance."""
+    """Make the Laplacian of six nearest neighbours of random points in random order, weighted by distance."""
     from scipy.spatial import cKDTree
 
     points = rng.random((n, 3))
@@ -43,9 +45,9 @@ def neighbours_3d(n: int, rng: np.random.Generator) -> Any:
 
 
 def heavy_tailed(n: int, rng: np.random.Generator) -> Any:
-    """A graph grown by preferential attachment, three edges a new vertex: hubs with hundreds of neighbours."""
+    """Make the Laplacian of a graph grown by preferential attachment, three edges a vertex, with hubs of hundreds."""
     edges = 3
-    targets = np.empty(2 * edges * n, np.int64)  # every edge's ends: to draw from it is to prefer the well connected
+    targets = np.empty(2 * edges * n, np.int64)  # the ends of every edge: draws from it prefer the well connected
     targets[: 2 * edges] = np.arange(2 * edges) % 2
     filled = 2 * edges
     draws = rng.random((n, edges))
@@ -59,7 +61,7 @@ def heavy_tailed(n: int, rng: np.random.Generator) -> Any:
 
 
 def random_weights(n: int, rng: np.random.Generator) -> Any:
-    """A random graph with weights over four decades, held at one vertex: no geometry at all."""
+    """Make the Laplacian of a random graph with weights over four decades, fixed at one vertex, without geometry."""
     rows, columns = rng.integers(n, size=(2, 3 * n))
     rows, columns = np.append(rows, np.arange(1, n)), np.append(columns, np.arange(n - 1))
     a = laplacian_of(rows, columns, 10.0 ** rng.uniform(-2, 2, len(rows)), n, 0.0)
@@ -67,14 +69,12 @@ def random_weights(n: int, rng: np.random.Generator) -> Any:
 
 
 def chain(n: int, rng: np.random.Generator) -> Any:
-    """One dimension: a factor has no fill."""
+    """Make a one-dimensional Laplacian, whose factor has no fill."""
     return sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n)).tocsr()
 
 
 def parts(n: int, rng: np.random.Generator) -> Any:
-    """Grids of many sizes that do not touch, half of them singular, and rows of a diagonal alone."""
-    from relaxon.solvers.sparse.families.stencils import finite_volumes
-
+    """Make unconnected grids of many sizes, half of them singular, and rows with only a diagonal entry."""
     blocks: list[Any] = []
     left = n
     while left > 0:

@@ -1,4 +1,4 @@
-"""Matrices on regular grids: finite volumes with a coefficient that jumps or varies, stencils, bilinear elements."""
+"""Matrices on regular grids: finite volumes with varying or jumping coefficients, stencils, bilinear elements."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Array = NDArray[np.float64]
 
 
 def side(n: int, ndim: int) -> int:
-    """The side of a grid of about `n` points."""
+    """Return the side of a grid with about `n` points."""
     return max(2, int(n ** (1 / ndim) + 0.5))
 
 
 def finite_volumes(kappa: Array, weights: tuple[float, ...], held: str = "all") -> Any:
-    """`−∇·(κ∇)` by cells, κ on faces the harmonic mean; `weights` of each axis; Dirichlet sides where `held`.
+    """Return the matrix of `−∇·(κ∇)` on cells, with harmonic means of κ on faces, and a weight for each axis.
 
-    `held` is "all" sides, the "first" one of the first axis, or "none".
+    Sides with Dirichlet values are `held`: "all", the "first" one of the first axis, or "none".
     """
     shape = kappa.shape
     number = np.arange(kappa.size).reshape(shape)
@@ -45,11 +45,11 @@ def finite_volumes(kappa: Array, weights: tuple[float, ...], held: str = "all") 
     rows.append(number.ravel())
     columns.append(number.ravel())
     values.append(diagonal.ravel())
-    return assembled(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), kappa.size)
+    return assemble(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), kappa.size)
 
 
-def assembled(rows: NDArray[Any], columns: NDArray[Any], values: Array, n: int) -> Any:
-    """CSR of `n` rows, duplicates summed, indices int32."""
+def assemble(rows: NDArray[Any], columns: NDArray[Any], values: Array, n: int) -> Any:
+    """Return the CSR matrix of entries, with `n` rows, summed duplicates and int32 indices."""
     matrix = sparse.coo_array((values, (rows.astype(np.int32), columns.astype(np.int32))), shape=(n, n)).tocsr()
     matrix.sum_duplicates()
     return matrix
@@ -99,13 +99,13 @@ def stretched_3d(n: int, rng: np.random.Generator) -> Any:
 
 
 def heat_step_3d(n: int, rng: np.random.Generator) -> Any:
-    """A short implicit time step: dominated by its diagonal."""
+    """Make the matrix of a short implicit time step, which is diagonally dominant."""
     a = laplacian_3d(n, rng)
     return sparse.csr_array(a * (0.5 / 6.0) + sparse.eye_array(a.shape[0]))
 
 
 def stencil_27(n: int, rng: np.random.Generator) -> Any:
-    """26 on the diagonal, −1 for all neighbours, those by edges and corners too."""
+    """Make the 27-point stencil: 26 on the diagonal, −1 for all neighbours, across edges and corners too."""
     s = side(n, 3)
     line = sparse.diags_array([1.0, 1.0, 1.0], offsets=[-1, 0, 1], shape=(s, s))
     box = sparse.kron(sparse.kron(line, line), line)
@@ -113,7 +113,7 @@ def stencil_27(n: int, rng: np.random.Generator) -> Any:
 
 
 def quadrilaterals(n: int, matrix: Array, spacing: tuple[float, float]) -> Any:
-    """Bilinear elements of `−∇·(K∇)` on rectangles, `K` a 2 × 2 matrix, Dirichlet sides."""
+    """Make the matrix of bilinear elements of `−∇·(K∇)` on rectangles, with a 2 × 2 matrix `K` and Dirichlet sides."""
     s = side(n, 2) + 1  # elements a side
     hx, hy = spacing
     stiff, mass = np.array([[1.0, -1.0], [-1.0, 1.0]]), np.array([[2.0, 1.0], [1.0, 2.0]]) / 6.0
@@ -122,35 +122,37 @@ def quadrilaterals(n: int, matrix: Array, spacing: tuple[float, float]) -> Any:
     element += matrix[0, 1] * (np.kron(cross, cross.T) + np.kron(cross.T, cross))
     node = np.arange((s + 1) ** 2).reshape(s + 1, s + 1)
     corners = np.stack([node[:-1, :-1], node[:-1, 1:], node[1:, :-1], node[1:, 1:]], -1).reshape(-1, 4)
-    return held(scattered(corners, np.broadcast_to(element, (len(corners), 4, 4)), node.size), node[1:-1, 1:-1].ravel())
+    elements = np.broadcast_to(element, (len(corners), 4, 4))
+    return keep_free(scatter(corners, elements, node.size), node[1:-1, 1:-1].ravel())
 
 
-def scattered(corners: NDArray[np.int64], elements: Array, n: int) -> Any:
-    """The sum of element matrices `(e, k, k)` at the unknowns `corners (e, k)`."""
+def scatter(corners: NDArray[np.int64], elements: Array, n: int) -> Any:
+    """Return the sum of element matrices `(e, k, k)` at the unknowns `corners (e, k)`."""
     k = corners.shape[1]
     rows, columns = np.repeat(corners, k, axis=1).ravel(), np.tile(corners, (1, k)).ravel()
-    return assembled(rows, columns, np.ascontiguousarray(elements).ravel(), n)
+    return assemble(rows, columns, np.ascontiguousarray(elements).ravel(), n)
 
 
-def held(a: Any, free: NDArray[np.int64]) -> Any:
-    """The rows and columns of the unknowns that are not held."""
+def keep_free(a: Any, free: NDArray[np.int64]) -> Any:
+    """Return the rows and columns of the free unknowns."""
     return sparse.csr_array(a[free][:, free])
 
 
 def rotated_2d(n: int, rng: np.random.Generator) -> Any:
-    """Diffusion 1 : 1e-3, its axes turned by 30 degrees against the grid."""
+    """Make a matrix of diffusion 1 : 1e-3 whose axes are rotated by 30 degrees against the grid."""
     c, s = np.cos(np.pi / 6), np.sin(np.pi / 6)
     turn = np.array([[c, -s], [s, c]])
     return quadrilaterals(n, turn @ np.diag([1.0, 1e-3]) @ turn.T, (1.0, 1.0))
 
 
 def bilinear_2d(n: int, rng: np.random.Generator) -> Any:
-    """Square elements' matrix on rectangles 1 : 10, with positive entries off the diagonal."""
+    """Make the matrix of bilinear elements on rectangles 1 : 10, with positive off-diagonals."""
     return quadrilaterals(n, np.eye(2), (1.0, 10.0))
 
 
 def plate_2d(n: int, rng: np.random.Generator) -> Any:
-    """A plate: the square of a Laplacian, with positive off-diagonals and its condition squared."""
+    """Make the matrix of a plate, the square of a Laplacian, with positive off-diagonals and a squared condition
+    number."""
     a = laplacian_2d(n, rng)
     return sparse.csr_array(a @ a)
 

@@ -1,4 +1,4 @@
-"""Constants of the multigrid hierarchy and its cycle, chosen for each matrix by a network that has learned to."""
+"""Learned constants of the multigrid hierarchy and its cycle, chosen for each matrix by a network."""
 
 from relaxon.solvers.sparse.learned.solver import DeepConjugateDirectionMultigrid
 

@@ -1,4 +1,4 @@
-"""What a set-up and a solve cost, counted rather than timed: the same on any machine, however busy."""
+"""The cost of a set-up and a solve, counted instead of timed, so that it is the same on any machine."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import math
 from relaxon.core.solution import Solution
 from relaxon.solvers.sparse.amg.engine import MultigridDirections
 
-# All in units of one entry of a level in a sweep, about a nanosecond; fitted by `bench/sparse_learning.py --fit`.
+# In units of one entry of a level in a sweep, about a nanosecond; fitted by `bench/sparse_learning.py --fit`.
 SETUP_ENTRY, MATCHED_ENTRY, SETUP_ROW = 5.0, 2.0, 20.0
-"""Of the set-up: an entry of a level, the same for each matching, a row."""
+"""Costs in the set-up: of an entry of a level, of an entry in each matching, and of a row."""
 OUTER_ENTRY, OUTER_ROW = 1.5, 12.0
-"""Of an iteration outside the cycle: an entry of the matrix, a row."""
+"""Costs of an iteration outside the cycle: of an entry of the matrix and of a row."""
 
 
 def setup_cost(engine: MultigridDirections) -> float:
-    """Return the cost of a set-up, an entry of the matrix."""
+    """Return the cost of a set-up for each entry of the matrix."""
     levels = engine.hierarchy.levels
     entries = [level.entries for level in levels]
     matched = MATCHED_ENTRY * engine.hierarchy.constants.matchings * sum(entries[:-1])
@@ -24,9 +24,10 @@ def setup_cost(engine: MultigridDirections) -> float:
 
 
 def iteration_cost(engine: MultigridDirections, iterations: int) -> float:
-    """Return the cost of an iteration, an entry of the matrix, from the levels' visits in so many."""
+    """Return the cost of an iteration for each entry of the matrix, from the visits of levels in that many
+    iterations."""
     cycle, levels = engine.cycle, engine.hierarchy.levels
-    # A visit sweeps twice, and takes one image of a step where there may be two.
+    # A visit has two sweeps, and one product with the matrix where a second step is possible.
     touched = sum(
         count * level.entries * (3 if steps == 2 else 2)
         for count, level, steps in zip(cycle.visits, levels, cycle.steps, strict=True)
@@ -36,9 +37,9 @@ def iteration_cost(engine: MultigridDirections, iterations: int) -> float:
 
 
 def fractional_iterations(solution: Solution) -> float:
-    """Return the iterations to the tolerance, the last one in the part of its decades that were needed.
+    """Return the iterations to the tolerance, the last one by the fraction of its decades that was needed.
 
-    Whole ones would make a cost jump by a tenth where constants move by a hundredth.
+    With whole iterations the cost would jump by a tenth when constants change by a hundredth.
     """
     residuals, tolerance = solution.residuals, solution.tolerance
     if len(residuals) < 2:
@@ -50,6 +51,6 @@ def fractional_iterations(solution: Solution) -> float:
 
 
 def solve_cost(engine: MultigridDirections, solution: Solution) -> float:
-    """Return the cost of a set-up and the one solve since, an entry of the matrix."""
+    """Return the cost of a set-up and the one solve since, for each entry of the matrix."""
     each = iteration_cost(engine, solution.iterations)
     return setup_cost(engine) + fractional_iterations(solution) * each

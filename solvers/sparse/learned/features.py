@@ -1,4 +1,4 @@
-"""What the network sees of a matrix: two dozen figures of a sample of its rows."""
+"""The features of a matrix for the network: two dozen figures of a sample of its rows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.learned import features_kernels as kernels
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 SAMPLE = 1_024
-"""Rows at most: a tenth of a millisecond."""
+"""Largest number of rows in the sample, which take a tenth of a millisecond."""
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
-"""Steps of this part of the rows come back to no row of a grid more often than to others."""
+"""Steps by this fraction of the rows visit no part of a grid's rows more often than others."""
 NO_SUM = 1e-7
-"""A row's sum over its diagonal below this is taken for this."""
+"""Lower bound of a row's sum over its diagonal."""
 FEATURES = (
     "decades of unknowns over those of the last level",
     "octaves of couplings a row: mean",
@@ -44,8 +44,8 @@ FEATURES = (
 )
 
 
-def sampled_rows(n: int) -> NDArray[np.uint32]:
-    """All of `n` rows, or `SAMPLE` of them in golden steps."""
+def sample_rows(n: int) -> NDArray[np.uint32]:
+    """Return all of `n` rows, or `SAMPLE` of them in steps of the golden ratio."""
     if n <= SAMPLE:
         return np.arange(n, dtype=np.uint32)
     return np.unique((np.modf(GOLDEN * np.arange(1, SAMPLE + 1))[0] * n).astype(np.uint32))
@@ -54,11 +54,11 @@ def sampled_rows(n: int) -> NDArray[np.uint32]:
 def matrix_features(system: MatrixSystem, dense: int) -> NDArray[np.float32]:
     """Return the features of a checked matrix, `(24,) float32`, in the order of `FEATURES`.
 
-    None changes with the scale of the matrix, to the bit where that changes by powers of two. But for the distance of
-    neighbours' rows none changes with the order of the rows, where all are looked at. `dense` is that of the constants.
+    They are invariant under scaling of the matrix, to the bit for powers of two. Except for the distance of neighbours'
+    rows they are invariant under permutations where all rows are in the sample. `dense` is that of the constants.
     """
     a, n = system.matrix, system.unknowns
-    rows = sampled_rows(n)
+    rows = sample_rows(n)
     out = np.empty((len(rows), 10))
     indptr, indices = a.indptr.view(np.uint32), a.indices.view(np.uint32)
     kernels.row_figures(rows, indptr, indices, a.data, system.diagonal, out)

@@ -1,4 +1,4 @@
-"""The kernel that looks at rows of a matrix."""
+"""The kernel that computes the features of rows."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from relaxon.solvers.sparse.amg.levels_kernels import ONE, rows_kernel
 
 STRONG = 0.25
-"""Of a row's strongest negative coupling: one is counted as strong from this part of it on."""
+"""A negative coupling is strong from this fraction of the row's strongest one."""
 WEAKEST = 1e-8
-"""Of a row's strongest coupling: weaker ones are as weak as this."""
+"""Lower bound of the weakest coupling, relative to the row's strongest one."""
 
 
 @rows_kernel
 def row_figures(rows, indptr, indices, data, diagonal, out):  # type: ignore[no-untyped-def]
-    """Figures of the rows `rows`, one line of `out (len(rows), 10)` each, none of which changes with the scale.
+    """Compute figures of the rows `rows`, one line of `out (len(rows), 10)` each, which are invariant under scaling.
 
-    In order: how many couplings there are; the positive part of their weight; their weight, and the row's sum, over the
-    diagonal; the decades from the strongest to the weakest; the part that are negative and strong;
-    `(Σ|a|)² / (count Σa²)`, 1 where all are alike; the octaves from this diagonal to those of the neighbours, in the
-    mean; the same of how far away their rows are; the strongest negative coupling over the diagonal.
+    In order: the number of couplings; the positive fraction of their weight; their weight, and the row's sum, over the
+    diagonal; the decades from the strongest to the weakest; the fraction that is negative and strong;
+    `(Σ|a|)² / (count Σa²)`, 1 where all are equal; the mean octaves from this diagonal to those of the neighbours; the
+    mean octaves of the distances of their rows; the strongest negative coupling over the diagonal.
     """
     for place in range(len(rows)):
         i = rows[place]

@@ -1,4 +1,5 @@
-"""The networks that foretell what candidates of constants cost on a matrix, in NumPy, and its file."""
+"""The networks that predict the cost of candidate constants on a matrix, in NumPy, and their file."""
+# Imported on first use, for its weight: safetensors.
 
 from __future__ import annotations
 
@@ -18,25 +19,25 @@ from relaxon.solvers.sparse.learned.features import FEATURES
 
 Single = NDArray[np.float32]
 VERSION = "1"
-"""Of the file: what the features and the arrays mean."""
+"""Version of the file: the meaning of the features and the arrays."""
 ARRAYS = ("mean", "scale", "low", "high", "hidden_weight", "hidden_bias", "output_weight", "output_bias")
 FILE, CARD = "constants.safetensors", "constants.json"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConstantsNetwork:
-    """Some networks of one hidden layer: from a matrix's features to the logarithm of what candidates cost.
+    """An ensemble of networks with one hidden layer, from a matrix's features to the logarithms of candidates' costs.
 
-    Costs are over that of the first of the `candidates` (C), which is what stands without learning. `mean`, `scale`,
-    `low` and `high` (24,) bring the features to about the size of 1 and keep them where the training has been;
-    `hidden_weight` (E, H, 24), `hidden_bias` (E, H), `output_weight` (E, C − 1, H), `output_bias` (E, C − 1) are those
-    of E networks, all float32. Equal only to itself.
+    Costs are relative to that of the first of the `candidates` (C), the constants without learning. `mean`, `scale`,
+    `low` and `high` (24,) standardise the features and clip them to the range of the training; `hidden_weight`
+    (E, H, 24), `hidden_bias` (E, H), `output_weight` (E, C − 1, H), `output_bias` (E, C − 1) are those of E networks,
+    all float32. A network is equal only to itself.
     """
 
     candidates: tuple[Constants, ...]
     caution: float
-    """What is taken has the least cost in the networks' mean, so many of their standard deviations added: where they
-    do not agree, the matrix is like none that they have seen."""
+    """The candidate with the least mean cost of the networks, plus this many of their standard deviations, is chosen:
+    where they disagree, the matrix is unlike those of the training."""
     mean: Single
     scale: Single
     low: Single
@@ -58,17 +59,17 @@ class ConstantsNetwork:
 
     @property
     def count(self) -> int:
-        """How many numbers were learned."""
+        """The number of learned parameters."""
         return sum(getattr(self, name).size for name in ARRAYS)
 
-    def standardised(self, features: Single) -> Single:
-        """Features within what the training has seen, about 1 in size; `(…, 24)`."""
+    def standardise(self, features: Single) -> Single:
+        """Return the features clipped to the range of the training and standardised, `(…, 24)`."""
         kept: Single = (np.clip(features, self.low, self.high) - self.mean) / self.scale
         return kept
 
     def foretell(self, features: Single) -> Single:
-        """Return the logarithms of the candidates' costs over the first one's by each network, `(24,) → (E, C)`."""
-        hidden = np.maximum(self.hidden_weight @ self.standardised(features) + self.hidden_bias, 0)
+        """Predict the logarithms of the candidates' costs over the first one's by each network, `(24,) → (E, C)`."""
+        hidden = np.maximum(self.hidden_weight @ self.standardise(features) + self.hidden_bias, 0)
         others = np.matmul(self.output_weight, hidden[:, :, None])[:, :, 0] + self.output_bias
         return np.concatenate([np.zeros((len(others), 1), np.float32), others], axis=1)
 
@@ -87,14 +88,14 @@ class ConstantsNetwork:
             "candidates": [asdict(one) for one in self.candidates],
             "caution": self.caution,
         }
-        # One entry: the library writes several in an order that is another in each run.
+        # A single entry: the library writes several ones in an order that varies between runs.
         metadata = {"network": json.dumps(header)}
         write_tensors(path, {name: getattr(self, name) for name in ARRAYS}, metadata)
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     @classmethod
     def load(cls, path: Path) -> ConstantsNetwork:
-        """Read what `save` wrote; ValueError, naming the file, for what is another thing, version or network."""
+        """Read a file of `save`; ValueError, naming the file, for another format, version or network."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -114,23 +115,25 @@ class ConstantsNetwork:
         candidates = []
         for values in header["candidates"]:
             if unknown := set(values) - known:
-                raise ValueError(f"weights must name constants that there are, got {', '.join(sorted(unknown))}")
+                raise ValueError(f"weights must name known constants, got {', '.join(sorted(unknown))}")
             candidates.append(Constants(**values))
         return cls(tuple(candidates), float(header["caution"]), **arrays)
 
 
-def card() -> dict[str, Any]:
-    """How the shipped network was trained, and the SHA-256 of its file."""
+def load_card() -> dict[str, Any]:
+    """Return the card of the shipped network: its training, and the SHA-256 of its file."""
     path = resources.files("relaxon.solvers.sparse.learned") / "weights" / CARD
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return found
 
 
 @lru_cache(maxsize=1)
-def shipped() -> ConstantsNetwork:
-    """The shipped network; ValueError where its file is not the one that its card describes."""
+def load_shipped() -> ConstantsNetwork:
+    """Return the shipped network; ValueError where its file is not the one that its card describes."""
     with resources.as_file(resources.files("relaxon.solvers.sparse.learned") / "weights" / FILE) as path:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != card()["sha256"]:
-            raise ValueError(f"{FILE} must have the SHA-256 {card()['sha256']}, has {found}: install the package again")
+        if found != load_card()["sha256"]:
+            raise ValueError(
+                f"{FILE} must have the SHA-256 {load_card()['sha256']}, has {found}: install the package again"
+            )
         return ConstantsNetwork.load(path)

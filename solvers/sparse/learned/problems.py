@@ -1,4 +1,5 @@
 """Random small systems for the training: families with random parameters."""
+# Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ from relaxon.solvers.sparse.families.stencils import finite_volumes, quadrilater
 
 Array = NDArray[np.float64]
 SHUFFLED, SHIFTED = 0.15, 0.15
-"""The parts of the systems whose rows are numbered at random, and that are a time step."""
+"""Fractions of the systems whose rows are permuted at random, and of those that are a time step."""
 
 
 def coefficients(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """κ of cells: one, of independent cells, of blocks that alternate, of layers, or smooth; over up to six decades."""
+    """Return κ of cells: 1, independent cells, alternating blocks, layers, or smooth; over up to six decades."""
     kind = rng.integers(6)
     decades = rng.uniform(0, 6)
     if kind <= 1:
@@ -43,42 +44,34 @@ def coefficients(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
 
 
 def volumes(n: int, rng: np.random.Generator, ndim: int) -> Any:
-    """Finite volumes, two thirds of them on cells as long as wide."""
+    """Make a matrix of finite volumes, two thirds of the time on cells with equal sides."""
     shape = (side(n, ndim),) * ndim
     weights = np.ones(ndim) if rng.random() < 0.67 else 10.0 ** rng.uniform(0, 3.5, ndim)
     held = ("all", "first", "none")[rng.integers(3)]
     return finite_volumes(coefficients(shape, rng), tuple(float(w) for w in weights), held)
 
 
-def volumes_2d(n: int, rng: np.random.Generator) -> Any:
-    return volumes(n, rng, 2)
-
-
-def volumes_3d(n: int, rng: np.random.Generator) -> Any:
-    return volumes(n, rng, 3)
-
-
 def turned_2d(n: int, rng: np.random.Generator) -> Any:
-    """Bilinear elements of a diffusion up to 1 : 1e-4, along axes turned by any angle."""
+    """Make a matrix of bilinear elements with a diffusion up to 1 : 1e-4 along axes rotated by any angle."""
     angle, ratio = rng.uniform(0, np.pi), 10.0 ** -rng.uniform(0, 4)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return quadrilaterals(n, turn @ np.diag([1.0, ratio]) @ turn.T, (1.0, 10.0 ** rng.uniform(0, 0.7)))
 
 
 def jumps_2d(n: int, rng: np.random.Generator) -> Any:
-    """Finite volumes of which cells drawn at random conduct up to 1e8 times as well."""
+    """Make a matrix of finite volumes in which random cells conduct up to 1e8 times as well."""
     shape = (side(n, 2),) * 2
     kappa = np.where(rng.random(shape) < rng.uniform(0.05, 0.6), 10.0 ** rng.uniform(1, 8), 1.0)
     return finite_volumes(kappa, (1.0, 1.0))
 
 
 def stretched_2d(n: int, rng: np.random.Generator) -> Any:
-    """Bilinear elements up to thirty times as long as wide, with positive off-diagonals."""
+    """Make a matrix of bilinear elements up to thirty times as long as wide, with positive off-diagonals."""
     return quadrilaterals(n, np.eye(2), (1.0, 10.0 ** rng.uniform(0, 1.5)))
 
 
 def boxes(n: int, rng: np.random.Generator) -> Any:
-    """Stencils of the whole box around a point, two- or three-dimensional, farther neighbours coupled less."""
+    """Make a 9- or 27-point stencil whose farther neighbours are coupled less."""
     ndim = int(rng.integers(2, 4))
     s, less = side(n, ndim), 10.0 ** -rng.uniform(0, 1)
     line = sparse.diags_array([less, 1.0, less], offsets=[-1, 0, 1], shape=(s, s))
@@ -88,16 +81,8 @@ def boxes(n: int, rng: np.random.Generator) -> Any:
     return sparse.csr_array((1.0 + 2.0 * less) ** ndim * sparse.eye_array(s**ndim) - box)
 
 
-def triangles(n: int, rng: np.random.Generator) -> Any:
-    return simplices(n, 2, _of_elements(rng), rng)
-
-
-def tetrahedra(n: int, rng: np.random.Generator) -> Any:
-    return simplices(n, 3, _of_elements(rng), rng)
-
-
 def _of_elements(rng: np.random.Generator) -> Callable[[Array], Array]:
-    """A coefficient of elements: one, or of stripes along a random axis over up to four decades."""
+    """Return a coefficient of elements: 1, or stripes along a random axis over up to four decades."""
     decades, count, axis = rng.uniform(0, 4), rng.integers(2, 9), rng.integers(2)
     if rng.random() < 0.5:
         return lambda centres: np.ones(len(centres))
@@ -105,7 +90,7 @@ def _of_elements(rng: np.random.Generator) -> Callable[[Array], Array]:
 
 
 def elastic_2d(n: int, rng: np.random.Generator) -> Any:
-    """An elastic square, half of them on rows whose unit is another in each direction."""
+    """Make the matrix of an elastic square, half of the time with another unit in each direction."""
     a = cantilever(n, 2).matrix
     if rng.random() < 0.5:
         return a
@@ -114,7 +99,7 @@ def elastic_2d(n: int, rng: np.random.Generator) -> Any:
 
 
 def nearest_2d(n: int, rng: np.random.Generator) -> Any:
-    """Some nearest neighbours of random points of a square, weights by distance."""
+    """Make the Laplacian of some nearest neighbours of random points in a square, weighted by distance."""
     from scipy.spatial import cKDTree
 
     points = rng.random((n, 2))
@@ -126,7 +111,7 @@ def nearest_2d(n: int, rng: np.random.Generator) -> Any:
 
 
 def random_graph(n: int, rng: np.random.Generator) -> Any:
-    """A path and random edges, weights over up to three decades."""
+    """Make the Laplacian of a path and random edges, with weights over up to three decades."""
     rows, columns = rng.integers(n, size=(2, int(rng.uniform(1, 5) * n)))
     rows, columns = np.append(rows, np.arange(1, n)), np.append(columns, np.arange(n - 1))
     weights = 10.0 ** (rng.uniform(0, 1.5) * rng.uniform(-1, 1, len(rows)))
@@ -134,7 +119,7 @@ def random_graph(n: int, rng: np.random.Generator) -> Any:
 
 
 def hubs(n: int, rng: np.random.Generator) -> Any:
-    """Edges from each vertex to ones that are met the more often, the lower their number."""
+    """Make the Laplacian of a graph whose vertices are chosen more often the lower their number."""
     count = int(rng.integers(2, 6))
     ends = (n * rng.random((n, count)) ** rng.uniform(1, 3)).astype(np.int64)
     rows = np.append(np.repeat(np.arange(n), count), np.arange(1, n))
@@ -143,7 +128,7 @@ def hubs(n: int, rng: np.random.Generator) -> Any:
 
 
 def pieces(n: int, rng: np.random.Generator) -> Any:
-    """Two to five systems of other families that do not touch, in units of their own."""
+    """Make two to five unconnected systems of other families, each in its own units."""
     count = int(rng.integers(2, 6))
     families = [family for family in PROBLEMS if family != "pieces"]
     found = [
@@ -154,11 +139,11 @@ def pieces(n: int, rng: np.random.Generator) -> Any:
 
 
 PROBLEMS: dict[str, Callable[[int, np.random.Generator], Any]] = {
-    "volumes-2d": volumes_2d,
-    "volumes-3d": volumes_3d,
+    "volumes-2d": lambda n, rng: volumes(n, rng, 2),
+    "volumes-3d": lambda n, rng: volumes(n, rng, 3),
     "turned-2d": turned_2d,
-    "triangles": triangles,
-    "tetrahedra": tetrahedra,
+    "triangles": lambda n, rng: simplices(n, 2, _of_elements(rng), rng),
+    "tetrahedra": lambda n, rng: simplices(n, 3, _of_elements(rng), rng),
     "elastic-2d": elastic_2d,
     "jumps-2d": jumps_2d,
     "stretched-2d": stretched_2d,
@@ -171,7 +156,7 @@ PROBLEMS: dict[str, Callable[[int, np.random.Generator], Any]] = {
 
 
 def random_matrix(family: str, n: int, rng: np.random.Generator) -> Any:
-    """A matrix of about `n` unknowns, symmetric positive definite or singular by constants, in canonical CSR."""
+    """Make a matrix of about `n` unknowns, symmetric positive definite or singular by constants, in canonical CSR."""
     a = sparse.csr_array(PROBLEMS[family](n, rng))
     if rng.random() < SHIFTED:
         a = sparse.csr_array(a + 10.0 ** rng.uniform(-4, 0) * sparse.diags_array(a.diagonal()))

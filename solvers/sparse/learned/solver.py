@@ -1,4 +1,4 @@
-"""Deep conjugate directions on sparse matrices: algebraic multigrid with constants that are learned."""
+"""Deep conjugate directions on sparse matrices: algebraic multigrid with learned constants."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import ClassVar
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.solver import AlgebraicMultigrid
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 
 @dataclass(frozen=True, slots=True)
 class DeepConjugateDirectionMultigrid(MatrixSolver):
     """Conjugate directions from multigrid whose thresholds and factors a small network chooses for each matrix.
 
-    As `AlgebraicMultigrid`, which is the same without learning. `Solution.info` and `Solution.message` say what was
-    chosen.
+    It is otherwise the same as `AlgebraicMultigrid`. `Solution.info` and `Solution.message` have the chosen constants.
 
     Parameters
     ----------
@@ -25,7 +24,7 @@ class DeepConjugateDirectionMultigrid(MatrixSolver):
 
     Raises
     ------
-    ValueError : when a matrix is prepared, for a file that is no such network.
+    ValueError : when a matrix is prepared, for a file that is not such a network.
 
     Examples
     --------
@@ -49,19 +48,19 @@ class DeepConjugateDirectionMultigrid(MatrixSolver):
         constants = self.constants_for(system)
         engine = AlgebraicMultigrid(constants).prepare_matrix(system)
         engine.info |= {name: float(value) for name, value in asdict(constants).items()}
-        engine.reason = f"constants of the network: {described(constants)}"
+        engine.reason = f"constants of the network: {describe_constants(constants)}"
         return engine
 
     def constants_for(self, system: MatrixSystem) -> Constants:
-        """The constants that the network takes for a checked matrix."""
+        """Return the constants that the network chooses for a checked matrix."""
         from relaxon.solvers.sparse.learned.features import matrix_features
-        from relaxon.solvers.sparse.learned.network import ConstantsNetwork, shipped
+        from relaxon.solvers.sparse.learned.network import ConstantsNetwork, load_shipped
 
-        network = shipped() if self.weights is None else ConstantsNetwork.load(self.weights)
+        network = load_shipped() if self.weights is None else ConstantsNetwork.load(self.weights)
         return network.candidates[network.choose(matrix_features(system, DEFAULTS.dense))]
 
 
-def described(constants: Constants) -> str:
-    """What constants have that is not as without learning."""
+def describe_constants(constants: Constants) -> str:
+    """Describe how constants differ from those without learning."""
     other = {name: value for name, value in asdict(constants).items() if value != getattr(DEFAULTS, name)}
     return ", ".join(f"{name} {value:.3g}" for name, value in other.items()) or "those without learning"

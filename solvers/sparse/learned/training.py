@@ -1,4 +1,5 @@
-"""Training of the network of a matrix's constants, on what candidates cost on small random systems."""
+"""Training of the network of multigrid constants, on the costs of candidates on small random systems."""
+# Imported on first use, for its weight: torch.
 
 from __future__ import annotations
 
@@ -18,40 +19,41 @@ from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.engine import MultigridDirections
 from relaxon.solvers.sparse.amg.solver import AlgebraicMultigrid
-from relaxon.solvers.sparse.driver import prepare_system
 from relaxon.solvers.sparse.learned.cost import solve_cost
 from relaxon.solvers.sparse.learned.features import FEATURES, matrix_features
 from relaxon.solvers.sparse.learned.network import CARD, FILE, ConstantsNetwork
 from relaxon.solvers.sparse.learned.problems import PROBLEMS, random_matrix
-from relaxon.solvers.sparse.system import MatrixSystem
+from relaxon.solvers.sparse.prepared.prepared_matrix import prepare_system
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
 Array = NDArray[np.float64]
 Progress = Callable[[str, int, int], object]
 MOST_ITERATIONS = 200
 SLOWER, EXTRA = 2.0, 10
-"""Candidates get so many times the iterations that the first one took, and so many more."""
+"""Candidates may take `SLOWER` times the iterations of the first one and `EXTRA` more."""
 FAILED = 1.5
-"""Times what it has cost until then: a candidate that has not converged by then."""
+"""Factor of the cost of a candidate that has not converged by then."""
 BOUNDS: dict[str, tuple[float, float]] = {
     "strength": (0.05, 0.9), "dominated": (0.2, 0.9), "correction": (0.8, 1.75), "relaxation": (0.7, 1.6),
     "twice": (0.3, 0.8), "budget": (1.5, 5.0), "enough": (0.02, 0.35),
 }  # fmt: skip
-"""Of the candidates; `budget` and `enough` are drawn by their logarithms, `matchings` is 1, 2 or 3."""
+"""Bounds of the candidates; `budget` and `enough` are drawn by their logarithms, `matchings` is 1, 2 or 3."""
 BY_LOGARITHM = ("budget", "enough")
 SPREAD, CHANGED = 0.12, 0.5
-"""A candidate of a later round differs from one that was found good in this part of its constants, by this part of
-their bounds."""
+"""A candidate of a later round differs from a good one by `SPREAD` of the bounds, in the fraction `CHANGED` of its
+constants."""
 WORST_LOSS, BEST_GAIN = 1.0, -2.0
-"""Logarithms of costs over the first candidate's are cut here."""
+"""Bounds to which logarithms of costs over the first candidate's are clipped."""
 TEMPERATURE = 0.05
-"""How far apart two foretold logarithms are for the network to be nearly sure which it takes."""
+"""Difference of two predicted logarithms at which the softmax of the loss is nearly sure of its choice."""
 VALIDATION = 5
-"""One system in so many is kept from a fit."""
+"""One system in this many is held out from a fit."""
 SAVED_EVERY = 10
+"""Rows of the table between two saves."""
 PART, ACCURACY = 0.8, 2.0
-"""Of the systems that each network is fitted to; how much what it foretells counts beside what it takes."""
+"""Fraction of the systems to which each network is fitted, and the weight of its predictions beside its choices."""
 CAUTIONS = (0.0, 0.5, 1.0, 1.5)
-"""Tried for `ConstantsNetwork.caution`."""
+"""Candidates for `ConstantsNetwork.caution`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +62,17 @@ class ConstantsTraining:
 
     Parameters
     ----------
-    out : folder for the weights, their card and the table of costs; a run in the same folder with the same settings
-        goes on from its table.
-    survey : small systems on which candidates are searched for.
-    pool, rounds : constants tried on each of them in a round; the later rounds try what is near the good ones.
-    candidates : constants that are kept, those without learning the first.
-    systems : systems of the table that the network learns.
-    least, most : their unknowns, spread by their logarithm. The survey takes none above twice the least.
-    dense : rows of the last level, fewer than when solving, so that small systems have the levels of large ones.
-    members, hidden, steps, rate, decay, noise : of the networks and their fit by AdamW; `noise` is of the features.
+    out : folder for the weights, their card and the cost table; a run in the same folder with the same settings resumes
+        from its table.
+    survey : number of small systems on which candidates are searched.
+    pool, rounds : constants tried on each of them in a round; later rounds try the neighbourhood of good ones.
+    candidates : number of constants that are kept, with those without learning first.
+    systems : number of systems in the table from which the network learns.
+    least, most : range of their unknowns, drawn by logarithm. The survey has none above twice the least.
+    dense : largest number of rows of the last level, fewer than in solves, so that small systems have as many levels as
+        large ones.
+    members, hidden, steps, rate, decay, noise : settings of the networks and their fit by AdamW; `noise` is that of the
+        features.
     """
 
     out: Path = Path("runs/sparse-constants")
@@ -101,22 +105,22 @@ class ConstantsTraining:
             raise ValueError(f"systems must be at least {2 * VALIDATION}, got {self.systems}")
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values, without the folder."""
+        """Return the settings as JSON values, without the folder."""
         return {name: value for name, value in asdict(self).items() if name != "out"}
 
 
 def train_constants(settings: ConstantsTraining, progress: Progress | None = None) -> dict[str, Any]:
-    """Search candidates, fill the table, fit the network; write the weights and their card, and return the card.
+    """Search candidates, fill the table and fit the network; write the weights and their card, and return the card.
 
-    `progress(stage, done, total)` is called as it goes. The same settings give the same bits on one machine.
+    `progress(stage, done, total)` is called during the run. The same settings give the same bits on the same machine.
     """
     began = time.perf_counter()
     tell = progress if progress is not None else _silent
     settings.out.mkdir(parents=True, exist_ok=True)
     table = _Table(settings)
     with num_threads(1):
-        pool = _surveyed(settings, table, tell)
-        features, costs, families = _tabled(settings, table, pool, tell)
+        pool = _survey(settings, table, tell)
+        features, costs, families = _fill_table(settings, table, pool, tell)
     network, figures = fit(settings, pool, features, costs, tell)
     digest = network.save(settings.out / FILE)
     card = {
@@ -136,7 +140,7 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 class _Table:
-    """Rows of costs by a name, on disk: what an earlier run with the same settings has found is not found again."""
+    """Rows of costs by name, on disk, so that a run with the same settings resumes from them."""
 
     def __init__(self, settings: ConstantsTraining) -> None:
         fitted = ("members", "hidden", "steps", "rate", "decay", "noise")
@@ -165,8 +169,8 @@ class _Table:
         draft.replace(self.path)
 
 
-def system_of(settings: ConstantsTraining, index: int, survey: bool) -> tuple[str, MatrixSystem, Array]:
-    """A random system of the training, its family and a right-hand side in its range."""
+def draw_system(settings: ConstantsTraining, index: int, survey: bool) -> tuple[str, MatrixSystem, Array]:
+    """Draw a random system of the training; return its family, the system and a right-hand side in its range."""
     rng = np.random.default_rng([settings.seed, index, survey])
     family = list(PROBLEMS)[index % len(PROBLEMS)]
     most = min(settings.most, 2 * settings.least) if survey else settings.most
@@ -175,8 +179,8 @@ def system_of(settings: ConstantsTraining, index: int, survey: bool) -> tuple[st
     return family, system, system.project(rng.standard_normal(system.unknowns))
 
 
-def costs_of(system: MatrixSystem, b: Array, candidates: Iterable[Constants], dense: int) -> list[float]:
-    """Return the logarithms of the candidates' costs over that of the first, which is not cut short."""
+def measure_costs(system: MatrixSystem, b: Array, candidates: Iterable[Constants], dense: int) -> list[float]:
+    """Measure the logarithms of the candidates' costs over that of the first one, which is never cut short."""
     found: list[float] = []
     limit, first = MOST_ITERATIONS, 1.0
     for constants in candidates:
@@ -184,7 +188,7 @@ def costs_of(system: MatrixSystem, b: Array, candidates: Iterable[Constants], de
         solution = prepared.solve(b, max_iterations=limit)
         front = prepared if prepared.reduced is None else prepared.reduced
         engine = front.engine
-        if not isinstance(engine, MultigridDirections):  # nothing is left to be solved
+        if not isinstance(engine, MultigridDirections):  # elimination has left nothing to solve
             found.append(0.0)
             continue
         cost = solve_cost(engine, solution) * (1.0 if solution.converged else FAILED)
@@ -195,8 +199,8 @@ def costs_of(system: MatrixSystem, b: Array, candidates: Iterable[Constants], de
     return found
 
 
-def drawn(parts: Array) -> Constants:
-    """Constants from eight numbers in [0, 1], the last of which decides `matchings`."""
+def draw_constants(parts: Array) -> Constants:
+    """Return the constants for eight numbers in [0, 1], the last of which decides `matchings`."""
     values: dict[str, Any] = {}
     for (name, (low, high)), part in zip(BOUNDS.items(), parts[:-1], strict=True):
         if name in BY_LOGARITHM:
@@ -206,8 +210,8 @@ def drawn(parts: Array) -> Constants:
     return Constants(matchings=1 + min(2, int(3 * parts[-1])), **values)
 
 
-def _surveyed(settings: ConstantsTraining, table: _Table, tell: Progress) -> list[Constants]:
-    """The candidates, those without learning the first."""
+def _survey(settings: ConstantsTraining, table: _Table, tell: Progress) -> list[Constants]:
+    """Search the candidates, and return them with those without learning first."""
     rng = np.random.default_rng([settings.seed, 10**6])
     width = len(BOUNDS) + 1
     strata = np.stack([rng.permutation(settings.pool) for _ in range(width)], axis=1)
@@ -220,26 +224,27 @@ def _surveyed(settings: ConstantsTraining, table: _Table, tell: Progress) -> lis
             parts = near[np.arange(settings.pool) % len(near)]
             moved = SPREAD * rng.standard_normal(parts.shape) * (rng.random(parts.shape) < CHANGED)
             parts = np.clip(parts + moved, 0.0, 1.0)
-        pool = [DEFAULTS, *(drawn(one) for one in parts)]
+        pool = [DEFAULTS, *(draw_constants(one) for one in parts)]
         rows = []
         for index in range(settings.survey):
-            rows.append(table.row(f"survey {number} {index}", _surveying(settings, index, pool))["costs"])
+            rows.append(table.row(f"survey {number} {index}", _make_survey_row(settings, index, pool))["costs"])
             tell("survey", number * settings.survey + index + 1, settings.rounds * settings.survey)
         tried, costs = np.concatenate([tried, parts]), np.concatenate([costs, np.array(rows)[:, 1:]], axis=1)
-        chosen = greedy(np.concatenate([np.zeros((len(costs), 1)), costs], axis=1), settings.candidates)
-    return [DEFAULTS, *(drawn(tried[place - 1]) for place in chosen if place)]
+        chosen = choose_greedily(np.concatenate([np.zeros((len(costs), 1)), costs], axis=1), settings.candidates)
+    return [DEFAULTS, *(draw_constants(tried[place - 1]) for place in chosen if place)]
 
 
-def _surveying(settings: ConstantsTraining, index: int, pool: list[Constants]) -> Callable[[], dict[str, Any]]:
+def _make_survey_row(settings: ConstantsTraining, index: int, pool: list[Constants]) -> Callable[[], dict[str, Any]]:
     def make() -> dict[str, Any]:
-        _, system, b = system_of(settings, index, survey=True)
-        return {"costs": costs_of(system, b, pool, settings.dense)}
+        _, system, b = draw_system(settings, index, survey=True)
+        return {"costs": measure_costs(system, b, pool, settings.dense)}
 
     return make
 
 
-def greedy(costs: Array, count: int) -> list[int]:
-    """Return `count` columns of `costs`, a row a system: 0, then each that which most lowers the mean of the least."""
+def choose_greedily(costs: Array, count: int) -> list[int]:
+    """Return `count` columns of `costs`, which has a row for each system: 0, then greedily those that lower the mean of
+    the row minima most."""
     chosen = [0]
     least = costs[:, 0].copy()
     while len(chosen) < min(count, costs.shape[1]):
@@ -250,17 +255,17 @@ def greedy(costs: Array, count: int) -> list[int]:
     return chosen
 
 
-def _tabled(
+def _fill_table(
     settings: ConstantsTraining, table: _Table, pool: list[Constants], tell: Progress
 ) -> tuple[Array, Array, list[str]]:
-    """The table: features `(systems, 24)`, logarithms of costs `(systems, candidates)`, families."""
+    """Fill the table; return features `(systems, 24)`, logarithms of costs `(systems, candidates)`, and families."""
     rows = []
     for index in range(settings.systems):
 
         def make(index: int = index) -> dict[str, Any]:
-            family, system, b = system_of(settings, index, survey=False)
+            family, system, b = draw_system(settings, index, survey=False)
             features = matrix_features(system, settings.dense)
-            costs = costs_of(system, b, pool, settings.dense)
+            costs = measure_costs(system, b, pool, settings.dense)
             return {"features": features.tolist(), "costs": costs, "family": family}
 
         rows.append(table.row(f"system {index}", make))
@@ -273,10 +278,10 @@ def _tabled(
 def fit(
     settings: ConstantsTraining, pool: list[Constants], features: Array, costs: Array, tell: Progress = _silent
 ) -> tuple[ConstantsNetwork, dict[str, Any]]:
-    """Fit the networks to a table, and return them with figures of how they do on systems kept from a fit.
+    """Fit the networks to a table, and return them with figures of their gain on held-out systems.
 
-    One system in five is kept from a first fit, and each family from one of its own; the last one has all systems. The
-    families are those of the table's rows in turn.
+    One system in five is held out from a first fit, and each family from one of its own; the last fit has all systems.
+    The rows of the table have the families in turn.
     """
     costs = np.clip(costs, BEST_GAIN, WORST_LOSS)
     family = np.arange(len(costs)) % len(PROBLEMS)
@@ -287,14 +292,14 @@ def fit(
     total = len(unseen) + 2
     taken = np.zeros((len(unseen) + 1, len(CAUTIONS), len(costs)))
     for number, left in enumerate([kept, *unseen]):
-        network, _ = members(settings, pool, features[~left], costs[~left])
+        network, _ = fit_members(settings, pool, features[~left], costs[~left])
         for place, caution in enumerate(CAUTIONS):
             taken[number, place, left] = costs_taken(replace(network, caution=caution), features[left], costs[left])
         tell("fit", number + 1, total)
     by_family = np.stack([taken[1:, place].sum(axis=0) for place in range(len(CAUTIONS))])
-    # What is best on families that were not seen: on those that were, any does.
+    # The best caution on unseen families: on those of the training any is good.
     caution = CAUTIONS[int(by_family.mean(axis=1).argmin())]
-    network, losses = members(settings, pool, features, costs)
+    network, losses = fit_members(settings, pool, features, costs)
     tell("fit", total, total)
     one = int(costs[~kept].mean(axis=0).argmin())
     place = CAUTIONS.index(caution)
@@ -310,18 +315,18 @@ def fit(
 
 
 def costs_taken(network: ConstantsNetwork, features: Array, costs: Array) -> Array:
-    """The logarithms of the costs of what the networks take, a system each."""
+    """Return the logarithms of the costs of the networks' choices, one for each system."""
     taken = [network.choose(np.asarray(row, np.float32)) for row in features]
     return np.asarray(costs[np.arange(len(costs)), taken])
 
 
-def members(
+def fit_members(
     settings: ConstantsTraining, pool: list[Constants], features: Array, costs: Array
 ) -> tuple[ConstantsNetwork, list[float]]:
-    """Fit all networks at once, each to a random part of the systems; their losses, step by step.
+    """Fit all networks at once, each to a random part of the systems; return them with the losses of all steps.
 
-    The loss is the mean cost, in logarithms, of what a network would take, and the mean square of what it foretells
-    wrong, `ACCURACY` times.
+    The loss is the mean logarithm of the cost of a network's choice plus `ACCURACY` times the mean squared error of its
+    predictions.
     """
     import torch
 

@@ -1,8 +1,8 @@
-"""Other people's solvers of sparse matrices behind the same front: loaded, and looked for, only when asked for."""
+"""Solvers of sparse matrices from other libraries behind the same interface, imported only when they are used."""
 
 from __future__ import annotations
 
-from relaxon.solvers.sparse.choice import MATRIX_SOLVERS
+from relaxon.solvers.sparse.choice.automatic import MATRIX_SOLVERS
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.peers.approximate import ApproximateCholesky
 from relaxon.solvers.sparse.peers.multigrid import AMGCL, Hypre
@@ -16,11 +16,12 @@ PEERS: dict[str, PeerSolver] = {
     "apxchol": ApproximateCholesky(),
     "amgcl": AMGCL(),
 }
-"""By name, with the options that serve best over the gallery."""
+"""The solvers by name, with the options that are best over the gallery."""
 
 
 def all_matrix_solvers() -> dict[str, MatrixSolver]:
-    """Return the solvers of sparse matrices by name, those of other libraries last, whether they can run or not."""
+    """Return the solvers of sparse matrices by name, those of other libraries last, whether they are installed or
+    not."""
     return {**MATRIX_SOLVERS, **PEERS}
 
 

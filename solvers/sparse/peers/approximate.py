@@ -1,4 +1,5 @@
-"""The randomised approximate Cholesky factor of a Laplacian, by apxchol."""
+"""The randomised approximate Cholesky factor of a Laplacian by apxchol."""
+# Imported on first use, for its weight: apxchol.
 
 from __future__ import annotations
 
@@ -9,22 +10,21 @@ import numpy as np
 
 from relaxon.core import validation
 from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
-from relaxon.solvers.sparse.system import Array
+from relaxon.solvers.sparse.system.matrix_system import Array
 
 MAX_ITERATIONS = 1_000
-"""Of conjugate gradients within one answer."""
+"""Limit of conjugate gradients within one solve."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApproximateCholesky(PeerSolver):
-    """CG with apxchol's factor: for graph Laplacians and matrices dominated by their diagonal without positive
-    couplings, to which it is restricted.
+    """CG with apxchol's factor, only for graph Laplacians and diagonally dominant matrices without positive couplings.
 
     Parameters
     ----------
-    seed : of its samples, ≥ 0.
+    seed : seed of its samples, ≥ 0.
 
-    Results have the same bits on one thread only, as its documentation says.
+    According to its documentation, results are reproducible on one thread only.
     """
 
     seed: int = 42
@@ -38,7 +38,7 @@ class ApproximateCholesky(PeerSolver):
             validation.positive_int("seed", self.seed)
 
     def set_up(self, matrix: Any) -> PeerFactor:
-        """Make the factor."""
+        """Compute the factor."""
         return _Approximate(matrix, self.seed)
 
 

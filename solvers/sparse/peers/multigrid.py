@@ -1,4 +1,5 @@
-"""Compiled algebraic multigrids of others: hypre's BoomerAMG, by polyfem-polysolve, and AMGCL."""
+"""Compiled algebraic multigrid from other libraries: hypre's BoomerAMG, by polyfem-polysolve, and AMGCL."""
+# Imported on first use, for their weight: polysolve, pyamgcl.
 
 from __future__ import annotations
 
@@ -8,24 +9,24 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from relaxon.core import validation
-from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
-from relaxon.solvers.sparse.system import Array
+from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver, view_as_columns
+from relaxon.solvers.sparse.system.matrix_system import Array
 
 MAX_ITERATIONS = 1_000
-"""Of conjugate gradients within one answer."""
+"""Limit of conjugate gradients within one solve."""
 Coarsening = Literal["smoothed_aggregation", "aggregation", "ruge_stuben"]
 
 
 @dataclass(frozen=True, slots=True)
 class Hypre(PeerSolver):
-    """CG with hypre's BoomerAMG: HMIS coarsening, extended interpolation, one aggressive level, as PolySolve sets it.
+    """CG with hypre's BoomerAMG: HMIS coarsening, extended interpolation, one aggressive level, as set by PolySolve.
 
     Parameters
     ----------
-    dimension : unknowns of a node that are numbered together, 1 to 3: above 1 BoomerAMG takes its options for
+    dimension : number of unknowns of a node, numbered together, 1 to 3: above 1 BoomerAMG uses its options for
         elasticity.
 
-    PolySolve 0.0.1 takes a strength threshold, which changes nothing (`findings/polysolve_hypre_theta.sh`).
+    PolySolve 0.0.1 accepts a strength threshold, which has no effect (`findings/polysolve_hypre_theta.sh`).
     """
 
     dimension: int = 1
@@ -39,7 +40,7 @@ class Hypre(PeerSolver):
             raise ValueError(f"dimension must be 1, 2 or 3, got {self.dimension}")
 
     def set_up(self, matrix: Any) -> PeerFactor:
-        """Hand the matrix over; PolySolve 0.0.1 makes the hierarchy anew for each right-hand side."""
+        """Pass the matrix on; PolySolve 0.0.1 rebuilds the hierarchy for each right-hand side."""
         return _Hypre(matrix, self.dimension)
 
 
@@ -49,8 +50,7 @@ class _Hypre:
 
         self._options: dict[str, Any] = {"max_iter": MAX_ITERATIONS, "dimension": dimension}
         self._solver = polysolve.LinearSolver({"solver": "Hypre"}, polysolve.LogLevel.off)
-        # A symmetric matrix's rows are its columns.
-        self._matrix = _columns(matrix)
+        self._matrix = view_as_columns(matrix)
         self._solver.analyze_pattern(self._matrix)
         self._solver.factorize(self._matrix)
 
@@ -68,7 +68,7 @@ class AMGCL(PeerSolver):
     ----------
     coarsening : "smoothed_aggregation", "aggregation" or "ruge_stuben".
 
-    `pyamgcl` comes as source only and needs Boost's headers and pybind11 to be built.
+    `pyamgcl` is distributed as source only and needs the headers of Boost and pybind11 to be built.
     """
 
     coarsening: Coarsening = "smoothed_aggregation"
@@ -82,7 +82,7 @@ class AMGCL(PeerSolver):
             raise ValueError(f"coarsening must be one of {', '.join(get_args(Coarsening))}, got {self.coarsening!r}")
 
     def set_up(self, matrix: Any) -> PeerFactor:
-        """Make the hierarchy."""
+        """Build the hierarchy."""
         return _AMGCL(matrix, self.coarsening)
 
 
@@ -97,9 +97,3 @@ class _AMGCL:
         solver = self._module.solver(self._hierarchy, {"type": "cg", "tol": rtol, "maxiter": MAX_ITERATIONS})
         x = np.asarray(solver(b))
         return x, int(solver.iters)
-
-
-def _columns(matrix: Any) -> Any:
-    from scipy.sparse import csc_matrix
-
-    return csc_matrix((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)

@@ -1,4 +1,4 @@
-"""What another library's solver has to offer here, and the engine that judges each of its answers."""
+"""The interface of solvers from other libraries, and the engine that judges and refines their results."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ import numpy as np
 from relaxon.core.extras import require
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
+from relaxon.solvers.sparse.direct.refinement import PROGRESS, refine
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.refinement import PROGRESS, refine
-from relaxon.solvers.sparse.system import Array, MatrixSystem
+from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 STRICTER = 0.9
-"""Of the tolerance, asked of a library that measures its own recurrence in the place of the residual."""
+"""Fraction of the tolerance that a library is asked for, as it may measure its recurrence instead of the residual."""
 
 
 class PeerFactor(Protocol):
     """A library's set-up for one matrix."""
 
     def solve(self, b: Array, rtol: float) -> tuple[Array, int]:
-        """Return about `A⁻¹ b`, with `‖b − A x‖ ≤ rtol ‖b‖` by its own measure, and its iterations (1 for a factor).
+        """Return an `x` with `‖b − A x‖ ≤ rtol ‖b‖` by the library's own measure, and its iterations (1 for a factor).
 
-        What it returns may have failed: the caller judges it.
+        The library may have failed: the caller judges the result.
         """
 
 
 class PeerSolver(MatrixSolver):
-    """A method of another library; `set_up` is all that it does before the first right-hand side.
+    """A method of another library; `set_up` does all its work before the first right-hand side.
 
-    `Solution.iterations` counts its answers, each of which is refined by the next where the residual, recomputed in
-    float64, does not meet the tolerance; `Solution.info["peer_iterations"]` is the sum of the iterations within.
+    `Solution.iterations` counts its solves: where the residual, recomputed in float64, does not meet the tolerance, one
+    more refines the result. `Solution.info["peer_iterations"]` is the total of the library's own iterations.
     """
 
     needs: ClassVar[tuple[str, ...]]
-    """Modules that must be installed, by their import names."""
+    """Required modules, by their import names."""
     definite: ClassVar[bool]
-    """Whether it takes positive definite matrices only: singular ones then get an equation `x_i = 0`."""
+    """Whether it accepts only positive definite matrices: singular ones then get an equation `x_i = 0`."""
 
     @abstractmethod
     def set_up(self, matrix: Any) -> PeerFactor:
-        """Set the library up for a canonical CSR matrix, float64 with int32 indices, which it must not change.
+        """Set up the library for a canonical CSR matrix, float64 with int32 indices, which it must not modify.
 
-        ValueError where it finds the matrix not to be what it is for.
+        ValueError where it finds that the matrix is not one that it solves.
         """
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
@@ -53,7 +53,7 @@ class PeerSolver(MatrixSolver):
 
 
 class PeerEngine(MatrixEngine):
-    """Answers of another library, refined while that helps."""
+    """The solves of another library, with iterative refinement."""
 
     default_max_iterations = 10
 
@@ -74,3 +74,10 @@ class PeerEngine(MatrixEngine):
             return None
 
         return refine(self.system, correction, b, x, monitor, max_iterations)
+
+
+def view_as_columns(matrix: Any) -> Any:
+    """Return a symmetric CSR matrix in CSC form without a copy: its rows are its columns."""
+    from scipy.sparse import csc_matrix
+
+    return csc_matrix((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)

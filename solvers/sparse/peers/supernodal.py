@@ -1,4 +1,5 @@
-"""Compiled supernodal factors of others: CHOLMOD, by polyfem-polysolve, and MKL's Pardiso, by pypardiso."""
+"""Compiled supernodal factorisations from other libraries: CHOLMOD, by polyfem-polysolve, and MKL's Pardiso."""
+# Imported on first use, for their weight: polysolve, pypardiso, scipy.
 
 from __future__ import annotations
 
@@ -7,16 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
-from relaxon.solvers.sparse.system import Array
+from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver, view_as_columns
+from relaxon.solvers.sparse.system.matrix_system import Array
 
 REAL_POSITIVE_DEFINITE = 2
-"""Pardiso's name for such matrices."""
+"""Pardiso's matrix type for real positive definite matrices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cholmod(PeerSolver):
-    """CHOLMOD's supernodal Cholesky factor, with the fill-reducing order that it chooses."""
+    """CHOLMOD's supernodal Cholesky factor, in the fill-reducing order that it chooses."""
 
     name: ClassVar[str] = "cholmod"
     summary: ClassVar[str] = "CHOLMOD's supernodal Cholesky factor, by polyfem-polysolve"
@@ -31,11 +32,9 @@ class Cholmod(PeerSolver):
 class _Cholmod:
     def __init__(self, matrix: Any) -> None:
         import polysolve
-        from scipy.sparse import csc_matrix
 
         self._solver = polysolve.LinearSolver({"solver": "Eigen::CholmodSupernodalLLT"}, polysolve.LogLevel.off)
-        # A symmetric matrix's rows are its columns.
-        columns = csc_matrix((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)
+        columns = view_as_columns(matrix)
         self._solver.analyze_pattern(columns)
         try:
             self._solver.factorize(columns)
@@ -49,7 +48,7 @@ class _Cholmod:
 
 @dataclass(frozen=True, slots=True)
 class Pardiso(PeerSolver):
-    """MKL's Pardiso: its Cholesky factor of the upper triangle."""
+    """The Cholesky factor of MKL's Pardiso, of the upper triangle."""
 
     name: ClassVar[str] = "pardiso"
     summary: ClassVar[str] = "MKL's Pardiso, by pypardiso"

@@ -90,7 +90,7 @@ def _print_report(console: Console, args: argparse.Namespace, settings: TrialSet
     from rich.markup import escape
     from rich.table import Table
 
-    from relaxon.solvers.stress.trial import AT_LIMIT, NO_ANSWER
+    from relaxon.solvers.stress.matrix_trial import AT_LIMIT, NO_ANSWER
 
     slow = [trial for trial in trials if not trial.converged_within(settings.few)]
     if slow:

@@ -85,12 +85,12 @@ def _run_case(
 
 
 def _read_settings(args: argparse.Namespace) -> MatrixTrialSettings:
-    from relaxon.solvers.sparse.choice import named
+    from relaxon.solvers.sparse.choice.automatic import find_solver
     from relaxon.solvers.stress import MatrixTrialSettings, make_matrix_case
 
     try:
         for solver in args.solver:
-            named(solver)
+            find_solver(solver)
         settings = MatrixTrialSettings(args.rtol, args.limit)
         make_matrix_case(0, 0, args.max_unknowns)
     except (TypeError, ValueError) as error:

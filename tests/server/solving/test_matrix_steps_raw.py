@@ -357,7 +357,7 @@ def test_a_dashboard_s_session_says_how_many_levels_there_are(server, client):
 
 
 def test_what_is_looked_at_before_memory_is_taken_is_what_the_engine_takes():
-    from relaxon.solvers.sparse import properties
+    from relaxon.solvers.sparse.system import properties
     from relaxon.wire.conversions import matrix
 
     assert matrix.MAX_VECTORS == properties.MAX_VECTORS

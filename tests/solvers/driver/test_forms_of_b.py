@@ -64,7 +64,7 @@ def test_an_assembly_s_rounding_is_solved_and_told_as_the_mean_is_without_a_word
     matrix = changed(3, 4, -1.0 - 2.5e-9)
     solution = solve(matrix, B[:, 0], rtol=1e-10)
     assert solution.converged
-    assert "but for rounding: a[3, 4] = " in solution.message
+    assert "up to rounding: a[3, 4] = " in solution.message
     mean = solve((matrix + matrix.T) / 2, B[:, 0], rtol=1e-10)
     assert "rounding" not in mean.message
     assert np.allclose(mean.x, solution.x, rtol=1e-6)

@@ -18,7 +18,7 @@ from relaxon.solvers import (
     solve_many,
 )
 from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem
-from relaxon.solvers.sparse.row_sums import is_rounded_to_single
+from relaxon.solvers.sparse.system.row_sums import is_rounded_to_single
 
 N = 12
 LENGTH = np.broadcast_to((1 + 2 * np.arange(N) / (N - 1))[:, None, None], (N, N, N)).ravel()

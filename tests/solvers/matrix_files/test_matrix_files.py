@@ -87,11 +87,11 @@ def test_a_dense_petsc_matrix_is_read_by_rows(write):
         (lambda data: data[:30], "expected 7 integers of 4 bytes, the file ends at byte 30"),
         (
             lambda data: data[:12] + np.array([8], ">i4").tobytes() + data[16:],
-            "must sum to the 8 entries announced, got 7",
+            "must sum to the 8 entries declared, got 7",
         ),
         (lambda data: data[:28] + np.array([3], ">i4").tobytes() + data[32:], "expected a column from 0 to 2, got 3"),
         (lambda data: data[:-8] + np.array([np.nan], ">f8").tobytes(), "expected finite values, got nan"),
-        (lambda data: petsc_vector([1.0]), "the file holds vectors alone"),
+        (lambda data: petsc_vector([1.0]), "the file holds only vectors"),
     ],
 )
 def test_a_damaged_petsc_file_is_refused_by_its_byte(write, change, words):
@@ -236,7 +236,7 @@ def test_a_wrong_ldu_list_is_refused(tmp_path, write):
     with pytest.raises(MatrixFileError, match="upperAddr, entry 2: expected a cell from 0 to 2, got 3"):
         read_matrix(tmp_path)
     for content, words in (
-        (foam("3\n(\n1\n2\n)"), "3 values are announced, the list holds 2"),
+        (foam("3\n(\n1\n2\n)"), "3 values are declared, the list holds 2"),
         (foam("2\n(\n1\nx\n)"), "line 14: expected a number, got 'x'"),
         (foam("2\n(\n1\n2\n"), "expected the end of a list"),
         (foam("99999999999{1}"), "take more than max_bytes"),
@@ -304,7 +304,7 @@ def test_a_wrong_archive_is_refused_and_nothing_is_unpickled(tmp_path):
         with pytest.raises(MatrixFileError, match=words):
             read_matrix(path)
     np.savez_compressed(path, **(good | {"indices": np.zeros(300_000, np.int64)}))
-    with pytest.raises(MatrixFileError, match="bytes when inflated exceed max_bytes"):
+    with pytest.raises(MatrixFileError, match="bytes when decompressed exceed max_bytes"):
         read_matrix(path, max_bytes=1_000_000)
     with zipfile.ZipFile(path, "w") as archive:  # announces more than there is
         archive.writestr(
@@ -313,7 +313,7 @@ def test_a_wrong_archive_is_refused_and_nothing_is_unpickled(tmp_path):
             + f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({10**15},), }}".ljust(117).encode()
             + b"\n",
         )
-    with pytest.raises(MatrixFileError, match="8000000000000000 bytes are announced"):
+    with pytest.raises(MatrixFileError, match="8000000000000000 bytes are declared"):
         read_matrix(path)
 
 

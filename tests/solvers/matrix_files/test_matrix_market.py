@@ -78,7 +78,7 @@ def test_fortran_s_exponents_are_read_right(write, written, value):
 def test_duplicates_are_summed_and_said(write):
     read = load_matrix(write(f"{BANNER}2 2 4\n1 1 1\n1 1 2\n2 2 5\n2 1 1\n"), symmetric_half=False)
     assert read.matrix.toarray().tolist() == [[3, 0], [1, 5]]
-    assert read.notes == ("1 duplicates among 4 stored entries were added to others of the same place",)
+    assert read.notes == ("1 duplicates among 4 stored entries were added to others in the same place",)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_duplicates_are_summed_and_said(write):
         ("%%MatrixMarket matrix coordinate quaternion general\n", "line 1: field must be one of real"),
         (f"{BANNER}% only\n", "expected a line of sizes, got the end"),
         (f"{BANNER}2 2\n", "line 2: expected 3 sizes, got '2 2'"),
-        (f"{BANNER}2 2 2\n1 1 1.5\n", "2 entries are announced, the file ends after 1"),
+        (f"{BANNER}2 2 2\n1 1 1.5\n", "2 entries are declared, the file ends after 1"),
         (f"{BANNER}2 2 1\n1 1 1.5\n\n2 2 1\n", "line 5: expected the end after 1 entries"),
         (f"{BANNER}2 2 2\n1 1 1.5\n2 2\n", "line 4: expected 3 numbers, got 2: '2 2'"),
         (f"{BANNER}2 2 2\n1 1 1.5 7\n2 2\n", "line 3: expected 3 numbers, got 4"),
@@ -100,12 +100,12 @@ def test_duplicates_are_summed_and_said(write):
         (f"{BANNER}2 2 2\n1 1 1\n1 0 1\n", "entry 2: expected a column from 1 to 2, got 0"),
         (f"{BANNER}2 2 2\n1 1.5 1\n1 1 1\n", "entry 1 from line 3 on: indices must be whole"),
         ("%%MatrixMarket matrix coordinate integer general\n1 1 1\n1 1 3.5\n", "must hold whole numbers, got 3.5"),
-        (f"{BANNER}9 9 999999999999\n1 1 1\n", "999999999999 entries are announced, which take at least"),
-        (f"{BANNER}99999999999 9 1\n1 1 1\n", "a shape of 99999999999 by 9 is announced"),
-        ("%%MatrixMarket matrix array real general\n300000 300000\n1\n", "90000000000 entries are announced"),
+        (f"{BANNER}9 9 999999999999\n1 1 1\n", "999999999999 entries are declared, which take at least"),
+        (f"{BANNER}99999999999 9 1\n1 1 1\n", "a shape of 99999999999 by 9 is declared"),
+        ("%%MatrixMarket matrix array real general\n300000 300000\n1\n", "90000000000 entries are declared"),
         (
             "%%MatrixMarket matrix coordinate real symmetric\n2 2 4\n1 1 2\n2 1 -1\n1 2 -1\n2 2 2\n",
-            "entry 3: a symmetric file must hold one triangle alone",
+            "entry 3: a symmetric file must hold one triangle only",
         ),
         ("", "the file is empty"),
         (b"\x89HDF\r\n\0\0\0", "got other binary data"),
@@ -152,7 +152,7 @@ def test_gzip_is_read_and_bounded(write):
         read_matrix(bomb, max_bytes=1_000_000)
     with pytest.raises(MatrixFileError, match="announced, which take at least"):
         read_matrix(write(f"{BANNER}9 9 99999999\n1 1 1\n", packed=True))
-    with pytest.raises(MatrixFileError, match="gzip data is damaged or cut off"):
+    with pytest.raises(MatrixFileError, match="gzip data is damaged or truncated"):
         read_matrix(write(gzip.compress(text.encode())[:-9]))
 
 

@@ -16,7 +16,7 @@ from relaxon.solvers.multigrid.passes import Scratch
 from relaxon.solvers.precompile import compiling
 from relaxon.solvers.precompile import work as compile_work
 from relaxon.solvers.precompile.compiling import CYCLE_SIDE, small_grids, usual_grid
-from relaxon.solvers.precompile.table import Table, Task, decode, encode, frozen, load_table
+from relaxon.solvers.precompile.table import CompileTask, KernelTable, decode, encode, freeze, load_table
 from relaxon.solvers.precompile.work import Child, Work, compile_here
 
 PROGRAM = """
@@ -88,10 +88,10 @@ def test_the_command_says_what_each_kind_took(capsys):
 
 
 def task(seconds, *calls, name="none", types=()):
-    return Task("solvers.compiled", name, types, calls, seconds)
+    return CompileTask("solvers.compiled", name, types, calls, seconds)
 
 
-CHAIN = Table((task(1.0), task(1.0, 0), task(9.0, 1), task(2.0), task(4.0), task(0.5, 2, 4)), {"all": (3, 5)})
+CHAIN = KernelTable((task(1.0), task(1.0, 0), task(9.0, 1), task(2.0), task(4.0), task(0.5, 2, 4)), {"all": (3, 5)})
 """0 → 1 → 2 → 5, 4 → 5, and 3 by itself."""
 
 
@@ -136,7 +136,7 @@ DYING = "import sys; sys.stdin.readline()"
 @pytest.mark.parametrize("program", [DYING, "raise SystemExit(1)", "print('failed')"])
 def test_what_a_dead_child_had_is_compiled_here(monkeypatch, program):
     monkeypatch.setattr(compile_work, "CHILD", program)
-    table = Table((task(1.0, name="column_sum", types=("float64[2C]", "int64", "int64", "int64")), task(1.0)), {})
+    table = KernelTable((task(1.0, name="column_sum", types=("float64[2C]", "int64", "int64", "int64")), task(1.0)), {})
     told = []
     work = Work(table, [0, 1], told.append)
     child = Child(work)
@@ -202,10 +202,10 @@ def test_the_table_names_what_solves_of_a_kind_run(kind):
     done = subprocess.run(
         [sys.executable, "-m", "relaxon.solvers.precompile.record", "--kind", kind], stdout=subprocess.PIPE, text=True
     )
-    ran = {(one["module"], one["name"], frozen(one["types"])) for one in json.loads(done.stdout) if one["top"]}
+    ran = {(one["module"], one["name"], freeze(one["types"])) for one in json.loads(done.stdout) if one["top"]}
     table = load_table()
     named = [table.tasks[number] for number in table.kinds[kind]]
-    assert ran == {(one.module, one.name, frozen(list(one.types))) for one in named}
+    assert ran == {(one.module, one.name, freeze(list(one.types))) for one in named}
 
 
 def test_every_kernel_of_the_table_is_there_and_its_types_can_be_read():

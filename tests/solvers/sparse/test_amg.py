@@ -8,10 +8,10 @@ from scipy import sparse
 from relaxon.solvers import AlgebraicMultigrid, Result, gallery, prepare, solve
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import Constants, MatrixSystem
-from relaxon.solvers.sparse.amg.cycle import Cycle, steps
+from relaxon.solvers.sparse.amg.cycle import Cycle, count_steps
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
-from relaxon.solvers.sparse.inspection import inspect
-from relaxon.solvers.sparse.inspection_kernels import ASYMMETRIC
+from relaxon.solvers.sparse.system.inspection import inspect
+from relaxon.solvers.sparse.system.inspection_kernels import ASYMMETRIC
 
 N = 4_000
 MOST = {"rotated-2d": 30, "plate-2d": 90, "tetrahedra-contrast-3d": 35, "random-jumps-3d": 35}
@@ -209,15 +209,15 @@ def test_levels_in_blocks_and_in_one_piece_converge_alike(monkeypatch):
 
 def stretched(side, ratio):
     """Bilinear elements 1 : `ratio`, held along a third of one side and half of another."""
-    from relaxon.solvers.sparse.families.stencils import held, scattered
+    from relaxon.solvers.sparse.families.stencils import keep_free, scatter
 
     stiff, mass = np.array([[1.0, -1.0], [-1.0, 1.0]]), np.array([[2.0, 1.0], [1.0, 2.0]]) / 6.0
     element = ratio * np.kron(stiff, mass) + np.kron(mass, stiff) / ratio
     node = np.arange((side + 1) ** 2).reshape(side + 1, side + 1)
     corners = np.stack([node[:-1, :-1], node[:-1, 1:], node[1:, :-1], node[1:, 1:]], -1).reshape(-1, 4)
     fixed = np.concatenate([node[0, : side // 3], node[side // 2 :, 0]])
-    whole = scattered(corners, np.broadcast_to(element, (len(corners), 4, 4)), node.size)
-    return held(whole, np.setdiff1d(node.ravel(), fixed))
+    whole = scatter(corners, np.broadcast_to(element, (len(corners), 4, 4)), node.size)
+    return keep_free(whole, np.setdiff1d(node.ravel(), fixed))
 
 
 @pytest.mark.parametrize("ratio", [4.0, 10.0, 100.0, 1000.0])
@@ -319,7 +319,7 @@ def test_a_cycle_s_work_stays_within_its_budget():
     for name in ("heavy-tailed", "random-weights", "chain"):
         levels = Hierarchy.of(MatrixSystem.of(gallery.matrix(name, 20_000))).levels
         visits, work = 1.0, 0.0
-        for level, taken in zip(levels, steps(levels), strict=True):
+        for level, taken in zip(levels, count_steps(levels), strict=True):
             visits *= taken
             work += visits * level.entries / levels[0].entries
         assert work < 4.5

@@ -10,9 +10,9 @@ from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.amg import hierarchy as module
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
-from relaxon.solvers.sparse.amg.released import restore_levels
-from relaxon.solvers.sparse.features import _count_few, count_levels
-from relaxon.solvers.sparse.inspection import components
+from relaxon.solvers.sparse.amg.level_release import restore_levels
+from relaxon.solvers.sparse.choice.features import _count_few, count_levels
+from relaxon.solvers.sparse.system.inspection import find_components
 
 
 def level_matrix(level):
@@ -139,7 +139,7 @@ def test_components_and_levels_are_those_of_scipy(density):
     a = sparse.random_array((21_000, 21_000), density=density, rng=np.random.default_rng(0), format="csr")
     a = sparse.csr_array(a + a.T)
     a.indices, a.indptr = a.indices.astype(np.int32), a.indptr.astype(np.int32)
-    count, label = components(a)
+    count, label = find_components(a)
     expected, labels = connected_components(a, directed=False)
     assert count == expected
     np.testing.assert_array_equal(label, labels)

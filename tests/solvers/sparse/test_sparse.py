@@ -18,8 +18,9 @@ from relaxon.solvers import (
     solve,
     solve_many,
 )
-from relaxon.solvers.sparse import MATRIX_SOLVERS, AlgebraicMultigridCG, MatrixSolver, MatrixSystem, kernels
+from relaxon.solvers.sparse import MATRIX_SOLVERS, AlgebraicMultigridCG, MatrixSolver, MatrixSystem
 from relaxon.solvers.sparse.engine import MatrixEngine
+from relaxon.solvers.sparse.krylov import incomplete_cholesky_kernels as factor_kernels
 
 SOLVERS = list(MATRIX_SOLVERS)
 
@@ -169,7 +170,7 @@ def test_the_factor_is_that_of_the_textbook():
         np.empty(a.nnz),
     )
     arguments = (a.indptr, a.indices, a.data, d, 0.0, 1e-4, starts, columns, values, inverse)
-    for factor in (kernels.incomplete_factor, kernels.incomplete_factor.py_func):
+    for factor in (factor_kernels.incomplete_factor, factor_kernels.incomplete_factor.py_func):
         assert factor(*arguments) == -1
         lower = sparse.csr_array((values[: starts[n]], columns[: starts[n]], starts), shape=a.shape).toarray()
         lower += np.diag(1 / inverse)
@@ -177,7 +178,7 @@ def test_the_factor_is_that_of_the_textbook():
         on_pattern = a.toarray() != 0
         np.testing.assert_allclose((lower @ lower.T)[on_pattern], scaled[on_pattern], atol=1e-14)
         r, z = np.random.default_rng(0).standard_normal(n), np.empty(n)
-        for sweeps in (kernels.sweeps, kernels.sweeps.py_func):
+        for sweeps in (factor_kernels.solve_triangles, factor_kernels.solve_triangles.py_func):
             sweeps(starts, columns, values, inverse, d, r, z)
             np.testing.assert_allclose(z, d * np.linalg.solve(lower @ lower.T, d * r), rtol=1e-10)
 

@@ -11,13 +11,17 @@ from scipy import sparse
 
 from relaxon.solvers import Result, gallery, prepare, solve, solve_many
 from relaxon.solvers.interface.engine import Monitor
-from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem, choice, costs, estimates, trial, watched
-from relaxon.solvers.sparse.choice import choose
-from relaxon.solvers.sparse.costs import CostModel, DirectCost, IterativeCost, dominated_iterations
+from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem
+from relaxon.solvers.sparse.choice import automatic as choice
+from relaxon.solvers.sparse.choice import costs, estimates, trial
+from relaxon.solvers.sparse.choice import watch as watched
+from relaxon.solvers.sparse.choice.automatic import choose
+from relaxon.solvers.sparse.choice.costs import CostModel, DirectCost, IterativeCost, dominated_iterations
+from relaxon.solvers.sparse.choice.estimates import Estimate, Estimates
+from relaxon.solvers.sparse.choice.features import MatrixFeatures, count_levels
+from relaxon.solvers.sparse.choice.watch import Watched
+from relaxon.solvers.sparse.convergence import SLOW, expected_left
 from relaxon.solvers.sparse.direct.superlu import SuperLUFactor
-from relaxon.solvers.sparse.estimates import Estimate, Estimates
-from relaxon.solvers.sparse.features import MatrixFeatures, count_levels
-from relaxon.solvers.sparse.watched import Watched, expected_left
 from relaxon.solvers.stress import make_matrix_case
 
 OFF = (9e9, 9.0, 9)
@@ -147,14 +151,14 @@ def test_multigrid_is_tried_on_a_piece_where_positive_couplings_leave_its_conver
 
 def test_a_piece_has_whole_nodes_around_the_middle_and_ends_where_the_graph_does():
     grid = gallery.matrix("laplacian-2d", 10_000)
-    kept = trial.piece(grid, most=500)
+    kept = trial.pick_piece(grid, most=500)
     assert len(kept) == 500
     assert (np.diff(kept) > 0).all()
     assert {5_000, 5_001, 4_900, 5_100} <= set(kept.tolist())
-    nodes = trial.piece(gallery.elastic_body("cantilever-3d", 3_000).matrix, 3, 500)
+    nodes = trial.pick_piece(gallery.elastic_body("cantilever-3d", 3_000).matrix, 3, 500)
     assert np.array_equal(nodes.reshape(-1, 3) // 3, np.repeat(nodes[::3, None] // 3, 3, axis=1))
     two = sparse.csr_array(sparse.block_diag([grid[:50, :50], grid[:50, :50]]))
-    assert set(trial.piece(two).tolist()) == set(range(50, 100))
+    assert set(trial.pick_piece(two).tolist()) == set(range(50, 100))
 
 
 def test_a_tridiagonal_matrix_is_solved_in_a_step_and_one_entry_more_is_none():
@@ -310,7 +314,7 @@ def test_the_same_matrix_is_solved_by_the_same_steps():
 
 def test_the_iterations_that_are_left_follow_the_mean_rate():
     np.testing.assert_allclose(expected_left([1.0, 0.1, 0.2, 0.01], 1e-6), 6.0)  # two decades in 3 steps, 4 are left
-    assert expected_left([1.0, 2.0, 3.0], 1e-6) == watched.SLOW * 2
+    assert expected_left([1.0, 2.0, 3.0], 1e-6) == SLOW * 2
 
 
 class Engine:

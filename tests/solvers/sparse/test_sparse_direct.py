@@ -243,7 +243,7 @@ def test_new_values_are_factored_without_another_analysis(solver, monkeypatch):
     if changed.nnz != a.nnz:
         pytest.fail("the two families have the same pattern")
     system = MatrixSystem.of(changed)
-    again = engine.refactored(system)
+    again = engine.refactor(system)
     assert isinstance(again, DirectEngine)
     x = np.random.default_rng(0).standard_normal(a.shape[0])
     np.testing.assert_allclose(again.factor.solve(changed @ x), x, rtol=1e-8, atol=1e-8)
@@ -263,7 +263,7 @@ def test_another_pattern_is_refused(library):
     ):
         other = sparse.csr_array((other + other.T) / 2)
         with pytest.raises(ValueError, match="^operator must have the pattern of the one that was set up"):
-            engine.refactored(MatrixSystem.of(other))
+            engine.refactor(MatrixSystem.of(other))
 
 
 # --- several right-hand sides -----------------------------------------------------------------------------------------

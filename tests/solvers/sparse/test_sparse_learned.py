@@ -13,9 +13,16 @@ from relaxon.solvers import AlgebraicMultigrid, DeepConjugateDirectionMultigrid,
 from relaxon.solvers.sparse import Constants, MatrixSystem
 from relaxon.solvers.sparse.amg.constants import DEFAULTS
 from relaxon.solvers.sparse.learned import cost, network, problems, training
-from relaxon.solvers.sparse.learned.features import FEATURES, matrix_features, sampled_rows
-from relaxon.solvers.sparse.learned.network import ConstantsNetwork, shipped
-from relaxon.solvers.sparse.learned.training import ConstantsTraining, costs_of, fit, greedy, members, system_of
+from relaxon.solvers.sparse.learned.features import FEATURES, matrix_features, sample_rows
+from relaxon.solvers.sparse.learned.network import ConstantsNetwork, load_shipped
+from relaxon.solvers.sparse.learned.training import (
+    ConstantsTraining,
+    choose_greedily,
+    draw_system,
+    fit,
+    fit_members,
+    measure_costs,
+)
 
 DISTANCE = FEATURES.index("octaves to neighbours' rows over those of all")
 
@@ -86,12 +93,12 @@ def test_features_tell_what_they_are_named_for():
 def test_a_sample_has_every_column_of_a_grid_alike():
     """With steps of a side, a sample would be of rows at one wall alone."""
     side = 32
-    rows = sampled_rows(side**3)
+    rows = sample_rows(side**3)
     assert len(rows) == len(set(rows.tolist())) > 1_000
     counts = np.bincount(rows % side, minlength=side)
     assert counts.min() > 20
     assert counts.max() < 45
-    np.testing.assert_array_equal(sampled_rows(700), np.arange(700))
+    np.testing.assert_array_equal(sample_rows(700), np.arange(700))
 
 
 # --- what it chooses --------------------------------------------------------------------------------------------------
@@ -113,14 +120,14 @@ def test_the_network_is_what_its_formula_says():
 
 
 def test_features_beyond_the_training_are_taken_for_its_ends():
-    net = shipped()
+    net = load_shipped()
     wild = net.high + 10 * (net.high - net.low + 1)
     np.testing.assert_array_equal(net.foretell(wild), net.foretell(net.high))
-    assert np.abs(net.standardised(wild)).max() < 100
+    assert np.abs(net.standardise(wild)).max() < 100
 
 
 def test_shipped_candidates_lie_within_their_bounds_and_the_first_is_without_learning():
-    candidates = shipped().candidates
+    candidates = load_shipped().candidates
     assert candidates[0] == DEFAULTS
     assert len(set(candidates)) == len(candidates) > 4
     for one in candidates[1:]:
@@ -168,14 +175,14 @@ def test_a_file_of_another_version_features_or_shape_is_refused(tmp_path, monkey
 
 
 def test_shipped_weights_are_those_that_their_card_describes(monkeypatch):
-    net, card = shipped(), network.card()
+    net, card = load_shipped(), network.load_card()
     assert net.count == card["numbers"]
     assert net.count * 4 < 20_000
     assert card["seed_gain"] > card["seed_gain_of_one_for_all"]
     assert card["settings"]["candidates"] == len(net.candidates)
-    monkeypatch.setattr(network, "card", lambda: card | {"sha256": "0" * 64})
+    monkeypatch.setattr(network, "load_card", lambda: card | {"sha256": "0" * 64})
     with pytest.raises(ValueError, match="^constants.safetensors must have the SHA-256 0000"):
-        shipped.__wrapped__()
+        load_shipped.__wrapped__()
 
 
 # --- how it solves ----------------------------------------------------------------------------------------------------
@@ -241,23 +248,23 @@ def test_random_systems_are_the_same_for_the_same_seed_and_of_every_family():
     settings = ConstantsTraining(least=300, most=500, seed=3)
     families = set()
     for index in range(len(problems.PROBLEMS)):
-        family, system, b = system_of(settings, index, survey=False)
-        again = system_of(settings, index, survey=False)[1]
+        family, system, b = draw_system(settings, index, survey=False)
+        again = draw_system(settings, index, survey=False)[1]
         assert (system.matrix != again.matrix).nnz == 0
         assert system.defect(b)[0] < 1e-12
         assert 150 < system.unknowns < 800
         families.add(family)
     assert families == set(problems.PROBLEMS)
-    first, later = (system_of(settings, index, survey=False)[1].unknowns for index in (0, len(problems.PROBLEMS)))
+    first, later = (draw_system(settings, index, survey=False)[1].unknowns for index in (0, len(problems.PROBLEMS)))
     assert first != later
-    assert system_of(settings, 0, survey=True)[1].unknowns != first
+    assert draw_system(settings, 0, survey=True)[1].unknowns != first
 
 
 def test_greedy_takes_the_candidates_that_help_most_together():
     costs = np.array([[0, -1.0, -0.6, 0.5, 0], [0, 0.9, -0.6, 0.5, 0], [0, 0.9, 0.0, -0.3, 0], [0, 0.9, 0, -0.3, 0]])
-    assert greedy(costs, 3) == [0, 2, 3]
-    assert greedy(costs, 99)[0] == 0
-    assert sorted(greedy(costs, 99)) == [0, 1, 2, 3, 4]
+    assert choose_greedily(costs, 3) == [0, 2, 3]
+    assert choose_greedily(costs, 99)[0] == 0
+    assert sorted(choose_greedily(costs, 99)) == [0, 1, 2, 3, 4]
 
 
 def small_table(count=40, seed=0):
@@ -273,15 +280,15 @@ def test_a_fit_lowers_its_loss_finds_what_decides_and_is_the_same_again(tmp_path
     settings = ConstantsTraining(tmp_path, hidden=6, members=2, steps=120, rate=2e-2)
     pool = [DEFAULTS, Constants(strength=0.5), Constants(correction=1.3)]
     features, costs = small_table(200)
-    fitted, losses = members(settings, pool, features, costs)
+    fitted, losses = fit_members(settings, pool, features, costs)
     assert losses[-1] < losses[0] - 0.5
     fresh, right = small_table(200, seed=1)
     taken = [fitted.choose(row.astype(np.float32)) for row in fresh]
     assert np.mean(taken == right.argmin(axis=1)) > 0.95
-    again, _ = members(settings, pool, features, costs)
+    again, _ = fit_members(settings, pool, features, costs)
     for name in network.ARRAYS:
         np.testing.assert_array_equal(getattr(again, name), getattr(fitted, name))
-    other, _ = members(replace(settings, seed=1), pool, features, costs)
+    other, _ = fit_members(replace(settings, seed=1), pool, features, costs)
     assert (other.hidden_weight != fitted.hidden_weight).any()
 
 
@@ -318,7 +325,7 @@ def test_costs_are_over_the_first_candidate_s_and_a_failure_costs_more(monkeypat
     b = system.project(np.random.default_rng(0).standard_normal(system.unknowns))
     monkeypatch.setattr(training, "EXTRA", 0)
     monkeypatch.setattr(training, "SLOWER", 0.5)  # so that all but the first fail
-    found = costs_of(system, b, [DEFAULTS, DEFAULTS], dense=50)
+    found = measure_costs(system, b, [DEFAULTS, DEFAULTS], dense=50)
     assert found[0] == 0.0
     assert math.log(0.5) < found[1] - math.log(training.FAILED) < 0.1
 

@@ -13,11 +13,11 @@ from relaxon.solvers import PoissonGrid, Result, SingularSystemError, gallery, p
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.families.bodies import box
-from relaxon.solvers.sparse.near_null import recognised_block_size, rigid_motions
-from relaxon.solvers.sparse.properties import MatrixProperties
-from relaxon.solvers.sparse.systems import hierarchy
-from relaxon.solvers.sparse.systems.cycle import BlockCycle
-from relaxon.solvers.sparse.systems.hierarchy import BlockHierarchy, coarsen, finest
+from relaxon.solvers.sparse.nodal import hierarchy
+from relaxon.solvers.sparse.nodal.cycle import BlockCycle
+from relaxon.solvers.sparse.nodal.hierarchy import BlockHierarchy, build_finest, coarsen
+from relaxon.solvers.sparse.system.near_null import recognise_block_size, rigid_motions
+from relaxon.solvers.sparse.system.properties import MatrixProperties
 
 POINTS = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0), indexing="ij"), -1).reshape(-1, 2)
 IDENTITY = sparse.csr_array(sparse.eye_array(24))
@@ -71,11 +71,11 @@ def test_a_grid_takes_nothing_that_goes_with_a_matrix(name):
 def test_what_is_said_is_copied_and_its_size_does_not_matter():
     vectors = np.random.default_rng(0).standard_normal((24, 2)).astype(np.float32)
     kept = vectors.copy()
-    found = MatrixProperties(near_null=vectors * np.float32(1e30)).checked(24).near_null
+    found = MatrixProperties(near_null=vectors * np.float32(1e30)).validate(24).near_null
     assert found.dtype == np.float64
     found[...] = 0.0
     assert np.array_equal(vectors, kept)
-    huge = MatrixProperties(near_null=vectors.astype(np.float64) * 1e300).checked(24).near_null
+    huge = MatrixProperties(near_null=vectors.astype(np.float64) * 1e300).validate(24).near_null
     assert np.isfinite(np.square(huge).sum())
 
 
@@ -170,7 +170,7 @@ def test_iterations_hardly_grow_with_the_body(name):
 def test_rigid_motions_are_in_the_range_of_every_prolongator(name):
     """Of a floating body: elsewhere smoothing bends them beside what holds it."""
     system = body_system(name, 2_500)
-    level, vectors, place = finest(system, system.near_null)
+    level, vectors, place = build_finest(system, system.near_null)
     assert np.array_equal(place, np.arange(system.unknowns))
     levels = 0
     while level.unknowns > 60:
@@ -187,11 +187,11 @@ def test_weak_couplings_are_left_out_so_that_rigid_motions_stay_in_the_range(mon
     monkeypatch.setattr(hierarchy, "WIDE", 0.0)
     body = box((14, 14, 3), (1.0, 1.0, 0.1), clamped=False)
     system = MatrixSystem.of(body.matrix, MatrixProperties(coordinates=body.coordinates))
-    level, vectors, _ = finest(system, system.near_null)
+    level, vectors, _ = build_finest(system, system.near_null)
     given = vectors.reshape(level.unknowns, -1).copy()
     following, coarse = coarsen(level, vectors)
     monkeypatch.setattr(hierarchy, "WIDE", np.inf)
-    other = finest(system, system.near_null)[0]
+    other = build_finest(system, system.near_null)[0]
     coarsen(other, given.reshape(vectors.shape).copy())
     assert len(level.prolongator.columns) < 0.8 * len(other.prolongator.columns)
     p = dense(level.prolongator, following.matrix.rows)
@@ -339,14 +339,14 @@ def test_several_right_hand_sides_share_the_set_up_and_float32_is_taken():
 
 
 def test_nodes_are_recognised_by_the_pattern_and_auto_says_so():
-    sizes = {name: recognised_block_size(gallery.matrix(name, 1_000)) for name in gallery.matrix_names()}
+    sizes = {name: recognise_block_size(gallery.matrix(name, 1_000)) for name in gallery.matrix_names()}
     assert {name for name, size in sizes.items() if size > 1} == {"elasticity-2d", "elasticity-3d"}
     assert all(
-        recognised_block_size(gallery.elastic_body(name, 1_000).matrix) == int(name[-2])
+        recognise_block_size(gallery.elastic_body(name, 1_000).matrix) == int(name[-2])
         for name in gallery.elastic_body_names()
     )
     band = sparse.diags_array([np.ones(600 - abs(k)) for k in range(-9, 10)], offsets=range(-9, 10)).tocsr()
-    assert recognised_block_size(sparse.csr_array(band)) == 1
+    assert recognise_block_size(sparse.csr_array(band)) == 1
     a = gallery.matrix("elasticity-2d", 33_000)
     solution = solve(a, in_range(a))
     assert "in blocks of 2 by its pattern" in solution.message
@@ -359,9 +359,9 @@ def test_flat_elements_are_aggregated_along_their_strongest_couplings(name, stri
     system = MatrixSystem.of(body.matrix, MatrixProperties(coordinates=body.coordinates))
     first = BlockHierarchy.of(system).levels[0]
     assert (first.couplings.square == hierarchy.STRICT) == strict
-    level, vectors, _ = finest(system, system.near_null)
+    level, vectors, _ = build_finest(system, system.near_null)
     group, _ = hierarchy.aggregate(level)
-    chosen, count, basis, _ = hierarchy.fitting_aggregates(level, vectors)
+    chosen, count, basis, _ = hierarchy.choose_aggregates(level, vectors)
     assert np.array_equal(group, chosen) != strict
     # On every aggregate the vectors are orthonormal, or zero where they depend on those before.
     products = np.zeros((count, basis.shape[1], basis.shape[1]))

@@ -10,7 +10,7 @@ from relaxon.core.solve_options import SolveOptions
 from relaxon.solvers import Result, gallery, num_threads, prepare, solve, solve_many
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.amg.engine import MultigridDirections
-from relaxon.solvers.sparse.amg.together import MOST_ITERATIONS
+from relaxon.solvers.sparse.amg.multi_column import MOST_ITERATIONS
 
 
 def sides_of(a, count, seed=0):

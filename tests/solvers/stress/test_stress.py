@@ -10,7 +10,7 @@ from relaxon.solvers.driver.prepared import PreparedSolver
 from relaxon.solvers.interface.engine import Prepared, Solver
 from relaxon.solvers.interface.verdict import Figures
 from relaxon.solvers.stress import TrialSettings, assembled, make_case, run_trial
-from relaxon.solvers.stress.trial import NO_ANSWER
+from relaxon.solvers.stress.matrix_trial import NO_ANSWER
 
 CASES = [make_case(11, number, 1500) for number in range(120)]
 
@@ -132,17 +132,17 @@ def test_what_is_raised_is_a_finding():
 
 
 def test_values_outside_the_fluid_or_not_finite_are_no_solution():
-    from relaxon.solvers.stress.trial import judged
+    from relaxon.solvers.stress.trial import judge
 
     problem = gallery.make("pool", 8)
     case = make_case(0, 0)
     case = type(case)(0, 0, problem.grid, problem.b, "")
     x = prepare(problem.grid, solver="scipy-direct").solve(problem.b, rtol=1e-10).x
-    assert judged(case, x)[0] < 1e-9
+    assert judge(case, x)[0] < 1e-9
     x[~problem.grid.fluid] = 1.0
-    assert judged(case, x)[0] == np.inf
+    assert judge(case, x)[0] == np.inf
     x[...] = np.nan
-    assert judged(case, x)[0] == np.inf
+    assert judge(case, x)[0] == np.inf
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from relaxon.solvers import Result, gallery, norms
 from relaxon.solvers.interface.verdict import Figures
-from relaxon.solvers.sparse.driver import PreparedMatrix
+from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
 from relaxon.solvers.stress import (
     MatrixTrialSettings,
     make_matrix_case,
@@ -76,7 +76,7 @@ def test_a_diagonal_that_dominates_does_so_in_float32_too():
     tight = sparse.csr_array(off + sparse.diags_array(-np.asarray(off.sum(axis=1)).ravel()))
     plain = tight.astype(np.float32).astype(np.float64)
     assert (np.asarray(plain.sum(axis=1)).ravel() < 0).any()  # rounding alone loses it
-    rounded = matrix_cases._rounded_to_single(tight, np.zeros(300, np.int64))
+    rounded = matrix_cases._round_to_single(tight, np.zeros(300, np.int64))
     assert rounded.dtype == np.float32
     assert (np.asarray(rounded.astype(np.float64).sum(axis=1)).ravel() >= 0).all()
     assert abs(rounded - tight).max() < 3e-7 * abs(tight).max()
@@ -156,7 +156,7 @@ def test_what_is_raised_is_recorded_and_regret_is_that_of_solvers_that_converged
     trial = run_matrix_trial(CASES[1], "no-such", MatrixTrialSettings())
     assert trial.raised.startswith("ValueError: solver must be one of")
     took = {"auto": 0.4, "ic-cg": 0.1, "scipy-direct": 0.2}
-    monkeypatch.setattr(matrix_trial, "_timed", lambda case, solver, *_: took.get(solver))
+    monkeypatch.setattr(matrix_trial, "_measure_seconds", lambda case, solver, *_: took.get(solver))
     found = measure_regret(CASES[1], MatrixTrialSettings())
     assert (found.automatic, found.best, found.solver) == (0.4, 0.1, "ic-cg")
     assert found.excessive

@@ -166,7 +166,7 @@ def test_not_converging_is_an_error_or_in_the_log():
     sparse_solve((pattern, values), b, **few, unconverged="record", log=log).sum().backward()
     assert [solution.result for _, solution in log] == [Result.MAX_ITERATIONS] * 2
     x = sparse_solve((pattern, values), b, rtol=1e-10)
-    with pytest.raises(ValueError, match="gradient that came back to sparse_solve must be finite"):
+    with pytest.raises(ValueError, match="gradient passed back to sparse_solve must be finite"):
         (x * torch.tensor(np.nan)).sum().backward()
 
 
@@ -178,7 +178,7 @@ def refusals():
         (pattern, b),
         {},
         TypeError,
-        r"A must be a sparse torch tensor, .* take \(matrix, torch.tensor\(matrix.data\)\)",
+        r"A must be a sparse torch tensor, .* use \(matrix, torch.tensor\(matrix.data\)\)",
     )
     yield (torch.eye(n), b), {}, TypeError, "A must be in CSR or COO layout, got torch.strided"
     yield (torch.eye(n).to_sparse_csc(), b), {}, TypeError, "A must be in CSR or COO layout, got torch.sparse_csc"
@@ -197,7 +197,7 @@ def refusals():
     yield (good, b), {"rtol": 0.0}, ValueError, "rtol must be"
     yield (good, b), {"unconverged": "record"}, ValueError, "log must be a list"
     yield (good, b), {"solver": "no-such"}, ValueError, "solver must be one of"
-    yield (prepare(pattern), b), {"solver": "cg"}, ValueError, "solver must be left out beside a prepared solver"
+    yield (prepare(pattern), b), {"solver": "cg"}, ValueError, "solver must be omitted with a prepared solver"
     skewed = pattern.copy()
     skewed.data = np.where(np.arange(pattern.nnz) == 1, -0.5, skewed.data)
     yield ((skewed, torch.tensor(skewed.data)), b), {}, ValueError, "symmetric"

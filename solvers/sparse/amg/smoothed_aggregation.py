@@ -1,0 +1,189 @@
+"""Smoothed aggregation: aggregates of whole neighbourhoods, their interpolation, and the matrix between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.solvers.kernels.threads import divide
+from relaxon.solvers.sparse.amg import smoothed_aggregation_kernels as kernels
+
+if TYPE_CHECKING:
+    from relaxon.solvers.sparse.amg.hierarchy import Level
+
+Floats = NDArray[np.float32]
+Indices = NDArray[np.uint32]
+STRENGTH = 0.5
+"""Couplings are strong from this fraction of the strongest ones. At 0.3 and below, the corners of stretched bilinear
+elements count as strong, and nothing converges."""
+OMEGA = 2 / 3
+"""The step of the interpolation's smoothing: 4/3 over 2, an upper bound on the eigenvalues of `D_F⁻¹ A_F`."""
+ROOM = 2
+"""Entries first allocated for a product, over those of its first factor."""
+
+
+@dataclass(slots=True)
+class AggregateRows:
+    """The rows of the matrix between aggregates, in the part of the arrays where their block's rows were."""
+
+    bounds: Indices
+    first: Indices
+    last: Indices
+    columns: Indices
+    values: Floats
+    surplus: NDArray[np.float64]
+    weight: Floats
+    most: Floats
+
+
+@dataclass(slots=True)
+class Sparse:
+    """A matrix with the rows `columns[begin[i]:end[i]]`; `width` is its number of columns."""
+
+    begin: Indices
+    end: Indices
+    columns: Indices
+    values: Floats
+    width: int
+
+    @property
+    def rows(self) -> int:
+        return len(self.begin)
+
+    def rows_times(self, x: NDArray[np.float64], own: slice) -> NDArray[np.float64]:
+        """Return the product of some rows with a vector; there must be no gaps between the rows."""
+        lengths = self.end[own] - self.begin[own]
+        part = slice(int(self.begin[own.start]), int(self.end[own.stop - 1]))
+        row = np.repeat(np.arange(len(lengths)), lengths)
+        sums = np.bincount(row, self.values[part] * x[self.columns[part]], len(lengths))
+        return np.asarray(sums, np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPatterns:
+    """The patterns of an interpolation and its products, for new values: the entry of `P` to which each coupling adds
+    (`targets`), the entry of `P` that is each entry of `Pᵀ` (`turned`), and the pattern of `A P`."""
+
+    targets: Indices
+    turned: NDArray[np.int64]
+    begin: Indices
+    end: Indices
+    columns: Indices
+
+
+@dataclass(slots=True)
+class Smoothed:
+    """The interpolation `P` from a level's aggregates, and its transpose."""
+
+    interpolation: Sparse
+    restriction: Sparse
+    kept: KeptPatterns | None = None
+    """Known after the first update."""
+
+
+def aggregate(level: Level, dominated: float) -> tuple[NDArray[np.int32], Indices]:
+    """Aggregate neighbourhoods; return each row's aggregate, −1 for none, and the first aggregate of each block."""
+    n, count = level.rows, len(level.bounds) - 1
+    group, spare = np.empty(n, np.int32), np.empty(n, np.int32)
+    counts = np.zeros(count, np.int64)
+    level.over(
+        kernels.aggregate_rows, level.first, level.last, level.columns, level.values, level.diagonal, level.most,
+        np.float32(STRENGTH**2), np.float32(dominated), group, spare, counts,
+    )  # fmt: skip
+    offsets = np.zeros(count + 1, np.uint32)
+    np.cumsum(counts, out=offsets[1:])
+    level.over(kernels.shift_groups, offsets, group)
+    return group, offsets
+
+
+def build_interpolation(level: Level, group: NDArray[np.int32], coarse: int) -> tuple[Sparse, NDArray[np.float64]]:
+    """Build the interpolation `(I − ω D_F⁻¹ A_F) T`, `A_F` with strong couplings only; return it with its row sums."""
+    n = level.rows
+    total = np.empty(n)
+    size = len(level.columns) + n
+    begin, end, columns = np.empty(n, np.uint32), np.empty(n, np.uint32), np.empty(size, np.uint32)
+    p = Sparse(begin, end, columns, np.empty(size, np.float32), coarse)
+    level.over(
+        kernels.fill_interpolation, level.first, level.last, level.columns, level.values, level.diagonal, level.surplus,
+        level.most, np.float32(STRENGTH**2), OMEGA, group, coarse, p.begin, p.end, p.columns, p.values, total,
+    )  # fmt: skip
+    return compact(p, level.bounds), total
+
+
+def project_smoothed(
+    level: Level, p: Sparse, total: NDArray[np.float64], offsets: Indices
+) -> tuple[Smoothed, AggregateRows]:
+    """Return an interpolation with its transpose, and `Pᵀ A P`; `total` are the row sums of `P`.
+
+    The diagonal is among the entries but not used: it follows from the row sums, which are exact where `P` interpolates
+    constants exactly.
+    """
+    bounds, chunks = level.bounds, level.chunks
+    r = transpose(p, bounds, chunks)
+    a = Sparse(level.first, level.last, level.columns, level.values, level.rows)
+    ap = multiply(a, level.diagonal, p, bounds, chunks)
+    product = multiply(r, np.empty(0, np.float32), ap, offsets, chunks)
+    image, surplus = np.empty(level.rows), np.empty(p.width)
+    level.over(kernels.apply_to_sums, level.first, level.last, level.columns, level.values, level.surplus, total, image)
+    divide(
+        kernels.sum_coarse_rows, len(offsets) - 1, offsets, r.begin, r.end, r.columns, r.values, image, surplus,
+        chunks=chunks,
+    )  # fmt: skip
+    none = np.empty(0, np.float32)
+    return Smoothed(p, r), AggregateRows(
+        offsets, product.begin, product.end, product.columns, product.values, surplus, none, none
+    )
+
+
+def compact(a: Sparse, bounds: Indices) -> Sparse:
+    """Return a matrix without the gaps between its blocks."""
+    ends = [(int(a.begin[lo]), int(a.end[hi - 1])) for lo, hi in pairwise(bounds) if hi > lo]
+    columns = np.concatenate([a.columns[lo:hi] for lo, hi in ends])
+    values = np.concatenate([a.values[lo:hi] for lo, hi in ends])
+    begin = np.zeros(a.rows + 1, np.uint32)
+    np.cumsum(a.end - a.begin, out=begin[1:])
+    return Sparse(begin[:-1], begin[1:], columns, values, a.width)
+
+
+def transpose(a: Sparse, bounds: Indices, chunks: int) -> Sparse:
+    """Return `Aᵀ`, the entries of each row in the order of `a`'s rows."""
+    count = len(bounds) - 1
+    counts = np.zeros((a.width, count), np.uint32)
+    divide(kernels.count_columns, count, bounds, a.begin, a.end, a.columns, counts, chunks=chunks)
+    places = np.zeros(a.width * count + 1, np.uint32)
+    np.cumsum(counts.reshape(-1), out=places[1:])
+    begin = np.append(places[:-1:count], places[-1]) if a.width else places
+    rows, values = np.empty(len(a.columns), np.uint32), np.empty(len(a.columns), np.float32)
+    divide(
+        kernels.transpose_rows, count, bounds, a.begin, a.end, a.columns, a.values,
+        places[:-1].reshape(a.width, count), rows, values, chunks=chunks,
+    )  # fmt: skip
+    return Sparse(begin[:-1], begin[1:], rows, values, a.rows)
+
+
+def multiply(a: Sparse, diagonal: Floats, b: Sparse, bounds: Indices, chunks: int) -> Sparse:
+    """Return `(A + diag) B`, with gaps between blocks."""
+    begin, end = np.empty(a.rows, np.uint32), np.empty(a.rows, np.uint32)
+    count = len(bounds) - 1
+    entries = np.zeros(a.rows + 1, np.int64)
+    np.cumsum(a.end - a.begin, out=entries[1:])
+    room = ROOM * (np.diff(entries[bounds]) + np.diff(bounds)) + 64
+    full = np.zeros(count, np.int64)
+    while True:
+        limits = np.zeros(count + 1, np.uint32)
+        np.cumsum(room, out=limits[1:])
+        size = int(np.sum(room))
+        columns, values = np.empty(size, np.uint32), np.empty(size, np.float32)
+        left: tuple[Any, ...] = (a.begin, a.end, a.columns, a.values, diagonal)
+        right: tuple[Any, ...] = (b.begin, b.end, b.columns, b.values, b.width)
+        divide(
+            kernels.multiply_rows, count, bounds, limits, *left, *right, begin, end, columns, values, full,
+            chunks=chunks,
+        )  # fmt: skip
+        if not full.any():
+            return Sparse(begin, end, columns, values, b.width)
+        room = np.where(full > 0, 2 * room, room)

@@ -1,0 +1,227 @@
+"""The solvers of sparse matrices by name, and the automatic choice among them with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+
+from relaxon.solvers.sparse.amg import AlgebraicMultigrid
+from relaxon.solvers.sparse.choice.costs import load_costs
+from relaxon.solvers.sparse.choice.estimates import Estimate, Estimates, format_seconds
+from relaxon.solvers.sparse.choice.indefinite import NOT_DEFINITE, OrIndefinite, prepare_indefinite
+from relaxon.solvers.sparse.choice.other_kinds import GENERAL_SOLVERS, prepare_kind
+from relaxon.solvers.sparse.choice.watch import Watched
+from relaxon.solvers.sparse.direct import DirectFactorisation, FactorTooLargeError, MatrixDirect
+from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
+from relaxon.solvers.sparse.krylov.conjugate_gradients import MatrixCG, MatrixJacobiCG
+from relaxon.solvers.sparse.krylov.incomplete_cholesky import MatrixIncompleteCholeskyCG
+from relaxon.solvers.sparse.krylov.pyamg_cycle import AlgebraicMultigridCG
+from relaxon.solvers.sparse.learned import DeepConjugateDirectionMultigrid
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+
+SMALL = 1_000
+"""Unknowns up to which even a full factor takes milliseconds."""
+TRIAL = 0.25
+"""A method may be tried where its set-up and ten iterations cost at most this fraction of what is expected without."""
+WORTH_COUNTING = 2.0
+"""A factor is not begun where its operations, once counted, take more than this many times the next solver's
+seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixChoice:
+    """A solver, the reason in a sentence, and the estimates it was chosen by, cheapest first, where there were any."""
+
+    solver: MatrixSolver
+    reason: str
+    estimates: Estimates | None = None
+    ranked: tuple[Estimate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Automatic(MatrixSolver):
+    """The solver that is expected to be fastest by a cost model; where it turns out slow, another one takes over.
+
+    Seconds are estimated by constants fitted by `bench/sparse_choice.py`, from the size of the matrix, a sample of its
+    rows and the levels of its graph. An iterative method is monitored: when what it still needs, at its rate so far, is
+    more than another method would take from the start, that one is set up. No clock is read, so that the same matrix is
+    solved by the same steps. `Solution.message` has the choice and the reason.
+    """
+
+    name: ClassVar[str] = "auto"
+    summary: ClassVar[str] = "chooses by the matrix, and says why"
+    kinds: ClassVar[tuple[str, ...]] = ALL_KINDS
+
+    def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        if system.kind != "spd":
+            return prepare_kind(system)
+        try:
+            return OrIndefinite(system, self._definite(system))
+        except ValueError as error:
+            if not str(error).startswith(NOT_DEFINITE):
+                raise
+            return prepare_indefinite(system, str(error))
+
+    def _definite(self, system: MatrixSystem) -> MatrixEngine:
+        """Set up what suits a positive definite matrix; ValueError where a factor finds that it is not definite."""
+        choice = choose(system)
+        name, reason = _find_name(choice.solver), choice.reason
+        if choice.estimates is not None and name == "amg":
+            near_null = choice.estimates.nodal.near_null
+            if near_null is not None:
+                reason = f"{reason}, in blocks of {near_null.block_size} by its pattern"
+        if choice.estimates is None:
+            engine = choice.solver.prepare_matrix(system)
+        else:
+            successors = Successors(choice.estimates)
+            first, engine = successors.begin(choice.ranked)
+            if first is not choice.ranked[0]:
+                reason = f"{reason}; its factor takes more than was expected: {first.solver} began"
+            if first.iteration_seconds > 0:
+                engine = Watched(system, engine, first, successors)
+        engine.reason = "; ".join(part for part in (f"auto chose {name}: {reason}", engine.reason) if part)
+        return engine
+
+
+class Successors:
+    """The methods set up for a matrix, one after the other as each turns out slow."""
+
+    def __init__(self, estimates: Estimates) -> None:
+        self.estimates = estimates
+        self.tried: set[str] = set()
+        self.refused: dict[str, Estimate] = {}
+        """Factors that were too expensive, by their counted operations, with what they take."""
+        self._others: list[Estimate] | None = None
+
+    def begin(self, ranked: Sequence[Estimate]) -> tuple[Estimate, MatrixEngine]:
+        """Set up the first; where that is a factor that is too large or takes twice what the next one does, the
+        next."""
+        for one, following in pairwise(ranked):
+            engine = self.set_up(one, WORTH_COUNTING * following.seconds)
+            if engine is not None:
+                return one, engine
+        solver = MATRIX_SOLVERS[ranked[-1].solver]
+        self.tried.add(ranked[-1].solver)
+        return ranked[-1], solver.prepare_matrix(self.estimates.system_of(ranked[-1].solver))
+
+    def follow(self, system: MatrixSystem, begun: str) -> Successors:
+        """Return the successors for new values on the same pattern, where the solver of that name has begun."""
+        successors = Successors(self.estimates.follow(system))
+        successors.tried.add(begun)
+        return successors
+
+    def cheapest(self, seconds: float) -> Estimate | None:
+        """Return the cheapest method that may take less than that many seconds; None where none does.
+
+        As iteration counts are predicted badly, a method of which ten iterations cost little beside these seconds is
+        judged by the fewest it might take.
+        """
+        # Only once one could be cheaper: counting the levels of the graph takes as long as some iterations.
+        if self._others is None and seconds > self.estimates.least_seconds:
+            self._others = self.estimates.others(self.tried)
+        found = [one if one.trial_seconds > TRIAL * seconds else one.at_best() for one in self._others or []]
+        best = min([*found, *self.refused.values()], key=lambda one: one.seconds, default=None)
+        return best if best is not None and best.seconds < seconds else None
+
+    def set_up(self, chosen: Estimate, seconds: float) -> MatrixEngine | None:
+        """Set up the chosen method; None where it is a factor that takes more than that many seconds, by its counted
+        operations, or that does not fit into memory. The first may be chosen again when more seconds are at stake.
+
+        ValueError where it finds that the matrix is not positive definite.
+        """
+        self.tried.add(chosen.solver)
+        if self._others is not None:
+            self._others = [one for one in self._others if one.solver != chosen.solver]
+        solver, system = MATRIX_SOLVERS[chosen.solver], self.estimates.system_of(chosen.solver)
+        if not isinstance(solver, DirectFactorisation | MatrixDirect):
+            return solver.prepare_matrix(system)
+        factors = solver if isinstance(solver, DirectFactorisation) else DirectFactorisation("superlu")
+        factoriser = factors.analyse(system)
+        size = factoriser.size
+        counted = 0.0 if size is None else self.estimates.factored(chosen.solver, size.flops)
+        self.refused.pop(chosen.solver, None)
+        if counted > seconds:
+            self.refused[chosen.solver] = replace(chosen, seconds=counted)
+            return None
+        try:
+            return factors.factor(system, factoriser)
+        except FactorTooLargeError:
+            return None
+
+
+MATRIX_SOLVERS: dict[str, MatrixSolver] = {
+    "auto": Automatic(),
+    "amg": AlgebraicMultigrid(),
+    "dcdm": DeepConjugateDirectionMultigrid(),
+    "pyamg-sa": AlgebraicMultigridCG("sa"),
+    "pyamg-rs": AlgebraicMultigridCG("rs"),
+    "ic-cg": MatrixIncompleteCholeskyCG(),
+    "jacobi-cg": MatrixJacobiCG(),
+    "cg": MatrixCG(),
+    "direct": DirectFactorisation(),
+    "scipy-direct": MatrixDirect(),
+    **GENERAL_SOLVERS,
+}
+
+
+def choose(system: MatrixSystem) -> MatrixChoice:
+    """Choose the solver that is expected to be fastest for one right-hand side, set-up included."""
+    n = system.unknowns
+    if system.near_null is not None:
+        return MatrixChoice(MATRIX_SOLVERS["amg"], system.near_null.said)
+    if n <= SMALL:
+        return MatrixChoice(
+            MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern"
+        )
+    if _is_tridiagonal(system.matrix):
+        return MatrixChoice(MATRIX_SOLVERS["ic-cg"], "tridiagonal, so that an incomplete factor is complete")
+    estimates = Estimates.of(system, load_costs())
+    ranked = estimates.first()
+    first = ranked[0]
+    count = f", {first.iterations:.0f} iterations" if first.iteration_seconds > 0 else ""
+    reason = f"about {format_seconds(first.seconds)} expected{count}"
+    if len(ranked) > 1:
+        reason = f"{reason}; {', '.join(map(str, ranked[1:3]))}"
+    if estimates.trial > 0:
+        reason = f"{reason}; on a piece of the matrix multigrid converged slowly"
+    return MatrixChoice(MATRIX_SOLVERS[first.solver], reason, estimates, tuple(ranked))
+
+
+def _is_tridiagonal(matrix: Any) -> bool:
+    n = matrix.shape[0]
+    if matrix.nnz > 3 * n:
+        return False
+    rows = np.flatnonzero(np.diff(matrix.indptr))
+    first, last = matrix.indices[matrix.indptr[rows]], matrix.indices[matrix.indptr[rows + 1] - 1]
+    return bool((first >= rows - 1).all() and (last <= rows + 1).all())
+
+
+def find_solver(name: str, peers: bool = False) -> MatrixSolver:
+    """Return the matrix solver of that name; ValueError for one that is unknown or needs a grid.
+
+    With `peers`, the solvers of other libraries in `relaxon.solvers.sparse.peers` are found too.
+    """
+    if name in MATRIX_SOLVERS:
+        return MATRIX_SOLVERS[name]
+    if peers:
+        from relaxon.solvers.sparse.peers import PEERS
+
+        if name in PEERS:
+            return PEERS[name]
+    from relaxon.solvers.interface.registry import list_solvers
+
+    hint = ""
+    if name in {entry.name for entry in list_solvers()}:
+        hint = ", which needs a grid"
+    elif near := get_close_matches(name, MATRIX_SOLVERS, 1):
+        hint = f"; did you mean {near[0]!r}?"
+    raise ValueError(f"solver must be one of {', '.join(MATRIX_SOLVERS)} for a sparse matrix, got {name!r}{hint}")
+
+
+def _find_name(solver: MatrixSolver) -> str:
+    return next((name for name, known in MATRIX_SOLVERS.items() if known == solver), solver.name)

@@ -1,0 +1,1 @@
+"""Algebraic multigrid for nonsymmetric matrices, whose sweeps follow the flow downstream."""

@@ -1,0 +1,1 @@
+"""Krylov subspace methods on sparse matrices."""

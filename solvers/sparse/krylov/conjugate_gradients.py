@@ -1,0 +1,115 @@
+"""Conjugate gradients on a sparse matrix: plain, with the diagonal, or with any preconditioner."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+
+from relaxon.core.solution import Result
+from relaxon.solvers.interface.engine import Monitor
+from relaxon.solvers.interface.verdict import subtract
+from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver, Precondition
+from relaxon.solvers.sparse.krylov.iteration import SteppedEngine, Steps
+from relaxon.solvers.sparse.system import vector_kernels as kernels
+from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
+
+STAGNATION_STEPS = 500
+"""Steps without a new least residual that mean stagnation; many, as the residual of conjugate gradients oscillates."""
+
+
+class PreconditionedCG(SteppedEngine):
+    """Conjugate gradients with a symmetric positive definite preconditioner, the identity where None."""
+
+    patience = STAGNATION_STEPS
+    default_max_iterations = 20_000
+
+    def __init__(
+        self,
+        system: MatrixSystem,
+        precondition: Precondition | None,
+        info: dict[str, float],
+        again: Callable[[MatrixSystem], MatrixEngine] | None = None,
+        level_sizes: tuple[tuple[int, int], ...] = (),
+    ) -> None:
+        """Hold a set-up; `again` sets the same method up for new values on the same pattern."""
+        self.system = system
+        self._again = again
+        self._level_sizes = level_sizes
+        self.precondition = precondition
+        self.info = {"nonzeros": float(system.matrix.nnz), **info}
+
+    def update(self, system: MatrixSystem) -> MatrixEngine | None:
+        return None if self._again is None else self._again(system)
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        return self._level_sizes
+
+    def steps(self, b: Array, x: Array, monitor: Monitor) -> Steps:
+        system, r, z, ap = self.system, np.empty_like(b), np.zeros_like(b), np.empty_like(b)
+        yield system.residual(b, x, r)
+        step = self._preconditioned(r, z)
+        p, rz = step.copy(), kernels.dot(r, step)
+        while True:
+            curvature = kernels.dot(p, system.apply(p, ap))
+            if not (curvature > 0 and rz > 0):
+                return self._explain_breakdown(curvature, rz)
+            alpha = rz / curvature
+            norm = math.sqrt(kernels.step(alpha, p, ap, x, r))
+            monitor.stepped(partial(subtract, x, alpha, p))
+            yield norm
+            monitor.stepped(None)  # the direction is overwritten below
+            step, old = self._preconditioned(r, z), rz
+            rz = kernels.dot(r, step)
+            kernels.next_direction(step, rz / old, p)
+
+    def preconditioner(self) -> Precondition | None:
+        """Return the preconditioner itself; None for plain conjugate gradients."""
+        return self.precondition
+
+    def _preconditioned(self, r: Array, z: Array) -> Array:
+        if self.precondition is None:
+            return r
+        self.precondition(r, z)
+        return self.system.project(z)
+
+    def _explain_breakdown(self, curvature: float, rz: float) -> Result:
+        if not (math.isfinite(curvature) and math.isfinite(rz)):
+            return Result.NON_FINITE
+        if curvature < 0:
+            self.failure = f"the matrix is not positive definite: a direction has the curvature {curvature:.3g}"
+        elif rz < 0:
+            self.failure = f"the preconditioner is not positive definite: rᵀMr = {rz:.3g}"
+        return Result.STAGNATED
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixCG(MatrixSolver):
+    """Conjugate gradients without a preconditioner."""
+
+    name: ClassVar[str] = "cg"
+    summary: ClassVar[str] = "conjugate gradients"
+
+    def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        return PreconditionedCG(system, None, {})
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixJacobiCG(MatrixSolver):
+    """Conjugate gradients preconditioned with the diagonal."""
+
+    name: ClassVar[str] = "jacobi-cg"
+    summary: ClassVar[str] = "CG with a diagonal preconditioner"
+
+    def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        inverse = system.inverse_diagonal
+
+        def precondition(r: Array, z: Array) -> None:
+            np.multiply(inverse, r, out=z)
+
+        return PreconditionedCG(system, precondition, {})

@@ -1,0 +1,1 @@
+"""Smoothed aggregation over nodes of several unknowns, such as those of elastic bodies."""

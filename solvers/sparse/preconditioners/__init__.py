@@ -1,0 +1,1 @@
+"""Preconditioners of Krylov methods for matrices of any kind."""
