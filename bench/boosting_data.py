@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting import tables
+from relaxon.neuromorphic.tabular import tables
 
 Task = Literal["regression", "classification"]
 FOLDS = 10

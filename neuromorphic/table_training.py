@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from relaxon.core.extras import explain
 from relaxon.core.training_bar import Record
-from relaxon.neuromorphic.boosting import tables
+from relaxon.neuromorphic.tabular import tables
 
 Rows = NDArray[np.int64]
 

@@ -10,33 +10,37 @@ from typing import TYPE_CHECKING
 from relaxon.core.extras import offer_lazily
 
 if TYPE_CHECKING:
-    from relaxon.neuromorphic.boosting.categories import UnseenCategoryWarning
-    from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
-    from relaxon.neuromorphic.boosting.ensembles import Ensemble, train_ensemble
-    from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork, Stage
-    from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
-    from relaxon.neuromorphic.boosting.runs import Outcome, StageProgress
-    from relaxon.neuromorphic.boosting.sequential import SequentiallyTrained, SequentialSettings, train_sequentially
-    from relaxon.neuromorphic.boosting.shapley import ShapleyValues, shapley_values
+    from relaxon.neuromorphic.boosting.estimators.classifier import GradientBoostedNetworkClassifier
+    from relaxon.neuromorphic.boosting.estimators.ensembles import Ensemble, train_ensemble
+    from relaxon.neuromorphic.boosting.estimators.regressor import GradientBoostedNetworkRegressor
+    from relaxon.neuromorphic.boosting.networks.merged import Layer, MergedNetwork, Stage
+    from relaxon.neuromorphic.boosting.networks.shapley import ShapleyValues, shapley_values
     from relaxon.neuromorphic.boosting.storage import load
+    from relaxon.neuromorphic.boosting.training.runs import Outcome, StageProgress
+    from relaxon.neuromorphic.boosting.training.sequential import (
+        SequentiallyTrained,
+        SequentialSettings,
+        train_sequentially,
+    )
+    from relaxon.neuromorphic.tabular.categories import UnseenCategoryWarning
 
 _HOME = {
-    "Ensemble": "ensembles",
-    "GradientBoostedNetworkClassifier": "classifier",
-    "GradientBoostedNetworkRegressor": "regressor",
-    "Layer": "network",
-    "MergedNetwork": "network",
-    "Outcome": "runs",
-    "SequentialSettings": "sequential",
-    "SequentiallyTrained": "sequential",
-    "ShapleyValues": "shapley",
-    "Stage": "network",
-    "StageProgress": "runs",
-    "UnseenCategoryWarning": "categories",
+    "Ensemble": "estimators.ensembles",
+    "GradientBoostedNetworkClassifier": "estimators.classifier",
+    "GradientBoostedNetworkRegressor": "estimators.regressor",
+    "Layer": "networks.merged",
+    "MergedNetwork": "networks.merged",
+    "Outcome": "training.runs",
+    "SequentialSettings": "training.sequential",
+    "SequentiallyTrained": "training.sequential",
+    "ShapleyValues": "networks.shapley",
+    "Stage": "networks.merged",
+    "StageProgress": "training.runs",
+    "UnseenCategoryWarning": "relaxon.neuromorphic.tabular.categories",
     "load": "storage",
-    "shapley_values": "shapley",
-    "train_ensemble": "ensembles",
-    "train_sequentially": "sequential",
+    "shapley_values": "networks.shapley",
+    "train_ensemble": "estimators.ensembles",
+    "train_sequentially": "training.sequential",
 }
 
 __all__ = [

@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
-    from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
-    from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
+    from relaxon.neuromorphic.boosting.estimators.classifier import GradientBoostedNetworkClassifier
+    from relaxon.neuromorphic.boosting.estimators.regressor import GradientBoostedNetworkRegressor
 
     regression = problem.task == "regression"
     if args.loss is not None and (args.loss in REGRESSIONS) != regression:
@@ -93,7 +93,7 @@ def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
 
 
 def _fit(estimator: Any, problem: Problem, train: Rows, args: argparse.Namespace, console: Any) -> None:
-    from relaxon.neuromorphic.boosting.runs import StageProgress
+    from relaxon.neuromorphic.boosting.training.runs import StageProgress
     from relaxon.neuromorphic.checkpoints import Checkpoints
 
     kept = None if args.checkpoint is None else Checkpoints(args.checkpoint)

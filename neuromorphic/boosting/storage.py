@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.binary.packing import SignMatrix, pack_signs
-from relaxon.neuromorphic.boosting.categories import Categories
-from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
-from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork
-from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
-from relaxon.neuromorphic.boosting.runs import Outcome
-from relaxon.neuromorphic.boosting.sign_network import SignNetwork, of_signs
+from relaxon.neuromorphic.boosting.estimators.classifier import GradientBoostedNetworkClassifier
+from relaxon.neuromorphic.boosting.estimators.regressor import GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.boosting.networks.merged import Layer, MergedNetwork
+from relaxon.neuromorphic.boosting.networks.signs import SignNetwork, of_signs
+from relaxon.neuromorphic.boosting.training.runs import Outcome
 from relaxon.neuromorphic.estimator_files import (
     describe_estimator,
     read_estimator,
@@ -22,6 +21,7 @@ from relaxon.neuromorphic.estimator_files import (
     restore_columns,
     write_estimator,
 )
+from relaxon.neuromorphic.tabular.categories import Categories
 
 KINDS = {
     "regressor": GradientBoostedNetworkRegressor,

@@ -12,7 +12,6 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from relaxon.core.masked import refuse_masks
-from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.convex.admm import Callback
 from relaxon.neuromorphic.convex.estimator import ConvexEstimator
 from relaxon.neuromorphic.convex.losses import (
@@ -27,6 +26,7 @@ from relaxon.neuromorphic.convex.losses import (
     SquaredError,
 )
 from relaxon.neuromorphic.parameters import check_choice
+from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
 LOSSES = ("logistic", "hinge", "squared")

@@ -10,11 +10,11 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
 from relaxon.core.masked import refuse_masks
-from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.convex.admm import Callback
 from relaxon.neuromorphic.convex.estimator import ConvexEstimator
 from relaxon.neuromorphic.convex.losses import SQUARED, ConvexLoss, RobustLoss, SquaredError
 from relaxon.neuromorphic.parameters import check_choice
+from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
 LARGEST_TARGET = 1e150

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.training_bar import Record, nowhere, training_bar
-from relaxon.neuromorphic.boosting import tables
+from relaxon.neuromorphic.tabular import tables
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.diagnostics.examination import Examined

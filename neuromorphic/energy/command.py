@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.training_bar import Record, nowhere, training_bar
-from relaxon.neuromorphic.boosting import tables
+from relaxon.neuromorphic.tabular import tables
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.datasets import PlanarDensity
-    from relaxon.neuromorphic.energy.density import EnergyDensity
+    from relaxon.neuromorphic.energy.estimators.density import EnergyDensity
 
 Array = NDArray[np.float64]
 PLANAR_NAMES = ("eight-gaussians", "rings", "two-moons", "checkerboard")
@@ -124,7 +124,7 @@ def _table(args: argparse.Namespace, console: Any) -> tuple[Array, list[str]]:
 
 
 def _fitted(args: argparse.Namespace, rows: Rows, console: Any) -> EnergyDensity:
-    from relaxon.neuromorphic.energy.density import EnergyDensity
+    from relaxon.neuromorphic.energy.estimators.density import EnergyDensity
 
     model = EnergyDensity(
         tuple(args.hidden),

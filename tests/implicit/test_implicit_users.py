@@ -7,7 +7,7 @@ from implicit_problems import drawn
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
 
 from relaxon.implicit import ImplicitOptions, implicit, record_verdicts
-from relaxon.neuromorphic.boosting import descent_kernels, kernels, projection_kernels, reference
+from relaxon.neuromorphic.boosting.stages import descent_kernels, kernels, projection_kernels, reference
 from relaxon.neuromorphic.equilibrium import FixedStep, Implicit, LayeredNetwork, Phases, equilibrium_state, gradient
 from relaxon.solvers import CellType, PoissonGrid, prepare
 from relaxon.solvers.torch import poisson_solve

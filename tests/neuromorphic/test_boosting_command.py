@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from relaxon.cli import main
-from relaxon.neuromorphic.boosting import load, tables
+from relaxon.neuromorphic.boosting import load
+from relaxon.neuromorphic.tabular import tables
 
 RNG = np.random.default_rng(0)
 ROWS = 240

@@ -15,7 +15,7 @@ from relaxon.neuromorphic.boosting import (
     load,
     train_ensemble,
 )
-from relaxon.neuromorphic.boosting.ensembles import mean_network
+from relaxon.neuromorphic.boosting.estimators.ensembles import mean_network
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 X, Y = make_friedman1(300, 6, noise=1.0, random_state=0)

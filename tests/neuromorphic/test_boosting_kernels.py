@@ -9,18 +9,17 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from relaxon.neuromorphic.boosting import (
+from relaxon.neuromorphic.boosting.networks import model_kernels, prediction_kernels
+from relaxon.neuromorphic.boosting.stages import (
     descent_kernels,
     lbfgs_kernels,
-    model_kernels,
-    prediction_kernels,
     projection_kernels,
     reference,
     sigmoid_kernels,
     start_kernels,
 )
-from relaxon.neuromorphic.boosting import kernels as passes
-from relaxon.neuromorphic.boosting.stage import Draws
+from relaxon.neuromorphic.boosting.stages import kernels as passes
+from relaxon.neuromorphic.boosting.stages.fitting import Draws
 from relaxon.solvers import num_threads
 
 SHAPES = [(1, 1, 3), (1, 1, 4), (2, 3, 5), (4, 1, 9), (3, 2, 1)]

@@ -5,8 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from relaxon.neuromorphic.energy.diagnostics import bulk_effective_sample_size, mean_effective_sample_size, r_hat
-from relaxon.neuromorphic.energy.importance import pareto_k, systematic, weight_statistics
+from relaxon.neuromorphic.energy.partition.importance_weights import pareto_k, systematic, weight_statistics
+from relaxon.neuromorphic.energy.samplers.convergence import (
+    bulk_effective_sample_size,
+    mean_effective_sample_size,
+    r_hat,
+)
 
 
 def autoregressive(phi, draws, chains, seed):

@@ -5,10 +5,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from relaxon.neuromorphic.energy import PCD, ULA, MLPEnergy, ScoreMatching  # noqa: E402
-from relaxon.neuromorphic.energy.contrastive_divergence import langevin_ends  # noqa: E402
-from relaxon.neuromorphic.energy.derivatives import has_hand_gradient, input_gradient  # noqa: E402
-from relaxon.neuromorphic.energy.energies import ACTIVATIONS  # noqa: E402
-from relaxon.neuromorphic.energy.jets import gradient_and_laplacian  # noqa: E402
+from relaxon.neuromorphic.energy.energies.derivatives import has_hand_gradient, input_gradient  # noqa: E402
+from relaxon.neuromorphic.energy.energies.families import ACTIVATIONS  # noqa: E402
+from relaxon.neuromorphic.energy.energies.jets import gradient_and_laplacian  # noqa: E402
+from relaxon.neuromorphic.energy.objectives.contrastive_divergence import langevin_ends  # noqa: E402
 
 DOUBLE = torch.float64
 KINDS = [{"activation": name} for name in ACTIVATIONS]

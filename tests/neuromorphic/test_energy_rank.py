@@ -10,7 +10,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from relaxon.neuromorphic.energy import EnergyDensity, EnergyOutlierDetector, EnergyRegressor, GaussianNoise
-from relaxon.neuromorphic.energy.rank import generalisation_gap, lacking_rank, lacking_rank_of_table
+from relaxon.neuromorphic.energy.noise.rank import generalisation_gap, lacking_rank, lacking_rank_of_table
 
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((300, 3))
@@ -113,7 +113,7 @@ def test_the_gap_is_judged_by_size_and_error() -> None:
 
 
 def test_the_regressor_says_whether_rows_held_out_agree(tmp_path: Any) -> None:
-    from relaxon.neuromorphic.energy.store import load_estimator
+    from relaxon.neuromorphic.energy.storage import load_estimator
 
     y = A[:, 0] + 0.3 * A[:, 1]
     sound = EnergyRegressor((16,), steps=200, random_state=0).fit(A, y)

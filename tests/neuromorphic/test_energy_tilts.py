@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from relaxon.neuromorphic.energy import ENCE, MECO, NCE, MixtureNoise, MLPEnergy, TiltedEnergy, planar
-from relaxon.neuromorphic.energy.objectives import Working
+from relaxon.neuromorphic.energy.objectives.noise_contrastive import Working
 
 
 @pytest.mark.parametrize("objective", [MECO(), MECO.published(), NCE(), ENCE()], ids=lambda one: repr(one)[:40])

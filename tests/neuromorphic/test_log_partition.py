@@ -19,7 +19,7 @@ from relaxon.neuromorphic.energy import (  # noqa: E402
     UniformNoise,
     log_partition,
 )
-from relaxon.neuromorphic.energy.partition import from_weights  # noqa: E402
+from relaxon.neuromorphic.energy.partition.log_partition import from_weights  # noqa: E402
 
 F64 = torch.float64
 
