@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from relaxon.core import validation
 from relaxon.implicit.modules import call_with
+from relaxon.neuromorphic.parameters import check_real
 
 ADAPTIVE = ("adadagrad", "adadagrad-norm")
 """Those that choose the size of the batches, from the spread of the samples' gradients."""
@@ -83,7 +84,7 @@ class DiffGrad(_Stepping):
         if not isinstance(betas, tuple | list) or len(betas) != 2:
             raise ValueError(f"betas must be a pair of numbers, got {betas!r}")
         for index, beta in enumerate(betas):
-            _check_decay(f"betas[{index}]", beta)
+            check_real(f"betas[{index}]", beta, least=0.0, below=1.0)
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
 
     def _update(self) -> None:
@@ -122,7 +123,7 @@ class NormalizedGradientDescent(_Stepping):
 
     def __init__(self, params: Iterable[Any], lr: float = 0.1, momentum: float = 0.0) -> None:
         validation.positive_float("lr", lr)
-        _check_decay("momentum", momentum)
+        check_real("momentum", momentum, least=0.0, below=1.0)
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     def _update(self) -> None:
@@ -345,8 +346,3 @@ def _double_norm(gradient: Tensor) -> float:
 
 def _decayed(gradient: Tensor, parameter: Tensor, decay: float) -> Tensor:
     return gradient.add(parameter, alpha=decay) if decay else gradient
-
-
-def _check_decay(name: str, value: object) -> None:
-    if not 0 <= validation.finite_float(name, value) < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")

@@ -35,7 +35,7 @@ NEED_TORCH = re.compile(
     r"|neuromorphic\.proximal\.(inversion|model|plug_and_play|polishing|potentials|store|training)$"
     r"|neuromorphic\.equilibrium\.(?!command|kernels|datasets|reference)|neuromorphic\.boosting\.training\.sequential"
     r"|neuromorphic\.diagnostics\.(?!command|blocks|pictures|stored)"
-    r"|neuromorphic\.(losses|optimizers)$|neuromorphic\.binary\.(?!kernels|packing))"
+    r"|neuromorphic\.(losses|optimizers|torch_checkpoints)$|neuromorphic\.binary\.(?!kernels|packing))"
 )
 """Modules that are for nothing but torch's tensors."""
 

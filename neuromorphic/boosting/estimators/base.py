@@ -57,6 +57,26 @@ SMALL_SHARE, SHARE = 1.0, 0.5
 class BoostedNetwork(TableInputs):
     """Base of the estimators; a subclass gives the targets, the loss and the link."""
 
+    n_units: int
+    units_per_stage: int
+    learning_rate: float
+    newton: Literal["guarded", "published"]
+    subsample: float | Literal["auto"]
+    ridge: float | None
+    stage_iterations: int
+    stage_tolerance: float | None
+    restarts: int
+    candidates: int
+    layers: tuple[int, ...] | None
+    binary: bool
+    bits: int
+    precision: Literal["double", "single"]
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+    tol: float
+    random_state: int | np.random.RandomState | None
+
     train_loss_: Array
     validation_loss_: Array
     outcome_: Outcome
@@ -66,57 +86,6 @@ class BoostedNetwork(TableInputs):
     _seed: int
     _attempts: int
     _unit: Array
-
-    def __init__(
-        self,
-        n_units: int,
-        *,
-        units_per_stage: int,
-        learning_rate: float,
-        newton: Literal["guarded", "published"],
-        subsample: float | Literal["auto"],
-        ridge: float | None,
-        stage_iterations: int,
-        stage_tolerance: float | None,
-        restarts: int,
-        candidates: int,
-        layers: tuple[int, ...] | None,
-        binary: bool,
-        bits: int,
-        missing: Literal["refuse", "mean", "indicate"],
-        precision: Literal["double", "single"],
-        categorical_features: Any,
-        monotone_constraints: Any,
-        early_stopping: bool,
-        validation_fraction: float,
-        n_iter_no_change: int,
-        tol: float,
-        warm_start: bool,
-        random_state: int | np.random.RandomState | None,
-    ) -> None:
-        self.n_units = n_units
-        self.units_per_stage = units_per_stage
-        self.learning_rate = learning_rate
-        self.newton = newton
-        self.subsample = subsample
-        self.ridge = ridge
-        self.stage_iterations = stage_iterations
-        self.stage_tolerance = stage_tolerance
-        self.restarts = restarts
-        self.candidates = candidates
-        self.layers = layers
-        self.binary = binary
-        self.bits = bits
-        self.missing = missing
-        self.precision = precision
-        self.categorical_features = categorical_features
-        self.monotone_constraints = monotone_constraints
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.warm_start = warm_start
-        self.random_state = random_state
 
     # ---- what a fitted estimator answers -------------------------------------------------------------------------
 
@@ -245,9 +214,9 @@ class BoostedNetwork(TableInputs):
         settings = self._settings(len(x), y.shape[1])
         before, keeper = self._trained() if again else None, None
         if checkpoints is not None:
-            from relaxon.neuromorphic.boosting.training.checkpoint import Keeper
+            from relaxon.neuromorphic.boosting.training.checkpoint import BoostingCheckpoint
 
-            keeper = Keeper(checkpoints, settings, loss, train, validation)
+            keeper = BoostingCheckpoint(checkpoints, settings, loss, train, validation)
             before = keeper.found()
         trained = boost(settings, loss, train, validation, before, callback, keeper)
         self._unit = unit

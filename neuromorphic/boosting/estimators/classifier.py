@@ -16,7 +16,7 @@ from relaxon.neuromorphic.boosting.estimators.base import BoostedNetwork
 from relaxon.neuromorphic.boosting.training.losses import BinaryLogLoss, CompSumBoostingLoss, LogLoss, Loss, softmax
 from relaxon.neuromorphic.boosting.training.runs import Callback, Rows
 from relaxon.neuromorphic.checkpoints import Checkpoints
-from relaxon.neuromorphic.parameters import check_choice, check_real
+from relaxon.neuromorphic.parameters import check_choice, check_real, store_arguments
 from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
@@ -42,6 +42,9 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
     ((150, 3), True)
     """
 
+    loss: str
+    tau: float
+    class_weight: Mapping[Any, float] | Literal["balanced"] | None
     classes_: NDArray[Any]
 
     def __init__(
@@ -74,34 +77,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        super().__init__(
-            n_units,
-            units_per_stage=units_per_stage,
-            learning_rate=learning_rate,
-            newton=newton,
-            subsample=subsample,
-            ridge=ridge,
-            stage_iterations=stage_iterations,
-            stage_tolerance=stage_tolerance,
-            restarts=restarts,
-            candidates=candidates,
-            layers=layers,
-            binary=binary,
-            bits=bits,
-            missing=missing,
-            precision=precision,
-            categorical_features=categorical_features,
-            monotone_constraints=monotone_constraints,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            tol=tol,
-            warm_start=warm_start,
-            random_state=random_state,
-        )
-        self.loss = loss
-        self.tau = tau
-        self.class_weight = class_weight
+        store_arguments(self, locals())
 
     def fit(
         self,

@@ -22,7 +22,7 @@ from relaxon.neuromorphic.boosting.training.losses import (
 )
 from relaxon.neuromorphic.boosting.training.runs import Callback, Rows
 from relaxon.neuromorphic.checkpoints import Checkpoints
-from relaxon.neuromorphic.parameters import check_choice, check_real
+from relaxon.neuromorphic.parameters import check_choice, check_real, store_arguments
 from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
@@ -101,6 +101,9 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
     (60, True)
     """
 
+    loss: str
+    quantile: float
+    huber_delta: float
     _outputs: int | None
 
     def __init__(
@@ -133,34 +136,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        super().__init__(
-            n_units,
-            units_per_stage=units_per_stage,
-            learning_rate=learning_rate,
-            newton=newton,
-            subsample=subsample,
-            ridge=ridge,
-            stage_iterations=stage_iterations,
-            stage_tolerance=stage_tolerance,
-            restarts=restarts,
-            candidates=candidates,
-            layers=layers,
-            binary=binary,
-            bits=bits,
-            missing=missing,
-            precision=precision,
-            categorical_features=categorical_features,
-            monotone_constraints=monotone_constraints,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            tol=tol,
-            warm_start=warm_start,
-            random_state=random_state,
-        )
-        self.loss = loss
-        self.quantile = quantile
-        self.huber_delta = huber_delta
+        store_arguments(self, locals())
 
     def fit(
         self,

@@ -24,7 +24,7 @@ FILE = "checkpoint.safetensors"
 FORMAT = 3
 
 
-class Keeper:
+class BoostingCheckpoint:
     """Keeps the state of one run, which its settings, its loss and its rows tell from others."""
 
     def __init__(

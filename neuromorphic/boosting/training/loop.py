@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,14 @@ from relaxon.neuromorphic.boosting.training.losses import Loss
 from relaxon.neuromorphic.boosting.training.runs import (
     BoostingSettings,
     Callback,
-    Keeper,
     Outcome,
     Rows,
     StageProgress,
     Trained,
 )
+
+if TYPE_CHECKING:
+    from relaxon.neuromorphic.boosting.training.checkpoint import BoostingCheckpoint
 
 Array = NDArray[np.float64]
 
@@ -53,7 +55,7 @@ def boost(
     validation: Rows | None,
     before: Trained | None = None,
     callback: Callback | None = None,
-    keeper: Keeper | None = None,
+    keeper: BoostingCheckpoint | None = None,
 ) -> Trained:
     """Train until all units of `settings.layers` are there; `before` is an earlier run on the same rows."""
     return _Run(settings, loss, train, validation, before, callback, keeper).run()
@@ -70,7 +72,7 @@ class _Run:
         validation: Rows | None,
         before: Trained | None,
         callback: Callback | None,
-        keeper: Keeper | None,
+        keeper: BoostingCheckpoint | None,
     ) -> None:
         self.settings, self.loss, self.callback, self.keeper = settings, loss, callback, keeper
         # In an order by chance, so that any run of rows is a sample of them.

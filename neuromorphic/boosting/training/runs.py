@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,10 +101,3 @@ class Trained:
     outcome: Outcome = Outcome.COMPLETED
     seconds: float = 0.0
     """That it took."""
-
-
-class Keeper(Protocol):
-    """Keeps what has been trained, so that a run that is cut off can go on from there."""
-
-    def offer(self, trained: Trained, at_once: bool) -> None:
-        """The state after a stage, to be kept now or not; `at_once` where the run is stopped here."""

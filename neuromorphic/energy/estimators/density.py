@@ -38,7 +38,8 @@ from relaxon.neuromorphic.energy.samplers.euclidean import MALA
 from relaxon.neuromorphic.energy.training.held_out import varied
 from relaxon.neuromorphic.energy.training.loop import TrainingResult, Watcher
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, check_optimizer
-from relaxon.neuromorphic.equilibrium.checkpoint import recorded
+from relaxon.neuromorphic.parameters import check_real
+from relaxon.neuromorphic.torch_checkpoints import read_record
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.estimators.distribution import EnergyDistribution
@@ -214,8 +215,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"noise must be a noise distribution or one of {', '.join(map(repr, NOISES))}, got {self.noise!r}"
             )
-        if not 0 <= validation.finite_float("validation_fraction", self.validation_fraction) < 1:
-            raise ValueError(f"validation_fraction must be at least 0 and below 1, got {self.validation_fraction!r}")
+        check_real("validation_fraction", self.validation_fraction, least=0.0, below=1.0)
         validation.positive_int("patience", self.patience)
         validation.positive_int("partition_draws", self.partition_draws)
         if self.octaves != "auto" and (not isinstance(self.octaves, int) or self.octaves < 0):
@@ -265,7 +265,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _drawn_seed(self, checkpoints: Checkpoints | None) -> int:
         """The seed of this fit; where none is given, that of the fit that it goes on with."""
         if checkpoints is not None and self.random_state is None:
-            record = recorded(checkpoints.folder)
+            record = read_record(checkpoints.folder)
             if record is not None:
                 return int(record["settings"]["seed"])
         return int(check_random_state(self.random_state).randint(2**31 - 1))

@@ -33,6 +33,7 @@ from relaxon.neuromorphic.energy.estimators.tilting import LARGEST_GAP, REFERENC
 from relaxon.neuromorphic.energy.estimators.verdict import Verdict
 from relaxon.neuromorphic.energy.noise.rank import generalisation_gap
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, check_optimizer, make_optimizer
+from relaxon.neuromorphic.parameters import check_real
 
 Array = NDArray[np.float64]
 MARGIN = 0.25
@@ -196,8 +197,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         validation.positive_float("learning_rate", self.learning_rate)
         validation.non_negative_float("weight_decay", self.weight_decay)
         check_optimizer("optimizer", self.optimizer, self.weight_decay)
-        if not 0 <= validation.finite_float("validation_fraction", self.validation_fraction) < 1:
-            raise ValueError(f"validation_fraction must be at least 0 and below 1, got {self.validation_fraction!r}")
+        check_real("validation_fraction", self.validation_fraction, least=0.0, below=1.0)
 
     def _train(self, x: Array, y: Array, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)

@@ -38,11 +38,7 @@ class DefensiveNoise(NoiseModule):
         return cls(inner, GaussianNoise.fit(data, widen=widen), share)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        count = validation.positive_int("count", count)
-        u = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
-        narrow, wide = self.inner.sample(count, generator), self.wide.sample(count, generator)
-        pick = (u < self.share).to(narrow.device).reshape(count, *[1] * (narrow.ndim - 1))
-        return torch.where(pick, wide, narrow)
+        return sample_mixture(self.inner, self.wide, self.share, count, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
         narrow, wide = self.inner.log_prob(x), self.wide.log_prob(x)
@@ -135,16 +131,20 @@ class AdaptiveNoise(NoiseModule):
             buffer.zero_()
 
     def _gaussian(self) -> GaussianNoise:
-        return GaussianNoise(self.mean, self.widen**2 * self.covariance)
+        return GaussianNoise(self.mean.reshape(self.event_shape), self.widen**2 * self.covariance)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        count = validation.positive_int("count", count)
-        u = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
-        near = self._gaussian().sample(count, generator).reshape(count, *self.event_shape)
-        back = self.start.sample(count, generator)
-        pick = (u < self.share).to(near.device).reshape(count, *[1] * (near.ndim - 1))
-        return torch.where(pick, back, near)
+        return sample_mixture(self._gaussian(), self.start, self.share, count, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        near = self._gaussian().log_prob(x.reshape(len(x), self.features))
+        near = self._gaussian().log_prob(x)
         return torch.logaddexp(near + math.log1p(-self.share), self.start.log_prob(x) + math.log(self.share))
+
+
+def sample_mixture(main: Any, other: Any, share: float, count: int, generator: torch.Generator) -> Tensor:
+    """Draw `count` samples of `(1 − share) main + share other`."""
+    count = validation.positive_int("count", count)
+    u = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
+    first, second = main.sample(count, generator), other.sample(count, generator)
+    pick = (u < share).to(first.device).reshape(count, *[1] * (first.ndim - 1))
+    return torch.where(pick, second, first)

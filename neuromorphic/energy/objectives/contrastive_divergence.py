@@ -17,6 +17,7 @@ from relaxon.neuromorphic.energy.energies.families import MLPEnergy
 from relaxon.neuromorphic.energy.noise.distributions import standard_normal
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, Reading, Working
 from relaxon.neuromorphic.energy.samplers.euclidean import ULA, Sampler
+from relaxon.neuromorphic.parameters import check_real
 
 Start = Literal["data", "normal"]
 
@@ -45,8 +46,7 @@ class PCD(Objective):
             validation.positive_int("chains", self.chains)
         if self.start not in get_args(Start):
             raise ValueError(f"start must be 'data' or 'normal', got {self.start!r}")
-        if not 0 <= validation.finite_float("restart", self.restart) <= 1:
-            raise ValueError(f"restart must be a share from 0 to 1, got {self.restart!r}")
+        check_real("restart", self.restart, least=0.0, up_to=1.0)
         validation.non_negative_float("decay", self.decay)
 
     def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> Working:

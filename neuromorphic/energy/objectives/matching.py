@@ -17,6 +17,7 @@ from relaxon.core import validation
 from relaxon.neuromorphic.energy.energies.derivatives import energy_gradient
 from relaxon.neuromorphic.energy.noise.distributions import standard_normal
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, Reading, Working
+from relaxon.neuromorphic.parameters import check_real
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class EquilibriumMatching(Objective):
 
     def __post_init__(self) -> None:
         validation.positive_float("scale", self.scale)
-        _check_share("fall", self.fall)
+        check_real("fall", self.fall, least=0.0, below=1.0)
 
     def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> Working:
         return _Equilibrium(energy, noise, self)
@@ -72,8 +73,8 @@ class EnergyMatching(Objective):
         validation.positive_int("moves", self.moves)
         if self.warm_up:
             validation.positive_int("warm_up", self.warm_up)
-        _check_share("fall", self.fall)
-        _check_share("trim", self.trim)
+        check_real("fall", self.fall, least=0.0, below=1.0)
+        check_real("trim", self.trim, least=0.0, below=1.0)
 
     def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> Working:
         return _Transport(energy, noise, self)
@@ -157,8 +158,3 @@ def _slope(energy: nn.Module, x: Tensor) -> Tensor:
     """`∂E/∂x` with a graph to the parameters."""
     x = x.detach().requires_grad_(True)
     return torch.autograd.grad(energy(x).sum(), x, create_graph=True)[0]
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= validation.finite_float(name, value) < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")

@@ -19,6 +19,7 @@ from relaxon.neuromorphic.energy.partition.log_partition import LogPartition, fr
 from relaxon.neuromorphic.energy.samplers.adaptation import DualAveraging, Spread, first_step
 from relaxon.neuromorphic.energy.samplers.euclidean import HMC, MALA
 from relaxon.neuromorphic.energy.samplers.transitions import Energy, Target
+from relaxon.neuromorphic.parameters import check_real
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise.distributions import Noise
@@ -77,8 +78,7 @@ class AIS:
     def __post_init__(self) -> None:
         for name in ("count", "moves", "max_temperatures", "pilot"):
             validation.positive_int(name, getattr(self, name))
-        if not 0 < validation.finite_float("conditional_size", self.conditional_size) < 1:
-            raise ValueError(f"conditional_size must be above 0 and below 1, got {self.conditional_size!r}")
+        check_real("conditional_size", self.conditional_size, above=0.0, below=1.0)
         if not isinstance(self.transition, HMC | MALA):
             raise TypeError(f"transition must be HMC or MALA, got {type(self.transition).__name__}")
         validation.non_negative_float("agreement", self.agreement)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from relaxon.neuromorphic.energy.energies.events import checked_events
 from relaxon.neuromorphic.energy.samplers.adaptation import DualAveraging, Spread, first_step
 from relaxon.neuromorphic.energy.samplers.chains import Chains
 from relaxon.neuromorphic.energy.samplers.transitions import Box, Energy, Move, State, Target, langevin, leapfrog
+from relaxon.neuromorphic.parameters import check_real
 
 MALA_ACCEPTANCE = 0.574
 """The optimum in many dimensions (Roberts and Rosenthal 1998)."""
@@ -47,111 +49,27 @@ class Sampler(Protocol):
     ) -> Chains: ...
 
 
-class Rejecting(Protocol):
-    """A sampler whose moves keep the density as it is, so that they can be part of other methods."""
+class AdaptiveSampler(ABC):
+    """Base of the samplers whose moves leave the density invariant and whose warm-up finds a step size.
+
+    Their moves can be part of other methods, such as `AIS`.
+    """
+
+    __slots__ = ()
+    adapts_scales: ClassVar[bool] = True
+    """Whether the warm-up finds the coordinates' scales too."""
 
     @property
+    @abstractmethod
     def step_size(self) -> float: ...
 
     @property
+    @abstractmethod
     def target_acceptance(self) -> float: ...
 
-    def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move: ...
-
-
-@dataclass(frozen=True, slots=True)
-class ULA:
-    """`x ← x − (ε²/2) ∇E(x) + ε ξ`, ε the step size: every move is taken, so that the draws are biased by O(ε²)."""
-
-    step_size: float = 0.1
-
-    def __post_init__(self) -> None:
-        validation.positive_float("step_size", self.step_size)
-
+    @abstractmethod
     def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
-        """One move of all chains."""
-        return langevin(target, state, _each(step, state), scale, generator)
-
-    def run(
-        self,
-        energy: Energy,
-        start: Tensor,
-        steps: int,
-        generator: torch.Generator,
-        *,
-        warm_up: int = 0,
-        thin: int = 1,
-        bounds: Box | None = None,
-        watcher: Watcher | None = None,
-    ) -> Chains:
-        """As `HMC.run`; the warm-up is left out and adapts nothing: without rejections there is nothing to adapt by."""
-        run = _Run(self, energy, start, steps, generator, warm_up, thin, bounds, watcher)
-        return run.chains(self.step_size, torch.ones_like(start[0]), warm_up)
-
-
-@dataclass(frozen=True, slots=True)
-class MALA:
-    """Langevin moves `x − (ε²/2) ∇E(x) + ε ξ`, accepted or rejected by Metropolis' rule, so that the draws are exact.
-
-    `step_size` is where the warm-up begins, and what is used without one. Source: Roberts and Tweedie 1996.
-    """
-
-    step_size: float = 0.1
-    target_acceptance: float = MALA_ACCEPTANCE
-
-    def __post_init__(self) -> None:
-        validation.positive_float("step_size", self.step_size)
-        check_acceptance(self.target_acceptance)
-
-    def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
-        """One move of all chains."""
-        return leapfrog(target, state, _each(step, state), scale, 1, generator)
-
-    def run(
-        self,
-        energy: Energy,
-        start: Tensor,
-        steps: int,
-        generator: torch.Generator,
-        *,
-        warm_up: int = 0,
-        thin: int = 1,
-        bounds: Box | None = None,
-        watcher: Watcher | None = None,
-    ) -> Chains:
-        """As `HMC.run`."""
-        return _adapted(self, _Run(self, energy, start, steps, generator, warm_up, thin, bounds, watcher))
-
-
-@dataclass(frozen=True, slots=True)
-class HMC:
-    """Hamiltonian Monte Carlo, each move of 1 to `leapfrog_steps` steps, as many as is drawn for it.
-
-    Paths of one length can come round to where they began, or to the other side each time; drawn lengths cannot (Neal
-    2011, §5.5.2). `step_size` is where the warm-up begins, and what is used without one. Step sizes by dual averaging,
-    Hoffman and Gelman 2014.
-
-    >>> import torch
-    >>> from relaxon.neuromorphic.energy import HMC
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> chains = HMC().run(lambda x: x.square().sum(1) / 2, torch.zeros(8, 3), 500, generator, warm_up=200)
-    >>> chains.samples.shape, chains.outcome
-    (torch.Size([500, 8, 3]), <Mixing.MIXED: 'mixed'>)
-    """
-
-    step_size: float = 0.1
-    leapfrog_steps: int = 10
-    target_acceptance: float = HMC_ACCEPTANCE
-
-    def __post_init__(self) -> None:
-        validation.positive_float("step_size", self.step_size)
-        validation.positive_int("leapfrog_steps", self.leapfrog_steps)
-        check_acceptance(self.target_acceptance)
-
-    def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
-        """One move of all chains."""
-        leaps = int(torch.randint(1, self.leapfrog_steps + 1, (), generator=generator, device=generator.device))
-        return leapfrog(target, state, _each(step, state), scale, leaps, generator)
+        """Move all chains once."""
 
     def run(
         self,
@@ -182,22 +100,95 @@ class HMC:
         TypeError, ValueError : for a bad argument, or an energy that has not one differentiable value a row. An energy
         that is not finite somewhere is no mistake: no chain goes there, and where one has to stay the result says so.
         """
-        return _adapted(self, _Run(self, energy, start, steps, generator, warm_up, thin, bounds, watcher))
+        return _adapt_and_draw(self, _ChainRun(self, energy, start, steps, generator, warm_up, thin, bounds, watcher))
 
 
-class _Moving(Protocol):
-    @property
-    def step_size(self) -> float: ...
+@dataclass(frozen=True, slots=True)
+class ULA:
+    """`x ← x − (ε²/2) ∇E(x) + ε ξ`, ε the step size: every move is taken, so that the draws are biased by O(ε²)."""
 
-    def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move: ...
+    step_size: float = 0.1
+
+    def __post_init__(self) -> None:
+        validation.positive_float("step_size", self.step_size)
+
+    def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
+        """One move of all chains."""
+        return langevin(target, state, _each(step, state), scale, generator)
+
+    def run(
+        self,
+        energy: Energy,
+        start: Tensor,
+        steps: int,
+        generator: torch.Generator,
+        *,
+        warm_up: int = 0,
+        thin: int = 1,
+        bounds: Box | None = None,
+        watcher: Watcher | None = None,
+    ) -> Chains:
+        """As `HMC.run`; the warm-up is left out and adapts nothing: without rejections there is nothing to adapt by."""
+        run = _ChainRun(self, energy, start, steps, generator, warm_up, thin, bounds, watcher)
+        return run.chains(self.step_size, torch.ones_like(start[0]), warm_up)
 
 
-class _Run:
+@dataclass(frozen=True, slots=True)
+class MALA(AdaptiveSampler):
+    """Langevin moves `x − (ε²/2) ∇E(x) + ε ξ`, accepted or rejected by Metropolis' rule, so that the draws are exact.
+
+    `step_size` is where the warm-up begins, and what is used without one. Source: Roberts and Tweedie 1996.
+    """
+
+    step_size: float = 0.1
+    target_acceptance: float = MALA_ACCEPTANCE
+
+    def __post_init__(self) -> None:
+        validation.positive_float("step_size", self.step_size)
+        check_real("target_acceptance", self.target_acceptance, above=0.0, below=1.0)
+
+    def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
+        """One move of all chains."""
+        return leapfrog(target, state, _each(step, state), scale, 1, generator)
+
+
+@dataclass(frozen=True, slots=True)
+class HMC(AdaptiveSampler):
+    """Hamiltonian Monte Carlo, each move of 1 to `leapfrog_steps` steps, as many as is drawn for it.
+
+    Paths of one length can come round to where they began, or to the other side each time; drawn lengths cannot (Neal
+    2011, §5.5.2). `step_size` is where the warm-up begins, and what is used without one. Step sizes by dual averaging,
+    Hoffman and Gelman 2014.
+
+    >>> import torch
+    >>> from relaxon.neuromorphic.energy import HMC
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> chains = HMC().run(lambda x: x.square().sum(1) / 2, torch.zeros(8, 3), 500, generator, warm_up=200)
+    >>> chains.samples.shape, chains.outcome
+    (torch.Size([500, 8, 3]), <Mixing.MIXED: 'mixed'>)
+    """
+
+    step_size: float = 0.1
+    leapfrog_steps: int = 10
+    target_acceptance: float = HMC_ACCEPTANCE
+
+    def __post_init__(self) -> None:
+        validation.positive_float("step_size", self.step_size)
+        validation.positive_int("leapfrog_steps", self.leapfrog_steps)
+        check_real("target_acceptance", self.target_acceptance, above=0.0, below=1.0)
+
+    def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
+        """One move of all chains."""
+        leaps = int(torch.randint(1, self.leapfrog_steps + 1, (), generator=generator, device=generator.device))
+        return leapfrog(target, state, _each(step, state), scale, leaps, generator)
+
+
+class _ChainRun:
     """The chains of one call."""
 
     def __init__(
         self,
-        sampler: _Moving,
+        sampler: AdaptiveSampler | ULA,
         energy: Energy,
         start: Tensor,
         steps: int,
@@ -272,24 +263,7 @@ class _Run:
         )
 
 
-def adapted_chains(
-    sampler: Rejecting,
-    energy: Energy,
-    start: Tensor,
-    steps: int,
-    generator: torch.Generator,
-    warm_up: int,
-    thin: int,
-    bounds: Box | None,
-    watcher: Watcher | None,
-    *,
-    scaled: bool,
-) -> Chains:
-    """As `HMC.run`, by a sampler's own moves; without `scaled` the warm-up finds no scales."""
-    return _adapted(sampler, _Run(sampler, energy, start, steps, generator, warm_up, thin, bounds, watcher), scaled)
-
-
-def _adapted(sampler: Rejecting, run: _Run, scaled: bool = True) -> Chains:
+def _adapt_and_draw(sampler: AdaptiveSampler, run: _ChainRun) -> Chains:
     """Warm up, then draw: step size throughout, scales at the end of each window."""
     scale = torch.ones_like(run.state.position[0])
     if not run.warm_up:
@@ -302,7 +276,7 @@ def _adapted(sampler: Rejecting, run: _Run, scaled: bool = True) -> Chains:
         if run.stopped:
             break
         sizes.update(float(run.step(sizes.step, scale).acceptance.double().mean()))
-        if index < windows[0] or not scaled:
+        if index < windows[0] or not sampler.adapts_scales:
             continue
         spread.add(run.state.position)
         if index + 1 in windows[1:]:
@@ -314,15 +288,9 @@ def _adapted(sampler: Rejecting, run: _Run, scaled: bool = True) -> Chains:
     return run.chains(sizes.settled, scale)
 
 
-def _tried_step(run: _Run, guess: float, scale: Tensor) -> float:
+def _tried_step(run: _ChainRun, guess: float, scale: Tensor) -> float:
     return first_step(lambda size: run.tried(size, scale), guess)
 
 
 def _each(step: float, state: State) -> Tensor:
     return torch.full_like(state.energy, step)
-
-
-def check_acceptance(value: float) -> None:
-    """Refuse a target acceptance that no sampler can have."""
-    if not 0 < validation.finite_float("target_acceptance", value) < 1:
-        raise ValueError(f"target_acceptance must be above 0 and below 1, got {value!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,8 +13,9 @@ from torch import Tensor
 from relaxon.core import validation
 from relaxon.neuromorphic.energy.noise.distributions import standard_normal
 from relaxon.neuromorphic.energy.samplers.chains import Chains
-from relaxon.neuromorphic.energy.samplers.euclidean import HMC_ACCEPTANCE, Watcher, adapted_chains, check_acceptance
+from relaxon.neuromorphic.energy.samplers.euclidean import HMC_ACCEPTANCE, AdaptiveSampler, Watcher
 from relaxon.neuromorphic.energy.samplers.transitions import DIVERGENT, Box, Energy, Move, State, Target, chosen_state
+from relaxon.neuromorphic.parameters import check_real
 
 Metric = Callable[[Tensor], Tensor]
 """`(n, d) → (n, d, d)`: symmetric, positive definite and differentiable in x; each row depends on its own row alone."""
@@ -23,7 +25,7 @@ momentum, for float32 as for float64."""
 
 
 @dataclass(frozen=True)
-class RiemannianHMC:
+class RiemannianHMC(AdaptiveSampler):
     """Hamiltonian Monte Carlo with the kinetic energy `½ pᵀG(x)⁻¹p + ½ log det G(x)`.
 
     `metric` is G; where it follows the energy's curvature, steps are short where the density is narrow and long where
@@ -47,6 +49,7 @@ class RiemannianHMC:
     target_acceptance: float = HMC_ACCEPTANCE
     iterations: int = 20
     tolerance: float = 1e-6
+    adapts_scales: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not callable(self.metric):
@@ -55,7 +58,7 @@ class RiemannianHMC:
         validation.positive_int("leapfrog_steps", self.leapfrog_steps)
         validation.positive_int("iterations", self.iterations)
         validation.positive_float("tolerance", self.tolerance)
-        check_acceptance(self.target_acceptance)
+        check_real("target_acceptance", self.target_acceptance, above=0.0, below=1.0)
 
     def run(
         self,
@@ -74,7 +77,7 @@ class RiemannianHMC:
             if start.ndim != 2:
                 raise ValueError(f"start must be (chains, d) for a metric, got shape {tuple(start.shape)}")
             self._checked(start)
-        return adapted_chains(self, energy, start, steps, generator, warm_up, thin, bounds, watcher, scaled=False)
+        return super().run(energy, start, steps, generator, warm_up=warm_up, thin=thin, bounds=bounds, watcher=watcher)
 
     def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
         """One move of all chains."""

@@ -21,7 +21,7 @@ from relaxon.neuromorphic.energy.energies.events import checked_energy, checked_
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, Reading
 from relaxon.neuromorphic.energy.training.held_out import CHECK_EVERY, Judge
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, make_optimizer
-from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, recorded, restore, save
+from relaxon.neuromorphic.torch_checkpoints import read_record, restore_checkpoint, write_checkpoint
 
 LOST_STEPS = 20
 """So many steps in a row without a finite gradient end a run."""
@@ -315,7 +315,7 @@ class _Run:
                 "records": [asdict(one) for one in self.records],
             }
             with self.pace.writing():
-                save(self.settings.out, Checkpoint(self.whole, self.optimiser, self.averages, record))
+                write_checkpoint(self.settings.out, self.whole, self.optimiser, self.averages, record)
 
     def _same(self) -> dict[str, Any]:
         """What a run must share with a checkpoint to go on with it."""
@@ -334,10 +334,10 @@ class _Run:
         out = self.settings.out
         if out is None:
             return
-        same, before = self._same(), recorded(out)
+        same, before = self._same(), read_record(out)
         if before is not None and "digest" not in before:  # written before checkpoints held one
             del same["digest"]
-        record = restore(out, self.whole, self.optimiser, self.averages, same)
+        record = restore_checkpoint(out, self.whole, self.optimiser, self.averages, same)
         if record is not None:
             self.step, self.lost, self.seconds = record["step"], record["lost"], record["seconds"]
             self.sizes = record["sizes"]

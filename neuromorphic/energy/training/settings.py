@@ -11,6 +11,7 @@ from torch import nn
 
 from relaxon.core import validation
 from relaxon.neuromorphic.optimizers import ADAPTIVE, optimizer_named
+from relaxon.neuromorphic.parameters import check_real
 
 Optimiser = Literal["sgd", "momentum", "adam", "diffgrad", "normalized"]
 Schedule = Literal["constant", "cosine"]
@@ -60,8 +61,8 @@ class TrainingSettings:
         if self.schedule not in get_args(Schedule):
             raise ValueError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
         for name, value in (("momentum", self.momentum), ("average", self.average)):
-            if value is not None and not 0 <= validation.finite_float(name, value) < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
+            if value is not None:
+                check_real(name, value, least=0.0, below=1.0)
         if self.clip is not None:
             validation.positive_float("clip", self.clip)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:

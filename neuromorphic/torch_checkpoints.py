@@ -1,9 +1,8 @@
-"""Checkpoints of a training run: weights, optimiser and record in one safetensors file, replaced in one rename."""
+"""Checkpoints of a run with a torch optimiser: weights, optimiser state and record in one safetensors file."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +17,39 @@ from relaxon.neuromorphic.checkpoints import DamagedCheckpoint, replace_file
 FILE = "checkpoint.safetensors"
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """What is written; `record` holds JSON values."""
+def write_checkpoint(
+    folder: Path,
+    network: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    vectors: list[Tensor],
+    record: dict[str, Any],
+) -> None:
+    """Write the checkpoint of a run to its folder.
 
-    network: torch.nn.Module
-    optimiser: torch.optim.Optimizer
-    vectors: list[Tensor]
-    """State beside those two."""
-    record: dict[str, Any]
-
-
-def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint of a run into its folder."""
-    state = {f"network.{name}": tensor for name, tensor in checkpoint.network.state_dict().items()}
-    for index, values in checkpoint.optimiser.state_dict()["state"].items():
+    `vectors` are tensors besides those of the network and the optimiser; `record` contains JSON values only.
+    """
+    state = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    for index, values in optimiser.state_dict()["state"].items():
         moments = {name: value for name, value in values.items() if value is not None}
         state |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
-    state |= {f"vector.{index}": vector for index, vector in enumerate(checkpoint.vectors)}
-    record = {"record": json.dumps(checkpoint.record)}
-    replace_file(folder / FILE, lambda path: write_tensors(path, state, record))
+    state |= {f"vector.{index}": vector for index, vector in enumerate(vectors)}
+    metadata = {"record": json.dumps(record)}
+    replace_file(folder / FILE, lambda path: write_tensors(path, state, metadata))
 
 
-def restore(
+def restore_checkpoint(
     folder: Path,
     network: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
     vectors: list[Tensor],
     same: dict[str, Any],
 ) -> dict[str, Any] | None:
-    """Bring network, optimiser and vectors to where the folder's checkpoint is; returns its record, None where none is.
+    """Load network, optimiser and vectors from the folder's checkpoint; return its record, or None if there is none.
 
-    ValueError where an entry of `same` is not that of its record, `DamagedCheckpoint` where it cannot be read.
+    Raises ValueError if an entry of `same` differs from the record's, and `DamagedCheckpoint` if it cannot be read.
     """
     path = folder / FILE
-    record = recorded(folder)
+    record = read_record(folder)
     if record is None:
         return None
     state = load_file(path)
@@ -77,8 +74,11 @@ def restore(
     return record
 
 
-def recorded(folder: Path) -> dict[str, Any] | None:
-    """The record of a folder's checkpoint; None where there is none, `DamagedCheckpoint` where it cannot be read."""
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a folder's checkpoint, or None if there is none.
+
+    Raises `DamagedCheckpoint` if the file cannot be read.
+    """
     path = folder / FILE
     if not path.exists():
         return None
