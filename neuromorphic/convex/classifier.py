@@ -106,7 +106,7 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
             found = repr(classes.tolist()[0]) if len(classes) else "none"
             raise ValueError(f"y must have at least two classes among the rows with a weight, got one class: {found}")
         self.classes_ = classes
-        x, column, w = preparation.merged_rows(x, labels[:, None].astype(np.float64), w)
+        x, column, w = preparation.merge_rows(x, labels[:, None].astype(np.float64), w)
         loss = self._loss(column[:, 0].astype(np.int64))
         outputs = 1 if len(classes) == 2 else len(classes)
         self._train(x, w, loss, np.zeros(outputs), np.ones(outputs), callback)

@@ -116,7 +116,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         """Solve the program of features (n, d), weights (n,) and a loss whose targets are in `unit` around `shift`."""
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         rng = np.random.default_rng(seed)
-        x_shift, x_scale = preparation.standardisation(x, w)
+        x_shift, x_scale = preparation.find_standardisation(x, w)
         seen = augment(x, x_shift, x_scale)
         objective = Objective(loss, w / w.sum(), float(self.beta), len(unit))
         box = np.append(float(self.epsilon) * x_scale, 0.0)

@@ -116,8 +116,8 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
         if np.abs(flat).max() > LARGEST_TARGET:
             raise ValueError(f"y must be at most {LARGEST_TARGET:g} in size, got {np.abs(flat).max():g}")
         self._outputs = flat.shape[1] if np.ndim(targets) == 2 else None
-        x, flat, w = preparation.merged_rows(x, flat, w)
-        shift, scale = preparation.standardisation(flat, w)
+        x, flat, w = preparation.merge_rows(x, flat, w)
+        shift, scale = preparation.find_standardisation(flat, w)
         unit = np.divide(1.0, scale, out=np.ones_like(scale), where=scale > 0.0)
         standard = np.where(scale > 0.0, (flat - shift) / unit, 0.0)
         plain = SquaredError(np.ascontiguousarray(standard))

@@ -45,7 +45,7 @@ ADAPTIVE = ("source", "every", "share", "widen")
 Description = dict[str, Any]
 
 
-def describe(module: Any) -> Description:
+def describe_module(module: Any) -> Description:
     """The form of an energy or noise distribution as JSON values; TypeError for one that cannot be stored."""
     for kind, made in (ENERGIES | NOISES).items():
         if type(module) is made:
@@ -53,17 +53,17 @@ def describe(module: Any) -> Description:
     if type(module) is ExponentialFamilyEnergy:
         return {"kind": "exponential-family", **module.config()}
     if type(module) is TiltedEnergy:
-        return {"kind": "tilted", "base": describe(module.base), "tilt": describe(module.tilt)}
+        return {"kind": "tilted", "base": describe_module(module.base), "tilt": describe_module(module.tilt)}
     if type(module) is DefensiveNoise:
-        parts = {"inner": describe(module.inner), "wide": describe(module.wide)}
+        parts = {"inner": describe_module(module.inner), "wide": describe_module(module.wide)}
         return {"kind": "defensive", "share": module.share, **parts}
     if type(module) is AdaptiveNoise:
         settings = {name: getattr(module, name) for name in ADAPTIVE}
-        return {"kind": "adaptive", "start": describe(module.start), **settings}
+        return {"kind": "adaptive", "start": describe_module(module.start), **settings}
     raise TypeError(f"module must be an energy or noise distribution of this package, got {type(module).__name__}")
 
 
-def built(description: Description) -> Any:
+def build_module(description: Description) -> Any:
     """An energy or noise distribution of that form, to be filled by `load_state_dict`."""
     kind = description["kind"]
     config = {name: value for name, value in description.items() if name != "kind"}
@@ -75,11 +75,11 @@ def built(description: Description) -> Any:
         statistics = PolynomialStatistics(config["features"], config["degree"])
         return ExponentialFamilyEnergy(statistics, config["features"], confinement=config["confinement"])
     if kind == "tilted":
-        return TiltedEnergy(built(config["base"]), built(config["tilt"]))
+        return TiltedEnergy(build_module(config["base"]), build_module(config["tilt"]))
     if kind == "defensive":
-        return DefensiveNoise(built(config["inner"]), built(config["wide"]), config["share"])
+        return DefensiveNoise(build_module(config["inner"]), build_module(config["wide"]), config["share"])
     if kind == "adaptive":
-        start = built(config["start"])
+        start = build_module(config["start"])
         d = math.prod(start.event_shape)
         settings = {name: config[name] for name in ADAPTIVE}
         return AdaptiveNoise(start, torch.zeros(start.event_shape), torch.eye(d), **settings)
@@ -96,7 +96,7 @@ def save_modules(folder: Path | str, modules: dict[str, Any], card: Description,
         dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in weights.values() if tensor.is_floating_point()}
         if len(dtypes) > 1:
             raise TypeError(f"{name} must be of one dtype to be stored, got {sorted(dtypes)}")
-        description["modules"][name] = {"dtype": next(iter(dtypes), "float32"), **describe(module)}
+        description["modules"][name] = {"dtype": next(iter(dtypes), "float32"), **describe_module(module)}
         state |= {f"{name}.{key}": tensor for key, tensor in weights.items()}
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(description, indent=1)
@@ -121,7 +121,9 @@ def load_modules(folder: Path | str) -> tuple[dict[str, Any], Description, dict[
             raise ValueError(f"format must be {FORMAT}, got {description['format']!r}")
         modules = {}
         for name, form in description["modules"].items():
-            module = built({key: value for key, value in form.items() if key != "dtype"}).to(DTYPES[form["dtype"]])
+            module = build_module({key: value for key, value in form.items() if key != "dtype"}).to(
+                DTYPES[form["dtype"]]
+            )
             prefix = f"{name}."
             weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
             module.load_state_dict(weights)
@@ -151,14 +153,14 @@ def save_estimator(estimator: Any, folder: Path | str) -> None:
     TypeError for one with a noise distribution or an objective given as an object, which JSON has no values for.
     """
     modules, card, tensors = estimator._parts()
-    parameters = {name: _plain(name, value) for name, value in estimator.get_params(deep=False).items()}
+    parameters = {name: _encode_parameter(name, value) for name, value in estimator.get_params(deep=False).items()}
     names = getattr(estimator, "feature_names_in_", None)
     whole = {
         "estimator": type(estimator).__name__,
         "parameters": parameters,
         "features": int(estimator.n_features_in_),
         "feature_names": None if names is None else names.tolist(),
-        "fitted": json_safe(card),
+        "fitted": encode_json(card),
     }
     save_modules(folder, modules, whole, tensors)
 
@@ -183,32 +185,34 @@ def load_estimator(folder: Path | str) -> Any:
     return estimator
 
 
-def json_safe(value: Any) -> Any:
+def encode_json(value: Any) -> Any:
     """JSON values with what is not finite as a string, which `from_json` turns back."""
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
     if isinstance(value, dict):
-        return {name: json_safe(one) for name, one in value.items()}
+        return {name: encode_json(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [json_safe(one) for one in value]
+        return [encode_json(one) for one in value]
     return value
 
 
-def from_json(value: Any) -> Any:
+def decode_json(value: Any) -> Any:
     """What `json_safe` made, back."""
     if isinstance(value, dict):
         return (
-            float(value["float"]) if set(value) == {"float"} else {name: from_json(one) for name, one in value.items()}
+            float(value["float"])
+            if set(value) == {"float"}
+            else {name: decode_json(one) for name, one in value.items()}
         )
-    return [from_json(one) for one in value] if isinstance(value, list) else value
+    return [decode_json(one) for one in value] if isinstance(value, list) else value
 
 
-def training_card(training: Any) -> Description | None:
+def describe_training(training: Any) -> Description | None:
     """A `TrainingResult` as JSON values."""
     return None if training is None else asdict(training) | {"ended": training.ended.value}
 
 
-def training_of(card: Description | None) -> Any:
+def restore_training(card: Description | None) -> Any:
     """The `TrainingResult` of such values."""
     from relaxon.neuromorphic.energy.training.loop import Ended, Record, TrainingResult
 
@@ -218,13 +222,13 @@ def training_of(card: Description | None) -> Any:
     return TrainingResult(**{**card, "ended": Ended(card["ended"]), "records": records})
 
 
-def _plain(name: str, value: Any) -> Any:
+def _encode_parameter(name: str, value: Any) -> Any:
     if isinstance(value, np.random.RandomState):
         return None  # a generator has no lasting state to write
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, tuple | list):
-        return [_plain(name, one) for one in value]
+        return [_encode_parameter(name, one) for one in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise TypeError(f"{name} must be a name or a number to be stored, got {type(value).__name__}")

@@ -32,7 +32,7 @@ from relaxon.neuromorphic.equilibrium.training_report import (
     Watcher,
 )
 from relaxon.neuromorphic.equilibrium.training_settings import TrainingSettings
-from relaxon.neuromorphic.optimizers import ADAPTIVE, AdaptiveBatchAdaGrad, optimizer_named
+from relaxon.neuromorphic.optimizers import ADAPTIVE, AdaptiveBatchAdaGrad, build_optimizer
 from relaxon.neuromorphic.torch_checkpoints import restore_checkpoint, write_checkpoint
 
 PROBE = 64
@@ -336,7 +336,7 @@ def _refuse_hardware(network: Network, settings: TrainingSettings) -> None:
 def _optimiser(settings: TrainingSettings, parameters: list[torch.nn.Parameter], rows: int) -> torch.optim.Optimizer:
     name = settings.optimiser
     if name not in ("sgd", "adam"):
-        return optimizer_named(
+        return build_optimizer(
             name, parameters, settings.rate, momentum=settings.momentum, batch=settings.batch, most=rows
         )
     if settings.optimiser == "adam":

@@ -34,7 +34,7 @@ class UnseenCategoryWarning(UserWarning):
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class TableColumns:
     """A table's columns: names (None for an array), values and whether their type is one of words."""
 
     names: tuple[str, ...] | None
@@ -43,7 +43,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Categories:
+class TargetCategories:
     """The categorical columns of a fit: places, and the categories of each in the order of their codes.
 
     The code after the last category is that of missing ones, the next that of those unseen.
@@ -54,7 +54,7 @@ class Categories:
     means: tuple[Array, ...] = ()
     """`(categories + 2, K)` of each column, in the order of the codes."""
 
-    def expanded(self, x: Array, parts: Sequence[Array]) -> Array:
+    def expand(self, x: Array, parts: Sequence[Array]) -> Array:
         """`x` (n, d) without the columns of codes, followed by the statistics of each."""
         return np.hstack([np.delete(x, self.places, axis=1), *parts])
 
@@ -63,33 +63,37 @@ class Categories:
         kept = np.delete(columns, self.places)
         return np.concatenate([kept, np.repeat(np.array(self.places, np.int64), outputs)])
 
-    def looked_up(self, x: Array) -> Array:
+    def look_up(self, x: Array) -> Array:
         """`x` with the training rows' means in place of codes."""
         found = [mean[x[:, place].astype(np.int64)] for place, mean in zip(self.places, self.means, strict=True)]
-        return self.expanded(x, found)
+        return self.expand(x, found)
 
 
-def read_columns(X: Any) -> Columns:
+def read_columns(X: Any) -> TableColumns:
     """The columns of a pandas, polars or Arrow table, of an array (n, d) or of rows."""
     if hasattr(X, "column_names") and hasattr(X, "schema"):
         values = tuple(X.column(i).to_pylist() for i in range(len(X.column_names)))
-        return Columns(tuple(map(str, X.column_names)), values, tuple(_of_words(field.type) for field in X.schema))
+        return TableColumns(
+            tuple(map(str, X.column_names)), values, tuple(_holds_words(field.type) for field in X.schema)
+        )
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         series = [X.iloc[:, i] if hasattr(X, "iloc") else X[:, i] for i in range(len(X.columns))]
         names = tuple(map(str, X.columns))
-        return Columns(names, tuple(one.to_list() for one in series), tuple(_of_words(one.dtype) for one in series))
+        return TableColumns(
+            names, tuple(one.to_list() for one in series), tuple(_holds_words(one.dtype) for one in series)
+        )
     rows = np.asarray(X, dtype=None if isinstance(X, np.ndarray) else object)
     if rows.ndim != 2:
         raise ValueError(f"Expected 2D array, X must be a table or (n, d) with categorical_features, got {rows.shape}")
-    return Columns(None, tuple(rows[:, i].tolist() for i in range(rows.shape[1])), (False,) * rows.shape[1])
+    return TableColumns(None, tuple(rows[:, i].tolist() for i in range(rows.shape[1])), (False,) * rows.shape[1])
 
 
-def _of_words(kind: Any) -> bool:
+def _holds_words(kind: Any) -> bool:
     name = str(kind).lower()
     return name.startswith((*WORDS, "dictionary"))
 
 
-def find_places(wanted: Any, columns: Columns) -> tuple[int, ...]:
+def find_categorical_columns(wanted: Any, columns: TableColumns) -> tuple[int, ...]:
     """The places of the columns that `categorical_features` names; `ValueError`, `TypeError` for what is not there."""
     d = len(columns.values)
     if isinstance(wanted, str):
@@ -126,9 +130,9 @@ def check_categorical_features(wanted: Any) -> None:
         raise ValueError(f"categorical_features must be None, {FROM_TYPE!r}, names, places or a mask, got {wanted!r}")
 
 
-def coded(
-    columns: Columns, places: tuple[int, ...], known: Categories | None, missing: bool
-) -> tuple[Array, Categories]:
+def encode_categories(
+    columns: TableColumns, places: tuple[int, ...], known: TargetCategories | None, missing: bool
+) -> tuple[Array, TargetCategories]:
     """The table as numbers (n, d), categories as codes; of a new fit the categories in the order of their first rows.
 
     Raises `ValueError` for missing categories where `missing` is False, and for words in other columns.
@@ -139,9 +143,9 @@ def coded(
     for place, values in enumerate(columns.values):
         name = repr(columns.names[place]) if columns.names else str(place)
         if place not in places:
-            x[:, place] = _numbers(values, name)
+            x[:, place] = _parse_numbers(values, name)
             continue
-        cells = [_key(value, name) for value in values]
+        cells = [_parse_key(value, name) for value in values]
         if not missing and None in cells:
             raise ValueError(
                 f"X must have no missing categories under missing='refuse', got some in column {name}; with 'mean' or "
@@ -163,10 +167,10 @@ def coded(
             UnseenCategoryWarning,
             stacklevel=5,
         )
-    return x, Categories(places, tuple(keys)) if known is None else known
+    return x, TargetCategories(places, tuple(keys)) if known is None else known
 
 
-def _numbers(values: Sequence[Any], name: str) -> Array:
+def _parse_numbers(values: Sequence[Any], name: str) -> Array:
     try:
         return np.array([np.nan if value is None else value for value in values], np.float64)
     except (TypeError, ValueError):
@@ -177,7 +181,7 @@ def _numbers(values: Sequence[Any], name: str) -> Array:
         ) from None
 
 
-def _key(value: Any, name: str) -> Key | None:
+def _parse_key(value: Any, name: str) -> Key | None:
     """A category as it is compared and stored; None where it is missing."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return None
@@ -216,7 +220,7 @@ def find_ordered_means(codes: NDArray[np.int64], y: Array, w: Array, order: NDAr
     return out
 
 
-def fit_statistics(found: Categories, x: Array, y: Array, w: Array, seed: int) -> tuple[Categories, Array]:
+def fit_statistics(found: TargetCategories, x: Array, y: Array, w: Array, seed: int) -> tuple[TargetCategories, Array]:
     """The categories with their means, and the training rows' inputs with ordered ones in place of codes."""
     order = np.random.default_rng([seed, 0, 5]).permutation(len(x))
     means, parts = [], []
@@ -225,5 +229,5 @@ def fit_statistics(found: Categories, x: Array, y: Array, w: Array, seed: int) -
         mean = find_means(codes, len(keys) + 2, y, w)
         means.append(mean)
         parts.append(find_ordered_means(codes, y, w, order))
-    known = Categories(found.places, found.keys, tuple(means))
-    return known, known.expanded(x, parts)
+    known = TargetCategories(found.places, found.keys, tuple(means))
+    return known, known.expand(x, parts)

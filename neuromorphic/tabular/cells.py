@@ -41,7 +41,7 @@ class AmbiguousNumbers(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ColumnReading:
     """How a column of text is read."""
 
     decimal: Decimal | None
@@ -69,7 +69,7 @@ def parse_number(cell: str, decimal: Decimal) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def read_column(cells: Sequence[str | None], decimal: Decimal | None, comma_delimited: bool) -> Reading:
+def read_column(cells: Sequence[str | None], decimal: Decimal | None, comma_delimited: bool) -> ColumnReading:
     """Find how a column's cells, missing ones None, are meant.
 
     `decimal` is what the caller says of the file, None where nothing. In a file with commas between its cells a decimal
@@ -81,14 +81,14 @@ def read_column(cells: Sequence[str | None], decimal: Decimal | None, comma_deli
     best = max(marks, key=lambda mark: sum(fits[mark]))
     count, strays = sum(fits[best]), tuple(place for (place, _), fit in zip(there, fits[best], strict=True) if not fit)
     if there and count == 0:
-        return Reading(None, (), False)
+        return ColumnReading(None, (), False)
     if strays:
-        return Reading(None, strays if are_nearly_all(count, len(there)) else (), False)
+        return ColumnReading(None, strays if are_nearly_all(count, len(there)) else (), False)
     if decimal is None and all(all(fits[mark]) for mark in marks):
-        return _either(there, comma_delimited)
+        return _resolve_ambiguity(there, comma_delimited)
     if best == "," and decimal is None and comma_delimited:
         raise AmbiguousNumbers(next(cell for _, cell in there if parse_number(cell, ".") is None))
-    return Reading(best if any("." in cell or "," in cell for _, cell in there) else None, (), True)
+    return ColumnReading(best if any("." in cell or "," in cell for _, cell in there) else None, (), True)
 
 
 def are_nearly_all(numbers: int, cells: int) -> bool:
@@ -97,13 +97,13 @@ def are_nearly_all(numbers: int, cells: int) -> bool:
     return others <= max(1, round((1 - NEARLY_ALL) * cells)) and numbers >= FEWEST * others
 
 
-def _either(there: Sequence[tuple[int, str]], comma_delimited: bool) -> Reading:
+def _resolve_ambiguity(there: Sequence[tuple[int, str]], comma_delimited: bool) -> ColumnReading:
     """All cells are numbers in both readings."""
     doubtful = next((cell for _, cell in there if parse_number(cell, ".") != parse_number(cell, ",")), None)
     if doubtful is None:
-        return Reading(None, (), True)
+        return ColumnReading(None, (), True)
     if comma_delimited and not any("," in cell for _, cell in there):
-        return Reading(".", (), True)
+        return ColumnReading(".", (), True)
     raise AmbiguousNumbers(doubtful)
 
 

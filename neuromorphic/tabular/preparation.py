@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting.training.runs import Rows
+from relaxon.neuromorphic.boosting.training.runs import TrainingRows
 
 Array = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ def scale_weights(w: Array) -> Array:
     return w if abs(mean * largest - 1.0) <= MEAN_ONE else share / mean
 
 
-def merged_rows(x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:
+def merge_rows(x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:
     """Rows in a fixed order, equal ones merged and their weights summed: `x` (n, d), `y` (n, K), `w` (n,).
 
     With it a weight of 2 is the same, bit for bit, as a row given twice, and a weight of 0 the same as none.
@@ -58,7 +58,7 @@ def merged_rows(x: Array, y: Array, w: Array) -> tuple[Array, Array, Array]:
     return distinct[:, :d], distinct[:, d:], summed
 
 
-def standardisation(x: Array, w: Array) -> tuple[Array, Array]:
+def find_standardisation(x: Array, w: Array) -> tuple[Array, Array]:
     """Shift (weighted mean) and scale (1/standard deviation, 0 for a constant) of each column, missing left out."""
     present = ~np.isnan(x)
     weight = np.where(present, w[:, None], 0.0).sum(axis=0)
@@ -77,20 +77,20 @@ def standardisation(x: Array, w: Array) -> tuple[Array, Array]:
     return shift, np.where(np.isfinite(scale), scale, 0.0)
 
 
-def target_units(y: Array, w: Array) -> Array:
+def find_target_units(y: Array, w: Array) -> Array:
     """The weighted standard deviation of each output (1 for a constant): `y` (n, K)."""
-    shift, scale = standardisation(y, w)
+    shift, scale = find_standardisation(y, w)
     del shift
     return np.divide(1.0, scale, out=np.ones_like(scale), where=scale > 0.0)
 
 
-def rows(z: Array, y: Array, w: Array) -> Rows:
+def build_rows(z: Array, y: Array, w: Array) -> TrainingRows:
     """Training's arrays from standardised features (n, d), targets (n, K) and weights (n,)."""
     total = float(w.sum())
-    return Rows(np.ascontiguousarray(z.T), np.ascontiguousarray(y.T), w / total, total)
+    return TrainingRows(np.ascontiguousarray(z.T), np.ascontiguousarray(y.T), w / total, total)
 
 
-def split(n: int, fraction: float, labels: NDArray[np.int64] | None, seed: int) -> tuple[NDArray[np.int64], ...]:
+def split_rows(n: int, fraction: float, labels: NDArray[np.int64] | None, seed: int) -> tuple[NDArray[np.int64], ...]:
     """Indices to train on and to validate on; of each class its share, where there are labels."""
     rng = np.random.default_rng([seed, 0, 1])
     validation: list[NDArray[np.int64]] = []

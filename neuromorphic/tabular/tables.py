@@ -41,7 +41,7 @@ class TableError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ColumnTable:
     """Named columns of equal length, each of numbers or of words."""
 
     names: tuple[str, ...]
@@ -60,19 +60,19 @@ class Table:
             raise TableError(f"there is no column {name!r}; the columns are {', '.join(self.names)}")
         return self.columns[self.names.index(name)]
 
-    def without(self, names: Sequence[str]) -> Table:
+    def without(self, names: Sequence[str]) -> ColumnTable:
         for name in names:
             self.column(name)
         kept = [index for index, name in enumerate(self.names) if name not in names]
         names, columns = tuple(self.names[i] for i in kept), tuple(self.columns[i] for i in kept)
-        return Table(names, columns, self.notes, self.marks)
+        return ColumnTable(names, columns, self.notes, self.marks)
 
     def describe(self, name: str) -> str:
         """How a column is read: numbers with their decimal mark, or words; and how many cells are missing."""
         cells = self.column(name)
         words = {_word(cell) for cell in cells if cell is not None} if has_words(cells) else None
         mark = {",": ", decimal comma", ".": ", decimal point"}.get(self.marks.get(name, ""), "")
-        kind = f"numbers{mark}" if words is None else f"{len(words)} words ({_few(sorted(words))})"
+        kind = f"numbers{mark}" if words is None else f"{len(words)} words ({_abbreviate(sorted(words))})"
         missing = sum(cell is None for cell in cells)
         return f"{name!r}: {kind}" + (f", {missing} of {len(cells)} missing" if missing else "")
 
@@ -92,7 +92,7 @@ class Encoding:
             out += [name] if words is None else [f"{name}={word}" for word in words]
         return out
 
-    def features(self, table: Table) -> NDArray[np.float64]:
+    def features(self, table: ColumnTable) -> NDArray[np.float64]:
         """`(rows, features)`; a missing number is NaN, a missing or unseen word has no column set."""
         parts = []
         for name, words in zip(self.names, self.categories, strict=True):
@@ -116,7 +116,7 @@ class Encoding:
         return {"names": list(self.names), "categories": [w if w is None else list(w) for w in self.categories]}
 
 
-def encoding_of(table: Table) -> Encoding:
+def build_encoding(table: ColumnTable) -> Encoding:
     """The encoding that a table's cells ask for; a column with too many words is refused by name."""
     if not table.names:
         raise TableError("the table must have a column beside the target")
@@ -135,7 +135,7 @@ def encoding_of(table: Table) -> Encoding:
     return Encoding(table.names, tuple(categories))
 
 
-def task_of(target: Sequence[Cell]) -> Task:
+def infer_task(target: Sequence[Cell]) -> Task:
     """Classification for words, or for few different whole numbers; regression else."""
     if any(isinstance(cell, str) for cell in target):
         return "classification"
@@ -144,7 +144,7 @@ def task_of(target: Sequence[Cell]) -> Task:
     return "classification" if whole and len(values) <= MAX_CLASSES else "regression"
 
 
-def target_values(name: str, target: Sequence[Cell], task: Task) -> NDArray[Any]:
+def parse_target(name: str, target: Sequence[Cell], task: Task) -> NDArray[Any]:
     """The target as training takes it: float64, or labels (whole numbers as int64, words as strings)."""
     missing = sum(cell is None for cell in target)
     if missing:
@@ -161,7 +161,7 @@ def target_values(name: str, target: Sequence[Cell], task: Task) -> NDArray[Any]
         if len(classes) > MAX_CATEGORIES or len(classes) > max(MAX_CLASSES, len(target) / 2):
             raise TableError(
                 f"the target {name!r} has {len(classes)} different words in {len(target)} rows "
-                f"({_few(sorted(classes))}): these are names rather than classes"
+                f"({_abbreviate(sorted(classes))}): these are names rather than classes"
             )
         return np.array([_word(cell) for cell in target if cell is not None])
     numbers = np.array(target, np.float64)
@@ -178,7 +178,7 @@ class ReadingOptions:
     drop_index: bool = False
 
 
-def read_table(path: Path, options: ReadingOptions | None = None) -> Table:
+def read_table(path: Path, options: ReadingOptions | None = None) -> ColumnTable:
     """A table from a `.parquet` file, or from a text file with a header line and one of the usual delimiters."""
     from relaxon.neuromorphic.tabular.text_tables import read_text_table
 
@@ -209,7 +209,7 @@ def add_reading_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--drop-index", action="store_true", help="leave out columns without a name, such as an index")
 
 
-def reading_options(args: argparse.Namespace) -> ReadingOptions:
+def parse_reading_options(args: argparse.Namespace) -> ReadingOptions:
     """What the command line says of a file."""
     return ReadingOptions(args.decimal, tuple(args.words), args.drop_index)
 
@@ -221,7 +221,7 @@ def refuse_reading_arguments(args: argparse.Namespace, why: str) -> None:
         raise TableError(f"{'--target, ' * has_target}--drop, --words, --decimal and --drop-index {why}")
 
 
-def target_column(table: Table, args: argparse.Namespace) -> list[Cell]:
+def select_target(table: ColumnTable, args: argparse.Namespace) -> list[Cell]:
     """Return the cells of the column that `--target` names; raise `TableError` where it names none."""
     if not args.target:
         raise TableError(f"--target must name a column of {args.data}: {', '.join(table.names)}")
@@ -233,7 +233,7 @@ def is_bundled(name: str) -> bool:
     return name in BUNDLED and not Path(name).exists()
 
 
-def bundled(name: str) -> tuple[NDArray[np.float64], NDArray[Any], list[str]]:
+def load_bundled(name: str) -> tuple[NDArray[np.float64], NDArray[Any], list[str]]:
     """One of scikit-learn's sets: features, target and the names of the features."""
     from sklearn import datasets
 
@@ -245,7 +245,7 @@ def bundled(name: str) -> tuple[NDArray[np.float64], NDArray[Any], list[str]]:
     return np.asarray(found.data, np.float64), labels, names
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path) -> ColumnTable:
     require(("pyarrow",), "a Parquet file")
     import pyarrow
     from pyarrow import parquet
@@ -269,7 +269,7 @@ def _read_parquet(path: Path) -> Table:
                 f"column {name!r} must hold numbers, words or booleans, got {', '.join(k.__name__ for k in kinds)}: "
                 f"leave it out or convert it"
             )
-    return Table(tuple(map(str, found.column_names)), tuple(columns))
+    return ColumnTable(tuple(map(str, found.column_names)), tuple(columns))
 
 
 def _word(cell: float | str) -> str:
@@ -280,7 +280,7 @@ def has_words(cells: Sequence[Cell]) -> bool:
     return any(isinstance(cell, str) for cell in cells)
 
 
-def _few(words: Sequence[str]) -> str:
+def _abbreviate(words: Sequence[str]) -> str:
     """The first of some words, each cut short."""
     shown = [word if len(word) <= SHOWN else word[: SHOWN - 1] + "…" for word in words[:SHOWN_WORDS]]
     return ", ".join(shown) + (", …" if len(words) > SHOWN_WORDS else "")

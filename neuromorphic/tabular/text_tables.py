@@ -15,7 +15,7 @@ from relaxon.neuromorphic.tabular.cells import (
     parse_number,
     read_column,
 )
-from relaxon.neuromorphic.tabular.tables import MISSING, Cell, ReadingOptions, Table, TableError
+from relaxon.neuromorphic.tabular.tables import MISSING, Cell, ColumnTable, ReadingOptions, TableError
 
 DELIMITERS = ",;\t|"
 NO_DELIMITER = "\x1f"
@@ -26,7 +26,7 @@ SHOWN_STRAYS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _TextColumns:
     """A file's cells by column, missing ones None, and where they stand."""
 
     path: Path
@@ -38,25 +38,25 @@ class _Source:
     """In the file, of the first cells; the header is row 1."""
 
 
-def read_text_table(path: Path, options: ReadingOptions) -> Table:
+def read_text_table(path: Path, options: ReadingOptions) -> ColumnTable:
     """Return the table of a text file with a header line; TableError naming column and row for what is not clear."""
     if options.decimal not in (None, *DECIMALS):
         raise TableError(f"--decimal must be '.' or ',', got {options.decimal!r}")
-    source = _split(path)
+    source = _split_cells(path)
     notes: list[str] = []
     for word in options.words:
         if word not in source.names:
             raise TableError(f"there is no column {word!r}; the columns are {', '.join(source.names)}")
-    units = _units(source, options)
+    units = _find_units(source, options)
     if units:
         notes.append(f"row {source.first_row} is read as a line of units and left out: {units}")
         columns = [cells[1:] for cells in source.columns]
-        source = _Source(path, source.names, source.unnamed, columns, source.comma_delimited, source.first_row + 1)
+        source = _TextColumns(path, source.names, source.unnamed, columns, source.comma_delimited, source.first_row + 1)
     names, typed, marks = [], [], {}
     for place, (name, cells) in enumerate(zip(source.names, source.columns, strict=True)):
         if place in source.unnamed and all(cell is None for cell in cells):
             continue  # a delimiter at the end of each line
-        values, mark = _typed(source, name, cells, options)
+        values, mark = _parse_column(source, name, cells, options)
         if place in source.unnamed:
             kind = "counts the rows, as an index does" if is_count(values) else "has no name in the header"
             done = "is left out" if options.drop_index else "is a feature unless --drop-index is given"
@@ -67,15 +67,15 @@ def read_text_table(path: Path, options: ReadingOptions) -> Table:
         typed.append(values)
         if mark is not None:
             marks[name] = mark
-    return Table(tuple(names), tuple(typed), tuple(notes), marks)
+    return ColumnTable(tuple(names), tuple(typed), tuple(notes), marks)
 
 
-def _split(path: Path) -> _Source:
+def _split_cells(path: Path) -> _TextColumns:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise TableError(f"{path} must be text in UTF-8: {error}") from None
-    delimiter = _delimiter(text)
+    delimiter = _find_delimiter(text)
     lines = [line for line in csv.reader(text.splitlines(), delimiter=delimiter) if line]
     if not lines:
         raise TableError(f"{path} is empty")
@@ -89,11 +89,11 @@ def _split(path: Path) -> _Source:
         if len(line) != len(names):
             hint = " (a comma inside a number splits it: quote such cells)" if len(line) > len(names) else ""
             raise TableError(f"{path}, row {number} must have {len(names)} cells, got {len(line)}{hint}")
-    columns = [[_cell(line[place]) for line in lines[1:]] for place in range(len(names))]
-    return _Source(path, names, unnamed, columns, delimiter == ",", 2)
+    columns = [[_strip_cell(line[place]) for line in lines[1:]] for place in range(len(names))]
+    return _TextColumns(path, names, unnamed, columns, delimiter == ",", 2)
 
 
-def _delimiter(text: str) -> str:
+def _find_delimiter(text: str) -> str:
     """The delimiter that gives each of the first lines as many cells as the header, of several that with most."""
     lines = [line for line in text.splitlines()[:50] if line]
     header = lines[0] if lines else ""
@@ -108,13 +108,13 @@ def _delimiter(text: str) -> str:
     return max(even, key=header.count) if even else best
 
 
-def _cell(text: str) -> str | None:
+def _strip_cell(text: str) -> str | None:
     word = text.strip()
     return None if word.lower() in MISSING else word
 
 
-def _typed(
-    source: _Source, name: str, cells: list[str | None], options: ReadingOptions
+def _parse_column(
+    source: _TextColumns, name: str, cells: list[str | None], options: ReadingOptions
 ) -> tuple[list[Cell], str | None]:
     """A column's values and its decimal mark: numbers where every cell that is there is one, words else."""
     if name in options.words:
@@ -128,14 +128,14 @@ def _typed(
             f"and no cell of the column shows which is meant: say --decimal . or --decimal ,"
         ) from None
     if reading.strays:
-        raise TableError(_stray(source, name, cells, reading.strays))
+        raise TableError(_describe_strays(source, name, cells, reading.strays))
     if not reading.numbers:
         return list(cells), None
     mark = reading.decimal or options.decimal or "."
     return [None if cell is None else parse_number(cell, mark) for cell in cells], reading.decimal
 
 
-def _stray(source: _Source, name: str, cells: Sequence[str | None], strays: Sequence[int]) -> str:
+def _describe_strays(source: _TextColumns, name: str, cells: Sequence[str | None], strays: Sequence[int]) -> str:
     shown = ", ".join(f"row {source.first_row + place} has {cells[place]!r}" for place in strays[:SHOWN_STRAYS])
     more = f" and {len(strays) - SHOWN_STRAYS} more" if len(strays) > SHOWN_STRAYS else ""
     there = sum(cell is not None for cell in cells)
@@ -145,7 +145,7 @@ def _stray(source: _Source, name: str, cells: Sequence[str | None], strays: Sequ
     )
 
 
-def _units(source: _Source, options: ReadingOptions) -> str:
+def _find_units(source: _TextColumns, options: ReadingOptions) -> str:
     """The line of units under the header, for people; empty where the first row is one of data.
 
     It is one where the columns that hold numbers in all other rows hold none there, but words.

@@ -19,11 +19,17 @@ from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting.estimators.inputs import TableInputs
 from relaxon.neuromorphic.boosting.estimators.parameters import check_parameters, check_single
 from relaxon.neuromorphic.boosting.networks.merged import MergedNetwork, Stage, merge
-from relaxon.neuromorphic.boosting.networks.signs import of_signs
+from relaxon.neuromorphic.boosting.networks.signs import build_sign_network
 from relaxon.neuromorphic.boosting.stages.sign_units import choose_thresholds
 from relaxon.neuromorphic.boosting.training.loop import REFUSALS, boost
 from relaxon.neuromorphic.boosting.training.losses import Loss
-from relaxon.neuromorphic.boosting.training.runs import BoostingSettings, Callback, Outcome, Rows, Trained
+from relaxon.neuromorphic.boosting.training.runs import (
+    BoostingState,
+    Callback,
+    Outcome,
+    StagewiseSettings,
+    TrainingRows,
+)
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.tabular import preparation
 
@@ -38,15 +44,15 @@ LARGEST_TARGET = 1e150
 
 
 @dataclass(frozen=True, slots=True)
-class StageFit:
+class StageDefaults:
     """What `ridge` and `stage_tolerance` are where they are not given."""
 
     ridge: float
     tolerance: float
 
 
-GUARDED = StageFit(ridge=0.1, tolerance=1e-5)
-PUBLISHED = StageFit(ridge=1e-4, tolerance=2.2e-9)
+GUARDED = StageDefaults(ridge=0.1, tolerance=1e-5)
+PUBLISHED = StageDefaults(ridge=1e-4, tolerance=2.2e-9)
 """`MLPRegressor`'s weight decay and SciPy's stopping rule."""
 FEW_ROWS = 2000
 """Up to so many, half of them cost accuracy (found on the benchmark's sets to choose on, of up to 1200 rows)."""
@@ -143,7 +149,7 @@ class BoostedNetwork(TableInputs):
 
     def raw_outputs(self, X: ArrayLike) -> Array:
         """The outputs before the link, `(n, K)`: numbers, log-means, logits."""
-        return self._raw(X)
+        return self._predict_raw(X)
 
     def to_torch(self) -> torch.nn.Module:
         """The merged network as a torch module in float64: inputs `(n, d)` to outputs before the link.
@@ -152,17 +158,17 @@ class BoostedNetwork(TableInputs):
         """
         from relaxon.neuromorphic.boosting.networks.export import to_torch
 
-        self._refuse_export("to_torch()")
+        self._check_exportable("to_torch()")
         return to_torch(self._fitted(), self._indicated)
 
     def to_onnx(self) -> Any:
         """The merged network as an ONNX model with input `X` and output `prediction` or `probabilities`, in float64."""
         from relaxon.neuromorphic.boosting.networks.export import to_onnx
 
-        self._refuse_export("to_onnx()")
+        self._check_exportable("to_onnx()")
         return to_onnx(self._fitted(), self._link(), self._indicated)
 
-    def _refuse_export(self, what: str) -> None:
+    def _check_exportable(self, what: str) -> None:
         """ValueError for an export of sign units, whose bits neither torch nor ONNX counts, and of words."""
         self._fitted()
         if self._categories is not None:
@@ -194,44 +200,44 @@ class BoostedNetwork(TableInputs):
         if again and checkpoints is not None:
             raise ValueError("checkpoints must be None where a warm start goes on from an earlier fit")
         if not again:
-            self._seed = self._drawn_seed(checkpoints)
-        x = self._with_statistics(x, y, w, self._seed)
+            self._seed = self._draw_seed(checkpoints)
+        x = self._add_statistics(x, y, w, self._seed)
         if self.early_stopping:
-            chosen, held = preparation.split(len(x), self.validation_fraction, labels, self._seed)
+            chosen, held = preparation.split_rows(len(x), self.validation_fraction, labels, self._seed)
             vx, vy, vw = x[held], y[held], w[held]
             x, y, w = x[chosen], y[chosen], w[chosen]
         if again:
             shift, scale, unit = self.network_.shift, self.network_.scale, self._unit
             thresholds = getattr(self.network_, "thresholds", None)
         else:
-            shift, scale = preparation.standardisation(x, w)
+            shift, scale = preparation.find_standardisation(x, w)
             unit = self._target_unit(y, w)
             thresholds = choose_thresholds(x, w, int(self.bits)) if self.binary else None
-        empty = self._merged((), np.zeros(y.shape[1]), np.ones(y.shape[1]), shift, scale, thresholds)
-        train = preparation.rows(empty.standardised(x), y / unit, w)
-        loss = self._loss(train)
-        validation = preparation.rows(empty.standardised(vx), vy / unit, vw) if self.early_stopping else None
-        settings = self._settings(len(x), y.shape[1])
-        before, keeper = self._trained() if again else None, None
+        empty = self._merge((), np.zeros(y.shape[1]), np.ones(y.shape[1]), shift, scale, thresholds)
+        train = preparation.build_rows(empty.standardised(x), y / unit, w)
+        loss = self._build_loss(train)
+        validation = preparation.build_rows(empty.standardised(vx), vy / unit, vw) if self.early_stopping else None
+        settings = self._build_settings(len(x), y.shape[1])
+        before, keeper = self._resume_state() if again else None, None
         if checkpoints is not None:
             from relaxon.neuromorphic.boosting.training.checkpoint import BoostingCheckpoint
 
             keeper = BoostingCheckpoint(checkpoints, settings, loss, train, validation)
-            before = keeper.found()
+            before = keeper.read()
         trained = boost(settings, loss, train, validation, before, callback, keeper)
         self._unit = unit
         stages = tuple(trained.stages)
-        self.network_ = self._merged(stages, trained.initial, loss.gain * unit, shift, scale, thresholds)
+        self.network_ = self._merge(stages, trained.initial, loss.gain * unit, shift, scale, thresholds)
         self._attempts = trained.attempts
         self.n_refused_stages_, self.n_dead_units_ = trained.refused, trained.dead
         self.train_loss_ = np.array(trained.losses)
         self.validation_loss_ = np.array(trained.validation)
         self.outcome_ = trained.outcome
-        self.feature_importances_ = self._importances(x)
+        self.feature_importances_ = self._compute_importances(x)
         if self.outcome_ is Outcome.STALLED:
             self._warn_of_stall(settings)
 
-    def _warn_of_stall(self, settings: BoostingSettings) -> None:
+    def _warn_of_stall(self, settings: StagewiseSettings) -> None:
         warnings.warn(
             f"training ended with {self.n_units_} of {sum(settings.layers)} units: {REFUSALS} stages in a row, each "
             f"drawn anew, had nothing to gain with ridge={settings.ridge:g}; a smaller ridge lets later units fit "
@@ -240,7 +246,7 @@ class BoostedNetwork(TableInputs):
             stacklevel=4,
         )
 
-    def _merged(
+    def _merge(
         self,
         stages: tuple[Stage, ...],
         initial: Array,
@@ -250,25 +256,25 @@ class BoostedNetwork(TableInputs):
         thresholds: Array | None,
     ) -> MergedNetwork:
         network = merge(stages, initial, gain, shift, scale)
-        return network if thresholds is None else of_signs(network, thresholds)
+        return network if thresholds is None else build_sign_network(network, thresholds)
 
-    def _drawn_seed(self, checkpoints: Checkpoints | None) -> int:
+    def _draw_seed(self, checkpoints: Checkpoints | None) -> int:
         """The seed of this fit; where none is given, that of the fit that it goes on with."""
         if checkpoints is not None and self.random_state is None:
-            from relaxon.neuromorphic.boosting.training.checkpoint import seed_of
+            from relaxon.neuromorphic.boosting.training.checkpoint import read_seed
 
-            kept = seed_of(checkpoints.folder)
+            kept = read_seed(checkpoints.folder)
             if kept is not None:
                 return kept
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _trained(self) -> Trained:
+    def _resume_state(self) -> BoostingState:
         wanted = sum(self._layer_sizes())
         if wanted < self.network_.units:
             raise ValueError(
                 f"n_units must be at least the {self.network_.units} units there are for a warm start, got {wanted}"
             )
-        return Trained(
+        return BoostingState(
             initial=self.network_.initial,
             stages=list(self.network_.split()),
             losses=list(self.train_loss_),
@@ -278,12 +284,12 @@ class BoostedNetwork(TableInputs):
             dead=self.n_dead_units_,
         )
 
-    def _settings(self, n: int, outputs: int) -> BoostingSettings:
+    def _build_settings(self, n: int, outputs: int) -> StagewiseSettings:
         share, guarded = self.subsample, self.newton == "guarded"
         usual = GUARDED if guarded else PUBLISHED
         if isinstance(share, str):
             share = SMALL_SHARE if guarded and n < FEW_ROWS else SHARE
-        return BoostingSettings(
+        return StagewiseSettings(
             layers=self._layer_sizes(),
             units_per_stage=int(self.units_per_stage),
             learning_rate=float(self.learning_rate),
@@ -304,7 +310,7 @@ class BoostedNetwork(TableInputs):
     def _layer_sizes(self) -> tuple[int, ...]:
         return (int(self.n_units),) if self.layers is None else tuple(int(width) for width in self.layers)
 
-    def _importances(self, x: Array) -> Array:
+    def _compute_importances(self, x: Array) -> Array:
         """Mean absolute gradient of the outputs with respect to the standardised features, summing to 1."""
         x = x[:: max(1, len(x) // IMPORTANCE_ROWS)]
         total, hidden = np.zeros(x.shape[1]), self.network_.activations(x)
@@ -318,17 +324,17 @@ class BoostedNetwork(TableInputs):
         whole = columns.sum()
         return columns / whole if whole > 0.0 else columns
 
-    def _raw(self, X: ArrayLike) -> Array:
+    def _predict_raw(self, X: ArrayLike) -> Array:
         network = self._fitted()
         if self.precision == "single":
             check_single(self)
-        return network.raw(self._input(X), self.precision == "single")
+        return network.raw(self._encode_input(X), self.precision == "single")
 
-    def _staged_raw(self, X: ArrayLike) -> Iterator[Array]:
+    def _predict_raw_staged(self, X: ArrayLike) -> Iterator[Array]:
         network = self._fitted()
-        return network.staged_raw(self._input(X))
+        return network.staged_raw(self._encode_input(X))
 
-    def _loss(self, train: Rows) -> Loss:
+    def _build_loss(self, train: TrainingRows) -> Loss:
         raise NotImplementedError
 
     def _target_unit(self, y: Array, w: Array) -> Array:

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting.estimators.base import BoostedNetwork
 from relaxon.neuromorphic.boosting.training.losses import BinaryLogLoss, CompSumBoostingLoss, LogLoss, Loss, softmax
-from relaxon.neuromorphic.boosting.training.runs import Callback, Rows
+from relaxon.neuromorphic.boosting.training.runs import Callback, TrainingRows
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.parameters import check_choice, check_real, store_arguments
 from relaxon.neuromorphic.tabular import preparation
@@ -94,10 +94,10 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         """
         self.check_parameters()
         refuse_masks(X=X, y=y, sample_weight=sample_weight)
-        x, given = self._read(X, y)
+        x, given = self._read_table(X, y)
         check_classification_targets(given)
-        w = self._weights(sample_weight, x)
-        x = self._with_indicators(x, fitting=True)
+        w = self._check_weights(sample_weight, x)
+        x = self._add_indicators(x, fitting=True)
         # A class without any weight is not there: a weight of 0 means the same as no row.
         x, given, w = x[w > 0.0], np.asarray(given)[w > 0.0], w[w > 0.0]
         if self.class_weight is not None:
@@ -113,7 +113,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
             found = repr(classes.tolist()[0])
             raise ValueError(f"y must have at least two classes among the rows with a weight, got one class: {found}")
         self.classes_ = classes
-        x, column, w = preparation.merged_rows(x, labels[:, None].astype(np.float64), w)
+        x, column, w = preparation.merge_rows(x, labels[:, None].astype(np.float64), w)
         labels = column[:, 0].astype(np.int64)
         if len(classes) == 2:
             targets = 2.0 * column - 1.0
@@ -136,27 +136,27 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
 
     def decision_function(self, X: ArrayLike) -> Array:
         """Logits: `(n,)` of the second class where there are two, else `(n, classes)`."""
-        return self._shaped(self._raw(X))
+        return self._shape_output(self._predict_raw(X))
 
     def staged_decision_function(self, X: ArrayLike) -> Iterator[Array]:
         """`decision_function` after each stage."""
-        return (self._shaped(raw) for raw in self._staged_raw(X))
+        return (self._shape_output(raw) for raw in self._predict_raw_staged(X))
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Probabilities `(n, classes)`."""
-        return self._probabilities(self._raw(X))
+        return self._probabilities(self._predict_raw(X))
 
     def staged_predict_proba(self, X: ArrayLike) -> Iterator[Array]:
         """`predict_proba` after each stage."""
-        return (self._probabilities(raw) for raw in self._staged_raw(X))
+        return (self._probabilities(raw) for raw in self._predict_raw_staged(X))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The likeliest class of each row, `(n,)`."""
-        return self._labels(self._raw(X))
+        return self._labels(self._predict_raw(X))
 
     def staged_predict(self, X: ArrayLike) -> Iterator[NDArray[Any]]:
         """`predict` after each stage."""
-        return (self._labels(raw) for raw in self._staged_raw(X))
+        return (self._labels(raw) for raw in self._predict_raw_staged(X))
 
     def _labels(self, raw: Array) -> NDArray[Any]:
         chosen = raw.argmax(axis=1) if raw.shape[1] > 1 or len(self.classes_) == 1 else (raw[:, 0] > 0.0).astype(int)
@@ -173,10 +173,10 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         # Each by its own exponential: a small probability keeps its digits.
         return np.column_stack([expit(-raw[:, 0]), expit(raw[:, 0])])
 
-    def _shaped(self, raw: Array) -> Array:
+    def _shape_output(self, raw: Array) -> Array:
         return raw[:, 0] if raw.shape[1] == 1 else raw
 
-    def _loss(self, train: Rows) -> Loss:
+    def _build_loss(self, train: TrainingRows) -> Loss:
         if self.loss == "comp-sum":
             return CompSumBoostingLoss(float(self.tau), len(train.y))
         if len(train.y) == 1:

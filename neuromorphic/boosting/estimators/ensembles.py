@@ -52,13 +52,13 @@ def train_ensemble(
     check_choice("kind", kind, ("bagged", "cross_fitted"))
     if members < 2:
         raise ValueError(f"members must be at least 2, got {members}")
-    _refuse(estimator)
+    _check_estimator(estimator)
     target, classes = np.asarray(y), np.unique(np.asarray(y)) if is_classifier(estimator) else None
     n = _num_samples(X)
     total: Any = 0.0
     count, fitted = np.zeros(n), []
     for index, weight in enumerate(
-        _member_weights(kind, members, n, None if classes is None else target, random_state)
+        _draw_member_weights(kind, members, n, None if classes is None else target, random_state)
     ):
         member = clone(estimator).set_params(random_state=random_state + index).fit(X, target, sample_weight=weight)
         if classes is not None and not np.array_equal(member.classes_, classes):
@@ -73,10 +73,10 @@ def train_ensemble(
         fitted.append(member)
     with np.errstate(invalid="ignore"):
         out_of_sample = total / count.reshape(-1, *(1,) * (np.ndim(total) - 1))
-    return Ensemble(_merged(fitted), out_of_sample)
+    return Ensemble(_merge_members(fitted), out_of_sample)
 
 
-def _refuse(estimator: Any) -> None:
+def _check_estimator(estimator: Any) -> None:
     estimator.check_parameters()
     if estimator.binary or (estimator.layers is not None and len(tuple(estimator.layers)) > 1):
         what = "sign units" if estimator.binary else f"layers={tuple(estimator.layers)}"
@@ -89,7 +89,7 @@ def _refuse(estimator: Any) -> None:
         raise ValueError("estimator must not have missing='indicate': members may indicate other columns")
 
 
-def _member_weights(kind: str, members: int, n: int, labels: Any, seed: int) -> list[Array]:
+def _draw_member_weights(kind: str, members: int, n: int, labels: Any, seed: int) -> list[Array]:
     if kind == "bagged":
         rng = np.random.default_rng([seed, 0, 3])
         return [np.bincount(rng.integers(n, size=n), minlength=n).astype(np.float64) for _ in range(members)]
@@ -102,10 +102,10 @@ def _member_weights(kind: str, members: int, n: int, labels: Any, seed: int) -> 
     return found
 
 
-def _merged(members: list[Any]) -> Any:
+def _merge_members(members: list[Any]) -> Any:
     """The first member with the mean network of all."""
     first = members[0]
-    first.network_ = mean_network([member.network_ for member in members])
+    first.network_ = average_networks([member.network_ for member in members])
     first._unit = np.ones(first.network_.outputs)
     first._attempts = sum(member._attempts for member in members)
     for name in ("n_refused_stages_", "n_dead_units_"):
@@ -117,7 +117,7 @@ def _merged(members: list[Any]) -> Any:
     return first
 
 
-def mean_network(networks: list[MergedNetwork]) -> MergedNetwork:
+def average_networks(networks: list[MergedNetwork]) -> MergedNetwork:
     """One network whose outputs are the mean of those of `networks`, each of one hidden layer of logistic units.
 
     Units are brought to one standardisation of the inputs; a missing input counts as the first network's mean.

@@ -13,7 +13,13 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_is
 
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting.networks.merged import MergedNetwork
-from relaxon.neuromorphic.tabular.categories import Categories, coded, find_places, fit_statistics, read_columns
+from relaxon.neuromorphic.tabular.categories import (
+    TargetCategories,
+    encode_categories,
+    find_categorical_columns,
+    fit_statistics,
+    read_columns,
+)
 
 Array = NDArray[np.float64]
 
@@ -28,9 +34,9 @@ class TableInputs(BaseEstimator):  # type: ignore[misc]
     monotone_constraints: Any
     n_features_in_: int
     _indicated: NDArray[np.int64]
-    _categories: Categories | None
+    _categories: TargetCategories | None
 
-    def _read(self, X: Any, y: Any, **options: Any) -> tuple[Array, Any]:
+    def _read_table(self, X: Any, y: Any, **options: Any) -> tuple[Array, Any]:
         """Rows and targets of a fit, checked; categories as codes."""
         again = self.warm_start and hasattr(self, "network_")
         if self.categorical_features is None:
@@ -40,8 +46,8 @@ class TableInputs(BaseEstimator):  # type: ignore[misc]
             x, y = validate_data(self, X, y, dtype=np.float64, order="C", ensure_all_finite=self._finite, **options)
             return x, y
         columns = read_columns(X)
-        places = find_places(self.categorical_features, columns)
-        x, found = coded(columns, places, None, self.missing != "refuse")
+        places = find_categorical_columns(self.categorical_features, columns)
+        x, found = encode_categories(columns, places, None, self.missing != "refuse")
         x, y = validate_data(self, x, y, dtype=np.float64, order="C", ensure_all_finite=self._finite, **options)
         if again and (
             self._categories is None or (found.places, found.keys) != (self._categories.places, self._categories.keys)
@@ -52,31 +58,31 @@ class TableInputs(BaseEstimator):  # type: ignore[misc]
             self.feature_names_in_ = np.array(columns.names, dtype=object)
         return x, y
 
-    def _with_statistics(self, x: Array, y: Array, w: Array, seed: int) -> Array:
+    def _add_statistics(self, x: Array, y: Array, w: Array, seed: int) -> Array:
         """Training rows with ordered target statistics in place of codes; keeps those of all rows for later."""
         if self._categories is None:
             return x
         self._categories, inputs = fit_statistics(self._categories, x, y, w, seed)
         return inputs
 
-    def _input(self, X: ArrayLike) -> Array:
+    def _encode_input(self, X: ArrayLike) -> Array:
         """The network's inputs for rows that are not trained on."""
         refuse_masks(X=X)
         known = self._categories
         if known is None:
             checked = validate_data(self, X, reset=False, dtype=np.float64, order="C", ensure_all_finite=self._finite)
-            return self._with_indicators(np.asarray(checked), fitting=False)
+            return self._add_indicators(np.asarray(checked), fitting=False)
         columns = read_columns(X)
         if len(columns.values) != self.n_features_in_:
             raise ValueError(f"X must have the {self.n_features_in_} columns of training, got {len(columns.values)}")
         names = getattr(self, "feature_names_in_", None)
         if names is not None and columns.names is not None and columns.names != tuple(names):
             raise ValueError(f"X must have the columns of training in their order, {list(names)}, got {columns.names}")
-        x, _ = coded(columns, known.places, known, self.missing != "refuse")
+        x, _ = encode_categories(columns, known.places, known, self.missing != "refuse")
         x = check_array(x, dtype=np.float64, order="C", ensure_all_finite=self._finite)
-        return known.looked_up(self._with_indicators(x, fitting=False))
+        return known.look_up(self._add_indicators(x, fitting=False))
 
-    def _with_indicators(self, x: Array, fitting: bool) -> Array:
+    def _add_indicators(self, x: Array, fitting: bool) -> Array:
         """Inputs as the network sees them: with a column of 0 and 1 for each whose missing inputs are indicated."""
         if fitting and not (self.warm_start and hasattr(self, "network_")):
             found = np.isnan(x).any(axis=0) if self.missing == "indicate" else np.zeros(x.shape[1], bool)
@@ -125,7 +131,7 @@ class TableInputs(BaseEstimator):  # type: ignore[misc]
         # Whether a number is missing, and what a category means, may move outputs either way.
         return (*kept, *(0,) * (len(self._sources(outputs)) - len(kept))) if any(kept) else None
 
-    def _weights(self, sample_weight: ArrayLike | None, X: Array) -> Array:
+    def _check_weights(self, sample_weight: ArrayLike | None, X: Array) -> Array:
         return np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
 
     def _fitted(self) -> MergedNetwork:

@@ -20,7 +20,7 @@ from relaxon.neuromorphic.boosting.training.losses import (
     SquaredLoss,
     weighted_quantile,
 )
-from relaxon.neuromorphic.boosting.training.runs import Callback, Rows
+from relaxon.neuromorphic.boosting.training.runs import Callback, TrainingRows
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.parameters import check_choice, check_real, store_arguments
 from relaxon.neuromorphic.tabular import preparation
@@ -153,9 +153,9 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         """
         self.check_parameters()
         refuse_masks(X=X, y=y, sample_weight=sample_weight)
-        x, targets = self._read(X, y, multi_output=True, y_numeric=True)
-        w = preparation.scale_weights(self._weights(sample_weight, x))
-        x = self._with_indicators(x, fitting=True)
+        x, targets = self._read_table(X, y, multi_output=True, y_numeric=True)
+        w = preparation.scale_weights(self._check_weights(sample_weight, x))
+        x = self._add_indicators(x, fitting=True)
         flat = np.asarray(targets, np.float64).reshape(len(x), -1)
         if np.abs(flat).max() > LARGEST_TARGET:
             raise ValueError(f"y must be at most {LARGEST_TARGET:g} in size, got {np.abs(flat).max():g}")
@@ -168,7 +168,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         if self.warm_start and hasattr(self, "network_") and outputs != self._outputs:
             raise ValueError(f"y must have the outputs of the earlier fit for a warm start, got {flat.shape[1]}")
         self._outputs = outputs
-        self._train(*preparation.merged_rows(x, flat, w), None, callback, checkpoints)
+        self._train(*preparation.merge_rows(x, flat, w), None, callback, checkpoints)
         return self
 
     def check_parameters(self) -> None:
@@ -179,13 +179,13 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
 
     def predict(self, X: ArrayLike) -> Array:
         """`(n,)`, or `(n, K)` where the targets had columns."""
-        return self._shaped(self._raw(X))
+        return self._shape_output(self._predict_raw(X))
 
     def staged_predict(self, X: ArrayLike) -> Iterator[Array]:
         """`predict` after each stage."""
-        return (self._shaped(raw) for raw in self._staged_raw(X))
+        return (self._shape_output(raw) for raw in self._predict_raw_staged(X))
 
-    def _shaped(self, raw: Array) -> Array:
+    def _shape_output(self, raw: Array) -> Array:
         # Predictions beyond the largest number are it: exp of a log-mean far outside the training's inputs.
         out = np.exp(np.minimum(raw, LARGEST_LOG)) if self.loss == "poisson" else raw
         return out[:, 0] if self._outputs is None else out
@@ -193,9 +193,9 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
     def _target_unit(self, y: Array, w: Array) -> Array:
         if self.loss == "poisson" or self.newton == "published":
             return np.ones(y.shape[1])
-        return preparation.target_units(y, w)
+        return preparation.find_target_units(y, w)
 
-    def _loss(self, train: Rows) -> Loss:
+    def _build_loss(self, train: TrainingRows) -> Loss:
         if self.loss == "squared":
             return SquaredLoss()
         if self.loss == "absolute":
@@ -204,7 +204,9 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
             return QuantileLoss(quantile=float(self.quantile))
         if self.loss == "poisson":
             return PoissonLoss()
-        return HuberLoss(delta=float(self.huber_delta) * np.array([_spread(row, train.w) for row in train.y]))
+        return HuberLoss(
+            delta=float(self.huber_delta) * np.array([_estimate_deviation(row, train.w) for row in train.y])
+        )
 
     def _link(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
@@ -219,7 +221,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
 LARGEST_LOG = 700.0
 
 
-def _spread(y: Array, w: Array) -> float:
+def _estimate_deviation(y: Array, w: Array) -> float:
     """A standard deviation that outliers hardly move; the standard deviation where more than half are equal."""
     spread = NORMAL_MAD * weighted_quantile(np.abs(y - weighted_quantile(y, w, 0.5)), w, 0.5)
     if spread > 0.0:

@@ -40,8 +40,8 @@ def compress(estimator: Any, X: ArrayLike, n_units: int) -> Any:
     check_whole("n_units", n_units)
     if n_units > network.units:
         raise ValueError(f"n_units must be at most the {network.units} units there are, got {n_units}")
-    H = network.activations(estimator._input(X))
-    chosen, output, intercept = _matched(H, H @ network.output, int(n_units))
+    H = network.activations(estimator._encode_input(X))
+    chosen, output, intercept = _match_outputs(H, H @ network.output, int(n_units))
     layer = network.layers[0]
     shorter = copy.copy(estimator)
     shorter.network_ = replace(
@@ -55,7 +55,7 @@ def compress(estimator: Any, X: ArrayLike, n_units: int) -> Any:
     return shorter
 
 
-def _matched(H: Array, F: Array, count: int) -> tuple[NDArray[np.int64], Array, Array]:
+def _match_outputs(H: Array, F: Array, count: int) -> tuple[NDArray[np.int64], Array, Array]:
     """Places of `count` columns of `H` (n, U) in the order chosen, with output weights (count, K) and constant (K,)."""
     mean, level = H.mean(axis=0), F.mean(axis=0)
     spread = F.std(axis=0)

@@ -105,8 +105,8 @@ def to_onnx(network: MergedNetwork, link: str, indicated: Places = NO_COLUMNS) -
         weights, bias = constant(f"weights_{index}", layer.weights.T), constant(f"bias_{index}", layer.bias)
         hidden.append(node("Sigmoid", [node("Gemm", [z, weights, bias], f"sums_{index}")], f"units_{index}"))
         if index + 1 < len(network.layers):
-            doubled = node("Mul", [hidden[-1], _once(constant, "two", 2.0, index)], f"doubled_{index}")
-            spread = node("Sub", [doubled, _once(constant, "one", 1.0, index)], f"spread_{index}")
+            doubled = node("Mul", [hidden[-1], _add_constant(constant, "two", 2.0, index)], f"doubled_{index}")
+            spread = node("Sub", [doubled, _add_constant(constant, "one", 1.0, index)], f"spread_{index}")
             z = node("Concat", [z, spread], f"features_{index + 1}", axis=1)
     if hidden:
         units = node("Concat", hidden, "units", axis=1)
@@ -115,7 +115,7 @@ def to_onnx(network: MergedNetwork, link: str, indicated: Places = NO_COLUMNS) -
     else:
         none = node("MatMul", [z, constant("none", np.zeros((len(network.shift), network.outputs)))], "none_seen")
         raw = node("Add", [none, constant("output_bias", network.biases[-1])], "raw")
-    name = _linked(node, raw, link)
+    name = _add_link(node, raw, link)
     columns = 2 if link == "logistic" else network.outputs
     graph = helper.make_graph(
         nodes,
@@ -130,12 +130,12 @@ def to_onnx(network: MergedNetwork, link: str, indicated: Places = NO_COLUMNS) -
     return model
 
 
-def _once(constant: Any, name: str, value: float, index: int) -> str:
+def _add_constant(constant: Any, name: str, value: float, index: int) -> str:
     made: str = constant(f"{name}_{index}", np.array(value))
     return made
 
 
-def _linked(node: Any, raw: str, link: str) -> str:
+def _add_link(node: Any, raw: str, link: str) -> str:
     if link == "softmax":
         return str(node("Softmax", [raw], "probabilities", axis=1))
     if link == "logistic":

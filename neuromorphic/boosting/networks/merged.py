@@ -172,7 +172,7 @@ class MergedNetwork:
         """The network of the first `stages` stages, with the bias as it was then."""
         return replace(
             self,
-            layers=stacked(self.split()[:stages]),
+            layers=stack_layers(self.split()[:stages]),
             output=self.output[: self.ends[stages]].copy(),
             intercepts=self.intercepts[:stages].copy(),
             sizes=self.sizes[:stages].copy(),
@@ -201,7 +201,7 @@ def merge(stages: tuple[Stage, ...], initial: Array, gain: Array, shift: Array, 
     return MergedNetwork(
         shift=shift,
         scale=scale,
-        layers=stacked(stages),
+        layers=stack_layers(stages),
         output=np.concatenate([np.empty((0, outputs)), *[stage.output for stage in stages]]),
         initial=initial,
         intercepts=np.concatenate([np.empty((0, outputs)), *[stage.intercept[None] for stage in stages]]),
@@ -210,7 +210,7 @@ def merge(stages: tuple[Stage, ...], initial: Array, gain: Array, shift: Array, 
     )
 
 
-def stacked(stages: tuple[Stage, ...]) -> tuple[Layer, ...]:
+def stack_layers(stages: tuple[Stage, ...]) -> tuple[Layer, ...]:
     """The hidden layers of the stages."""
     layers = []
     for index in range(stages[-1].layer + 1 if stages else 0):

@@ -62,10 +62,10 @@ def shapley_values(
     if orders < 2:
         raise ValueError(f"orders must be at least 2, for a standard error, got {orders}")
     check_whole("random_state", random_state, least=0)
-    rows, others = _checked(estimator, "X", X), _checked(estimator, "background", background)
+    rows, others = _check_rows(estimator, "X", X), _check_rows(estimator, "background", background)
     d = rows.shape[1]
     if method == "exact":
-        return _exact(estimator, rows, others)
+        return _compute_exact(estimator, rows, others)
     rng = np.random.default_rng([random_state, 0, 4])
     turns = np.concatenate([rng.permutation(len(others)) for _ in range(-(-2 * orders // len(others)))])
     base = estimator.raw_outputs(others[turns[: 2 * orders]]).mean(axis=0)
@@ -73,8 +73,8 @@ def shapley_values(
     square = np.zeros_like(total)
     for index in range(orders):
         order = rng.permutation(d)
-        there = _along(estimator, rows, others[turns[2 * index]], order)
-        back = _along(estimator, rows, others[turns[2 * index + 1]], order[::-1])
+        there = _walk_order(estimator, rows, others[turns[2 * index]], order)
+        back = _walk_order(estimator, rows, others[turns[2 * index + 1]], order[::-1])
         sample = 0.5 * (there + back)
         total += sample
         square += np.square(sample)
@@ -85,7 +85,7 @@ def shapley_values(
     return ShapleyValues(mean, spread, base)
 
 
-def _checked(estimator: Any, name: str, X: ArrayLike) -> Array:
+def _check_rows(estimator: Any, name: str, X: ArrayLike) -> Array:
     check_is_fitted(estimator)
     if estimator._categories is not None:
         raise ValueError("estimator must not have categorical_features: coalitions of columns are of numbers")
@@ -97,7 +97,7 @@ def _checked(estimator: Any, name: str, X: ArrayLike) -> Array:
     return rows
 
 
-def _exact(estimator: Any, rows: Array, others: Array) -> ShapleyValues:
+def _compute_exact(estimator: Any, rows: Array, others: Array) -> ShapleyValues:
     """Shapley's sum over all coalitions of the columns that count, each with all background rows."""
     n, d = rows.shape
     network = estimator.network_
@@ -133,7 +133,7 @@ def _exact(estimator: Any, rows: Array, others: Array) -> ShapleyValues:
     return ShapleyValues(values, np.zeros_like(values), worth[0, 0])
 
 
-def _along(estimator: Any, rows: Array, other: Array, order: NDArray[np.int64]) -> Array:
+def _walk_order(estimator: Any, rows: Array, other: Array, order: NDArray[np.int64]) -> Array:
     """What each column adds when the columns of `rows` take the place of `other`'s one after another: `(n, d, K)`."""
     n, d = rows.shape
     mixed = np.tile(other, (n, 1))

@@ -119,6 +119,6 @@ class SignNetwork(MergedNetwork):
         return pack_signs(2 * flat - 1).words
 
 
-def of_signs(network: MergedNetwork, thresholds: Array) -> SignNetwork:
+def build_sign_network(network: MergedNetwork, thresholds: Array) -> SignNetwork:
     """Return the network of the same stages with sign units."""
     return SignNetwork(**{field.name: getattr(network, field.name) for field in fields(network)}, thresholds=thresholds)

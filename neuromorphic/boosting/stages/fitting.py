@@ -87,7 +87,7 @@ class Sample:
         return (self.places[:, None] + np.arange(BLOCK)).ravel()[: self.rows]
 
 
-def whole(rows: int) -> Sample:
+def select_all_rows(rows: int) -> Sample:
     """All rows, in their order."""
     return Sample(rows, np.arange(0, max(rows, 1), BLOCK))
 
@@ -108,7 +108,7 @@ class StageFitter:
 
         Arrays are C-contiguous, all float64 or all float32; rows are in an order by chance.
         """
-        settings, sample = self.settings, sample or whole(x.shape[1])
+        settings, sample = self.settings, sample or select_all_rows(x.shape[1])
         n = sample.rows
         if self._buffers is None or self._buffers[2].shape[1] != n or self._buffers[2].dtype != x.dtype:
             self._buffers = descent_kernels.buffers(self.features, n, settings.units, self.outputs, MEMORY, x.dtype)

@@ -64,7 +64,7 @@ def objective(theta: Array, X: Array, R: Array, w: Array, units: int, ridge: flo
     """`½ Σ w ‖r − f‖² + ½ ridge (‖W‖² + ‖C‖²)` and its gradient; `θ` as in `kernels`, `X` (n, d), `R` (n, K)."""
     from scipy.special import expit
 
-    W, b, C, c = unpacked(theta, X.shape[1], units, R.shape[1])
+    W, b, C, c = unpack_parameters(theta, X.shape[1], units, R.shape[1])
     H = expit(X @ W.T + b)
     E = H @ C + c - R
     WE = w[:, None] * E
@@ -73,11 +73,11 @@ def objective(theta: Array, X: Array, R: Array, w: Array, units: int, ridge: flo
     return 0.5 * float((WE * E).sum()) + 0.5 * ridge * float((W * W).sum() + (C * C).sum()), grad
 
 
-def projected(theta: Array, X: Array, R: Array, w: Array, units: int, ridge: float) -> Array:
+def project_outputs(theta: Array, X: Array, R: Array, w: Array, units: int, ridge: float) -> Array:
     """`θ` with `C`, `c` replaced by their least-squares solution for `W`, `b`."""
     from scipy.special import expit
 
-    W, b, _, _ = unpacked(theta, X.shape[1], units, R.shape[1])
+    W, b, _, _ = unpack_parameters(theta, X.shape[1], units, R.shape[1])
     H = np.column_stack([expit(X @ W.T + b), np.ones(len(X))])
     gram = H.T @ (w[:, None] * H)
     gram[np.arange(units), np.arange(units)] += ridge
@@ -85,7 +85,7 @@ def projected(theta: Array, X: Array, R: Array, w: Array, units: int, ridge: flo
     return np.concatenate([W.ravel(), b, solution[:-1].ravel(), solution[-1]])
 
 
-def unpacked(theta: Array, d: int, units: int, outputs: int) -> tuple[Array, Array, Array, Array]:
+def unpack_parameters(theta: Array, d: int, units: int, outputs: int) -> tuple[Array, Array, Array, Array]:
     """`W` (J, d), `b` (J,), `C` (J, K), `c` (K,) of the vector `θ`."""
     at = units * (d + 1)
     C = theta[at : at + units * outputs].reshape(units, outputs)
@@ -116,7 +116,7 @@ def fit_published(
         initial = 0.5 * np.log((1.0 + mean) / (1.0 - mean)) if task == "binary" else np.zeros(K)
     F = np.tile(initial, (n, 1))
     stages: list[PlainStage] = []
-    losses = [_loss(task, y, F)]
+    losses = [_mean_loss(task, y, F)]
     for _ in range(n_units // J):
         if task == "regression":
             r = y - F
@@ -135,7 +135,7 @@ def fit_published(
             objective, start, (X[rows], r[rows], np.full(count, 1.0 / count), J, ALPHA / count),
             method="L-BFGS-B", jac=True, options={"maxiter": iterations},
         )  # fmt: skip
-        stage = PlainStage(*unpacked(found.x, d, J, K), np.ones(K))
+        stage = PlainStage(*unpack_parameters(found.x, d, J, K), np.ones(K))
         f = stage(X)
         if task == "binary":
             rho = (r * f).sum(axis=0) / (f * f * r * (2.0 * y - r)).sum(axis=0)
@@ -145,11 +145,11 @@ def fit_published(
             rho = np.ones(K)
         stages.append(PlainStage(stage.W, stage.b, stage.C, stage.c, rho))
         F = F + learning_rate * rho * f
-        losses.append(_loss(task, y, F))
+        losses.append(_mean_loss(task, y, F))
     return PlainModel(initial, stages, learning_rate, 2.0 if task == "binary" else 1.0, losses)
 
 
-def _loss(task: str, y: Array, F: Array) -> float:
+def _mean_loss(task: str, y: Array, F: Array) -> float:
     if task == "regression":
         return float(0.5 * np.mean((y - F) ** 2))
     if task == "binary":

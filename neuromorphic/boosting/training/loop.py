@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from relaxon.neuromorphic.boosting.networks import model_kernels as passes
 from relaxon.neuromorphic.boosting.networks.merged import Stage
 from relaxon.neuromorphic.boosting.stages import kernels
-from relaxon.neuromorphic.boosting.stages.fitting import Draws, Sample, StageFitter, StageSettings, whole
+from relaxon.neuromorphic.boosting.stages.fitting import Draws, Sample, StageFitter, StageSettings, select_all_rows
 from relaxon.neuromorphic.boosting.stages.kernels import BLOCK
 from relaxon.neuromorphic.boosting.stages.monotone import MonotoneStageFitter
 from relaxon.neuromorphic.boosting.stages.sign_units import SignStageFitter, sign_activations
 from relaxon.neuromorphic.boosting.stages.start_kernels import draw_blocks
 from relaxon.neuromorphic.boosting.training.losses import Loss
 from relaxon.neuromorphic.boosting.training.runs import (
-    BoostingSettings,
+    BoostingState,
     Callback,
     Outcome,
-    Rows,
     StageProgress,
-    Trained,
+    StagewiseSettings,
+    TrainingRows,
 )
 
 if TYPE_CHECKING:
@@ -49,40 +49,40 @@ DEAD = 1e-4
 
 
 def boost(
-    settings: BoostingSettings,
+    settings: StagewiseSettings,
     loss: Loss,
-    train: Rows,
-    validation: Rows | None,
-    before: Trained | None = None,
+    train: TrainingRows,
+    validation: TrainingRows | None,
+    before: BoostingState | None = None,
     callback: Callback | None = None,
     keeper: BoostingCheckpoint | None = None,
-) -> Trained:
+) -> BoostingState:
     """Train until all units of `settings.layers` are there; `before` is an earlier run on the same rows."""
-    return _Run(settings, loss, train, validation, before, callback, keeper).run()
+    return _BoostingRun(settings, loss, train, validation, before, callback, keeper).run()
 
 
-class _Run:
+class _BoostingRun:
     """A run's state: the additive model on all rows, and the features that the current layer sees."""
 
     def __init__(
         self,
-        settings: BoostingSettings,
+        settings: StagewiseSettings,
         loss: Loss,
-        train: Rows,
-        validation: Rows | None,
-        before: Trained | None,
+        train: TrainingRows,
+        validation: TrainingRows | None,
+        before: BoostingState | None,
         callback: Callback | None,
         keeper: BoostingCheckpoint | None,
     ) -> None:
         self.settings, self.loss, self.callback, self.keeper = settings, loss, callback, keeper
         # In an order by chance, so that any run of rows is a sample of them.
         order = np.random.default_rng([settings.seed, 0, 2]).permutation(train.w.size)
-        self.train = Rows(train.x[:, order], train.y[:, order], train.w[order], train.weight)
+        self.train = TrainingRows(train.x[:, order], train.y[:, order], train.w[order], train.weight)
         self.validation = validation
         self.activate: Callable[..., Array] = sign_activations if settings.signs else passes.unit_activations
         self.least_share = min(LEAST_SHARE, 1.0 / train.w.size)
         train = self.train
-        self.result = before or Trained(loss.initial(train.y, train.w))
+        self.result = before or BoostingState(loss.initial(train.y, train.w))
         self.result.outcome = Outcome.COMPLETED
         self.F = np.tile(self.result.initial[:, None], (1, train.y.shape[1]))
         self.V = None if validation is None else np.tile(self.result.initial[:, None], (1, validation.y.shape[1]))
@@ -90,26 +90,26 @@ class _Run:
         self._joined: Any = None
         self.layer, self.in_layer = 0, 0
         self.values = loss.values(train.y, self.F, train.w)
-        self.first_size = _size(loss.residual(train.y, self.F), train.w)
+        self.first_size = _root_mean_square(loss.residual(train.y, self.F), train.w)
         self.since = time.perf_counter() - self.result.seconds
         if not self.result.losses:
             self.result.losses.append(float(self.values.mean()))
             self._validate()
         for stage in self.result.stages:
-            self._add(stage)
+            self._replay_stage(stage)
         self.values, self.r = loss.evaluate(train.y, self.F, train.w)
         self.squares = passes.find_squares(self.r, train.w)
 
-    def run(self) -> Trained:
+    def run(self) -> BoostingState:
         with np.errstate(over="ignore", invalid="ignore"):
             return self._run()
 
-    def _run(self) -> Trained:
+    def _run(self) -> BoostingState:
         wanted, refused = sum(self.settings.layers), 0
         units = sum(len(stage.bias) for stage in self.result.stages)
         while units < wanted:
             # An early stop looks further back than one stage, so it is asked before a stage is fitted.
-            if self._no_better():
+            if self._should_stop_early():
                 self._keep_best()
                 self.result.outcome = Outcome.EARLY_STOPPED
                 break
@@ -120,7 +120,7 @@ class _Run:
                 break
             if self.in_layer >= self.settings.layers[self.layer]:
                 self._deepen()
-            stage = self._stage(r)
+            stage = self._try_stage(r)
             self.result.attempts += 1
             if self.result.outcome is Outcome.NON_FINITE:
                 break
@@ -137,7 +137,7 @@ class _Run:
             self.result.losses.append(float(self.values.mean()))
             self._validate()
             self.result.seconds = time.perf_counter() - self.since
-            stopped = self._told(units, wanted)
+            stopped = self._report_progress(units, wanted)
             if self.keeper is not None:
                 self.keeper.offer(self.result, at_once=stopped)
             if stopped:
@@ -145,10 +145,10 @@ class _Run:
                 break
         return self.result
 
-    def _stage(self, r: Array) -> Stage | None:
+    def _try_stage(self, r: Array) -> Stage | None:
         """A stage on the residual, with its step; None where it has nothing to gain."""
         settings, rows = self.settings, self.train
-        stage, H = self._fitted(r)
+        stage, H = self._fit_stage(r)
         if not len(stage.bias) or not np.isfinite(stage.output).all() or not np.isfinite(H).all():
             return None
         f = passes.combine(H, stage.output, stage.intercept)
@@ -161,12 +161,12 @@ class _Run:
             along, square, explained = passes.find_sums_along(r, f, rows.w)
             if not explained >= self.least_share * self.squares.sum():
                 return None
-            rho = self._within_radius(self.loss.guarded_step(rows.y, self.F, r, f, rows.w, along, square), f)
+            rho = self._limit_step(self.loss.guarded_step(rows.y, self.F, r, f, rows.w, along, square), f)
         if settings.monotone is not None and not (rho >= 0.0).all():
             return None  # a step back would turn the stage round
-        return self._moved(stage, H, rho)
+        return self._take_step(stage, H, rho)
 
-    def _moved(self, stage: Stage, H: Array, rho: Array) -> Stage | None:
+    def _take_step(self, stage: Stage, H: Array, rho: Array) -> Stage | None:
         """The stage times its step, which under the guard is halved until no loss rises, and the model with it."""
         settings, rows = self.settings, self.train
         for _ in range(HALVINGS):
@@ -190,17 +190,17 @@ class _Run:
         self.F, self.values, self.r = F, values, r
         self.in_layer += len(found.bias)
         if self.V is not None and self.v is not None:
-            self.V = self.V + self._outputs(found, self.v)
+            self.V = self.V + self._stage_outputs(found, self.v)
         return found
 
-    def _fitted(self, r: Array) -> tuple[Stage, Array]:
+    def _fit_stage(self, r: Array) -> tuple[Stage, Array]:
         """A stage fitted to the residual, before its step, without units that are dead; and its activations (J, n)."""
         settings = self.settings
         draws = Draws(settings.seed, self.result.attempts)
-        scales = self._scales()
+        scales = self._find_target_scales()
         units = min(settings.units_per_stage, settings.layers[self.layer] - self.in_layer)
-        x, targets, w, weight, sample = self._sampled(r, scales, draws)
-        fitted = self._fitter(units, weight).fit(x, targets, w, draws, sample)
+        x, targets, w, weight, sample = self._sample_rows(r, scales, draws)
+        fitted = self._get_fitter(units, weight).fit(x, targets, w, draws, sample)
         self.result.evaluations += fitted.evaluations
         d, theta = self.x.shape[0], fitted.theta
         output, intercept = theta[units * (d + 1) : -len(r)].reshape(units, len(r)), theta[-len(r) :]
@@ -215,17 +215,17 @@ class _Run:
                 weights, bias, output, H = weights[alive], bias[alive], output[alive], H[alive]
         return Stage(self.layer, weights, bias, output * scales, intercept * scales), H
 
-    def _outputs(self, stage: Stage, x: Array) -> Array:
+    def _stage_outputs(self, stage: Stage, x: Array) -> Array:
         """What a stage adds at the features `x`: `(K, n)`."""
         return np.asarray(passes.combine(self.activate(stage.weights, stage.bias, x), stage.output, stage.intercept))
 
-    def _within_radius(self, rho: Array, f: Array) -> Array:
+    def _limit_step(self, rho: Array, f: Array) -> Array:
         if not np.isfinite(self.loss.radius):
             return rho
         reach = np.abs(rho) * np.abs(f).max(axis=1)
         return np.where(reach > self.loss.radius, rho * (self.loss.radius / np.maximum(reach, 1e-300)), rho)
 
-    def _scales(self) -> Array:
+    def _find_target_scales(self) -> Array:
         """The unit in which a stage sees its targets: under the guard their root mean square, so that the ridge and
         the stopping rule mean the same at every stage. Logits share one, as their residuals are commensurable."""
         if self.settings.newton == "published":
@@ -235,18 +235,24 @@ class _Run:
             each = np.full(len(each), each.mean())
         return np.sqrt(np.where(each > 0.0, each, 1.0))
 
-    def _sampled(self, r: Array, scales: Array, draws: Draws) -> tuple[Any, Any, Any, float, Sample]:
+    def _sample_rows(self, r: Array, scales: Array, draws: Draws) -> tuple[Any, Any, Any, float, Sample]:
         """The rows of this stage: features, targets, weights, the weight before, and which of the rows given."""
         rows, n = self.train, self.train.w.size
         count = max(1, round(self.settings.subsample * n))
         if count < n and (self.settings.newton == "published" or n < LEAST_BLOCKS * BLOCK or n - count < BLOCK):
             drawn = draws.generator().permutation(n)[:count]
             share = float(rows.w[drawn].sum())
-            dtype = self._dtype(rows.weight * share)
+            dtype = self._choose_dtype(rows.weight * share)
             x, targets = (kernels.gather(array, drawn, dtype) for array in (self.x, r / scales[:, None]))
-            return x, targets, (rows.w[drawn] / share).astype(dtype, copy=False), rows.weight * share, whole(count)
+            return (
+                x,
+                targets,
+                (rows.w[drawn] / share).astype(dtype, copy=False),
+                rows.weight * share,
+                select_all_rows(count),
+            )
         weight = rows.weight * count / n
-        dtype = self._dtype(weight)
+        dtype = self._choose_dtype(weight)
         if self._joined is None or self._joined[0].dtype != dtype:
             # The rows are in an order by chance: blocks of them, from anywhere on, are rows by chance as well.
             extra = BLOCK if count < n else 0
@@ -254,17 +260,17 @@ class _Run:
             self._joined = tuple(passes.joined(array, np.ones(len(array)), extra, dtype) for array in arrays)
         x, (w,) = self._joined
         targets = passes.joined(r, scales, x.shape[1] - n, dtype)
-        return x, targets, w, weight, whole(n) if count == n else _blocks(n, count, draws)
+        return x, targets, w, weight, select_all_rows(n) if count == n else _draw_block_sample(n, count, draws)
 
-    def _dtype(self, weight: float) -> Any:
-        return np.float32 if self._in_single(weight) else np.float64
+    def _choose_dtype(self, weight: float) -> Any:
+        return np.float32 if self._fits_in_single(weight) else np.float64
 
-    def _in_single(self, weight: float) -> bool:
+    def _fits_in_single(self, weight: float) -> bool:
         """Whether stages are fitted in float32: the model, its losses and steps are float64 whatever they are."""
         settings = self.settings
         return settings.newton == "guarded" and not settings.signs and settings.ridge >= LEAST_SINGLE_RIDGE * weight
 
-    def _fitter(self, units: int, weight: float) -> StageFitter | SignStageFitter:
+    def _get_fitter(self, units: int, weight: float) -> StageFitter | SignStageFitter:
         settings, published = self.settings, self.settings.newton == "published"
         wanted = StageSettings(
             units=units,
@@ -287,13 +293,13 @@ class _Run:
             self._current = current
         return current
 
-    def _add(self, stage: Stage) -> None:
+    def _replay_stage(self, stage: Stage) -> None:
         """A stage of an earlier run, with the same operations as when it was trained: the same bits."""
         if stage.layer > self.layer:
             self._deepen()
-        self.F = self.F + self._outputs(stage, self.x)
+        self.F = self.F + self._stage_outputs(stage, self.x)
         if self.V is not None and self.v is not None:
-            self.V = self.V + self._outputs(stage, self.v)
+            self.V = self.V + self._stage_outputs(stage, self.v)
         self.in_layer += len(stage.bias)
 
     def _deepen(self) -> None:
@@ -301,9 +307,9 @@ class _Run:
         own = [stage for stage in self.result.stages if stage.layer == self.layer]
         weights = np.concatenate([stage.weights for stage in own])
         bias = np.concatenate([stage.bias for stage in own])
-        self.x = _with_activations(self.x, weights, bias)
+        self.x = _append_activations(self.x, weights, bias)
         if self.v is not None:
-            self.v = _with_activations(self.v, weights, bias)
+            self.v = _append_activations(self.v, weights, bias)
         self._joined = None
         self.layer += 1
         self.in_layer = 0
@@ -317,7 +323,7 @@ class _Run:
             values = self.loss.values(self.validation.y, self.V, self.validation.w)
             self.result.validation.append(float(values.mean()))
 
-    def _no_better(self) -> bool:
+    def _should_stop_early(self) -> bool:
         patience, losses = self.settings.patience, self.result.validation
         if patience is None or len(losses) <= patience:
             return False
@@ -327,7 +333,7 @@ class _Run:
         best = int(np.nanargmin(self.result.validation))
         del self.result.stages[best:], self.result.losses[best + 1 :], self.result.validation[best + 1 :]
 
-    def _told(self, units: int, wanted: int) -> bool:
+    def _report_progress(self, units: int, wanted: int) -> bool:
         if self.callback is None:
             return False
         result = self.result
@@ -342,18 +348,18 @@ class _Run:
         return self.callback(progress) is True
 
 
-def _blocks(n: int, count: int, draws: Draws) -> Sample:
+def _draw_block_sample(n: int, count: int, draws: Draws) -> Sample:
     """So many of `n` rows in blocks that begin anywhere, without repeats, in an order by chance."""
     places = np.empty(n // BLOCK, np.int64)
     draw_blocks(draws.state(), n, places)
     return Sample(count, places)
 
 
-def _size(r: Array, w: Array) -> float:
+def _root_mean_square(r: Array, w: Array) -> float:
     return float(np.sqrt((np.square(r) @ w).mean()))
 
 
-def _with_activations(x: Array, weights: Array, bias: Array) -> Array:
+def _append_activations(x: Array, weights: Array, bias: Array) -> Array:
     """`x` (d, n) with `2σ − 1` of the units below: `(d + u, n)`."""
     from scipy.special import expit
 

@@ -47,7 +47,7 @@ Callback = Callable[[StageProgress], object]
 
 
 @dataclass(frozen=True, slots=True)
-class BoostingSettings:
+class StagewiseSettings:
     """What a training run is."""
 
     layers: tuple[int, ...]
@@ -72,7 +72,7 @@ class BoostingSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TrainingRows:
     """Rows to train or validate on: features (d, n), targets (K, n), weights (n,) that sum to 1."""
 
     x: Array
@@ -83,7 +83,7 @@ class Rows:
 
 
 @dataclass(slots=True)
-class Trained:
+class BoostingState:
     """The stages so far and how the losses went; given back to `boost`, it goes on from there."""
 
     initial: Array

@@ -112,8 +112,8 @@ def train_sequentially(
     output). The training loss never rises. A callback that returns `True` ends training with the stages done.
     """
     settings = settings or SequentialSettings()
-    features, targets, loss = _data(X, y, settings, module)
-    blocks, own_head = _blocks(copy.deepcopy(module))
+    features, targets, loss = _check_data(X, y, settings, module)
+    blocks, own_head = _split_module(copy.deepcopy(module))
     w = np.full(targets.shape[1], 1.0 / targets.shape[1])
     start = loss.initial(targets, w)
     F = np.tile(start[:, None], (1, targets.shape[1]))
@@ -125,15 +125,19 @@ def train_sequentially(
         for index, block in enumerate(blocks):
             with torch.no_grad():
                 width = block.eval()(features[:1]).flatten(1).shape[1]
-            head = own_head if index + 1 == len(blocks) else nn.Sequential(nn.Flatten(), _linear(width, len(F), module))
+            head = (
+                own_head
+                if index + 1 == len(blocks)
+                else nn.Sequential(nn.Flatten(), _make_linear(width, len(F), module))
+            )
             r = loss.residual(targets, F)
             unit = float(np.sqrt(np.square(r).mean())) or 1.0
-            _fit(block, head, features, torch.as_tensor((r / unit).T, dtype=features.dtype), settings)
+            _fit_block(block, head, features, torch.as_tensor((r / unit).T, dtype=features.dtype), settings)
             with torch.no_grad():
-                features = _in_batches(block.eval(), features, settings.batch)
-                f = _in_batches(head, features, settings.batch).double().numpy().T
-            moved = _guarded(loss, targets, F, r, f, w, values, settings.learning_rate)
-            _scale(head, moved)
+                features = _apply_in_batches(block.eval(), features, settings.batch)
+                f = _apply_in_batches(head, features, settings.batch).double().numpy().T
+            moved = _find_guarded_step(loss, targets, F, r, f, w, values, settings.learning_rate)
+            _scale_head(head, moved)
             F = F + moved[:, None] * f
             values = loss.values(targets, F, w)
             for parameter in [*block.parameters(), *head.parameters()]:
@@ -147,11 +151,11 @@ def train_sequentially(
     if loss.gain != 1.0:
         initial = initial * loss.gain
         for head in heads:
-            _scale(head, np.full(len(F), loss.gain))
+            _scale_head(head, np.full(len(F), loss.gain))
     return SequentiallyTrained(blocks[: len(heads)], heads, initial, losses).eval()
 
 
-def _fit(block: nn.Module, head: nn.Module, x: Tensor, targets: Tensor, settings: SequentialSettings) -> None:
+def _fit_block(block: nn.Module, head: nn.Module, x: Tensor, targets: Tensor, settings: SequentialSettings) -> None:
     block.train()
     head.train()
     parameters = [*block.parameters(), *head.parameters()]
@@ -167,7 +171,7 @@ def _fit(block: nn.Module, head: nn.Module, x: Tensor, targets: Tensor, settings
             schedule.step()
 
 
-def _guarded(
+def _find_guarded_step(
     loss: Loss,
     y: NDArray[np.float64],
     F: NDArray[np.float64],
@@ -190,7 +194,7 @@ def _guarded(
     return np.zeros(len(F))
 
 
-def _scale(head: nn.Module, by: NDArray[np.float64]) -> None:
+def _scale_head(head: nn.Module, by: NDArray[np.float64]) -> None:
     linear = [layer for layer in head.modules() if isinstance(layer, nn.Linear)][-1]
     with torch.no_grad():
         factor = torch.as_tensor(by, dtype=linear.weight.dtype)
@@ -199,15 +203,15 @@ def _scale(head: nn.Module, by: NDArray[np.float64]) -> None:
             linear.bias.mul_(factor)
 
 
-def _in_batches(module: nn.Module, x: Tensor, batch: int) -> Tensor:
+def _apply_in_batches(module: nn.Module, x: Tensor, batch: int) -> Tensor:
     return torch.cat([module(part) for part in x.split(batch)])  # type: ignore[no-untyped-call]
 
 
-def _linear(width: int, outputs: int, like: nn.Module) -> nn.Linear:
+def _make_linear(width: int, outputs: int, like: nn.Module) -> nn.Linear:
     return nn.Linear(width, outputs, dtype=next(like.parameters()).dtype)
 
 
-def _blocks(module: nn.Sequential) -> tuple[list[nn.Module], nn.Module]:
+def _split_module(module: nn.Sequential) -> tuple[list[nn.Module], nn.Module]:
     """The layers in stages, each from a layer with parameters up to the next, and the last layer as a head."""
     children = list(module.children())
     with_parameters = [index for index, child in enumerate(children) if any(True for _ in child.parameters())]
@@ -227,7 +231,7 @@ def _blocks(module: nn.Sequential) -> tuple[list[nn.Module], nn.Module]:
     return blocks, children[last]
 
 
-def _data(X: Any, y: Any, settings: SequentialSettings, module: Any) -> tuple[Tensor, NDArray[np.float64], Loss]:
+def _check_data(X: Any, y: Any, settings: SequentialSettings, module: Any) -> tuple[Tensor, NDArray[np.float64], Loss]:
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be an nn.Sequential, got {type(module).__name__}")
     refuse_masks(X=X, y=y)

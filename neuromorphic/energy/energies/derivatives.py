@@ -40,7 +40,7 @@ def input_gradient(energy: MLPEnergy, x: Tensor) -> Tensor:
     layers: list[Any] = list(energy.net)
     linear, activation = layers[0::2], layers[1]
     backward = BACKWARD[type(activation)]
-    befores = [torch.addmm(linear[0].bias, _inputs(energy, x), linear[0].weight.T)]
+    befores = [torch.addmm(linear[0].bias, _fourier_inputs(energy, x), linear[0].weight.T)]
     for layer in linear[1:-1]:
         befores.append(torch.addmm(layer.bias, activation(befores[-1]), layer.weight.T))
     seed = linear[-1].weight.expand(len(x), -1)
@@ -50,7 +50,7 @@ def input_gradient(energy: MLPEnergy, x: Tensor) -> Tensor:
     gradient = backward(seed, befores[-1])
     for layer, before in zip(reversed(linear[1:-1]), reversed(befores[:-1]), strict=True):
         gradient = backward(gradient @ layer.weight, before)
-    found = _outputs(energy, x, _narrow(gradient, linear[0].weight))
+    found = _pull_back(energy, x, _multiply_narrow(gradient, linear[0].weight))
     return found.add_(x, alpha=2 * energy.confinement) if energy.confinement else found
 
 
@@ -63,7 +63,7 @@ def energy_gradient(energy: nn.Module, x: Tensor) -> Tensor:
         return torch.autograd.grad(energy(x).sum(), x)[0]
 
 
-def _narrow(tall: Tensor, weight: Tensor) -> Tensor:
+def _multiply_narrow(tall: Tensor, weight: Tensor) -> Tensor:
     columns = weight.shape[1]
     if columns >= NARROW:
         return tall @ weight
@@ -72,23 +72,23 @@ def _narrow(tall: Tensor, weight: Tensor) -> Tensor:
     return (tall @ wide)[:, :columns]
 
 
-def _angles(energy: MLPEnergy, x: Tensor) -> list[tuple[float, Tensor]]:
+def _fourier_angles(energy: MLPEnergy, x: Tensor) -> list[tuple[float, Tensor]]:
     rates = [math.pi * 2**octave / energy.reach for octave in range(energy.fourier)]
     return [(rate, x * rate) for rate in rates]
 
 
-def _inputs(energy: MLPEnergy, x: Tensor) -> Tensor:
+def _fourier_inputs(energy: MLPEnergy, x: Tensor) -> Tensor:
     if not energy.fourier:
         return x
-    return torch.cat([x] + [part for _, angle in _angles(energy, x) for part in (angle.sin(), angle.cos())], 1)
+    return torch.cat([x] + [part for _, angle in _fourier_angles(energy, x) for part in (angle.sin(), angle.cos())], 1)
 
 
-def _outputs(energy: MLPEnergy, x: Tensor, gradient: Tensor) -> Tensor:
+def _pull_back(energy: MLPEnergy, x: Tensor, gradient: Tensor) -> Tensor:
     """The gradient in x from that in the perceptron's inputs."""
     if not energy.fourier:
         return gradient
     parts = torch.split(gradient, energy.features, 1)
     found = parts[0].clone()
-    for octave, (rate, angle) in enumerate(_angles(energy, x)):
+    for octave, (rate, angle) in enumerate(_fourier_angles(energy, x)):
         found += rate * (parts[1 + 2 * octave] * angle.cos() - parts[2 + 2 * octave] * angle.sin())
     return found

@@ -13,7 +13,7 @@ PROBES = 3
 FLOATS = (torch.float32, torch.float64)
 
 
-def event_shape(shape: Any) -> tuple[int, ...]:
+def parse_event_shape(shape: Any) -> tuple[int, ...]:
     """A shape of at least one axis, each at least 1; an int is one axis."""
     found = (shape,) if isinstance(shape, int) and not isinstance(shape, bool) else tuple(shape)
     if not found or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in found):
@@ -21,7 +21,7 @@ def event_shape(shape: Any) -> tuple[int, ...]:
     return found
 
 
-def checked_events(name: str, events: Any, shape: tuple[int, ...] | None = None, *, least: int = 1) -> Tensor:
+def validate_events(name: str, events: Any, shape: tuple[int, ...] | None = None, *, least: int = 1) -> Tensor:
     """A float32 or float64 tensor `(n, *event_shape)` of finite numbers with at least `least` rows."""
     if not isinstance(events, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(events).__name__}")
@@ -38,7 +38,7 @@ def checked_events(name: str, events: Any, shape: tuple[int, ...] | None = None,
     return events.detach()
 
 
-def checked_energy(energy: Any, like: Tensor) -> torch.nn.Module:
+def validate_energy(energy: Any, like: Tensor) -> torch.nn.Module:
     """A module that gives `(n,)` energies for events such as `like`; it is tried on a few of them."""
     if not isinstance(energy, torch.nn.Module):
         raise TypeError(f"energy must be a torch.nn.Module, got {type(energy).__name__}")
@@ -56,7 +56,7 @@ def checked_energy(energy: Any, like: Tensor) -> torch.nn.Module:
     return energy
 
 
-def checked_noise(noise: Any, like: Tensor) -> Any:
+def validate_noise(noise: Any, like: Tensor) -> Any:
     """A noise distribution for events such as `like`; it is tried on a few of its own samples."""
     for name in ("sample", "log_prob"):
         if not callable(getattr(noise, name, None)):
@@ -84,6 +84,6 @@ def checked_noise(noise: Any, like: Tensor) -> Any:
     return noise
 
 
-def rows(events: Tensor) -> Tensor:
+def flatten_events(events: Tensor) -> Tensor:
     """Events as `(n, d)`."""
     return events.reshape(len(events), math.prod(events.shape[1:]))

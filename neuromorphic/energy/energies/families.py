@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from relaxon.core import validation
-from relaxon.neuromorphic.energy.energies.events import event_shape, rows
+from relaxon.neuromorphic.energy.energies.events import flatten_events, parse_event_shape
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
@@ -104,7 +104,7 @@ class ConvolutionalEnergy(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        shape = event_shape(image)
+        shape = parse_event_shape(image)
         if len(shape) != 3:
             raise ValueError(f"image must be (channels, height, width), got {image!r}")
         self._event_shape = shape
@@ -138,7 +138,7 @@ class ConvolutionalEnergy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.net(x)[:, 0]
-        return out + self.confinement * rows(x).square().sum(1) if self.confinement else out
+        return out + self.confinement * flatten_events(x).square().sum(1) if self.confinement else out
 
 
 class QuadraticEnergy(nn.Module):

@@ -90,7 +90,7 @@ def gradient_and_laplacian(energy: MLPEnergy, x: Tensor) -> tuple[Tensor, Tensor
     """`∂E/∂x (d, n)` and `Σ ∂²E/∂x² (n,)` with a graph to the parameters, of an energy that `has_hand_gradient`."""
     layers: list[Any] = list(energy.net)
     linear, kind = layers[0::2], type(layers[1])
-    value, slope, curve = _inputs(energy, x)
+    value, slope, curve = _differentiate_inputs(energy, x)
     for layer in linear[:-1]:
         weight = layer.weight.T
         value, slope, curve = _Activated.apply(  # type: ignore[no-untyped-call]
@@ -111,7 +111,7 @@ def gradient_and_laplacian(energy: MLPEnergy, x: Tensor) -> tuple[Tensor, Tensor
     return slope, curve
 
 
-def _inputs(energy: MLPEnergy, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+def _differentiate_inputs(energy: MLPEnergy, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """The perceptron's inputs `(n, p)`, their slopes `(d, n or 1, p)` and Laplacians, None for 0."""
     d = energy.features
     eye = torch.eye(d, dtype=x.dtype, device=x.device)[:, None]

@@ -15,7 +15,7 @@ MOST_CATEGORIES = 1000
 
 
 @dataclass(frozen=True)
-class Categories:
+class IndicatorCategories:
     """The columns that hold categories, and each one's categories in ascending order.
 
     A network's first layer makes a vector of its own of each category's indicator. A category that was not in the
@@ -26,7 +26,7 @@ class Categories:
     values: tuple[tuple[Any, ...], ...]
 
     @classmethod
-    def fit(cls, x: NDArray[Any], columns: tuple[int, ...]) -> Categories:
+    def fit(cls, x: NDArray[Any], columns: tuple[int, ...]) -> IndicatorCategories:
         """Take the categories of `x (n, d)`; ValueError naming X where a column has too many."""
         values = []
         for column in columns:
@@ -65,7 +65,7 @@ class Categories:
         return sum(map(len, self.values))
 
 
-def find_columns(given: Sequence[Any], features: int, names: Sequence[Any] | None) -> tuple[int, ...]:
+def find_categorical_columns(given: Sequence[Any], features: int, names: Sequence[Any] | None) -> tuple[int, ...]:
     """Return the places of `categorical_features`, given as places or as names; ValueError naming it otherwise."""
     if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray):
         raise TypeError(f"categorical_features must be a sequence of features or None, got {given!r}")

@@ -25,17 +25,22 @@ from relaxon.core import validation
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.energy.energies.families import MLPEnergy, TiltedEnergy
-from relaxon.neuromorphic.energy.estimators.tilting import REFERENCE_ROWS, badly_fitted, overfitted, train_tilt
-from relaxon.neuromorphic.energy.estimators.verdict import Verdict, judged
-from relaxon.neuromorphic.energy.noise.choice import NOISES, NoiseName, fitted_noise
-from relaxon.neuromorphic.energy.noise.rank import lacking_rank
+from relaxon.neuromorphic.energy.estimators.tilting import (
+    REFERENCE_ROWS,
+    explain_overfitting,
+    explain_poor_fit,
+    train_tilt,
+)
+from relaxon.neuromorphic.energy.estimators.verdict import DensityVerdict, judge_density
+from relaxon.neuromorphic.energy.noise.choice import NOISES, NoiseName, fit_noise
+from relaxon.neuromorphic.energy.noise.rank import explain_rank_deficiency
 from relaxon.neuromorphic.energy.objectives.meco import MECO
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import ENCE, NCE, SNL, Objective
 from relaxon.neuromorphic.energy.objectives.score_matching import ScoreMatching
 from relaxon.neuromorphic.energy.partition.importance_sampling import ImportanceSampling
 from relaxon.neuromorphic.energy.partition.log_partition import LogPartition, log_partition
 from relaxon.neuromorphic.energy.samplers.euclidean import MALA
-from relaxon.neuromorphic.energy.training.held_out import varied
+from relaxon.neuromorphic.energy.training.held_out import ensure_variation
 from relaxon.neuromorphic.energy.training.loop import TrainingResult, Watcher
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, check_optimizer
 from relaxon.neuromorphic.parameters import check_real
@@ -162,7 +167,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         self.check_parameters()
-        seed = self._drawn_seed(checkpoints)
+        seed = self._draw_seed(checkpoints)
         self.mean_ = x.mean(0)
         self.scale_ = x.std(0)
         flat = np.flatnonzero(~(self.scale_ > 1e-12 * np.abs(self.mean_).clip(1e-300)))
@@ -179,10 +184,10 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))
         count = round(self.validation_fraction * len(z))
         count = count if count >= FEWEST_HELD_OUT else 0
-        order = varied(z, order, count)
+        order = ensure_variation(z, order, count)
         held, rest = z[order[:count]], z[order[count:]]
-        lacking = self._lacking(z, rest)
-        self.noise_ = self._noise(rest, held, seed)
+        lacking = self._check_rank(z, rest)
+        self.noise_ = self._fit_noise(rest, held, seed)
         octaves = OCTAVES.get(z.shape[1], 0) if self.octaves == "auto" else int(self.octaves)
         # The perceptron's confinement would be a second tail beside the noise's own.
         tilt = MLPEnergy(z.shape[1], self.hidden_sizes, fourier=octaves, reach=REACH, confinement=0.0, seed=seed)
@@ -199,7 +204,9 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         reference = z[order[: min(len(z), REFERENCE_ROWS)]].to(self.device)
         method = ImportanceSampling(self.noise_, self.partition_draws, reference=reference)
         self.log_partition_: LogPartition = log_partition(self.energy_, method, seed)
-        self.verdict_ = judged(z, self.log_partition_, self.training_, lacking or self._overfitted(rest, held, seed))
+        self.verdict_ = judge_density(
+            z, self.log_partition_, self.training_, lacking or self._explain_overfitting(rest, held, seed)
+        )
         if not self.verdict_.trusted:
             warnings.warn(f"the density is not to be trusted: {self.verdict_.reason}", ConvergenceWarning, stacklevel=2)
         return self
@@ -207,8 +214,8 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
         check_optimizer("optimizer", self.optimizer, self.weight_decay)
-        self._settings(0)
-        self._objective()
+        self._build_settings(0)
+        self._build_objective()
         for width in self.hidden_sizes:
             validation.positive_int("hidden_sizes", width)
         if isinstance(self.noise, str) and self.noise not in NOISES:
@@ -221,7 +228,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if self.octaves != "auto" and (not isinstance(self.octaves, int) or self.octaves < 0):
             raise ValueError(f"octaves must be 'auto' or an integer of at least 0, got {self.octaves!r}")
 
-    def _settings(self, seed: int) -> TrainingSettings:
+    def _build_settings(self, seed: int) -> TrainingSettings:
         return TrainingSettings(
             steps=self.steps,
             batch=self.batch_size,
@@ -234,7 +241,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             device=self.device,
         )
 
-    def _objective(self) -> Objective:
+    def _build_objective(self) -> Objective:
         if isinstance(self.objective, Objective):
             return self.objective
         if self.objective not in OBJECTIVES:
@@ -243,26 +250,26 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         made: Objective = OBJECTIVES[self.objective]()
         return made
 
-    def _noise(self, rest: Tensor, held: Tensor, seed: int) -> Any:
+    def _fit_noise(self, rest: Tensor, held: Tensor, seed: int) -> Any:
         """The noise distribution over the standardised features, in double precision."""
         if not isinstance(self.noise, str):
             return self.noise.to(self.device) if isinstance(self.noise, torch.nn.Module) else self.noise
-        return fitted_noise(self.noise, rest, held, seed).to(self.device)
+        return fit_noise(self.noise, rest, held, seed).to(self.device)
 
     def _train(
         self, rest: Tensor, held: Tensor, seed: int, watcher: Watcher | None, checkpoints: Checkpoints | None
     ) -> None:
-        settings = self._settings(seed)
+        settings = self._build_settings(seed)
         if checkpoints is not None:
             settings = replace(settings, out=checkpoints.folder, checkpoint_seconds=checkpoints.seconds)
         noise = self.noise if isinstance(self.noise, str) else type(self.noise).__name__
         fit = {"noise": noise, "hidden_sizes": [int(width) for width in self.hidden_sizes]}
-        objective = self._objective()
+        objective = self._build_objective()
         self.training_, self.validation_ = train_tilt(
             self.energy_, rest, held, objective, settings, self.patience, watcher, fit
         )
 
-    def _drawn_seed(self, checkpoints: Checkpoints | None) -> int:
+    def _draw_seed(self, checkpoints: Checkpoints | None) -> int:
         """The seed of this fit; where none is given, that of the fit that it goes on with."""
         if checkpoints is not None and self.random_state is None:
             record = read_record(checkpoints.folder)
@@ -270,25 +277,25 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 return int(record["settings"]["seed"])
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _lacking(self, z: Tensor, rest: Tensor) -> str:
+    def _check_rank(self, z: Tensor, rest: Tensor) -> str:
         """Why the rows have no density, where kernels or the caller's own noise give them one; ValueError elsewhere."""
         names = getattr(self, "_columns", getattr(self, "feature_names_in_", None))
-        lacking = lacking_rank(z.numpy(), names)
+        lacking = explain_rank_deficiency(z.numpy(), names)
         if not lacking:
-            lacking = lacking_rank(rest.numpy(), names)
+            lacking = explain_rank_deficiency(rest.numpy(), names)
             lacking = lacking and f"without the {len(z) - len(rest)} rows held out, {lacking}"
         if lacking and isinstance(self.noise, str) and self.noise != "kernel":
             raise ValueError(f"X must have a covariance of full rank to have a density; {lacking}")
         return lacking and f"the covariance has no full rank: {lacking}"
 
-    def _overfitted(self, rest: Tensor, held: Tensor, seed: int) -> str:
+    def _explain_overfitting(self, rest: Tensor, held: Tensor, seed: int) -> str:
         """Why rows held out speak against the density; where there are none, against its noise fitted to a part."""
         if len(held):
             parts = (rest.to(self.device), held.to(self.device))
-            return overfitted(self.energy_, self.log_partition_.value, *parts)
+            return explain_overfitting(self.energy_, self.log_partition_.value, *parts)
         if not isinstance(self.noise, str):
             return ""
-        return badly_fitted(self.noise, self.noise_, rest, seed, self.device)
+        return explain_poor_fit(self.noise, self.noise_, rest, seed, self.device)
 
     # ---- answers -------------------------------------------------------------------------------------------------
 
@@ -311,12 +318,12 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if not self.verdict_.trusted:
             why = f"log-densities are not to be trusted: {self.verdict_.reason}"
             warnings.warn(why, UntrustedDensityWarning, stacklevel=2)
-        found = self._log_density(x)
+        found = self._evaluate_log_density(x)
         if not return_std:
             return found
         return found, np.full(len(x), self.log_partition_.standard_error)
 
-    def _log_density(self, x: Array) -> Array:
+    def _evaluate_log_density(self, x: Array) -> Array:
         z = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
         with torch.no_grad():
             found = torch.cat([-self.energy_(part) for part in torch.split(z, ROWS_AT_ONCE)]).cpu().numpy()
@@ -360,26 +367,26 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _parts(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
         """Modules, values and tensors that make the fitted estimator; `_restore` takes them back."""
-        from relaxon.neuromorphic.energy.storage import training_card
+        from relaxon.neuromorphic.energy.storage import describe_training
 
         card = {
             "log_partition": asdict(self.log_partition_),
             "verdict": asdict(self.verdict_),
-            "training": training_card(self.training_),
+            "training": describe_training(self.training_),
         }
         arrays = {"mean": self.mean_, "scale": self.scale_, "validation": self.validation_}
         return {"energy": self.energy_}, card, {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _restore(self, modules: dict[str, Any], card: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        from relaxon.neuromorphic.energy.storage import from_json, training_of
+        from relaxon.neuromorphic.energy.storage import decode_json, restore_training
 
-        card = from_json(card)
+        card = decode_json(card)
         self.energy_ = modules["energy"]
         self.noise_ = self.energy_.base
         found = card["log_partition"]
         self.log_partition_ = LogPartition(**{**found, "interval": tuple(found["interval"])})
-        self.verdict_ = Verdict(**card["verdict"])
-        self.training_ = training_of(card["training"])
+        self.verdict_ = DensityVerdict(**card["verdict"])
+        self.training_ = restore_training(card["training"])
         self.mean_, self.scale_ = tensors["mean"].numpy(), tensors["scale"].numpy()
         self.validation_ = tensors["validation"].numpy()
         d = math.prod(self.energy_.event_shape)

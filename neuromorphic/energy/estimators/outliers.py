@@ -112,7 +112,7 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         names = getattr(self, "feature_names_in_", np.arange(x.shape[1]))
         density._columns = names[self.varying_]
         self.density_ = density.fit(x[:, self.varying_], watcher=watcher)
-        self.offset_ = float(np.percentile(self._scores(x), 100 * share))
+        self.offset_ = float(np.percentile(self._score(x), 100 * share))
         return self
 
     def score_samples(self, X: ArrayLike) -> Array:
@@ -120,10 +120,10 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, reset=False)
-        return self._scores(x)
+        return self._score(x)
 
-    def _scores(self, x: Array) -> Array:
-        found = self.density_._log_density(x[:, self.varying_])
+    def _score(self, x: Array) -> Array:
+        found = self.density_._evaluate_log_density(x[:, self.varying_])
         deviant = (x[:, ~self.varying_] != self.constants_[~self.varying_]).sum(1)
         scores: Array = found - DEVIANT * deviant
         return scores

@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from relaxon.core import validation
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.energy.energies.families import blank_layer, initialise
-from relaxon.neuromorphic.energy.estimators.categories import Categories, find_columns
+from relaxon.neuromorphic.energy.estimators.categories import IndicatorCategories, find_categorical_columns
 from relaxon.neuromorphic.energy.estimators.grid_density import GridDensity
 from relaxon.neuromorphic.energy.estimators.tilting import LARGEST_GAP, REFERENCE_ROWS
-from relaxon.neuromorphic.energy.estimators.verdict import Verdict
-from relaxon.neuromorphic.energy.noise.rank import generalisation_gap
+from relaxon.neuromorphic.energy.estimators.verdict import DensityVerdict
+from relaxon.neuromorphic.energy.noise.rank import explain_generalisation_gap
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, check_optimizer, make_optimizer
 from relaxon.neuromorphic.parameters import check_real
 
@@ -173,16 +173,16 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         reasons = [self._overfitting] if self._overfitting else []
         if not low < high:
             reasons.append("the targets do not vary: they have no density")
-        self.verdict_ = Verdict(not reasons, "; ".join(reasons))
+        self.verdict_ = DensityVerdict(not reasons, "; ".join(reasons))
         if not self.verdict_.trusted:
             warnings.warn(f"the density is not to be trusted: {self.verdict_.reason}", ConvergenceWarning, stacklevel=2)
         return self
 
-    def _find_categories(self, x: NDArray[Any]) -> Categories | None:
+    def _find_categories(self, x: NDArray[Any]) -> IndicatorCategories | None:
         if self.categorical_features is None:
             return None
         names = getattr(self, "feature_names_in_", None)
-        return Categories.fit(x, find_columns(self.categorical_features, x.shape[1], names))
+        return IndicatorCategories.fit(x, find_categorical_columns(self.categorical_features, x.shape[1], names))
 
     def _encode(self, x: NDArray[Any]) -> Array:
         return x if self.categories_ is None else self.categories_.encode(x)
@@ -243,10 +243,10 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 some = slice(count + REFERENCE_ROWS)
                 judged = GridDensity(grid, -self.energy_(inputs[some], grid)).log_density(targets[some])
             each = judged.double().cpu().numpy()
-            self._overfitting = generalisation_gap(each[count:], each[:count], 1, LARGEST_GAP)
+            self._overfitting = explain_generalisation_gap(each[count:], each[:count], 1, LARGEST_GAP)
 
     @torch.no_grad()
-    def _density(self, X: ArrayLike) -> GridDensity:
+    def _predict_density(self, X: ArrayLike) -> GridDensity:
         check_is_fitted(self)
         refuse_masks(X=X)
         kind = np.float64 if self.categories_ is None else object
@@ -257,7 +257,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
         """The mean of p(y|x), `(samples,)`; with `return_std` its deviation too."""
-        density = self._density(X)
+        density = self._predict_density(X)
         mean = density.mean().cpu().numpy() * self.target_scale_ + self.target_mean_
         if not return_std:
             return mean
@@ -265,7 +265,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def log_density(self, X: ArrayLike, y: ArrayLike) -> Array:
         """`log p(y|x)` of pairs, `(samples,)`."""
-        density = self._density(X)
+        density = self._predict_density(X)
         refuse_masks(y=y)
         target = np.asarray(y, np.float64)
         if target.shape != (len(density.log_values),):
@@ -282,7 +282,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         p = np.atleast_1d(np.asarray(levels, np.float64))
         if p.ndim != 1 or not ((p > 0) & (p < 1)).all():
             raise ValueError(f"levels must be numbers in (0, 1), got {levels!r}")
-        density = self._density(X)
+        density = self._predict_density(X)
         each = torch.from_numpy(p).to(density.grid).expand(len(density.log_values), -1)
         found: Array = density.quantile(each).cpu().numpy() * self.target_scale_ + self.target_mean_
         return found
@@ -290,7 +290,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def sample(self, X: ArrayLike, count: int = 1, random_state: int | np.random.RandomState | None = None) -> Array:
         """Independent draws of y for each row, `(samples, count)`."""
         validation.positive_int("count", count)
-        density = self._density(X)
+        density = self._predict_density(X)
         random = check_random_state(self.random_state if random_state is None else random_state)
         # Open at both ends: the quantiles of 0 and 1 are infinite.
         levels = random.uniform(np.finfo(np.float64).eps, 1, (len(density.log_values), count))
@@ -310,9 +310,9 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         }
         tensors |= {f"energy.{name}": tensor for name, tensor in self.energy_.state_dict().items()}
         values = {"target_mean": self.target_mean_, "target_scale": self.target_scale_}
-        return {}, values | {"verdict": asdict(self.verdict_), "categories": self._described_categories()}, tensors
+        return {}, values | {"verdict": asdict(self.verdict_), "categories": self._describe_categories()}, tensors
 
-    def _described_categories(self) -> dict[str, Any] | None:
+    def _describe_categories(self) -> dict[str, Any] | None:
         return None if self.categories_ is None else asdict(self.categories_)
 
     def _restore(self, modules: dict[str, Any], card: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -322,9 +322,9 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         found = card.get("categories")
         self.categories_ = None
         if found is not None:
-            self.categories_ = Categories(tuple(found["columns"]), tuple(map(tuple, found["values"])))
+            self.categories_ = IndicatorCategories(tuple(found["columns"]), tuple(map(tuple, found["values"])))
         unknown = {"trusted": False, "reason": "it was stored by a version that did not judge it"}
-        self.verdict_ = Verdict(**card.get("verdict", unknown))
+        self.verdict_ = DensityVerdict(**card.get("verdict", unknown))
         self.energy_ = ConditionalEnergy(len(self.mean_), tuple(self.hidden_sizes), 0, torch.float64)
         weights = {name.removeprefix("energy."): t for name, t in tensors.items() if name.startswith("energy.")}
         try:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from relaxon.neuromorphic.energy.energies.families import TiltedEnergy
 from relaxon.neuromorphic.energy.estimators.verdict import FEWEST_ROWS
-from relaxon.neuromorphic.energy.noise.choice import fitted_noise
+from relaxon.neuromorphic.energy.noise.choice import fit_noise
 from relaxon.neuromorphic.energy.noise.fitted import KernelDensityNoise
-from relaxon.neuromorphic.energy.noise.rank import generalisation_gap, lacking_rank
+from relaxon.neuromorphic.energy.noise.rank import explain_generalisation_gap, explain_rank_deficiency
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective
-from relaxon.neuromorphic.energy.training.held_out import Judge, varied
+from relaxon.neuromorphic.energy.training.held_out import HoldOutJudge, ensure_variation
 from relaxon.neuromorphic.energy.training.loop import Ended, TrainingResult, Watcher, train
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings
 
@@ -49,7 +49,7 @@ def train_tilt(
     draws = noise.sample(JUDGING_DRAWS, torch.Generator().manual_seed(settings.seed))
     single = torch.float32 if isinstance(noise, torch.nn.Module) else draws.dtype
     energy.to(device, single)
-    judge = Judge(energy, draws.to(device, single), held.to(device, single), patience, settings.steps, fit)
+    judge = HoldOutJudge(energy, draws.to(device, single), held.to(device, single), patience, settings.steps, fit)
     judge.look_now()
     result = train(energy, rest.to(single), noise, objective, settings, watcher=watcher, judge=judge)
     if result.ended is Ended.FINISHED:
@@ -59,28 +59,28 @@ def train_tilt(
 
 
 @torch.no_grad()
-def overfitted(energy: TiltedEnergy, log_z: float, rest: Tensor, held: Tensor) -> str:
+def explain_overfitting(energy: TiltedEnergy, log_z: float, rest: Tensor, held: Tensor) -> str:
     """Return why rows held out speak against the density; empty where they do not."""
     found = [-energy(part).double().cpu().numpy() - log_z for part in (rest[:REFERENCE_ROWS], held)]
-    return generalisation_gap(found[0], found[1], rest.shape[1], _largest_gap(energy.base))
+    return explain_generalisation_gap(found[0], found[1], rest.shape[1], _largest_allowed_gap(energy.base))
 
 
 @torch.no_grad()
-def badly_fitted(name: str, noise: Any, rest: Tensor, seed: int, device: str) -> str:
+def explain_poor_fit(name: str, noise: Any, rest: Tensor, seed: int, device: str) -> str:
     """Return why the noise of that name, fitted to a part of the rows, does not hold for the others; or nothing."""
     if len(rest) < FEWEST_ROWS:
         return ""
     cut = len(rest) // JUDGED_PARTS
-    order = varied(rest, torch.arange(len(rest)), cut)
+    order = ensure_variation(rest, torch.arange(len(rest)), cut)
     aside, part = rest[order[:cut]], rest[order[cut:]]
-    largest = _largest_gap(noise)
-    if largest != LARGEST_KERNEL_GAP and lacking_rank(part.numpy()):
+    largest = _largest_allowed_gap(noise)
+    if largest != LARGEST_KERNEL_GAP and explain_rank_deficiency(part.numpy()):
         return f"{len(rest)} rows are too few to judge a density of {rest.shape[1]} features by"
-    fitted = fitted_noise(name, part, aside[:0], seed).to(device).double()
+    fitted = fit_noise(name, part, aside[:0], seed).to(device).double()
     found = [fitted.log_prob(rows.to(device)).cpu().numpy() for rows in (part, aside)]
-    return generalisation_gap(found[0], found[1], rest.shape[1], largest)
+    return explain_generalisation_gap(found[0], found[1], rest.shape[1], largest)
 
 
-def _largest_gap(noise: Any) -> float:
+def _largest_allowed_gap(noise: Any) -> float:
     kernels = isinstance(getattr(noise, "inner", noise), KernelDensityNoise)
     return LARGEST_KERNEL_GAP if kernels else LARGEST_GAP

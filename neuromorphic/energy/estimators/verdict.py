@@ -17,14 +17,14 @@ FEWEST_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DensityVerdict:
     """Whether the log-densities can be taken at their word, and why not."""
 
     trusted: bool
     reason: str = ""
 
 
-def judged(z: Tensor, partition: LogPartition, training: TrainingResult | None, against: str) -> Verdict:
+def judge_density(z: Tensor, partition: LogPartition, training: TrainingResult | None, against: str) -> DensityVerdict:
     """Return the verdict on a density of the rows `z`, `(n, d)`; `against` is what rows held out say, empty if
     nothing."""
     reasons = [against] if against else []
@@ -37,4 +37,4 @@ def judged(z: Tensor, partition: LogPartition, training: TrainingResult | None, 
         reasons.append(f"only {share:.0%} of the rows differ: the data have atoms, which have no density")
     if len(z) < FEWEST_ROWS:
         reasons.append(f"{len(z)} rows are too few for a density (at least {FEWEST_ROWS} are taken)")
-    return Verdict(not reasons, "; ".join(reasons))
+    return DensityVerdict(not reasons, "; ".join(reasons))

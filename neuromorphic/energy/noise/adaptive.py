@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from relaxon.core import validation
-from relaxon.neuromorphic.energy.energies.events import rows
+from relaxon.neuromorphic.energy.energies.events import flatten_events
 from relaxon.neuromorphic.energy.noise.distributions import GaussianNoise, NoiseModule
 
 Source = Literal["model", "data"]
@@ -100,10 +100,10 @@ class AdaptiveNoise(NoiseModule):
         """Take in a step's noise samples with `log p⁰ − log q`, or its data batch `x`; refits when it is time."""
         with torch.no_grad():
             if self.source == "data":
-                points = rows(x)
+                points = flatten_events(x)
                 share = torch.full_like(points[:, 0], 1 / len(points))
             else:
-                points = rows(z)
+                points = flatten_events(z)
                 share = torch.softmax(log_weights.double(), 0).to(points.dtype)
             if not bool(torch.isfinite(share).all()):
                 return

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from relaxon.core import validation
-from relaxon.neuromorphic.energy.energies.events import checked_events, event_shape, rows
-from relaxon.neuromorphic.energy.noise.rank import lacking_rank_of_table
+from relaxon.neuromorphic.energy.energies.events import flatten_events, parse_event_shape, validate_events
+from relaxon.neuromorphic.energy.noise.rank import explain_table_rank_deficiency
 
 LEAST_SCALE = 1e-8
 """Of the deviation along an axis, relative to the widest one: what a fit never goes below."""
@@ -41,7 +41,7 @@ class NoiseModule(torch.nn.Module):
 
     def __init__(self, shape: Any) -> None:
         super().__init__()
-        self._event_shape = event_shape(shape)
+        self._event_shape = parse_event_shape(shape)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -67,7 +67,7 @@ class NoiseModule(torch.nn.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """`log q(x)`, `(n,)`."""
-        return self.flat_log_prob(rows(x))
+        return self.flat_log_prob(flatten_events(x))
 
     def flat_sample(self, count: int, generator: torch.Generator) -> Tensor:
         raise NotImplementedError
@@ -105,17 +105,17 @@ class GaussianNoise(NoiseModule):
 
         ValueError where a direction has no spread: a density needs one in each.
         """
-        data = checked_events("data", data, least=2)
-        flat = rows(data)
-        mean, covariance = moments(flat)
-        lacking = lacking_rank_of_table(flat.double().cpu().numpy())
+        data = validate_events("data", data, least=2)
+        flat = flatten_events(data)
+        mean, covariance = estimate_moments(flat)
+        lacking = explain_table_rank_deficiency(flat.double().cpu().numpy())
         if lacking:
             raise ValueError(f"data must have a covariance of full rank; {lacking}")
         return cls(mean.reshape(data.shape[1:]), covariance * validation.positive_float("widen", widen) ** 2)
 
     @classmethod
     def empty(cls, config: dict[str, Any]) -> Self:
-        shape = event_shape(config["event_shape"])
+        shape = parse_event_shape(config["event_shape"])
         return cls(torch.zeros(shape), torch.eye(math.prod(shape)))
 
     def flat_sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -154,7 +154,7 @@ class StudentNoise(NoiseModule):
 
     @classmethod
     def empty(cls, config: dict[str, Any]) -> Self:
-        shape = event_shape(config["event_shape"])
+        shape = parse_event_shape(config["event_shape"])
         return cls(torch.zeros(shape), torch.eye(math.prod(shape)))
 
     def flat_sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -189,7 +189,7 @@ class UniformNoise(NoiseModule):
     @classmethod
     def fit(cls, data: Tensor, *, margin: float = 0.1) -> Self:
         """The box of the data, wider by `margin` of its side at each end."""
-        data = checked_events("data", data, least=2)
+        data = validate_events("data", data, least=2)
         low, high = data.amin(0), data.amax(0)
         side = high - low
         if not bool((side > 0).all()):
@@ -199,7 +199,7 @@ class UniformNoise(NoiseModule):
 
     @classmethod
     def empty(cls, config: dict[str, Any]) -> Self:
-        shape = event_shape(config["event_shape"])
+        shape = parse_event_shape(config["event_shape"])
         return cls(torch.zeros(shape), torch.ones(shape))
 
     def flat_sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -217,7 +217,7 @@ def standard_normal(shape: tuple[int, ...], generator: torch.Generator, like: Te
     return torch.randn(shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
 
 
-def moments(flat: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def estimate_moments(flat: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean `(d,)` and covariance `(d, d)` of `flat (n, d)`, weighted where weights (sum 1) are given.
 
     ValueError where a direction has no spread.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from relaxon.core import validation
-from relaxon.neuromorphic.energy.energies.events import checked_events, event_shape, rows
-from relaxon.neuromorphic.energy.noise.distributions import NoiseModule, moments, standard_normal
+from relaxon.neuromorphic.energy.energies.events import flatten_events, parse_event_shape, validate_events
+from relaxon.neuromorphic.energy.noise.distributions import NoiseModule, estimate_moments, standard_normal
 
 CHUNK = 2**22
 """Pairs of points and centres that a kernel density holds at once."""
@@ -48,9 +48,9 @@ class MixtureNoise(NoiseModule):
         smallest BIC."""
         from sklearn.mixture import GaussianMixture
 
-        data = checked_events("data", data, least=2)
-        flat = rows(data)
-        mean, covariance = moments(flat)
+        data = validate_events("data", data, least=2)
+        flat = flatten_events(data)
+        mean, covariance = estimate_moments(flat)
         scale = covariance.diagonal().sqrt()
         x = ((flat - mean) / scale).double().cpu().numpy()
         x = x[:: max(1, len(x) // FIT_ROWS)]
@@ -82,12 +82,12 @@ class MixtureNoise(NoiseModule):
 
     @classmethod
     def empty(cls, config: dict[str, Any]) -> Self:
-        shape, k = event_shape(config["event_shape"]), int(config["components"])
+        shape, k = parse_event_shape(config["event_shape"]), int(config["components"])
         d = math.prod(shape)
         return cls(torch.ones(k), torch.zeros(k, d), torch.eye(d).expand(k, d, d), shape)
 
     def flat_sample(self, count: int, generator: torch.Generator) -> Tensor:
-        chosen = drawn_indices(self.log_weights, count, generator)
+        chosen = draw_indices(self.log_weights, count, generator)
         z = standard_normal((count, self.features), generator, self.means)
         return self.means[chosen] + torch.einsum("nij,nj->ni", self.factors[chosen], z)
 
@@ -120,12 +120,12 @@ class KernelDensityNoise(NoiseModule):
         `bandwidth` is in deviations of the features, or of the principal axes with `whiten`; where None, the one of a
         geometric grid about Scott's rule with the largest leave-one-out likelihood.
         """
-        data = checked_events("data", data, least=2)
-        flat = rows(data)[:: max(1, -(-len(data) // most))]
-        _, covariance = moments(flat)
+        data = validate_events("data", data, least=2)
+        flat = flatten_events(data)[:: max(1, -(-len(data) // most))]
+        _, covariance = estimate_moments(flat)
         shape = torch.linalg.cholesky(covariance) if whiten else torch.diag(covariance.diagonal().sqrt())
         if bandwidth is None:
-            bandwidth = likeliest_bandwidth(torch.linalg.solve_triangular(shape, flat.T, upper=False).T)
+            bandwidth = choose_bandwidth(torch.linalg.solve_triangular(shape, flat.T, upper=False).T)
         return cls(flat, validation.positive_float("bandwidth", bandwidth) * shape, data.shape[1:])
 
     def config(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class KernelDensityNoise(NoiseModule):
 
     @classmethod
     def empty(cls, config: dict[str, Any]) -> Self:
-        shape = event_shape(config["event_shape"])
+        shape = parse_event_shape(config["event_shape"])
         d = math.prod(shape)
         return cls(torch.zeros(int(config["points"]), d), torch.eye(d), shape)
 
@@ -162,7 +162,7 @@ GRID = tuple(2 ** (power / 2) for power in range(-8, 4))
 LEAVE_ONE_OUT_ROWS = 1500
 
 
-def likeliest_bandwidth(places: Tensor) -> float:
+def choose_bandwidth(places: Tensor) -> float:
     """The bandwidth with the largest leave-one-out likelihood, of a grid about Scott's `n^(−1/(d+4))`."""
     n, d = places.shape
     few = places[:: max(1, -(-n // LEAVE_ONE_OUT_ROWS))]
@@ -181,7 +181,7 @@ def likeliest_bandwidth(places: Tensor) -> float:
     return found
 
 
-def drawn_indices(log_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def draw_indices(log_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Indices with those log-probabilities, by inversion: one uniform number each."""
     u = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
     edges = log_weights.detach().double().exp().cumsum(0).to(u.device)

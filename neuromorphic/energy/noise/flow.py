@@ -13,8 +13,8 @@ from torch import Tensor
 
 from relaxon.core import validation
 from relaxon.core.extras import require
-from relaxon.neuromorphic.energy.energies.events import checked_events, event_shape, rows
-from relaxon.neuromorphic.energy.noise.distributions import NoiseModule, moments, standard_normal
+from relaxon.neuromorphic.energy.energies.events import flatten_events, parse_event_shape, validate_events
+from relaxon.neuromorphic.energy.noise.distributions import NoiseModule, estimate_moments, standard_normal
 
 WIDTH = 64
 HELD_OUT = 10
@@ -59,11 +59,11 @@ class FlowNoise(NoiseModule):
         seed: int = 0,
     ) -> Self:
         """Maximum likelihood by Adam; the weights with the smallest loss on a tenth of the rows are kept."""
-        data = checked_events("data", data, least=2 * HELD_OUT)
+        data = validate_events("data", data, least=2 * HELD_OUT)
         for name, value in (("steps", steps), ("batch", batch)):
             validation.positive_int(name, value)
-        flat = rows(data)
-        mean, covariance = moments(flat)
+        flat = flatten_events(data)
+        mean, covariance = estimate_moments(flat)
         noise = cls(data.shape[1:], transforms=transforms, width=width, dtype=data.dtype, seed=seed).to(data.device)
         noise.shift.copy_(mean)
         noise.scale.copy_(covariance.diagonal().sqrt())
@@ -94,7 +94,7 @@ class FlowNoise(NoiseModule):
 
     @classmethod
     def empty(cls, config: dict[str, Any]) -> Self:
-        return cls(event_shape(config["event_shape"]), transforms=config["transforms"], width=config["width"])
+        return cls(parse_event_shape(config["event_shape"]), transforms=config["transforms"], width=config["width"])
 
     def flat_sample(self, count: int, generator: torch.Generator) -> Tensor:
         base = standard_normal((count, self.features), generator, self.shift)

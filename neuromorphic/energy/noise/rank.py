@@ -20,7 +20,7 @@ COUNTED = 1e-3
 MOST_NAMED = 5
 
 
-def lacking_rank(z: Array, names: Sequence[Any] | None = None) -> str:
+def explain_rank_deficiency(z: Array, names: Sequence[Any] | None = None) -> str:
     """Why rows `z (n, d)`, standardised, have no density; empty where their covariance has full rank.
 
     `names` are the features', their numbers where None.
@@ -50,16 +50,16 @@ def lacking_rank(z: Array, names: Sequence[Any] | None = None) -> str:
     )
 
 
-def lacking_rank_of_table(x: NDArray[Any], names: Sequence[Any] | None = None) -> str:
+def explain_table_rank_deficiency(x: NDArray[Any], names: Sequence[Any] | None = None) -> str:
     """As `lacking_rank`, of rows in their own units; empty where a feature is constant, which is said elsewhere."""
     x = np.asarray(x, np.float64)
     spread = x.std(0)
     if not (spread > 0).all() or not np.isfinite(spread).all():
         return ""
-    return lacking_rank((x - x.mean(0)) / spread, names)
+    return explain_rank_deficiency((x - x.mean(0)) / spread, names)
 
 
-def generalisation_gap(trained: Array, held: Array, features: int, largest: float) -> str:
+def explain_generalisation_gap(trained: Array, held: Array, features: int, largest: float) -> str:
     """Why log-densities that are higher on the training rows than on rows held out are not to be trusted; or nothing.
 
     `largest` is the gap, in nats for each feature, that is taken; at least one nat, and three standard errors of the

@@ -15,7 +15,7 @@ from relaxon.core import validation
 from relaxon.neuromorphic.energy.energies.derivatives import has_hand_gradient, input_gradient
 from relaxon.neuromorphic.energy.energies.families import MLPEnergy
 from relaxon.neuromorphic.energy.noise.distributions import standard_normal
-from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, Reading, Working
+from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, ObjectiveState, StepReading
 from relaxon.neuromorphic.energy.samplers.euclidean import ULA, Sampler
 from relaxon.neuromorphic.parameters import check_real
 
@@ -49,59 +49,59 @@ class PCD(Objective):
         check_real("restart", self.restart, least=0.0, up_to=1.0)
         validation.non_negative_float("decay", self.decay)
 
-    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> Working:
+    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> ObjectiveState:
         return _Persistent(energy, noise, data, self.chains or noise_batch, self, seed)
 
 
-class _Persistent(Working):
+class _Persistent(ObjectiveState):
     places: Tensor
 
     def __init__(self, energy: nn.Module, noise: Any, data: Tensor, chains: int, settings: PCD, seed: int) -> None:
         super().__init__(energy, noise)
         self.settings = settings
         self._data = (data, data.mean(0), data.std(0))
-        self.register_buffer("places", self._fresh(chains, torch.Generator().manual_seed(seed)))
+        self.register_buffer("places", self._draw_starts(chains, torch.Generator().manual_seed(seed)))
 
-    def _fresh(self, count: int, generator: torch.Generator) -> Tensor:
+    def _draw_starts(self, count: int, generator: torch.Generator) -> Tensor:
         data, mean, deviation = self._data
         if self.settings.start == "normal":
             return mean + deviation * standard_normal((count, *data.shape[1:]), generator, data)
         chosen = torch.randint(len(data), (count,), generator=generator, device=generator.device)
         return data[chosen.to(data.device)].clone()
 
-    def _moved(self, start: Tensor, generator: torch.Generator) -> Tensor:
+    def _move_chains(self, start: Tensor, generator: torch.Generator) -> Tensor:
         """Where the sampler's moves end."""
         settings, state = self.settings, generator.get_state()
         if type(settings.sampler) is ULA and has_hand_gradient(self.energy):
-            ends = langevin_ends(self.energy, start, settings.moves, settings.sampler.step_size, generator)
+            ends = run_langevin(self.energy, start, settings.moves, settings.sampler.step_size, generator)
             if bool(torch.isfinite(ends).all()):
                 return ends
             generator.set_state(state)  # a chain that ran away stays where it was: the sampler sees to that
         moved = settings.sampler.run(self.energy, start, settings.moves, generator, thin=settings.moves)
         return moved.samples[-1].detach()
 
-    def read(self, x: Tensor, generator: torch.Generator) -> Reading:
+    def read(self, x: Tensor, generator: torch.Generator) -> StepReading:
         settings = self.settings
         start = self.places
         if settings.restart:
             u = torch.rand(len(start), generator=generator, device=generator.device)
             again = (u < settings.restart).to(start.device).reshape(-1, *[1] * (start.ndim - 1))
-            start = torch.where(again, self._fresh(len(start), generator), start)
-        ends = self._moved(start, generator)
+            start = torch.where(again, self._draw_starts(len(start), generator), start)
+        ends = self._move_chains(start, generator)
         # A chain that ran away would be lost for good.
         lost = ~torch.isfinite(ends).flatten(1).all(1)
         if bool(lost.any()):
-            ends[lost] = self._fresh(int(lost.sum()), generator)
+            ends[lost] = self._draw_starts(int(lost.sum()), generator)
         self.places.copy_(ends)
         log_x, log_s = self.log_probabilities(x, ends)
         loss = log_s.mean() - log_x.mean()
         value = float(loss.detach())
         if settings.decay:
             loss = loss + settings.decay * (log_x.square().mean() + log_s.square().mean())
-        return Reading(loss, value=value)
+        return StepReading(loss, value=value)
 
 
-def langevin_ends(energy: MLPEnergy, start: Tensor, moves: int, step: float, generator: torch.Generator) -> Tensor:
+def run_langevin(energy: MLPEnergy, start: Tensor, moves: int, step: float, generator: torch.Generator) -> Tensor:
     """The ends of `moves` unadjusted Langevin moves, as `ULA` makes them, without a look at any energy."""
     x = start.clone()
     for _ in range(moves):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from relaxon.core import validation
 from relaxon.neuromorphic.energy.energies.derivatives import energy_gradient
 from relaxon.neuromorphic.energy.noise.distributions import standard_normal
-from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, Reading, Working
+from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, ObjectiveState, StepReading
 from relaxon.neuromorphic.parameters import check_real
 
 
@@ -37,7 +37,7 @@ class EquilibriumMatching(Objective):
         validation.positive_float("scale", self.scale)
         check_real("fall", self.fall, least=0.0, below=1.0)
 
-    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> Working:
+    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> ObjectiveState:
         return _Equilibrium(energy, noise, self)
 
 
@@ -76,26 +76,26 @@ class EnergyMatching(Objective):
         check_real("fall", self.fall, least=0.0, below=1.0)
         check_real("trim", self.trim, least=0.0, below=1.0)
 
-    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> Working:
+    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> ObjectiveState:
         return _Transport(energy, noise, self)
 
 
-class _Equilibrium(Working):
+class _Equilibrium(ObjectiveState):
     def __init__(self, energy: nn.Module, noise: Any, settings: EquilibriumMatching) -> None:
         super().__init__(energy, noise)
         self.settings = settings
 
-    def read(self, x: Tensor, generator: torch.Generator) -> Reading:
+    def read(self, x: Tensor, generator: torch.Generator) -> StepReading:
         settings = self.settings
         source = standard_normal(tuple(x.shape), generator, x)
-        share = _shares(x, generator)
+        share = _draw_shares(x, generator)
         slope = _slope(self.energy, share * x + (1 - share) * source)
         fade = settings.scale * ((1 - share) / (1 - settings.fall)).clamp(max=1)
         loss = (slope - fade * (source - x)).square().mean()
-        return Reading(loss, value=float(loss.detach()))
+        return StepReading(loss, value=float(loss.detach()))
 
 
-class _Transport(Working):
+class _Transport(ObjectiveState):
     steps: Tensor
 
     def __init__(self, energy: nn.Module, noise: Any, settings: EnergyMatching) -> None:
@@ -103,11 +103,11 @@ class _Transport(Working):
         self.settings = settings
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
-    def read(self, x: Tensor, generator: torch.Generator) -> Reading:
+    def read(self, x: Tensor, generator: torch.Generator) -> StepReading:
         settings = self.settings
         source = standard_normal(tuple(x.shape), generator, x)
-        target = x[paired(source, x)]
-        share = _shares(x, generator)
+        target = x[pair_by_transport(source, x)]
+        share = _draw_shares(x, generator)
         there = (1 - share) * source + share * target
         there = there + settings.blur * standard_normal(tuple(x.shape), generator, x)
         fade = ((1 - share) / (1 - settings.fall)).clamp(max=1)
@@ -116,17 +116,17 @@ class _Transport(Working):
         self.steps += 1
         if int(self.steps) > settings.warm_up and settings.weight:
             loss = loss + self._contrast(x, source, generator)
-        return Reading(loss, value=float(loss.detach()))
+        return StepReading(loss, value=float(loss.detach()))
 
     def _contrast(self, x: Tensor, source: Tensor, generator: torch.Generator) -> Tensor:
         settings, half = self.settings, len(x) // 2
         start = torch.cat([source[:half], x[torch.randperm(len(x), generator=generator).to(x.device)[half:]]])
-        log_x, log_s = self.log_probabilities(x, self._moved(start, half, generator))
+        log_x, log_s = self.log_probabilities(x, self._move_chains(start, half, generator))
         kept = len(log_s) - int(settings.trim * len(log_s))
         rise = torch.topk(log_s, kept).values.mean() - log_x.mean()
         return (settings.weight * settings.temperature * rise).clamp(min=-settings.floor)
 
-    def _moved(self, start: Tensor, cold: int, generator: torch.Generator) -> Tensor:
+    def _move_chains(self, start: Tensor, cold: int, generator: torch.Generator) -> Tensor:
         """The ends of the chains, of which the first `cold` are warmed up on the way."""
         settings, x = self.settings, start.clone()
         heat = torch.full_like(x[:, :1].flatten(1)[:, 0], settings.temperature)
@@ -139,7 +139,7 @@ class _Transport(Working):
         return x
 
 
-def paired(source: Tensor, x: Tensor) -> Tensor:
+def pair_by_transport(source: Tensor, x: Tensor) -> Tensor:
     """For each source point the place of its row, so that the sum of squared distances is least, `(n,)`."""
     from scipy.optimize import linear_sum_assignment
 
@@ -148,7 +148,7 @@ def paired(source: Tensor, x: Tensor) -> Tensor:
     return torch.from_numpy(places).to(x.device)
 
 
-def _shares(x: Tensor, generator: torch.Generator) -> Tensor:
+def _draw_shares(x: Tensor, generator: torch.Generator) -> Tensor:
     """One in (0, 1) for each row, of a shape that multiplies it."""
     drawn = torch.rand(len(x), generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
     return drawn.reshape(-1, *[1] * (x.ndim - 1))

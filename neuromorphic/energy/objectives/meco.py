@@ -18,8 +18,8 @@ from relaxon.core import validation
 from relaxon.implicit.modules import call_with
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import (
     Objective,
-    Reading,
-    Working,
+    ObjectiveState,
+    StepReading,
     effective_size,
     log_mean_exp,
 )
@@ -59,11 +59,11 @@ class MECO(Objective):
     def published(cls, gamma: float = 0.1) -> Self:
         return cls(gamma, drift=False, centred=False, warm_up=1)
 
-    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> Working:
+    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> ObjectiveState:
         return Tracker(energy, noise, data, noise_batch, self)
 
 
-class Tracker(Working):
+class Tracker(ObjectiveState):
     """`log u`, its variance, and the parameters of the step before."""
 
     log_u: Tensor
@@ -83,7 +83,7 @@ class Tracker(Working):
             for index, name in enumerate(self.names):
                 self.register_buffer(f"previous_{index}", named[name].detach().clone())
 
-    def read(self, x: Tensor, generator: torch.Generator) -> Reading:
+    def read(self, x: Tensor, generator: torch.Generator) -> StepReading:
         if not bool(torch.isfinite(self.log_u)):
             self._begin(generator)
         z = self.noise.sample(self.noise_batch, generator)
@@ -102,7 +102,7 @@ class Tracker(Working):
         self.adapt(z, log_w, x)
         log_u = float(self.log_u)
         base = 0.0 if self.tilt is None else float(self._log_noise(x).mean())
-        return Reading(surrogate, log_u, effective_size(log_w), log_u - float(log_x.detach().mean()) - base, gamma)
+        return StepReading(surrogate, log_u, effective_size(log_w), log_u - float(log_x.detach().mean()) - base, gamma)
 
     @torch.no_grad()
     def _log_noise(self, points: Tensor) -> Tensor:

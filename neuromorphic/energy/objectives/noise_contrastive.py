@@ -20,7 +20,7 @@ from relaxon.neuromorphic.energy.energies.families import TiltedEnergy
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class StepReading:
     """What an objective sees in one step; NaN for what it has no notion of."""
 
     loss: Tensor
@@ -35,7 +35,7 @@ class Reading:
     """MECO's averaging weight."""
 
 
-class Working(nn.Module):
+class ObjectiveState(nn.Module):
     """State that an objective keeps between steps: parameters of its own and buffers, stored with a checkpoint."""
 
     def __init__(self, energy: nn.Module, noise: Any) -> None:
@@ -51,7 +51,7 @@ class Working(nn.Module):
     def noise(self) -> Any:
         return self._held[1]
 
-    def read(self, x: Tensor, generator: torch.Generator) -> Reading:
+    def read(self, x: Tensor, generator: torch.Generator) -> StepReading:
         """The loss of a data batch, with a graph to the energy's parameters and to those of this module."""
         raise NotImplementedError
 
@@ -93,7 +93,7 @@ class Objective(ABC):
     """Whether the trainer divides the gradient by its norm."""
 
     @abstractmethod
-    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> Working:
+    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> ObjectiveState:
         """The working state at the start of a run; `data` are all of its rows."""
 
 
@@ -111,7 +111,7 @@ class NCE(Objective):
     def __post_init__(self) -> None:
         validation.finite_float("start", self.start)
 
-    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> Working:
+    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> ObjectiveState:
         return _Logistic(energy, noise, data, noise_batch, self.start, self.learn_partition)
 
 
@@ -133,7 +133,7 @@ class ENCE(Objective):
     def normalised_gradient(self) -> bool:  # type: ignore[override]
         return self.normalise
 
-    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> Working:
+    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> ObjectiveState:
         return _Exponential(energy, noise, data, noise_batch, self.start, True)
 
 
@@ -148,11 +148,11 @@ class SNL(Objective):
     def __post_init__(self) -> None:
         validation.finite_float("start", self.start)
 
-    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> Working:
+    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> ObjectiveState:
         return _SelfNormalised(energy, noise, data, noise_batch, self.start, True)
 
 
-class _Normalised(Working):
+class _Normalised(ObjectiveState):
     """Of the objectives that learn log Z as a parameter."""
 
     def __init__(
@@ -162,13 +162,13 @@ class _Normalised(Working):
         self.noise_batch = noise_batch
         self.log_z = nn.Parameter(torch.tensor(start, dtype=data.dtype, device=data.device), requires_grad=learn)
 
-    def read(self, x: Tensor, generator: torch.Generator) -> Reading:
+    def read(self, x: Tensor, generator: torch.Generator) -> StepReading:
         z = self.noise.sample(self.noise_batch, generator)
         ratio_x, ratio_z = self.log_ratios(x, z)
         loss = self.loss(ratio_x - self.log_z, ratio_z - self.log_z)
         weights = ratio_z.detach()
         self.adapt(z, weights, x)
-        return Reading(loss, float(self.log_z.detach()), effective_size(weights), float(loss.detach()))
+        return StepReading(loss, float(self.log_z.detach()), effective_size(weights), float(loss.detach()))
 
     def loss(self, ratio_x: Tensor, ratio_z: Tensor) -> Tensor:
         """From `log p_θ/q` of both."""
@@ -189,7 +189,7 @@ class _Exponential(_Normalised):
 
 
 class _SelfNormalised(_Normalised):
-    def read(self, x: Tensor, generator: torch.Generator) -> Reading:
+    def read(self, x: Tensor, generator: torch.Generator) -> StepReading:
         # The data's term has no noise in it, and data may lie where the noise has no density.
         z = self.noise.sample(self.noise_batch, generator)
         with torch.no_grad():
@@ -198,7 +198,7 @@ class _SelfNormalised(_Normalised):
         ratio = log_z - log_q
         loss = self.log_z - log_x.mean() + (ratio - self.log_z).exp().mean() - 1
         self.adapt(z, ratio.detach(), x)
-        return Reading(loss, float(self.log_z.detach()), effective_size(ratio), float(loss.detach()))
+        return StepReading(loss, float(self.log_z.detach()), effective_size(ratio), float(loss.detach()))
 
 
 def log_mean_exp(values: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from relaxon.core import validation
 from relaxon.neuromorphic.energy.energies.derivatives import has_hand_gradient
 from relaxon.neuromorphic.energy.energies.jets import gradient_and_laplacian
 from relaxon.neuromorphic.energy.noise.distributions import standard_normal
-from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, Reading, Working
+from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, ObjectiveState, StepReading
 
 Form = Literal["exact", "sliced", "denoising"]
 
@@ -40,26 +40,26 @@ class ScoreMatching(Objective):
         validation.positive_int("slices", self.slices)
         validation.positive_float("sigma", self.sigma)
 
-    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> Working:
+    def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> ObjectiveState:
         return _Score(energy, noise, self)
 
 
-class _Score(Working):
+class _Score(ObjectiveState):
     def __init__(self, energy: nn.Module, noise: Any, settings: ScoreMatching) -> None:
         super().__init__(energy, noise)
         self.settings = settings
 
-    def read(self, x: Tensor, generator: torch.Generator) -> Reading:
+    def read(self, x: Tensor, generator: torch.Generator) -> StepReading:
         settings = self.settings
         if settings.form == "denoising":
             epsilon = standard_normal(tuple(x.shape), generator, x)
             score = self._score((x + settings.sigma * epsilon).requires_grad_(True)).flatten(1)
             loss = 0.5 * (score + epsilon.flatten(1) / settings.sigma).square().sum(1).mean()
-            return Reading(loss, value=float(loss.detach()))
+            return StepReading(loss, value=float(loss.detach()))
         if settings.form == "exact" and has_hand_gradient(self.energy):
             slope, curve = gradient_and_laplacian(self.energy, x.detach())
             loss = (0.5 * slope.square().sum(0) - curve).mean()
-            return Reading(loss, value=float(loss.detach()))
+            return StepReading(loss, value=float(loss.detach()))
         x = x.detach().requires_grad_(True)
         score = self._score(x)
         trace = torch.zeros_like(x.flatten(1)[:, 0])
@@ -75,7 +75,7 @@ class _Score(Working):
                 slope = torch.autograd.grad((score * v).sum(), x, create_graph=True)[0]
                 trace = trace + (slope * v).flatten(1).sum(1) / settings.slices
         loss = (0.5 * score.flatten(1).square().sum(1) + trace).mean()
-        return Reading(loss, value=float(loss.detach()))
+        return StepReading(loss, value=float(loss.detach()))
 
     def _score(self, x: Tensor) -> Tensor:
         return -torch.autograd.grad(self.energy(x).sum(), x, create_graph=True)[0]

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from relaxon.core import validation
-from relaxon.neuromorphic.energy.energies.events import checked_events
-from relaxon.neuromorphic.energy.partition.importance_sampling import resampled, unseen
+from relaxon.neuromorphic.energy.energies.events import validate_events
+from relaxon.neuromorphic.energy.partition.importance_sampling import explain_unseen, resample
 from relaxon.neuromorphic.energy.partition.importance_weights import weight_statistics
-from relaxon.neuromorphic.energy.partition.log_partition import LogPartition, from_weights, log_ratio
-from relaxon.neuromorphic.energy.samplers.adaptation import DualAveraging, Spread, first_step
+from relaxon.neuromorphic.energy.partition.log_partition import LogPartition, estimate_from_weights, log_ratio
+from relaxon.neuromorphic.energy.samplers.adaptation import DualAveraging, RunningDeviation, find_first_step
 from relaxon.neuromorphic.energy.samplers.euclidean import HMC, MALA
 from relaxon.neuromorphic.energy.samplers.transitions import Energy, Target
 from relaxon.neuromorphic.parameters import check_real
@@ -43,7 +43,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class _Stage:
+class _Temperature:
     """A density `q^{1−t} p⁰^t` and how chains move in it."""
 
     t: float
@@ -83,29 +83,29 @@ class AIS:
             raise TypeError(f"transition must be HMC or MALA, got {type(self.transition).__name__}")
         validation.non_negative_float("agreement", self.agreement)
         if self.reference is not None:
-            checked_events("reference", self.reference, tuple(self.noise.event_shape))
+            validate_events("reference", self.reference, tuple(self.noise.event_shape))
 
     def estimate(self, energy: Energy, generator: torch.Generator) -> LogPartition:
         """The estimate, with its verdict."""
-        stages = self._schedule(energy, generator)
+        stages = self._run_pilot(energy, generator)
         x = self.noise.sample(self.count, generator)
         weights = np.zeros(self.count)
         before = 0.0
         for stage in stages:
             weights += (stage.t - before) * log_ratio(energy, self.noise, x)
-            x = self._moved(energy, x, stage, generator)
+            x = self._move(energy, x, stage, generator)
             before = stage.t
-        found = from_weights(weights, "annealed importance sampling")
+        found = estimate_from_weights(weights, "annealed importance sampling")
         if not found.trusted:
             return found
         last = x[:PROBES]
         for _ in range(MODEL_MOVES):
-            last = self._moved(energy, last, stages[-1], generator)
+            last = self._move(energy, last, stages[-1], generator)
         # Along the path nothing leaves the noise's support; a model that is larger shows only here.
-        reason = unseen(log_ratio(energy, self.noise, last), LARGEST_FINITE, "the last points, moved on,")
+        reason = explain_unseen(log_ratio(energy, self.noise, last), LARGEST_FINITE, "the last points, moved on,")
         opposite = None
         if not reason and self.reference is not None:
-            there = weight_statistics(self._way_back(energy, self.reference.to(x), stages, generator))
+            there = weight_statistics(self._run_backward(energy, self.reference.to(x), stages, generator))
             opposite = -there.log_mean
             apart = self.agreement + APART * math.hypot(found.standard_error, there.relative_error)
             if not abs(found.value - opposite) <= apart:
@@ -113,70 +113,72 @@ class AIS:
                     f"the reference's way back gives {opposite:.3f}, the way there {found.value:.3f}: a part "
                     "of the model is missed, the path is too short, or the reference is not like the model's draws"
                 )
-        return from_weights(weights, "annealed importance sampling", opposite, reason)
+        return estimate_from_weights(weights, "annealed importance sampling", opposite, reason)
 
-    def _schedule(self, energy: Energy, generator: torch.Generator) -> list[_Stage]:
+    def _run_pilot(self, energy: Energy, generator: torch.Generator) -> list[_Temperature]:
         """The pilot's temperatures, steps and scales."""
         x = self.noise.sample(self.pilot, generator)
-        step, t = self._first_step(energy, x, generator), 0.0
+        step, t = self._find_first_step(energy, x, generator), 0.0
         weights = np.zeros(self.pilot)
-        stages: list[_Stage] = []
+        stages: list[_Temperature] = []
         while t < 1:
             ratio = log_ratio(energy, self.noise, x)
             last = len(stages) + 1 >= self.max_temperatures
-            following = 1.0 if last else _next_temperature(ratio, weights, t, self.conditional_size)
+            following = 1.0 if last else _find_next_temperature(ratio, weights, t, self.conditional_size)
             sound = np.isfinite(weights) & np.isfinite(ratio)
             weights[sound] += (following - t) * ratio[sound]
             t = following
             if not sound.any():
-                stages.append(_Stage(1.0, step, torch.ones_like(x[0])))
+                stages.append(_Temperature(1.0, step, torch.ones_like(x[0])))
                 break
             weights = np.where(sound, weights, -np.inf)
             if weight_statistics(weights).effective_sample_size < RESAMPLE_BELOW * len(x):
-                x, weights = resampled(x, weights, self.pilot, generator), np.zeros(self.pilot)
-            scale = _scale(x)
-            state = self._target(energy, t).at(x)
+                x, weights = resample(x, weights, self.pilot, generator), np.zeros(self.pilot)
+            scale = _estimate_scale(x)
+            state = self._build_target(energy, t).at(x)
             for _ in range(self.moves):
-                move = self.transition.move(self._target(energy, t), state, step, scale, generator)
+                move = self.transition.move(self._build_target(energy, t), state, step, scale, generator)
                 state = move.state
                 off = float(move.acceptance.double().mean()) - self.transition.target_acceptance
                 step *= math.exp(GAIN * off)
             x = state.position
-            stages.append(_Stage(t, step, scale))
+            stages.append(_Temperature(t, step, scale))
         return stages
 
-    def _first_step(self, energy: Energy, x: Tensor, generator: torch.Generator) -> float:
+    def _find_first_step(self, energy: Energy, x: Tensor, generator: torch.Generator) -> float:
         """A step size for the noise itself, from moves of its own draws that are not kept."""
-        target, scale = self._target(energy, 0.0), _scale(x)
+        target, scale = self._build_target(energy, 0.0), _estimate_scale(x)
         state = target.at(x)
 
         def acceptance(step: float) -> float:
             return float(self.transition.move(target, state, step, scale, generator).acceptance.double().mean())
 
-        sizes = DualAveraging(first_step(acceptance, self.transition.step_size), self.transition.target_acceptance)
+        sizes = DualAveraging(find_first_step(acceptance, self.transition.step_size), self.transition.target_acceptance)
         for _ in range(FIRST_MOVES):
             sizes.update(acceptance(sizes.step))
         return sizes.settled
 
-    def _way_back(self, energy: Energy, x: Tensor, stages: list[_Stage], generator: torch.Generator) -> Floats:
+    def _run_backward(
+        self, energy: Energy, x: Tensor, stages: list[_Temperature], generator: torch.Generator
+    ) -> Floats:
         """Logarithms of weights with the mean `1/Z`, from the model's points to the noise."""
         for _ in range(MODEL_MOVES):
-            x = self._moved(energy, x, stages[-1], generator)
+            x = self._move(energy, x, stages[-1], generator)
         weights = np.zeros(len(x))
         for stage, below in zip(reversed(stages), [*reversed(stages[:-1]), None], strict=True):
             weights -= (stage.t - (below.t if below else 0.0)) * log_ratio(energy, self.noise, x)
             if below is not None:
-                x = self._moved(energy, x, below, generator)
+                x = self._move(energy, x, below, generator)
         return weights
 
-    def _moved(self, energy: Energy, x: Tensor, stage: _Stage, generator: torch.Generator) -> Tensor:
-        target = self._target(energy, stage.t)
+    def _move(self, energy: Energy, x: Tensor, stage: _Temperature, generator: torch.Generator) -> Tensor:
+        target = self._build_target(energy, stage.t)
         state = target.at(x)
         for _ in range(self.moves):
             state = self.transition.move(target, state, stage.step, stage.scale, generator).state
         return state.position
 
-    def _target(self, energy: Energy, t: float) -> Target:
+    def _build_target(self, energy: Energy, t: float) -> Target:
         if t == 1:
             return Target(energy)
         if t == 0:
@@ -184,13 +186,13 @@ class AIS:
         return Target(lambda x: t * energy(x) - (1 - t) * self.noise.log_prob(x))
 
 
-def _scale(x: Tensor) -> Tensor:
-    spread = Spread()
+def _estimate_scale(x: Tensor) -> Tensor:
+    spread = RunningDeviation()
     spread.add(x)
     return spread.deviation(x[0])
 
 
-def _next_temperature(ratio: Floats, weights: Floats, t: float, size: float) -> float:
+def _find_next_temperature(ratio: Floats, weights: Floats, t: float, size: float) -> float:
     """The largest temperature at which the conditional effective sample size is still `size`, by bisection."""
     sound = np.isfinite(ratio) & np.isfinite(weights)
     if not sound.any():

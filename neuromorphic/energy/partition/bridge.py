@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from relaxon.core import validation
-from relaxon.neuromorphic.energy.energies.events import checked_events
+from relaxon.neuromorphic.energy.energies.events import validate_events
 from relaxon.neuromorphic.energy.partition.importance_weights import WeightStatistics, weight_statistics
 from relaxon.neuromorphic.energy.partition.log_partition import (
     FEWEST_EFFECTIVE,
     LogPartition,
-    doubt,
-    interval,
+    confidence_interval,
+    explain_doubt,
     log_ratio,
 )
 from relaxon.neuromorphic.energy.samplers.chains import Chains, Mixing
@@ -68,7 +68,7 @@ class Bridge:
         samples = self.samples.flat if isinstance(self.samples, Chains) else self.samples
         for name, points in (("start", self.start), ("samples", samples)):
             if points is not None:
-                checked_events(name, points, tuple(self.noise.event_shape))
+                validate_events(name, points, tuple(self.noise.event_shape))
         if self.draws < FEWEST_DRAWS:
             raise ValueError(f"draws must be at least {FEWEST_DRAWS}, got {self.draws}")
 
@@ -76,20 +76,20 @@ class Bridge:
         """The estimate, with its verdict."""
         noise = self.noise.sample(self.count, generator)
         below = log_ratio(energy, self.noise, noise)
-        samples = self.samples if self.samples is not None else self._sampled(energy, noise, generator)
+        samples = self.samples if self.samples is not None else self._draw_samples(energy, noise, generator)
         flat = samples.flat if isinstance(samples, Chains) else samples
         above = log_ratio(energy, self.noise, flat.to(noise))
         shape = (len(samples.samples), samples.samples.shape[1]) if isinstance(samples, Chains) else None
-        return _bridged(below, above, shape, _unmixed(samples) if isinstance(samples, Chains) else "")
+        return _bridge(below, above, shape, _explain_mixing(samples) if isinstance(samples, Chains) else "")
 
-    def _sampled(self, energy: Energy, noise: Tensor, generator: torch.Generator) -> Chains:
+    def _draw_samples(self, energy: Energy, noise: Tensor, generator: torch.Generator) -> Chains:
         points = noise if self.start is None else self.start.to(noise)
         chosen = torch.randint(len(points), (self.chains,), generator=generator, device=generator.device)
         start = points[chosen.to(points.device)]
         return self.sampler.run(energy, start, self.draws, generator, warm_up=self.warm_up)
 
 
-def _unmixed(chains: Chains) -> str:
+def _explain_mixing(chains: Chains) -> str:
     """Why the chains do not stand for the model; empty where they do."""
     if chains.outcome in (Mixing.NON_FINITE, Mixing.STOPPED, Mixing.DIVERGENT):
         return f"the model's chains: {chains.message}"
@@ -99,33 +99,37 @@ def _unmixed(chains: Chains) -> str:
     return f"the model's chains have an R-hat of {worst:.3f} (at most {LARGEST_R_HAT:g} is taken): they have not mixed"
 
 
-def _bridged(below: Floats, above: Floats, shape: tuple[int, int] | None, reason: str) -> LogPartition:
+def _bridge(below: Floats, above: Floats, shape: tuple[int, int] | None, reason: str) -> LogPartition:
     """From `log p⁰/q` at draws of the noise and of the model, these of `(draws, chains)`, or independent where None."""
     draws = len(below) + len(above)
     alone = weight_statistics(below)
     # A model's draw outside the noise's support tells nothing of the noise, and has its term of 0: ratio +∞.
     if np.isnan(below).any() or np.isposinf(below).any() or np.isnan(above).any() or alone.log_mean == -math.inf:
-        return _lost(reason or doubt(alone) or "the weights of the model's draws are not finite", draws)
-    independent = _independent(np.where(np.isposinf(above), above[np.isfinite(above)].max(initial=0.0), above), shape)
+        return _build_failure(
+            reason or explain_doubt(alone) or "the weights of the model's draws are not finite", draws
+        )
+    independent = _count_independent(
+        np.where(np.isposinf(above), above[np.isfinite(above)].max(initial=0.0), above), shape
+    )
     shares = np.log([len(below) / (len(below) + independent), independent / (len(below) + independent)])
-    value, settled = _iterated(below, above, shares)
+    value, settled = _iterate(below, above, shares)
     if not math.isfinite(value):
-        return _lost(reason or "the draws of the noise and of the model do not overlap", draws)
+        return _build_failure(reason or "the draws of the noise and of the model do not overlap", draws)
     noise_side = weight_statistics(below - np.logaddexp(shares[1] + below, shares[0] + value))
     terms = -np.logaddexp(shares[1] + above, shares[0] + value)
     model_side = weight_statistics(terms)
-    share = _independent(np.exp(terms - terms.max()), shape) / len(above)
+    share = _count_independent(np.exp(terms - terms.max()), shape) / len(above)
     effective = min(noise_side.effective_sample_size, model_side.effective_sample_size * share)
     error = math.hypot(noise_side.relative_error, model_side.relative_error / math.sqrt(share))
-    reason = reason or _doubt(effective, settled) or _against(alone, value, error)
+    reason = reason or _explain_doubt(effective, settled) or _compare_with_importance_sampling(alone, value, error)
     return LogPartition(
-        value, interval(value, error, effective), error, effective, math.nan, not reason, reason, NAME, draws
+        value, confidence_interval(value, error, effective), error, effective, math.nan, not reason, reason, NAME, draws
     )
 
 
-def _iterated(below: Floats, above: Floats, shares: Floats) -> tuple[float, bool]:
+def _iterate(below: Floats, above: Floats, shares: Floats) -> tuple[float, bool]:
     """Meng and Wong's fixed point for log Z, and whether it was reached."""
-    value = 0.5 * (_middle(below) + _middle(above))
+    value = 0.5 * (_finite_median(below) + _finite_median(above))
     for _ in range(ITERATIONS):
         upper = _log_mean(below - np.logaddexp(shares[1] + below, shares[0] + value))
         lower = _log_mean(-np.logaddexp(shares[1] + above, shares[0] + value))
@@ -136,7 +140,7 @@ def _iterated(below: Floats, above: Floats, shares: Floats) -> tuple[float, bool
     return value, False
 
 
-def _middle(logs: Floats) -> float:
+def _finite_median(logs: Floats) -> float:
     finite = logs[np.isfinite(logs)]
     return float(np.median(finite)) if len(finite) else 0.0
 
@@ -146,7 +150,7 @@ def _log_mean(logs: Floats) -> float:
     return top + math.log(float(np.exp(logs - top).mean())) if math.isfinite(top) else top
 
 
-def _independent(values: Floats, shape: tuple[int, int] | None) -> float:
+def _count_independent(values: Floats, shape: tuple[int, int] | None) -> float:
     """How many independent draws the mean of `values` is worth."""
     if shape is None:
         return float(len(values))
@@ -155,7 +159,7 @@ def _independent(values: Floats, shape: tuple[int, int] | None) -> float:
     return found if math.isfinite(found) else float(len(values))
 
 
-def _doubt(effective: float, settled: bool) -> str:
+def _explain_doubt(effective: float, settled: bool) -> str:
     if not settled:
         return f"the bridge's iteration did not settle within {ITERATIONS} steps"
     if effective < FEWEST_EFFECTIVE:
@@ -166,9 +170,9 @@ def _doubt(effective: float, settled: bool) -> str:
     return ""
 
 
-def _against(alone: WeightStatistics, value: float, error: float) -> str:
+def _compare_with_importance_sampling(alone: WeightStatistics, value: float, error: float) -> str:
     """Where importance sampling from the noise alone is sound, it must agree: chains can miss what the noise covers."""
-    if doubt(alone) or abs(alone.log_mean - value) <= APART * math.hypot(error, alone.relative_error):
+    if explain_doubt(alone) or abs(alone.log_mean - value) <= APART * math.hypot(error, alone.relative_error):
         return ""
     return (
         f"importance sampling from the noise gives {alone.log_mean:.3f} where the bridge gives {value:.3f}: "
@@ -176,5 +180,5 @@ def _against(alone: WeightStatistics, value: float, error: float) -> str:
     )
 
 
-def _lost(reason: str, draws: int) -> LogPartition:
+def _build_failure(reason: str, draws: int) -> LogPartition:
     return LogPartition(math.nan, (-math.inf, math.inf), math.nan, 0.0, math.nan, False, reason, NAME, draws)

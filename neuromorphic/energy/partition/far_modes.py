@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from relaxon.neuromorphic.energy.energies.events import rows
+from relaxon.neuromorphic.energy.energies.events import flatten_events
 from relaxon.neuromorphic.energy.noise.distributions import GaussianNoise, StudentNoise, standard_normal
 from relaxon.neuromorphic.energy.partition.importance_weights import weight_statistics
 from relaxon.neuromorphic.energy.partition.log_partition import log_ratio
 from relaxon.neuromorphic.energy.samplers.euclidean import MALA, MALA_ACCEPTANCE
-from relaxon.neuromorphic.energy.samplers.transitions import Energy, Target, energies, leapfrog
+from relaxon.neuromorphic.energy.samplers.transitions import Energy, Target, evaluate_energies, leapfrog
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise.distributions import Noise
@@ -78,8 +78,8 @@ class _Whitened:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, draws: Tensor) -> _Whitened:
-        flat = rows(draws)
+    def from_draws(cls, draws: Tensor) -> _Whitened:
+        flat = flatten_events(draws)
         covariance = torch.cov(flat.T).reshape(flat.shape[1], flat.shape[1])
         factor, failed = torch.linalg.cholesky_ex(covariance)
         if int(failed) or not bool(torch.isfinite(factor).all()):
@@ -91,13 +91,13 @@ class _Whitened:
         """log of the volume of a unit cube of these coordinates."""
         return float(self.factor.diagonal().log().sum())
 
-    def back(self, y: Tensor) -> Tensor:
+    def unwhiten(self, y: Tensor) -> Tensor:
         """From these coordinates, `(n, d)`."""
         return (self.mean + y @ self.factor.T).reshape(len(y), *self.shape)
 
-    def to(self, x: Tensor) -> Tensor:
+    def whiten(self, x: Tensor) -> Tensor:
         """To these coordinates."""
-        found: Tensor = torch.linalg.solve_triangular(self.factor, (rows(x) - self.mean).T, upper=False).T
+        found: Tensor = torch.linalg.solve_triangular(self.factor, (flatten_events(x) - self.mean).T, upper=False).T
         return found
 
 
@@ -108,40 +108,40 @@ def find_far_modes(
 
     `draws (n, *event_shape)` are the noise's, `near` rows of the data or draws of the model to start from.
     """
-    space = _Whitened.of(draws)
+    space = _Whitened.from_draws(draws)
 
     def inner(y: Tensor) -> Tensor:
-        return energy(space.back(y))
+        return energy(space.unwhiten(y))
 
     def is_unmet(y: Tensor) -> NDArray[np.bool_]:
-        return log_ratio(energy, noise, space.back(y)) > largest
+        return log_ratio(energy, noise, space.unwhiten(y)) > largest
 
     ends = torch.cat(
         [
-            _cooled(inner, _heated(inner, _some(space.to(near), generator), generator), HOTTEST, generator),
-            _cooled(inner, _outside(space, generator), LUKEWARM, generator),
+            _cool(inner, _heat(inner, _draw_some(space.whiten(near), generator), generator), HOTTEST, generator),
+            _cool(inner, _draw_outside(space, generator), LUKEWARM, generator),
         ]
     )
-    level = energies(inner, ends).double().cpu().numpy()
-    away = (torch.cdist(ends, space.to(draws)).amin(1) > LEAST_GAP).cpu().numpy()
+    level = evaluate_energies(inner, ends).double().cpu().numpy()
+    away = (torch.cdist(ends, space.whiten(draws)).amin(1) > LEAST_GAP).cpu().numpy()
     unmet = np.isfinite(level) & is_unmet(ends) & away
     ends, level = ends[torch.from_numpy(unmet).to(ends.device)], level[unmet]
     found: list[FarMode] = []
     while len(ends) and len(found) < MOST_MODES:
         lowest = ends[int(level.argmin())]
-        mass = _log_mass(inner, is_unmet, lowest, generator)
+        mass = _estimate_log_mass(inner, is_unmet, lowest, generator)
         found.append(FarMode(mass + space.log_volume, float(lowest.norm())))
-        others = ~_of_one_mode(inner, lowest, ends)
+        others = ~_share_mode(inner, lowest, ends)
         ends, level = ends[torch.from_numpy(others).to(ends.device)], level[others]
     return found
 
 
-def _some(y: Tensor, generator: torch.Generator) -> Tensor:
+def _draw_some(y: Tensor, generator: torch.Generator) -> Tensor:
     chosen = torch.randint(len(y), (INSIDE,), generator=generator, device=generator.device)
     return y[chosen.to(y.device)]
 
 
-def _outside(space: _Whitened, generator: torch.Generator) -> Tensor:
+def _draw_outside(space: _Whitened, generator: torch.Generator) -> Tensor:
     """Points in all directions, at distances of which each octave has as many."""
     direction = standard_normal((OUTSIDE, len(space.mean)), generator, space.mean)
     shares = torch.linspace(0, 1, OUTSIDE, dtype=space.mean.dtype, device=space.mean.device)[:, None]
@@ -150,16 +150,16 @@ def _outside(space: _Whitened, generator: torch.Generator) -> Tensor:
     return radius * direction / length
 
 
-def _heated(inner: Energy, y: Tensor, generator: torch.Generator) -> Tensor:
-    return _through(inner, y, np.geomspace(1.0, HOTTEST, STAGES), generator)
+def _heat(inner: Energy, y: Tensor, generator: torch.Generator) -> Tensor:
+    return _move_through(inner, y, np.geomspace(1.0, HOTTEST, STAGES), generator)
 
 
-def _cooled(inner: Energy, y: Tensor, hottest: float, generator: torch.Generator) -> Tensor:
-    y = _through(inner, y, np.geomspace(hottest, 1.0, STAGES), generator)
-    return _through(inner, y, np.ones(SETTLING // MOVES), generator)
+def _cool(inner: Energy, y: Tensor, hottest: float, generator: torch.Generator) -> Tensor:
+    y = _move_through(inner, y, np.geomspace(hottest, 1.0, STAGES), generator)
+    return _move_through(inner, y, np.ones(SETTLING // MOVES), generator)
 
 
-def _through(inner: Energy, y: Tensor, temperatures: Floats, generator: torch.Generator) -> Tensor:
+def _move_through(inner: Energy, y: Tensor, temperatures: Floats, generator: torch.Generator) -> Tensor:
     """Langevin moves with rejection at one temperature after the other; steps grow with its root."""
     log_step, ones = math.log(0.5), torch.ones_like(y[0])
     for temperature in temperatures.tolist():
@@ -174,18 +174,18 @@ def _through(inner: Energy, y: Tensor, temperatures: Floats, generator: torch.Ge
     return y
 
 
-def _of_one_mode(inner: Energy, lowest: Tensor, ends: Tensor) -> NDArray[np.bool_]:
+def _share_mode(inner: Energy, lowest: Tensor, ends: Tensor) -> NDArray[np.bool_]:
     """Whether the energy rises by no more than the barrier on the straight way from the lowest point to each end."""
     shares = torch.linspace(0, 1, BETWEEN + 2, dtype=ends.dtype, device=ends.device)[:, None, None]
     way = lowest + shares * (ends - lowest)
-    level = energies(inner, way.flatten(0, 1)).reshape(len(shares), len(ends))
+    level = evaluate_energies(inner, way.flatten(0, 1)).reshape(len(shares), len(ends))
     top = torch.maximum(level[0], level[-1]) + BARRIER
     found: NDArray[np.bool_] = (level.amax(0) <= top).cpu().numpy()
     found[int(level[-1].argmin())] = True  # the lowest itself, whatever its rounding
     return found
 
 
-def _log_mass(
+def _estimate_log_mass(
     inner: Energy, is_unmet: Callable[[Tensor], NDArray[np.bool_]], lowest: Tensor, generator: torch.Generator
 ) -> float:
     """log of the integral of `e^{−inner}` about the lowest point, where the noise has not been; −∞ where none was

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from relaxon.core import validation
-from relaxon.neuromorphic.energy.energies.events import checked_events
+from relaxon.neuromorphic.energy.energies.events import validate_events
 from relaxon.neuromorphic.energy.partition.far_modes import FarMode, find_far_modes
-from relaxon.neuromorphic.energy.partition.importance_weights import systematic
-from relaxon.neuromorphic.energy.partition.log_partition import LogPartition, from_weights, log_ratio
+from relaxon.neuromorphic.energy.partition.importance_weights import resample_systematically
+from relaxon.neuromorphic.energy.partition.log_partition import LogPartition, estimate_from_weights, log_ratio
 from relaxon.neuromorphic.energy.samplers.euclidean import HMC, MALA
 from relaxon.neuromorphic.energy.samplers.transitions import Energy
 
@@ -55,7 +55,7 @@ class ImportanceSampling:
     def __post_init__(self) -> None:
         validation.positive_int("count", self.count)
         if self.reference is not None:
-            checked_events("reference", self.reference, tuple(self.noise.event_shape))
+            validate_events("reference", self.reference, tuple(self.noise.event_shape))
         if self.probe is not None and not isinstance(self.probe, HMC | MALA):
             raise TypeError(f"probe must be HMC, MALA or None, got {type(self.probe).__name__}")
 
@@ -63,26 +63,28 @@ class ImportanceSampling:
         """The estimate, with its verdict."""
         draws = self.noise.sample(self.count, generator)
         weights = log_ratio(energy, self.noise, draws)
-        found = from_weights(weights, "importance sampling")
+        found = estimate_from_weights(weights, "importance sampling")
         if not found.trusted:
             return found
         reason, largest = "", float(weights.max())
         if self.reference is not None:
-            reason = unseen(log_ratio(energy, self.noise, self.reference.to(draws)), largest, "the reference's points")
+            reason = explain_unseen(
+                log_ratio(energy, self.noise, self.reference.to(draws)), largest, "the reference's points"
+            )
         if not reason and self.probe is not None:
-            starts = resampled(draws, weights, PROBES, generator)
+            starts = resample(draws, weights, PROBES, generator)
             moved = self.probe.run(energy, starts, PROBE_STEPS, generator, warm_up=PROBE_WARM_UP, thin=PROBE_STEPS)
-            reason = unseen(log_ratio(energy, self.noise, moved.samples[-1]), largest, "the probing chains")
+            reason = explain_unseen(log_ratio(energy, self.noise, moved.samples[-1]), largest, "the probing chains")
         if not reason and self.far_modes:
             near = (
-                self.reference.to(draws) if self.reference is not None else resampled(draws, weights, PROBES, generator)
+                self.reference.to(draws) if self.reference is not None else resample(draws, weights, PROBES, generator)
             )
             modes = find_far_modes(energy, self.noise, draws, largest, near, generator)
-            reason = unmet(modes, found.value)
-        return from_weights(weights, "importance sampling", reason=reason) if reason else found
+            reason = explain_unmet_modes(modes, found.value)
+        return estimate_from_weights(weights, "importance sampling", reason=reason) if reason else found
 
 
-def unseen(log_weights: NDArray[np.float64], largest: float, whose: str) -> str:
+def explain_unseen(log_weights: NDArray[np.float64], largest: float, whose: str) -> str:
     """Why weights of the model's own points say that the noise misses a part of it; empty where they do not."""
     beyond, count = int((log_weights > largest).sum()), len(log_weights)
     chance = CHANCE * math.sqrt(UNSEEN_SHARE * (1 - UNSEEN_SHARE) / count)
@@ -94,7 +96,7 @@ def unseen(log_weights: NDArray[np.float64], largest: float, whose: str) -> str:
     )
 
 
-def unmet(modes: list[FarMode], log_z: float) -> str:
+def explain_unmet_modes(modes: list[FarMode], log_z: float) -> str:
     """Why modes that no draw of the noise has met speak against a log Z without them; empty where they hold little."""
     masses = [math.exp(min(mode.log_mass - log_z, MOST_NATS)) for mode in modes]
     share = sum(masses) / (1 + sum(masses))
@@ -107,7 +109,7 @@ def unmet(modes: list[FarMode], log_z: float) -> str:
     )
 
 
-def resampled(x: Tensor, log_weights: NDArray[np.float64], count: int, generator: torch.Generator) -> Tensor:
+def resample(x: Tensor, log_weights: NDArray[np.float64], count: int, generator: torch.Generator) -> Tensor:
     """`count` of the rows, each as often as its weight says."""
     shift = float(torch.rand((), generator=generator, dtype=torch.float64, device=generator.device))
-    return x[torch.from_numpy(systematic(log_weights, count, shift)).to(x.device)]
+    return x[torch.from_numpy(resample_systematically(log_weights, count, shift)).to(x.device)]

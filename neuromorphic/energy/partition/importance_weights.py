@@ -51,7 +51,7 @@ def weight_statistics(log_weights: ArrayLike) -> WeightStatistics:
     >>> found.log_mean, found.effective_sample_size, found.pareto_k
     (0.0, 100.0, -inf)
     """
-    logs = checked(log_weights)
+    logs = validate_log_weights(log_weights)
     count = len(logs)
     top = float(logs.max())
     if not math.isfinite(top):
@@ -70,7 +70,7 @@ def weight_statistics(log_weights: ArrayLike) -> WeightStatistics:
     )
 
 
-def systematic(log_weights: Floats, count: int, shift: float) -> NDArray[np.int64]:
+def resample_systematically(log_weights: Floats, count: int, shift: float) -> NDArray[np.int64]:
     """Places of `count` draws, each as often as its weight says: systematic resampling, `shift` from 0 to 1."""
     ends = np.cumsum(np.exp(log_weights - log_weights.max()))
     places = (np.arange(count) + shift) / count * ends[-1]
@@ -78,7 +78,7 @@ def systematic(log_weights: Floats, count: int, shift: float) -> NDArray[np.int6
     return found
 
 
-def checked(log_weights: ArrayLike) -> Floats:
+def validate_log_weights(log_weights: ArrayLike) -> Floats:
     """As float64; ValueError where there are none or more than one axis."""
     logs = np.asarray(plain_array("log_weights", log_weights), np.float64)
     if logs.ndim != 1 or not logs.size:
@@ -98,20 +98,20 @@ def pareto_k(log_weights: ArrayLike) -> float:
     >>> abs(pareto_k(-0.7 * np.log(u)) - 0.7) < 0.1
     True
     """
-    logs = checked(log_weights)
+    logs = validate_log_weights(log_weights)
     top = float(logs.max())
     if not math.isfinite(top):
         return math.nan
-    tail, cutoff = _tail(logs, top)
+    tail, cutoff = _split_tail(logs, top)
     if len(tail) < FEWEST_IN_TAIL:
         return math.inf
     excess = tail - cutoff
     if excess[-1] <= ROUNDING * max(cutoff, np.finfo(float).tiny):
         return -math.inf
-    return _pareto_index(excess)
+    return _fit_pareto_index(excess)
 
 
-def _tail(logs: Floats, top: float) -> tuple[Floats, float]:
+def _split_tail(logs: Floats, top: float) -> tuple[Floats, float]:
     """The largest weights in ascending order, relative to the largest, and the largest of the rest."""
     count = len(logs)
     length = math.ceil(min(TAIL_SHARE * count, TAIL_FACTOR * math.sqrt(count)))
@@ -121,7 +121,7 @@ def _tail(logs: Floats, top: float) -> tuple[Floats, float]:
     return ordered[1:], float(ordered[0])
 
 
-def _pareto_index(excess: Floats) -> float:
+def _fit_pareto_index(excess: Floats) -> float:
     """Zhang and Stephens' quasi-Bayesian estimate from excesses in ascending order, with the weak prior."""
     count = len(excess)
     quartile = excess[int(count / 4 + 0.5) - 1]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from relaxon.neuromorphic.energy.partition.importance_weights import WeightStatistics, weight_statistics
-from relaxon.neuromorphic.energy.samplers.transitions import CHUNK, Energy, energies
+from relaxon.neuromorphic.energy.samplers.transitions import CHUNK, Energy, evaluate_energies
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise.distributions import Noise
@@ -77,13 +77,13 @@ def log_ratio(energy: Energy, noise: Noise, x: Tensor) -> NDArray[np.float64]:
     """`log p⁰(x) − log q(x)`, `(n,)`, the differences in double precision; +∞ where only the noise has no density."""
     with torch.no_grad():
         density = torch.cat([noise.log_prob(part) for part in torch.split(x, CHUNK)]).double()
-        unnormalised = -energies(energy, x).double()
+        unnormalised = -evaluate_energies(energy, x).double()
     ratio = unnormalised - density
     # Where neither has a density the point has no weight.
     return torch.where(torch.isneginf(unnormalised), unnormalised, ratio).cpu().numpy()
 
 
-def from_weights(
+def estimate_from_weights(
     log_weights: NDArray[np.float64], method: str, opposite: float | None = None, reason: str = ""
 ) -> LogPartition:
     """`log mean w` with the delta method's interval, of independent weights.
@@ -95,19 +95,19 @@ def from_weights(
     value = found.log_mean + 0.5 * found.relative_error**2 if found.finite else found.log_mean
     return LogPartition(
         value,
-        interval(value, found.relative_error, found.effective_sample_size),
+        confidence_interval(value, found.relative_error, found.effective_sample_size),
         found.relative_error,
         found.effective_sample_size,
         found.pareto_k,
-        not (reason or doubt(found)),
-        doubt(found) or reason,
+        not (reason or explain_doubt(found)),
+        explain_doubt(found) or reason,
         method,
         found.count,
         opposite,
     )
 
 
-def interval(value: float, error: float, effective: float) -> tuple[float, float]:
+def confidence_interval(value: float, error: float, effective: float) -> tuple[float, float]:
     """95 % about a value with a standard error from so many effective draws; endless where there is no error."""
     from scipy.special import stdtrit
 
@@ -117,7 +117,7 @@ def interval(value: float, error: float, effective: float) -> tuple[float, float
     return value - half, value + half
 
 
-def doubt(found: WeightStatistics) -> str:
+def explain_doubt(found: WeightStatistics) -> str:
     """Why weights are not to be trusted; empty where they are."""
     if not found.finite:
         if found.log_mean == -math.inf:

@@ -43,7 +43,7 @@ class DualAveraging:
         return math.exp(self._mean)
 
 
-def first_step(acceptance: Callable[[float], float], start: float) -> float:
+def find_first_step(acceptance: Callable[[float], float], start: float) -> float:
     """Doubled or halved from `start` until the acceptance of a trial move crosses one half."""
     step = start
     rising = acceptance(step) > CROSSING
@@ -55,7 +55,7 @@ def first_step(acceptance: Callable[[float], float], start: float) -> float:
     return step
 
 
-class Spread:
+class RunningDeviation:
     """Each coordinate's standard deviation over the draws and chains that it is told of."""
 
     def __init__(self) -> None:

@@ -28,13 +28,13 @@ def r_hat(draws: ArrayLike) -> Floats:
     >>> bool(r_hat(draws)[0] < 1.01), bool(r_hat(draws + 3 * np.eye(4)[:, :1])[0] > 1.2)
     (True, True)
     """
-    chains, shape = _flattened(draws)
+    chains, shape = _flatten(draws)
     if len(chains) < FEWEST_DRAWS:
         return np.full(shape, np.nan)
-    halves = _halves(chains)
+    halves = _split_halves(chains)
     folded = np.abs(halves - np.median(halves, axis=(0, 1)))
-    worse = np.maximum(_spread_ratio(_rank_normalised(halves)), _spread_ratio(_rank_normalised(folded)))
-    return np.where(_sound(chains), worse, np.nan).reshape(shape)
+    worse = np.maximum(_spread_ratio(_rank_normalise(halves)), _spread_ratio(_rank_normalise(folded)))
+    return np.where(_find_sound(chains), worse, np.nan).reshape(shape)
 
 
 def bulk_effective_sample_size(draws: ArrayLike) -> Floats:
@@ -46,23 +46,23 @@ def bulk_effective_sample_size(draws: ArrayLike) -> Floats:
     >>> float(bulk_effective_sample_size(np.random.default_rng(0).normal(size=(500, 4)))) > 1500
     True
     """
-    chains, shape = _flattened(draws)
+    chains, shape = _flatten(draws)
     if len(chains) < FEWEST_DRAWS:
         return np.full(shape, np.nan)
-    size = _effective_sample_size(_rank_normalised(_halves(chains)))
-    return np.where(_sound(chains), size, np.nan).reshape(shape)
+    size = _effective_sample_size(_rank_normalise(_split_halves(chains)))
+    return np.where(_find_sound(chains), size, np.nan).reshape(shape)
 
 
 def mean_effective_sample_size(draws: ArrayLike) -> Floats:
     """The same for the mean of the draws as they are, which the error of an average over the chains needs."""
-    chains, shape = _flattened(draws)
+    chains, shape = _flatten(draws)
     if len(chains) < FEWEST_DRAWS:
         return np.full(shape, np.nan)
-    size = _effective_sample_size(_halves(chains))
-    return np.where(_sound(chains), size, np.nan).reshape(shape)
+    size = _effective_sample_size(_split_halves(chains))
+    return np.where(_find_sound(chains), size, np.nan).reshape(shape)
 
 
-def _flattened(draws: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
+def _flatten(draws: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
     """As `(draws, chains, coordinates)` with the coordinates' own shape."""
     array = np.asarray(plain_array("draws", draws), np.float64)
     if array.ndim < 2 or 0 in array.shape:
@@ -70,20 +70,20 @@ def _flattened(draws: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
     return array.reshape(*array.shape[:2], -1), array.shape[2:]
 
 
-def _sound(chains: Floats) -> NDArray[np.bool_]:
+def _find_sound(chains: Floats) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
         moving = np.ptp(chains, axis=(0, 1)) > 0
     found: NDArray[np.bool_] = np.isfinite(chains).all(axis=(0, 1)) & moving
     return found
 
 
-def _halves(chains: Floats) -> Floats:
+def _split_halves(chains: Floats) -> Floats:
     """Each chain as two, the middle draw of an odd number left out."""
     half = len(chains) // 2
     return np.concatenate([chains[:half], chains[len(chains) - half :]], axis=1)
 
 
-def _rank_normalised(chains: Floats) -> Floats:
+def _rank_normalise(chains: Floats) -> Floats:
     """Each coordinate's draws replaced by the normal quantiles of their ranks among all chains; ties share a rank."""
     from scipy.special import ndtri
     from scipy.stats import rankdata

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from relaxon.core import validation
-from relaxon.neuromorphic.energy.energies.events import checked_events
-from relaxon.neuromorphic.energy.samplers.adaptation import DualAveraging, Spread, first_step
+from relaxon.neuromorphic.energy.energies.events import validate_events
+from relaxon.neuromorphic.energy.samplers.adaptation import DualAveraging, RunningDeviation, find_first_step
 from relaxon.neuromorphic.energy.samplers.chains import Chains
 from relaxon.neuromorphic.energy.samplers.transitions import Box, Energy, Move, State, Target, langevin, leapfrog
 from relaxon.neuromorphic.parameters import check_real
@@ -114,7 +114,7 @@ class ULA:
 
     def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
         """One move of all chains."""
-        return langevin(target, state, _each(step, state), scale, generator)
+        return langevin(target, state, _expand_step(step, state), scale, generator)
 
     def run(
         self,
@@ -130,7 +130,7 @@ class ULA:
     ) -> Chains:
         """As `HMC.run`; the warm-up is left out and adapts nothing: without rejections there is nothing to adapt by."""
         run = _ChainRun(self, energy, start, steps, generator, warm_up, thin, bounds, watcher)
-        return run.chains(self.step_size, torch.ones_like(start[0]), warm_up)
+        return run.draw(self.step_size, torch.ones_like(start[0]), warm_up)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class MALA(AdaptiveSampler):
 
     def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
         """One move of all chains."""
-        return leapfrog(target, state, _each(step, state), scale, 1, generator)
+        return leapfrog(target, state, _expand_step(step, state), scale, 1, generator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class HMC(AdaptiveSampler):
     def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
         """One move of all chains."""
         leaps = int(torch.randint(1, self.leapfrog_steps + 1, (), generator=generator, device=generator.device))
-        return leapfrog(target, state, _each(step, state), scale, leaps, generator)
+        return leapfrog(target, state, _expand_step(step, state), scale, leaps, generator)
 
 
 class _ChainRun:
@@ -205,7 +205,7 @@ class _ChainRun:
             raise ValueError(f"thin must be at most steps = {self.steps}, got {thin!r}")
         if not isinstance(generator, torch.Generator):
             raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
-        start = checked_events("start", start)
+        start = validate_events("start", start)
         self.sampler = sampler
         self.generator = generator
         self.target = Target(energy, bounds)
@@ -224,12 +224,12 @@ class _ChainRun:
             self.stopped = True
         return move
 
-    def tried(self, size: float, scale: Tensor) -> float:
+    def try_move(self, size: float, scale: Tensor) -> float:
         """The mean acceptance of a move that is not made."""
         found = self.sampler.move(self.target, self.state, size, scale, self.generator)
         return float(found.acceptance.double().mean())
 
-    def chains(self, size: float, scale: Tensor, warm_up: int = 0) -> Chains:
+    def draw(self, size: float, scale: Tensor, warm_up: int = 0) -> Chains:
         for _ in range(warm_up):
             if not self.stopped:
                 self.step(size, scale)
@@ -267,8 +267,11 @@ def _adapt_and_draw(sampler: AdaptiveSampler, run: _ChainRun) -> Chains:
     """Warm up, then draw: step size throughout, scales at the end of each window."""
     scale = torch.ones_like(run.state.position[0])
     if not run.warm_up:
-        return run.chains(sampler.step_size, scale)
-    sizes, spread = DualAveraging(_tried_step(run, sampler.step_size, scale), sampler.target_acceptance), Spread()
+        return run.draw(sampler.step_size, scale)
+    sizes, spread = (
+        DualAveraging(_find_step(run, sampler.step_size, scale), sampler.target_acceptance),
+        RunningDeviation(),
+    )
     windows = (
         [round(share * run.warm_up) for share in SCALE_WINDOWS] if run.warm_up >= SHORTEST_SCALED else [run.warm_up]
     )
@@ -280,17 +283,17 @@ def _adapt_and_draw(sampler: AdaptiveSampler, run: _ChainRun) -> Chains:
             continue
         spread.add(run.state.position)
         if index + 1 in windows[1:]:
-            learnt, spread = spread.deviation(scale), Spread()
+            learnt, spread = spread.deviation(scale), RunningDeviation()
             # A leap as long as before in the mean, as the first guess.
             guess = sizes.settled * float((scale / learnt).double().log().mean().exp())
             scale = learnt
-            sizes = DualAveraging(_tried_step(run, guess, scale), sampler.target_acceptance)
-    return run.chains(sizes.settled, scale)
+            sizes = DualAveraging(_find_step(run, guess, scale), sampler.target_acceptance)
+    return run.draw(sizes.settled, scale)
 
 
-def _tried_step(run: _ChainRun, guess: float, scale: Tensor) -> float:
-    return first_step(lambda size: run.tried(size, scale), guess)
+def _find_step(run: _ChainRun, guess: float, scale: Tensor) -> float:
+    return find_first_step(lambda size: run.try_move(size, scale), guess)
 
 
-def _each(step: float, state: State) -> Tensor:
+def _expand_step(step: float, state: State) -> Tensor:
     return torch.full_like(state.energy, step)

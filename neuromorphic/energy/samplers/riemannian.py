@@ -14,7 +14,7 @@ from relaxon.core import validation
 from relaxon.neuromorphic.energy.noise.distributions import standard_normal
 from relaxon.neuromorphic.energy.samplers.chains import Chains
 from relaxon.neuromorphic.energy.samplers.euclidean import HMC_ACCEPTANCE, AdaptiveSampler, Watcher
-from relaxon.neuromorphic.energy.samplers.transitions import DIVERGENT, Box, Energy, Move, State, Target, chosen_state
+from relaxon.neuromorphic.energy.samplers.transitions import DIVERGENT, Box, Energy, Move, State, Target, select_state
 from relaxon.neuromorphic.parameters import check_real
 
 Metric = Callable[[Tensor], Tensor]
@@ -76,7 +76,7 @@ class RiemannianHMC(AdaptiveSampler):
         if isinstance(start, Tensor):
             if start.ndim != 2:
                 raise ValueError(f"start must be (chains, d) for a metric, got shape {tuple(start.shape)}")
-            self._checked(start)
+            self._check_metric(start)
         return super().run(energy, start, steps, generator, warm_up=warm_up, thin=thin, bounds=bounds, watcher=watcher)
 
     def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
@@ -95,7 +95,7 @@ class RiemannianHMC(AdaptiveSampler):
         divergent = ~(rise <= DIVERGENT) & ~there.empty & torch.isfinite(before)
         threshold = torch.rand(len(x), generator=generator, dtype=torch.float64, device=generator.device)
         accepted = threshold.to(acceptance.device) < acceptance
-        return Move(chosen_state(accepted, there, state), acceptance, divergent)
+        return Move(select_state(accepted, there, state), acceptance, divergent)
 
     def _path(
         self, target: Target, state: State, momentum: Tensor, step: float, leaps: int
@@ -154,7 +154,7 @@ class RiemannianHMC(AdaptiveSampler):
             (found,) = torch.autograd.grad((metric * pull).sum(), x)
         return state.gradient + found
 
-    def _checked(self, start: Tensor) -> None:
+    def _check_metric(self, start: Tensor) -> None:
         metric = self.metric(start)
         n, d = start.shape
         if not isinstance(metric, Tensor) or metric.shape != (n, d, d):

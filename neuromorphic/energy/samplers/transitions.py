@@ -74,7 +74,7 @@ class Target:
         """Energy and gradient; ValueError where the energy has not one value a row, or no gradient."""
         with torch.enable_grad():
             x = position.detach().requires_grad_()
-            energy = checked(self.energy(x), len(x))
+            energy = validate_energies(self.energy(x), len(x))
             if not energy.requires_grad:
                 raise ValueError("energy must be differentiable with respect to x, got values without a gradient")
             (gradient,) = torch.autograd.grad(energy.sum(), x, allow_unused=True)
@@ -85,10 +85,12 @@ class Target:
             empty = empty | ~self.bounds.holds(position)
         finite = torch.isfinite(energy) & torch.isfinite(gradient).flatten(1).all(1) & ~empty
         infinite = torch.full_like(energy, torch.inf)
-        return State(position.detach(), torch.where(finite, energy, infinite), _rows(finite, gradient, 0.0), empty)
+        return State(
+            position.detach(), torch.where(finite, energy, infinite), _select_rows(finite, gradient, 0.0), empty
+        )
 
 
-def checked(energy: Tensor, rows: int) -> Tensor:
+def validate_energies(energy: Tensor, rows: int) -> Tensor:
     """ValueError where an energy did not give one number a row."""
     if not isinstance(energy, Tensor) or energy.shape != (rows,):
         got = tuple(energy.shape) if isinstance(energy, Tensor) else type(energy).__name__
@@ -96,10 +98,10 @@ def checked(energy: Tensor, rows: int) -> Tensor:
     return energy
 
 
-def energies(energy: Energy, x: Tensor) -> Tensor:
+def evaluate_energies(energy: Energy, x: Tensor) -> Tensor:
     """`(n,)`, without a gradient, some rows at a time."""
     with torch.no_grad():
-        return torch.cat([checked(energy(part), len(part)) for part in torch.split(x, CHUNK)])
+        return torch.cat([validate_energies(energy(part), len(part)) for part in torch.split(x, CHUNK)])
 
 
 def leapfrog(target: Target, state: State, step: Tensor, scale: Tensor, leaps: int, generator: torch.Generator) -> Move:
@@ -122,7 +124,7 @@ def leapfrog(target: Target, state: State, step: Tensor, scale: Tensor, leaps: i
     divergent = ~(rise <= DIVERGENT) & ~there.empty & torch.isfinite(before)
     threshold = torch.rand(len(step), generator=generator, dtype=torch.float64, device=generator.device)
     accepted = threshold.to(acceptance.device) < acceptance
-    return Move(chosen_state(accepted, there, state), acceptance, divergent)
+    return Move(select_state(accepted, there, state), acceptance, divergent)
 
 
 def langevin(target: Target, state: State, step: Tensor, scale: Tensor, generator: torch.Generator) -> Move:
@@ -137,22 +139,22 @@ def langevin(target: Target, state: State, step: Tensor, scale: Tensor, generato
         position = target.bounds.reflected(position)
     there = target.at(position)
     sound = torch.isfinite(there.energy)
-    return Move(chosen_state(sound, there, state), sound.to(state.energy.dtype), ~sound)
+    return Move(select_state(sound, there, state), sound.to(state.energy.dtype), ~sound)
 
 
 def _kinetic(momentum: Tensor) -> Tensor:
     return 0.5 * momentum.square().flatten(1).sum(1)
 
 
-def chosen_state(first: Tensor, one: State, other: State) -> State:
+def select_state(first: Tensor, one: State, other: State) -> State:
     """Each chain's state: of `one` where `first`, else of `other`."""
     return State(
-        _rows(first, one.position, other.position),
+        _select_rows(first, one.position, other.position),
         torch.where(first, one.energy, other.energy),
-        _rows(first, one.gradient, other.gradient),
+        _select_rows(first, one.gradient, other.gradient),
         torch.where(first, one.empty, other.empty),
     )
 
 
-def _rows(first: Tensor, one: Tensor, other: Tensor | float) -> Tensor:
+def _select_rows(first: Tensor, one: Tensor, other: Tensor | float) -> Tensor:
     return torch.where(first.reshape(-1, *[1] * (one.ndim - 1)), one, other)

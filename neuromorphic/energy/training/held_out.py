@@ -16,7 +16,7 @@ CHECK_EVERY = 50
 """Steps between two looks at the rows held out."""
 
 
-def varied(z: Tensor, order: Tensor, count: int) -> Tensor:
+def ensure_variation(z: Tensor, order: Tensor, count: int) -> Tensor:
     """Return the order with rows held out exchanged for others where the rest would not vary in some feature."""
     for feature in range(z.shape[1]):
         column = z[order, feature]
@@ -28,7 +28,7 @@ def varied(z: Tensor, order: Tensor, count: int) -> Tensor:
     return order
 
 
-class Judge(nn.Module):
+class HoldOutJudge(nn.Module):
     """Keeps the weights under which the rows held out are likeliest.
 
     All that it has found is in buffers, so that a checkpoint holds it and a run that goes on ends where one that was
@@ -81,7 +81,7 @@ class Judge(nn.Module):
         """Whether nothing has been gained for as many looks as there is patience for."""
         return int(self.since) >= self.patience
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """What a run must share with a checkpoint to go on with it, as JSON values."""
         return {"patience": self.patience, **self.fit}
 

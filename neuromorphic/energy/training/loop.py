@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from relaxon.core.cached import cached_property
 from relaxon.neuromorphic.checkpoints import Pace
-from relaxon.neuromorphic.energy.energies.events import checked_energy, checked_events, checked_noise
-from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, Reading
-from relaxon.neuromorphic.energy.training.held_out import CHECK_EVERY, Judge
+from relaxon.neuromorphic.energy.energies.events import validate_energy, validate_events, validate_noise
+from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, StepReading
+from relaxon.neuromorphic.energy.training.held_out import CHECK_EVERY, HoldOutJudge
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, make_optimizer
 from relaxon.neuromorphic.torch_checkpoints import read_record, restore_checkpoint, write_checkpoint
 
@@ -94,7 +94,7 @@ class TrainingResult:
         return self.records[-1].log_partition if self.records else math.nan
 
 
-class _Whole(nn.Module):
+class _RunState(nn.Module):
     """All that a checkpoint holds; copies, because parts may share their tensors (a noise that is the tilt's base)."""
 
     def __init__(self, parts: dict[str, nn.Module]) -> None:
@@ -114,7 +114,7 @@ def train(
     *,
     truth: Truth | None = None,
     watcher: Watcher | None = None,
-    judge: Judge | None = None,
+    judge: HoldOutJudge | None = None,
 ) -> TrainingResult:
     """Train an energy in place on `data (n, *event_shape)`, float32 or float64 as the energy is.
 
@@ -135,20 +135,20 @@ def train(
     settings = settings or TrainingSettings()
     if not isinstance(objective, Objective):
         raise TypeError(f"objective must be an Objective, got {type(objective).__name__}")
-    data = checked_events("data", data).to(settings.device)
+    data = validate_events("data", data).to(settings.device)
     if isinstance(energy, nn.Module):
         energy.to(settings.device)
-    checked_energy(energy, data)
+    validate_energy(energy, data)
     if objective.needs_noise:
         if isinstance(noise, nn.Module):
             noise.to(settings.device)
-        checked_noise(noise, data)
+        validate_noise(noise, data)
     if not any(parameter.requires_grad for parameter in energy.parameters()):
         raise ValueError("energy must have a parameter that requires a gradient")
-    return _Run(energy, data, noise, objective, settings, truth, judge).go(watcher)
+    return _EnergyRun(energy, data, noise, objective, settings, truth, judge).run(watcher)
 
 
-class _Run:
+class _EnergyRun:
     def __init__(
         self,
         energy: nn.Module,
@@ -157,7 +157,7 @@ class _Run:
         objective: Objective,
         settings: TrainingSettings,
         truth: Truth | None,
-        judge: Judge | None,
+        judge: HoldOutJudge | None,
     ) -> None:
         self.energy, self.data, self.settings, self.truth, self.judge = energy, data, settings, truth, judge
         self.objective = objective
@@ -173,7 +173,7 @@ class _Run:
             parts["noise"] = noise
         if judge is not None:
             parts["judge"] = judge
-        self.whole = _Whole(parts)
+        self.whole = _RunState(parts)
         self.per_epoch = math.ceil(len(data) / settings.batch)
         self.order, self.order_of = torch.empty(0, dtype=torch.int64), -1
         self.step, self.lost, self.seconds = 0, 0, 0.0
@@ -181,10 +181,10 @@ class _Run:
         self.sizes = list[float]()
         self.pace = Pace(settings.checkpoint_seconds or 0.0)
 
-    def go(self, watcher: Watcher | None) -> TrainingResult:
+    def run(self, watcher: Watcher | None) -> TrainingResult:
         self._resume()
         settings = self.settings
-        while self.step < settings.steps and not self._judged():
+        while self.step < settings.steps and not self._is_judged_done():
             began = time.perf_counter()
             record = self._take_step()
             last = self.step == settings.steps
@@ -200,18 +200,18 @@ class _Run:
                 self.judge.look(self._weights())
             progress = Progress(self.step, settings.steps, record, self._weights)
             stopped = watcher is not None and watcher(progress) is True
-            if self._due() or stopped or last or self._judged():
+            if self._is_checkpoint_due() or stopped or last or self._is_judged_done():
                 self._save()
             if stopped and not last:
                 return self._finish(Ended.CANCELLED, "the watcher stopped the run")
         if self.step < settings.steps:
             return self._finish(Ended.CANCELLED, "the rows held out gained nothing more")
-        return self._finish(Ended.FINISHED, self._doubt())
+        return self._finish(Ended.FINISHED, self._explain_doubt())
 
-    def _judged(self) -> bool:
+    def _is_judged_done(self) -> bool:
         return self.judge is not None and self.judge.done
 
-    def _due(self) -> bool:
+    def _is_checkpoint_due(self) -> bool:
         if self.settings.checkpoint_seconds is not None:
             return self.pace.due
         return self.step % self.settings.checkpoint_every == 0
@@ -229,19 +229,19 @@ class _Run:
         named = dict(self.energy.named_parameters())
         return {name: named[name].detach().clone() for name in names}
 
-    def _doubt(self) -> str:
+    def _explain_doubt(self) -> str:
         """Why the result of a finished run is not to be trusted; empty where it is."""
         sizes = [size for size in self.sizes[-max(1, self.settings.steps // 10) :] if not math.isnan(size)]
         if sizes and sum(sizes) / len(sizes) < SCARCE:
             mean = sum(sizes) / len(sizes)
             return f"the noise hardly meets the model: {mean:.1f} effective samples a step at the end of the run"
-        return self._far_off() if self.objective.needs_noise else ""
+        return self._explain_distance() if self.objective.needs_noise else ""
 
     @torch.no_grad()
-    def _far_off(self) -> str:
+    def _explain_distance(self) -> str:
         """Why the noise says nothing of where the data are; empty where it does."""
         noise = self.working.noise
-        own = noise.log_prob(noise.sample(LOOKED_AT, _seeded(self.settings.seed, 2, 0)))
+        own = noise.log_prob(noise.sample(LOOKED_AT, _make_generator(self.settings.seed, 2, 0)))
         share = float((noise.log_prob(self.data[:LOOKED_AT]) < own.min()).double().mean())
         if share > MOST_OUTSIDE:
             return f"the noise hardly meets the data: {share:.0%} of the rows lie where none of its samples do"
@@ -251,14 +251,14 @@ class _Run:
         epoch, place = divmod(self.step, self.per_epoch)
         if epoch != self.order_of:
             # Drawn anew from the seed and the epoch, so that a resumed run needs no generator's state.
-            self.order = torch.randperm(len(self.data), generator=_seeded(self.settings.seed, 0, epoch))
+            self.order = torch.randperm(len(self.data), generator=_make_generator(self.settings.seed, 0, epoch))
             self.order, self.order_of = self.order.to(self.data.device), epoch
         return self.data[self.order[place * self.settings.batch : (place + 1) * self.settings.batch]]
 
     def _take_step(self) -> Record:
         settings = self.settings
         began = time.perf_counter()
-        reading = self.working.read(self._batch(), _seeded(settings.seed, 1, self.step))
+        reading = self.working.read(self._batch(), _make_generator(settings.seed, 1, self.step))
         self.optimiser.zero_grad(set_to_none=True)
         reading.loss.backward()  # type: ignore[no-untyped-call]
         norm = self._apply(reading)
@@ -273,7 +273,7 @@ class _Run:
             self.step, loss, reading.log_partition, true, reading.effective_sample_size, reading.gamma, norm, seconds
         )
 
-    def _apply(self, reading: Reading) -> float:
+    def _apply(self, reading: StepReading) -> float:
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norm = float(torch.stack([gradient.detach().norm() for gradient in gradients]).norm())
         if not math.isfinite(norm) or not math.isfinite(float(reading.loss.detach())):
@@ -307,7 +307,7 @@ class _Run:
 
     def _save(self) -> None:
         if self.settings.out is not None:
-            record = self._same() | {
+            record = self._identify() | {
                 "step": self.step,
                 "lost": self.lost,
                 "seconds": self.seconds,
@@ -317,12 +317,12 @@ class _Run:
             with self.pace.writing():
                 write_checkpoint(self.settings.out, self.whole, self.optimiser, self.averages, record)
 
-    def _same(self) -> dict[str, Any]:
+    def _identify(self) -> dict[str, Any]:
         """What a run must share with a checkpoint to go on with it."""
-        settings = self.settings.described()
+        settings = self.settings.describe()
         objective = f"{type(self.objective).__name__} {self.objective!r}"
         same = {"settings": settings, "objective": objective, "data": list(self.data.shape), "digest": self._digest}
-        return same if self.judge is None else same | {"fit": self.judge.described()}
+        return same if self.judge is None else same | {"fit": self.judge.describe()}
 
     @cached_property
     def _digest(self) -> str:
@@ -334,7 +334,7 @@ class _Run:
         out = self.settings.out
         if out is None:
             return
-        same, before = self._same(), read_record(out)
+        same, before = self._identify(), read_record(out)
         if before is not None and "digest" not in before:  # written before checkpoints held one
             del same["digest"]
         record = restore_checkpoint(out, self.whole, self.optimiser, self.averages, same)
@@ -344,7 +344,7 @@ class _Run:
             self.records = [Record(**one) for one in record["records"]]
 
 
-def _seeded(seed: int, stream: int, index: int) -> torch.Generator:
+def _make_generator(seed: int, stream: int, index: int) -> torch.Generator:
     """A generator of its own for each use and step of a run."""
     # Mixed first: torch's generator takes the last 32 bits of a seed, and there is more to tell apart here.
     mixed = np.random.SeedSequence((seed, stream, index)).generate_state(1)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from relaxon.core import validation
-from relaxon.neuromorphic.optimizers import ADAPTIVE, optimizer_named
+from relaxon.neuromorphic.optimizers import ADAPTIVE, build_optimizer
 from relaxon.neuromorphic.parameters import check_real
 
 Optimiser = Literal["sgd", "momentum", "adam", "diffgrad", "normalized"]
@@ -72,7 +72,7 @@ class TrainingSettings:
         except RuntimeError as error:
             raise ValueError(f"device must be one that torch knows, got {self.device!r}") from error
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """The settings that decide the outcome, as JSON values."""
         left_out = ("out", "checkpoint_every", "checkpoint_seconds")
         names = [name for name in self.__dataclass_fields__ if name not in left_out]
@@ -88,7 +88,7 @@ def make_optimizer(settings: TrainingSettings, parameters: list[nn.Parameter]) -
         keep = settings.momentum
         return torch.optim.SGD(parameters, lr=settings.rate, momentum=keep, dampening=keep, weight_decay=decay)
     if settings.optimiser in ("diffgrad", "normalized"):
-        return optimizer_named(
+        return build_optimizer(
             settings.optimiser,
             parameters,
             settings.rate,
