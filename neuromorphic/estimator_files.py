@@ -1,4 +1,4 @@
-"""A fitted estimator for tables on disk: arrays in safetensors, the rest in JSON; nothing that could run when read."""
+"""Files of fitted estimators for tables: arrays in safetensors and the rest in JSON, so that loading runs no code."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MODEL, ARRAYS = "model.json", "network.safetensors"
 
 
 def write_estimator(path: Path, content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write both files into the folder `path`, made where it is not there; each file is complete or not there."""
+    """Write both files to the folder `path`, which is created if missing; each file is replaced atomically."""
     path.mkdir(parents=True, exist_ok=True)
-    # The arrays first: a folder with a model.json is complete.
+    # The arrays come first, so that a folder with a model.json is complete.
     part = path / (ARRAYS + ".part")
     write_tensors(part, arrays)
     os.replace(part, path / ARRAYS)
@@ -31,7 +31,7 @@ def write_estimator(path: Path, content: Mapping[str, Any], arrays: Mapping[str,
 
 
 def read_estimator(folder: Path, what: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return what `write_estimator` wrote; raise `ValueError` for anything else found there, calling it `what`."""
+    """Return what `write_estimator` wrote; raise `ValueError` for other contents, with `what` naming the estimator."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -39,7 +39,7 @@ def read_estimator(folder: Path, what: str) -> tuple[dict[str, Any], dict[str, N
         content = json.loads((folder / MODEL).read_text(encoding="utf-8"))
         arrays = load_file(folder / ARRAYS)
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise ValueError(f"{folder} holds no saved {what}: {error}") from None
+        raise ValueError(f"{folder} does not contain a saved {what}: {error}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{folder / MODEL} must have format {FORMAT}, got {found!r}")
@@ -47,11 +47,11 @@ def read_estimator(folder: Path, what: str) -> tuple[dict[str, Any], dict[str, N
 
 
 def describe_estimator(estimator: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Return what JSON says of any fitted estimator: its kind, parameters, columns, outcome, and classes or outputs.
+    """Describe a fitted estimator as JSON values: its kind, parameters, columns, outcome, and classes or outputs.
 
     Raises
     ------
-    TypeError : for an estimator that is none of `kinds`, and for classes that JSON cannot hold.
+    TypeError : for an estimator that is not one of `kinds`, and for classes that JSON cannot represent.
     """
     kind = next((name for name, made in kinds.items() if type(estimator) is made), None)
     if kind is None:
@@ -73,14 +73,14 @@ def describe_estimator(estimator: Any, kinds: Mapping[str, type]) -> dict[str, A
 
 
 def restore_columns(estimator: Any, content: Mapping[str, Any]) -> None:
-    """Set the number and the names of the columns that `content` has."""
+    """Set the number and the names of the columns from `content`."""
     estimator.n_features_in_ = int(content["n_features"])
     if content["feature_names"] is not None:
         estimator.feature_names_in_ = np.array(content["feature_names"], dtype=object)
 
 
 def restore_classes(estimator: Any, content: Mapping[str, Any], outputs: int) -> None:
-    """Set the classes that `content` has; raise `ValueError` where the network's `outputs` are not theirs."""
+    """Set the classes from `content`; raise `ValueError` if the number of `outputs` does not match them."""
     labels = content["classes"]
     classes = np.array(labels["values"], dtype=object if labels["dtype"] == "object" else labels["dtype"])
     expected = 1 if len(classes) == 2 else len(classes)
@@ -108,5 +108,5 @@ def _encode_parameter(name: str, value: Any) -> Any:
             return {str(column): int(direction) for column, direction in value.items()}
         return [_encode_parameter("", one) for one in value]
     if isinstance(value, np.random.RandomState):
-        return None  # a generator has no lasting state to write; the seed drawn from it is kept
+        return None  # a generator cannot be stored; the seed that was drawn from it is
     return value

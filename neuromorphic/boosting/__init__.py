@@ -1,6 +1,7 @@
-"""Networks trained by gradient boosting, unit by unit, that can be cut at any stage.
+"""Neural networks trained unit by unit by gradient boosting, which can be truncated at any stage.
 
-Importing this package loads nothing; scikit-learn, Numba and torch come with the first name that needs them.
+Importing this package loads nothing heavy; scikit-learn, Numba and torch are imported with the first name that needs
+them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A fitted estimator on disk: arrays in safetensors, the rest in JSON; nothing that could run code when read."""
+"""Fitted estimators on disk: arrays in safetensors and the rest in JSON, so that loading runs no code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Estimator = GradientBoostedNetworkRegressor | GradientBoostedNetworkClassifier
 
 
 def save(estimator: Any, path: Path) -> None:
-    """Write `estimator` to the folder `path`, made where it is not there; each file is complete or not there."""
+    """Write `estimator` to the folder `path`, which is created if missing; each file is replaced atomically."""
     network = estimator._fitted()
     content = describe_estimator(estimator, KINDS) | {
         "seed": estimator._seed,
@@ -59,7 +59,7 @@ def save(estimator: Any, path: Path) -> None:
         content["categories"] = {"places": list(known.places), "keys": [list(keys) for keys in known.keys]}
         arrays |= {f"category_means_{index}": mean for index, mean in enumerate(known.means)}
     for index, layer in enumerate(network.layers):
-        # The weights of sign units in bits.
+        # The weights of sign units are packed into bits.
         signs = isinstance(network, SignNetwork)
         arrays |= {f"weights_{index}": pack_signs(layer.weights).packed if signs else layer.weights}
         arrays |= {f"bias_{index}": layer.bias}
@@ -69,7 +69,7 @@ def save(estimator: Any, path: Path) -> None:
 
 
 def load(path: str | Path) -> Estimator:
-    """The estimator that `save` wrote to the folder `path`; raises `ValueError` for anything else found there."""
+    """Return the estimator that `save` wrote to the folder `path`; raise `ValueError` for any other contents."""
     folder = Path(path)
     content, arrays = read_estimator(folder, "boosted network")
     try:
@@ -87,10 +87,10 @@ def _restore_estimator(content: dict[str, Any], arrays: dict[str, NDArray[Any]])
     names = ("shift", "scale", "output", "initial", "intercepts", "sizes", "gain")
     network = MergedNetwork(layers=layers, **{name: arrays[name] for name in names})
     if ("thresholds" in arrays) != bool(estimator.binary):
-        raise ValueError("thresholds must be there for sign units, and for them only")
+        raise ValueError("thresholds must be present for sign units and only for them")
     if "thresholds" in arrays:
         network = build_sign_network(network, arrays["thresholds"])
-    # Models of before there were indicators have none.
+    # Models stored before indicators existed have none.
     indicated = arrays.get("indicated", np.empty(0, np.int64))
     features = int(content["n_features"])
     if indicated.ndim != 1 or not np.isin(indicated, np.arange(features)).all():
@@ -102,7 +102,7 @@ def _restore_estimator(content: dict[str, Any], arrays: dict[str, NDArray[Any]])
     estimator.network_ = network
     estimator.outcome_ = Outcome(content["outcome"])
     estimator._seed, estimator._attempts = int(content["seed"]), int(content["attempts"])
-    # Models of before these were counted have none.
+    # Models stored before these were counted lack them.
     estimator.n_refused_stages_, estimator.n_dead_units_ = int(content.get("refused", 0)), int(content.get("dead", 0))
     estimator._unit = arrays["unit"]
     estimator.train_loss_, estimator.validation_loss_ = arrays["train_loss"], arrays["validation_loss"]
@@ -118,11 +118,11 @@ def _restore_estimator(content: dict[str, Any], arrays: dict[str, NDArray[Any]])
 def _restore_categories(
     content: dict[str, Any], arrays: dict[str, NDArray[Any]], features: int, outputs: int
 ) -> TargetCategories | None:
-    """The categories of a stored model; None where it has none."""
-    told = content.get("categories")
-    if told is None:
+    """Return the categories of a stored model, or None if it has none."""
+    stored = content.get("categories")
+    if stored is None:
         return None
-    places, keys = tuple(map(int, told["places"])), tuple(tuple(own) for own in told["keys"])
+    places, keys = tuple(map(int, stored["places"])), tuple(tuple(own) for own in stored["keys"])
     if len(keys) != len(places) or sorted(set(places)) != list(places) or not all(0 <= p < features for p in places):
         raise ValueError(f"categories must be of columns below {features}, each once, got {places}")
     means = tuple(arrays[f"category_means_{index}"] for index in range(len(places)))
@@ -133,7 +133,7 @@ def _restore_categories(
 
 
 def _check_shapes(network: MergedNetwork, features: int) -> None:
-    """Refuse arrays whose shapes do not belong together, before a prediction meets them."""
+    """Raise `ValueError` for arrays whose shapes are inconsistent, before they are used in a prediction."""
     wide, outputs = features, network.outputs
     if isinstance(network, SignNetwork):
         if network.thresholds.ndim != 2 or network.thresholds.shape[1] != features or len(network.layers) > 1:
@@ -163,7 +163,7 @@ def _check_shapes(network: MergedNetwork, features: int) -> None:
 
 
 def _restore_weights(arrays: dict[str, NDArray[Any]], index: int) -> NDArray[np.float64]:
-    """A layer's weights; of sign units unpacked."""
+    """Return the weights of a layer, unpacked from bits for sign units."""
     stored = arrays[f"weights_{index}"]
     if "thresholds" not in arrays:
         return stored

@@ -1,4 +1,4 @@
-"""Energies, noise distributions and fitted estimators on disk: a safetensors file and a JSON file, no pickle."""
+"""Storage of energies, noise distributions and fitted estimators in a safetensors and a JSON file, without pickle."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Description = dict[str, Any]
 
 
 def describe_module(module: Any) -> Description:
-    """The form of an energy or noise distribution as JSON values; TypeError for one that cannot be stored."""
+    """Describe an energy or noise distribution as JSON values; raise `TypeError` for one that cannot be stored."""
     for kind, made in (ENERGIES | NOISES).items():
         if type(module) is made:
             return {"kind": kind, **module.config()}
@@ -64,7 +64,7 @@ def describe_module(module: Any) -> Description:
 
 
 def build_module(description: Description) -> Any:
-    """An energy or noise distribution of that form, to be filled by `load_state_dict`."""
+    """Build an energy or noise distribution from its description, to be filled by `load_state_dict`."""
     kind = description["kind"]
     config = {name: value for name, value in description.items() if name != "kind"}
     if kind in ENERGIES:
@@ -87,7 +87,7 @@ def build_module(description: Description) -> Any:
 
 
 def save_modules(folder: Path | str, modules: dict[str, Any], card: Description, tensors: dict[str, Tensor]) -> None:
-    """Write modules and further tensors, with a card of JSON values, into a folder (made where missing)."""
+    """Write modules and further tensors, with a card of JSON values, to a folder, which is created if missing."""
     folder = Path(folder)
     description: Description = {"format": FORMAT, "card": json.loads(json.dumps(card, allow_nan=False)), "modules": {}}
     state = {f"tensor.{name}": tensor for name, tensor in tensors.items()}
@@ -100,7 +100,7 @@ def save_modules(folder: Path | str, modules: dict[str, Any], card: Description,
         state |= {f"{name}.{key}": tensor for key, tensor in weights.items()}
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(description, indent=1)
-    # The weights carry their description, so that a crash between the two files cannot pair the wrong ones.
+    # The weights file contains the description too, so that a crash between the two writes cannot mix them up.
     partial = folder / "model.partial"
     write_tensors(partial, state, {"description": text})
     partial.replace(folder / WEIGHTS)
@@ -109,7 +109,7 @@ def save_modules(folder: Path | str, modules: dict[str, Any], card: Description,
 
 
 def load_modules(folder: Path | str) -> tuple[dict[str, Any], Description, dict[str, Tensor]]:
-    """Modules, card and further tensors; FileNotFoundError where there are none, ValueError for damaged ones."""
+    """Return modules, card and further tensors; raise FileNotFoundError if missing and ValueError if damaged."""
     path = Path(folder) / WEIGHTS
     if not path.is_file():
         raise FileNotFoundError(f"folder must hold {WEIGHTS}, got {str(folder)!r}")
@@ -129,28 +129,28 @@ def load_modules(folder: Path | str) -> tuple[dict[str, Any], Description, dict[
             module.load_state_dict(weights)
             modules[name] = module
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} holds no model of this version: {error}") from error
+        raise ValueError(f"{path} does not contain a model of this version: {error}") from error
     tensors = {key.removeprefix("tensor."): value for key, value in state.items() if key.startswith("tensor.")}
     return modules, description["card"], tensors
 
 
 def save_energy(energy: Any, folder: Path | str, card: Description | None = None, noise: Any = None) -> None:
-    """Write an energy, and the noise distribution that goes with it where there is one."""
+    """Write an energy and, if given, its noise distribution."""
     save_modules(folder, {"energy": energy} | ({} if noise is None else {"noise": noise}), card or {}, {})
 
 
 def load_energy(folder: Path | str) -> tuple[Any, Any, Description]:
-    """Energy, noise (None where none was stored) and card of a folder that `save_energy` wrote."""
+    """Return energy, noise (or None) and card from a folder that `save_energy` wrote."""
     modules, card, _ = load_modules(folder)
     if "energy" not in modules:
-        raise ValueError(f"{folder} holds no energy")
+        raise ValueError(f"{folder} does not contain an energy")
     return modules["energy"], modules.get("noise"), card
 
 
 def save_estimator(estimator: Any, folder: Path | str) -> None:
     """Write a fitted `EnergyDensity`, `EnergyOutlierDetector` or `EnergyRegressor`.
 
-    TypeError for one with a noise distribution or an objective given as an object, which JSON has no values for.
+    Raises `TypeError` for one whose noise distribution or objective is an object, which JSON cannot represent.
     """
     modules, card, tensors = estimator._parts()
     parameters = {name: _encode_parameter(name, value) for name, value in estimator.get_params(deep=False).items()}
@@ -166,7 +166,7 @@ def save_estimator(estimator: Any, folder: Path | str) -> None:
 
 
 def load_estimator(folder: Path | str) -> Any:
-    """The estimator that `save_estimator` wrote; ValueError for anything else found there."""
+    """Return the estimator that `save_estimator` wrote; raise `ValueError` for any other contents."""
     from relaxon.neuromorphic.energy.estimators.density import EnergyDensity
     from relaxon.neuromorphic.energy.estimators.outliers import EnergyOutlierDetector
     from relaxon.neuromorphic.energy.estimators.regressor import EnergyRegressor
@@ -181,12 +181,12 @@ def load_estimator(folder: Path | str) -> Any:
             estimator.feature_names_in_ = np.array(card["feature_names"], dtype=object)
         estimator._restore(modules, card["fitted"], tensors)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder} holds no complete estimator: {error!r}") from error
+        raise ValueError(f"{folder} does not contain a complete estimator: {error!r}") from error
     return estimator
 
 
 def encode_json(value: Any) -> Any:
-    """JSON values with what is not finite as a string, which `from_json` turns back."""
+    """Encode non-finite floats as strings, for JSON; `decode_json` is the inverse."""
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
     if isinstance(value, dict):
@@ -197,7 +197,7 @@ def encode_json(value: Any) -> Any:
 
 
 def decode_json(value: Any) -> Any:
-    """What `json_safe` made, back."""
+    """Decode what `encode_json` returned."""
     if isinstance(value, dict):
         return (
             float(value["float"])
@@ -208,12 +208,12 @@ def decode_json(value: Any) -> Any:
 
 
 def describe_training(training: Any) -> Description | None:
-    """A `TrainingResult` as JSON values."""
+    """Return a `TrainingResult` as JSON values."""
     return None if training is None else asdict(training) | {"ended": training.ended.value}
 
 
 def restore_training(card: Description | None) -> Any:
-    """The `TrainingResult` of such values."""
+    """Return the `TrainingResult` of such values."""
     from relaxon.neuromorphic.energy.training.loop import Ended, Record, TrainingResult
 
     if card is None:
@@ -224,7 +224,7 @@ def restore_training(card: Description | None) -> Any:
 
 def _encode_parameter(name: str, value: Any) -> Any:
     if isinstance(value, np.random.RandomState):
-        return None  # a generator has no lasting state to write
+        return None  # a generator cannot be stored
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, tuple | list):

@@ -1,9 +1,9 @@
-"""Categorical columns: read from tables, and replaced by ordered target statistics.
+"""Categorical columns: reading them from tables and encoding them by ordered target statistics.
 
-A category becomes the mean target of its rows. In training a row's mean is over those rows of its category only that
-come before it in an order by chance, so that its own target has no part in it (Prokhorenkova et al. 2018); in
-prediction it is over all training rows. Each mean counts the mean of all rows as one row more, which is all there is
-for a category that training has not seen.
+A category is encoded as the mean target of its rows. In training the mean is taken only over the rows of the category
+that precede the row in a random order, so that its own target does not leak into it (Prokhorenkova et al. 2018); in
+prediction it is taken over all training rows. Each mean includes the overall mean as one additional row, which is also
+the encoding of an unseen category.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ Array = NDArray[np.float64]
 Key = str | int | float | bool
 
 PRIOR = 1.0
-"""Rows that the mean of all rows counts as in each category's mean."""
+"""Number of rows that the overall mean counts as in the mean of each category."""
 SHOWN = 3
+"""Maximum number of unseen categories that a warning lists per column."""
 FROM_TYPE = "from_dtype"
 WORDS = ("string", "large_string", "string_view", "utf8", "categorical", "enum", "category", "object", "str")
-"""How names of types of words begin, in pandas, polars and Arrow; and Arrow's "dictionary"."""
+"""Prefixes of the names of string and categorical types in pandas, polars and Arrow."""
 
 
 class UnseenCategoryWarning(UserWarning):
-    """Rows have categories that training has not seen; they are predicted as a category of average target."""
+    """Some rows have categories that did not occur in training; they are encoded as the overall mean target."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """A table's columns: names (None for an array), values and whether their type is one of words."""
+    """The columns of a table: names (None for an array), values, and whether their type is a string or category."""
 
     names: tuple[str, ...] | None
     values: tuple[Sequence[Any], ...]
@@ -44,33 +45,33 @@ class TableColumns:
 
 @dataclass(frozen=True)
 class TargetCategories:
-    """The categorical columns of a fit: places, and the categories of each in the order of their codes.
+    """The categorical columns of a fit: their indices, and the categories of each in the order of their codes.
 
-    The code after the last category is that of missing ones, the next that of those unseen.
+    The code after the last category stands for missing values, and the one after it for unseen categories.
     """
 
     places: tuple[int, ...]
     keys: tuple[tuple[Key, ...], ...]
     means: tuple[Array, ...] = ()
-    """`(categories + 2, K)` of each column, in the order of the codes."""
+    """Mean targets of each column, `(categories + 2, K)`, in the order of the codes."""
 
     def expand(self, x: Array, parts: Sequence[Array]) -> Array:
-        """`x` (n, d) without the columns of codes, followed by the statistics of each."""
+        """Return `x` (n, d) without the code columns, followed by the statistics of each."""
         return np.hstack([np.delete(x, self.places, axis=1), *parts])
 
     def sources(self, columns: NDArray[np.int64], outputs: int) -> NDArray[np.int64]:
-        """The column of the table that each of the network's inputs is of."""
+        """Return, for each input of the network, the column of the table that it stems from."""
         kept = np.delete(columns, self.places)
         return np.concatenate([kept, np.repeat(np.array(self.places, np.int64), outputs)])
 
     def look_up(self, x: Array) -> Array:
-        """`x` with the training rows' means in place of codes."""
+        """Return `x` with the codes replaced by the mean targets of the training rows."""
         found = [mean[x[:, place].astype(np.int64)] for place, mean in zip(self.places, self.means, strict=True)]
         return self.expand(x, found)
 
 
 def read_columns(X: Any) -> TableColumns:
-    """The columns of a pandas, polars or Arrow table, of an array (n, d) or of rows."""
+    """Return the columns of a pandas, polars or Arrow table, of an array (n, d) or of a list of rows."""
     if hasattr(X, "column_names") and hasattr(X, "schema"):
         values = tuple(X.column(i).to_pylist() for i in range(len(X.column_names)))
         return TableColumns(
@@ -94,7 +95,10 @@ def _holds_words(kind: Any) -> bool:
 
 
 def find_categorical_columns(wanted: Any, columns: TableColumns) -> tuple[int, ...]:
-    """The places of the columns that `categorical_features` names; `ValueError`, `TypeError` for what is not there."""
+    """Return the indices of the columns that `categorical_features` selects.
+
+    Raises `ValueError` or `TypeError` for columns that do not exist.
+    """
     d = len(columns.values)
     if isinstance(wanted, str):
         if wanted != FROM_TYPE:
@@ -123,7 +127,7 @@ def find_categorical_columns(wanted: Any, columns: TableColumns) -> tuple[int, .
 
 
 def check_categorical_features(wanted: Any) -> None:
-    """`TypeError` or `ValueError` for what can be no `categorical_features` of any table."""
+    """Raise `ValueError` if `categorical_features` would be invalid for any table."""
     if wanted is None or (isinstance(wanted, str) and wanted == FROM_TYPE):
         return
     if isinstance(wanted, str | bytes | Real | dict) or not hasattr(wanted, "__iter__"):
@@ -133,9 +137,9 @@ def check_categorical_features(wanted: Any) -> None:
 def encode_categories(
     columns: TableColumns, places: tuple[int, ...], known: TargetCategories | None, missing: bool
 ) -> tuple[Array, TargetCategories]:
-    """The table as numbers (n, d), categories as codes; of a new fit the categories in the order of their first rows.
+    """Return the table as numbers (n, d) with categories as codes, which a new fit numbers by first occurrence.
 
-    Raises `ValueError` for missing categories where `missing` is False, and for words in other columns.
+    Raises `ValueError` for missing categories if `missing` is False, and for words in other columns.
     """
     n = len(columns.values[0]) if columns.values else 0
     x, keys = np.empty((n, len(columns.values))), []
@@ -163,7 +167,7 @@ def encode_categories(
             unseen.append(f"column {name} {', '.join(map(repr, strange[:SHOWN]))}{' …' * (len(strange) > SHOWN)}")
     if unseen:
         warnings.warn(
-            f"X has categories that training has not seen, which count as the average: {'; '.join(unseen)}",
+            f"X has categories that did not occur in training, encoded as the overall mean: {'; '.join(unseen)}",
             UnseenCategoryWarning,
             stacklevel=5,
         )
@@ -182,7 +186,7 @@ def _parse_numbers(values: Sequence[Any], name: str) -> Array:
 
 
 def _parse_key(value: Any, name: str) -> Key | None:
-    """A category as it is compared and stored; None where it is missing."""
+    """Return a category as it is compared and stored, or None if it is missing."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return None
     if isinstance(value, np.generic):
@@ -197,7 +201,7 @@ def _parse_key(value: Any, name: str) -> Key | None:
 
 
 def find_means(codes: NDArray[np.int64], size: int, y: Array, w: Array) -> Array:
-    """The mean target of each code over all rows, with the prior: `(size, K)` for targets `y` (n, K)."""
+    """Return the mean target of each code over all rows, including the prior: `(size, K)` for targets `y` (n, K)."""
     prior = w @ y / w.sum()
     weight = np.bincount(codes, weights=w, minlength=size)
     sums = np.stack([np.bincount(codes, weights=w * column, minlength=size) for column in y.T], axis=1)
@@ -205,9 +209,9 @@ def find_means(codes: NDArray[np.int64], size: int, y: Array, w: Array) -> Array
 
 
 def find_ordered_means(codes: NDArray[np.int64], y: Array, w: Array, order: NDArray[np.int64]) -> Array:
-    """Each row's mean target of its code over the rows before it in `order`, with the prior: `(n, K)`."""
+    """Return the mean target of each row's code over the preceding rows in `order`, with the prior: `(n, K)`."""
     prior = w @ y / w.sum()
-    # Rows of one code side by side, in their order; what was summed up to where a code begins does not count.
+    # Sort the rows by code, keeping their order, and subtract the cumulative sums at which each code begins.
     by_code = order[np.argsort(codes[order], kind="stable")]
     sorted_codes, own = codes[by_code], w[by_code]
     begins = np.flatnonzero(np.r_[True, sorted_codes[1:] != sorted_codes[:-1]])
@@ -221,7 +225,7 @@ def find_ordered_means(codes: NDArray[np.int64], y: Array, w: Array, order: NDAr
 
 
 def fit_statistics(found: TargetCategories, x: Array, y: Array, w: Array, seed: int) -> tuple[TargetCategories, Array]:
-    """The categories with their means, and the training rows' inputs with ordered ones in place of codes."""
+    """Return the categories with their means, and the training inputs with codes replaced by ordered means."""
     order = np.random.default_rng([seed, 0, 5]).permutation(len(x))
     means, parts = [], []
     for place, keys in zip(found.places, found.keys, strict=True):

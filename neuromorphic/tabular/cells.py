@@ -1,7 +1,7 @@
-"""Cells of text as numbers: decimal points and commas, thousands separators, and which of them a column means.
+"""Numbers in text cells: decimal points and commas, thousands separators, and the convention of a column.
 
-`1.234` is one and a bit, or one thousand two hundred and thirty-four: a column is read one way only where a cell of its
-own shows which. A cell shows it where the other reading does not fit: `28,7`, `1.234,5`, `0.25`, `12,345,678`.
+`1.234` can mean one and a fraction, or one thousand two hundred and thirty-four. A column is read one way only if one
+of its cells settles the convention, because it does not parse under the other: `28,7`, `1.234,5`, `0.25`, `12,345,678`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Literal
 Decimal = Literal[".", ","]
 DECIMALS: tuple[Decimal, Decimal] = (".", ",")
 NEARLY_ALL = 0.9
-"""Share of numbers in a column from which the other cells are strays; one stray among `FEWEST` numbers is one too."""
+"""Share of numbers in a column from which its other cells count as strays."""
 FEWEST = 3
+"""Numbers per stray that a column must have; one stray among so many numbers is always a stray."""
 SPACES = " \u00a0\u202f'’"
-"""Thousands separators that stand for nothing else."""
+"""Thousands separators without another meaning."""
 _EXPONENT = r"(?:[eE][+-]?[0-9]+)?"
 _PATTERNS: dict[Decimal, re.Pattern[str]] = {
     ".": re.compile(
@@ -33,7 +34,7 @@ _PATTERNS: dict[Decimal, re.Pattern[str]] = {
 
 
 class AmbiguousNumbers(ValueError):
-    """A column whose cells are numbers in two readings, with a cell as the witness."""
+    """A column whose cells are numbers under both conventions; `cell` is an example."""
 
     def __init__(self, cell: str) -> None:
         super().__init__(cell)
@@ -42,17 +43,18 @@ class AmbiguousNumbers(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ColumnReading:
-    """How a column of text is read."""
+    """The interpretation of a column of text."""
 
     decimal: Decimal | None
-    """The decimal mark that was found; None where no cell has one, or the cells are words."""
+    """The decimal mark that was found; None if no cell has one or the cells are words."""
     strays: tuple[int, ...]
-    """Places of the cells that are no numbers in a column that is otherwise of numbers; empty where all are words."""
+    """Indices of the cells that are not numbers in a column of numbers; empty for a column of words."""
     numbers: bool
+    """Whether all cells are numbers."""
 
 
 def parse_number(cell: str, decimal: Decimal) -> float | None:
-    """Return a cell's value with that decimal mark, thousands separators left out; None where it is no number.
+    """Return the value of a cell under the given decimal mark, or None if it is not a number.
 
     >>> parse_number("1.234,5", ","), parse_number("1,234.5", "."), parse_number("1_1", "."), parse_number("28,7", ".")
     (1234.5, 1234.5, None, None)
@@ -70,10 +72,10 @@ def parse_number(cell: str, decimal: Decimal) -> float | None:
 
 
 def read_column(cells: Sequence[str | None], decimal: Decimal | None, comma_delimited: bool) -> ColumnReading:
-    """Find how a column's cells, missing ones None, are meant.
+    """Determine how the cells of a column are to be read; missing cells are None.
 
-    `decimal` is what the caller says of the file, None where nothing. In a file with commas between its cells a decimal
-    comma is not looked for, and a point is a decimal point. `AmbiguousNumbers` where no cell shows which is meant.
+    `decimal` is the decimal mark that the caller specified, or None. In a comma-delimited file decimal commas are not
+    considered, and a point is a decimal point. Raises `AmbiguousNumbers` if no cell settles the convention.
     """
     there = [(place, cell) for place, cell in enumerate(cells) if cell is not None]
     marks: tuple[Decimal, ...] = DECIMALS if decimal is None else (decimal,)
@@ -92,13 +94,13 @@ def read_column(cells: Sequence[str | None], decimal: Decimal | None, comma_deli
 
 
 def are_nearly_all(numbers: int, cells: int) -> bool:
-    """Whether so many numbers make the column's other cells strays."""
+    """Return whether a column with so many numbers is numeric, so that its other cells are strays."""
     others = cells - numbers
     return others <= max(1, round((1 - NEARLY_ALL) * cells)) and numbers >= FEWEST * others
 
 
 def _resolve_ambiguity(there: Sequence[tuple[int, str]], comma_delimited: bool) -> ColumnReading:
-    """All cells are numbers in both readings."""
+    """Decide for a column whose cells are all numbers under both conventions."""
     doubtful = next((cell for _, cell in there if parse_number(cell, ".") != parse_number(cell, ",")), None)
     if doubtful is None:
         return ColumnReading(None, (), True)
@@ -108,5 +110,5 @@ def _resolve_ambiguity(there: Sequence[tuple[int, str]], comma_delimited: bool) 
 
 
 def is_count(values: Sequence[float | str | None]) -> bool:
-    """Whether a column counts the rows, from 0 or from 1."""
+    """Return whether a column numbers the rows from 0 or from 1."""
     return any(all(value == start + place for place, value in enumerate(values)) for start in (0, 1))

@@ -1,4 +1,4 @@
-"""Tables of numbers and words: reading CSV and Parquet, one-hot encoding, scikit-learn's own data sets."""
+"""Tables of numbers and words: reading CSV and Parquet, one-hot encoding, and scikit-learn's bundled data sets."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from relaxon.neuromorphic.tabular.cells import DECIMALS, Decimal
 
 Task = Literal["regression", "classification"]
 Cell = float | str | None
-"""A number, a word, or nothing."""
+"""A number, a word, or None for a missing cell."""
 
 MISSING = ("", "?", "na", "n/a", "nan", "null", "none")
-"""What stands for a missing cell, in any case."""
+"""Cell contents that mean a missing value, regardless of case."""
 MAX_CATEGORIES = 100
-"""More different words than this in a column are names rather than categories."""
+"""Maximum number of distinct words of a categorical column; a column with more holds names."""
 MAX_CLASSES = 20
-"""A target of whole numbers with more different values than this is a quantity."""
+"""Maximum number of distinct integers of a classification target; a target with more is a quantity."""
 SHOWN, SHOWN_WORDS = 20, 4
-"""Characters of a word, and words of a column, that are said."""
+"""Maximum number of characters of a word, and of words of a column, in a message."""
 BUNDLED = {
     "breast_cancer": "classification",
     "diabetes": "regression",
@@ -37,19 +37,19 @@ BUNDLED = {
 
 
 class TableError(ValueError):
-    """A table that cannot be trained on; the message says what to change."""
+    """A table that cannot be used for training; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnTable:
-    """Named columns of equal length, each of numbers or of words."""
+    """Named columns of equal length, each containing numbers or words."""
 
     names: tuple[str, ...]
     columns: tuple[list[Cell], ...]
     notes: tuple[str, ...] = field(default=(), compare=False)
-    """What was found out in reading it that a person should know."""
+    """Remarks for the user on how the file was read."""
     marks: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Decimal marks that were found, by column."""
+    """The decimal marks that were found, by column name."""
 
     @property
     def rows(self) -> int:
@@ -68,7 +68,7 @@ class ColumnTable:
         return ColumnTable(names, columns, self.notes, self.marks)
 
     def describe(self, name: str) -> str:
-        """How a column is read: numbers with their decimal mark, or words; and how many cells are missing."""
+        """Describe how a column was read: as numbers with their decimal mark or as words, and with how many missing."""
         cells = self.column(name)
         words = {_word(cell) for cell in cells if cell is not None} if has_words(cells) else None
         mark = {",": ", decimal comma", ".": ", decimal point"}.get(self.marks.get(name, ""), "")
@@ -79,11 +79,11 @@ class ColumnTable:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How a table becomes features: a number as it is, a word as one column for each category seen in training."""
+    """The encoding of a table as features: numbers unchanged, words one-hot by the categories seen in training."""
 
     names: tuple[str, ...]
     categories: tuple[tuple[str, ...] | None, ...]
-    """Of each column; None for numbers."""
+    """Categories of each column; None for a column of numbers."""
 
     @property
     def feature_names(self) -> list[str]:
@@ -93,7 +93,7 @@ class Encoding:
         return out
 
     def features(self, table: ColumnTable) -> NDArray[np.float64]:
-        """`(rows, features)`; a missing number is NaN, a missing or unseen word has no column set."""
+        """Return the features, `(rows, features)`; missing numbers are NaN, missing and unseen words are all zeros."""
         parts = []
         for name, words in zip(self.names, self.categories, strict=True):
             cells = table.column(name)
@@ -112,14 +112,14 @@ class Encoding:
         return np.hstack(parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the encoding as JSON values."""
         return {"names": list(self.names), "categories": [w if w is None else list(w) for w in self.categories]}
 
 
 def build_encoding(table: ColumnTable) -> Encoding:
-    """The encoding that a table's cells ask for; a column with too many words is refused by name."""
+    """Build the encoding of a table; raise `TableError` for a column with too many distinct words."""
     if not table.names:
-        raise TableError("the table must have a column beside the target")
+        raise TableError("the table must have a column besides the target")
     categories: list[tuple[str, ...] | None] = []
     for name, cells in zip(table.names, table.columns, strict=True):
         if not any(isinstance(cell, str) for cell in cells):
@@ -128,7 +128,7 @@ def build_encoding(table: ColumnTable) -> Encoding:
         words = tuple(sorted({_word(cell) for cell in cells if cell is not None}))
         if len(words) > MAX_CATEGORIES:
             raise TableError(
-                f"column {name!r} has {len(words)} different words, more than {MAX_CATEGORIES}: leave it out with "
+                f"column {name!r} has {len(words)} different words, more than {MAX_CATEGORIES}: drop it with "
                 f"--drop {name!r}, or group them"
             )
         categories.append(words)
@@ -136,7 +136,7 @@ def build_encoding(table: ColumnTable) -> Encoding:
 
 
 def infer_task(target: Sequence[Cell]) -> Task:
-    """Classification for words, or for few different whole numbers; regression else."""
+    """Return "classification" for words or few distinct integers, and otherwise "regression"."""
     if any(isinstance(cell, str) for cell in target):
         return "classification"
     values = {cell for cell in target if isinstance(cell, float)}
@@ -145,7 +145,7 @@ def infer_task(target: Sequence[Cell]) -> Task:
 
 
 def parse_target(name: str, target: Sequence[Cell], task: Task) -> NDArray[Any]:
-    """The target as training takes it: float64, or labels (whole numbers as int64, words as strings)."""
+    """Return the target as float64 numbers, or as labels: int64 for integers, else strings."""
     missing = sum(cell is None for cell in target)
     if missing:
         raise TableError(f"the target {name!r} is missing in {missing} of {len(target)} rows: fill or remove them")
@@ -161,7 +161,7 @@ def parse_target(name: str, target: Sequence[Cell], task: Task) -> NDArray[Any]:
         if len(classes) > MAX_CATEGORIES or len(classes) > max(MAX_CLASSES, len(target) / 2):
             raise TableError(
                 f"the target {name!r} has {len(classes)} different words in {len(target)} rows "
-                f"({_abbreviate(sorted(classes))}): these are names rather than classes"
+                f"({_abbreviate(sorted(classes))}): they are names rather than classes"
             )
         return np.array([_word(cell) for cell in target if cell is not None])
     numbers = np.array(target, np.float64)
@@ -170,20 +170,22 @@ def parse_target(name: str, target: Sequence[Cell], task: Task) -> NDArray[Any]:
 
 @dataclass(frozen=True, slots=True)
 class ReadingOptions:
-    """What a caller says of a text file: its decimal mark ("." or ","), columns that are words whatever they look like,
-    and whether columns without a name are left out."""
+    """Options for reading a text file."""
 
     decimal: Decimal | None = None
+    """The decimal mark, "." or ","; None to detect it."""
     words: tuple[str, ...] = ()
+    """Columns to read as words even if they look like numbers."""
     drop_index: bool = False
+    """Whether to drop columns without a name."""
 
 
 def read_table(path: Path, options: ReadingOptions | None = None) -> ColumnTable:
-    """A table from a `.parquet` file, or from a text file with a header line and one of the usual delimiters."""
+    """Read a table from a `.parquet` file, or from a text file with a header line and one of the usual delimiters."""
     from relaxon.neuromorphic.tabular.text_tables import read_text_table
 
     if not path.is_file():
-        raise TableError(f"there is no file {path}; the sets by name are {', '.join(BUNDLED)}")
+        raise TableError(f"there is no file {path}; the bundled data sets are {', '.join(BUNDLED)}")
     options = options or ReadingOptions()
     binary = path.suffix.lower() in (".parquet", ".pq")
     table = _read_parquet(path) if binary else read_text_table(path, options)
@@ -196,45 +198,43 @@ def read_table(path: Path, options: ReadingOptions | None = None) -> ColumnTable
 
 
 def add_reading_arguments(group: argparse._ArgumentGroup) -> None:
-    """Add the options that say how a table of text is read."""
+    """Add the options for reading a table of text."""
+    group.add_argument("--drop", action="append", default=[], metavar="COLUMN", help="drop a column; may be repeated")
     group.add_argument(
-        "--drop", action="append", default=[], metavar="COLUMN", help="leave a column out; may be repeated"
-    )
-    group.add_argument(
-        "--decimal", choices=DECIMALS, help="decimal mark of a text file; found for each column where a cell shows it"
+        "--decimal", choices=DECIMALS, help="decimal mark of a text file; by default detected for each column"
     )
     group.add_argument(
         "--words", action="append", default=[], metavar="COLUMN", help="read a column as words; may be repeated"
     )
-    group.add_argument("--drop-index", action="store_true", help="leave out columns without a name, such as an index")
+    group.add_argument("--drop-index", action="store_true", help="drop columns without a name, such as an index")
 
 
 def parse_reading_options(args: argparse.Namespace) -> ReadingOptions:
-    """What the command line says of a file."""
+    """Return the reading options of the command line."""
     return ReadingOptions(args.decimal, tuple(args.words), args.drop_index)
 
 
 def refuse_reading_arguments(args: argparse.Namespace, why: str) -> None:
-    """Raise `TableError` where one of the arguments that read a file is given; `why` ends the sentence."""
+    """Raise `TableError` if an option for reading a file is given; `why` ends the message."""
     has_target = hasattr(args, "target")
     if (has_target and args.target) or args.drop or args.words or args.decimal or args.drop_index:
         raise TableError(f"{'--target, ' * has_target}--drop, --words, --decimal and --drop-index {why}")
 
 
 def select_target(table: ColumnTable, args: argparse.Namespace) -> list[Cell]:
-    """Return the cells of the column that `--target` names; raise `TableError` where it names none."""
+    """Return the cells of the column that `--target` names; raise `TableError` if it names none."""
     if not args.target:
         raise TableError(f"--target must name a column of {args.data}: {', '.join(table.names)}")
     return table.column(args.target)
 
 
 def is_bundled(name: str) -> bool:
-    """Whether `--data` names one of scikit-learn's sets, and no file."""
+    """Return whether `--data` names one of scikit-learn's data sets and not a file."""
     return name in BUNDLED and not Path(name).exists()
 
 
 def load_bundled(name: str) -> tuple[NDArray[np.float64], NDArray[Any], list[str]]:
-    """One of scikit-learn's sets: features, target and the names of the features."""
+    """Return features, target and feature names of one of scikit-learn's data sets."""
     from sklearn import datasets
 
     found = getattr(datasets, f"load_{name}")()
@@ -253,13 +253,13 @@ def _read_parquet(path: Path) -> ColumnTable:
     try:
         found = parquet.read_table(path)
     except pyarrow.ArrowInvalid as error:
-        raise TableError(f"{path} is no Parquet file: {error}") from None
+        raise TableError(f"{path} is not a Parquet file: {error}") from None
     columns: list[list[Cell]] = []
     for name in found.column_names:
         values = found.column(name).to_pylist()
         kinds = {type(value) for value in values if value is not None}
         if any(isinstance(value, float) and math.isinf(value) for value in values):
-            raise TableError(f"column {name!r} must hold finite numbers, got infinite ones: leave them empty")
+            raise TableError(f"column {name!r} must hold finite numbers, got infinite ones: make these cells empty")
         if kinds <= {int, float}:
             columns.append([None if value is None or math.isnan(value) else float(value) for value in values])
         elif kinds <= {str, bool}:
@@ -267,7 +267,7 @@ def _read_parquet(path: Path) -> ColumnTable:
         else:
             raise TableError(
                 f"column {name!r} must hold numbers, words or booleans, got {', '.join(k.__name__ for k in kinds)}: "
-                f"leave it out or convert it"
+                f"drop or convert it"
             )
     return ColumnTable(tuple(map(str, found.column_names)), tuple(columns))
 
@@ -281,6 +281,6 @@ def has_words(cells: Sequence[Cell]) -> bool:
 
 
 def _abbreviate(words: Sequence[str]) -> str:
-    """The first of some words, each cut short."""
+    """List the first few words, each shortened."""
     shown = [word if len(word) <= SHOWN else word[: SHOWN - 1] + "…" for word in words[:SHOWN_WORDS]]
     return ", ".join(shown) + (", …" if len(words) > SHOWN_WORDS else "")

@@ -1,4 +1,4 @@
-"""Reading tables of text: delimiters, numbers of other countries, lines of units, stray cells, index columns."""
+"""Reading text tables: delimiters, number formats of other countries, lines of units, stray cells, index columns."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from relaxon.neuromorphic.tabular.tables import MISSING, Cell, ColumnTable, Read
 
 DELIMITERS = ",;\t|"
 NO_DELIMITER = "\x1f"
-"""A character that no text has: each line is one cell."""
+"""A character that does not occur in text, so that each line is a single cell."""
 NO_UNIT = ("1", "-")
-"""What stands in a line of units under a quantity without one."""
+"""Entries of a line of units for a dimensionless quantity."""
 SHOWN_STRAYS = 3
+"""Maximum number of stray cells that a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class _TextColumns:
-    """A file's cells by column, missing ones None, and where they stand."""
+    """The cells of a file by column, with None for missing ones, and their position in the file."""
 
     path: Path
     names: list[str]
@@ -35,11 +36,11 @@ class _TextColumns:
     columns: list[list[str | None]]
     comma_delimited: bool
     first_row: int
-    """In the file, of the first cells; the header is row 1."""
+    """Row number of the first cells in the file, in which the header is row 1."""
 
 
 def read_text_table(path: Path, options: ReadingOptions) -> ColumnTable:
-    """Return the table of a text file with a header line; TableError naming column and row for what is not clear."""
+    """Read a text file with a header line; raise `TableError` with column and row for ambiguous or stray cells."""
     if options.decimal not in (None, *DECIMALS):
         raise TableError(f"--decimal must be '.' or ',', got {options.decimal!r}")
     source = _split_cells(path)
@@ -49,7 +50,7 @@ def read_text_table(path: Path, options: ReadingOptions) -> ColumnTable:
             raise TableError(f"there is no column {word!r}; the columns are {', '.join(source.names)}")
     units = _find_units(source, options)
     if units:
-        notes.append(f"row {source.first_row} is read as a line of units and left out: {units}")
+        notes.append(f"row {source.first_row} is read as a line of units and skipped: {units}")
         columns = [cells[1:] for cells in source.columns]
         source = _TextColumns(path, source.names, source.unnamed, columns, source.comma_delimited, source.first_row + 1)
     names, typed, marks = [], [], {}
@@ -58,8 +59,8 @@ def read_text_table(path: Path, options: ReadingOptions) -> ColumnTable:
             continue  # a delimiter at the end of each line
         values, mark = _parse_column(source, name, cells, options)
         if place in source.unnamed:
-            kind = "counts the rows, as an index does" if is_count(values) else "has no name in the header"
-            done = "is left out" if options.drop_index else "is a feature unless --drop-index is given"
+            kind = "numbers the rows, as an index does" if is_count(values) else "has no name in the header"
+            done = "is dropped" if options.drop_index else "is a feature unless --drop-index is given"
             notes.append(f"{name} {kind}; it {done}")
             if options.drop_index:
                 continue
@@ -94,7 +95,7 @@ def _split_cells(path: Path) -> _TextColumns:
 
 
 def _find_delimiter(text: str) -> str:
-    """The delimiter that gives each of the first lines as many cells as the header, of several that with most."""
+    """Return the most frequent delimiter that splits the first lines into as many cells as the header."""
     lines = [line for line in text.splitlines()[:50] if line]
     header = lines[0] if lines else ""
     best = max(DELIMITERS, key=header.count)
@@ -116,7 +117,7 @@ def _strip_cell(text: str) -> str | None:
 def _parse_column(
     source: _TextColumns, name: str, cells: list[str | None], options: ReadingOptions
 ) -> tuple[list[Cell], str | None]:
-    """A column's values and its decimal mark: numbers where every cell that is there is one, words else."""
+    """Return the values and the decimal mark of a column: numbers if every present cell is one, otherwise words."""
     if name in options.words:
         return list(cells), None
     try:
@@ -125,7 +126,7 @@ def _parse_column(
         row = source.first_row + cells.index(doubt.cell)
         raise TableError(
             f"column {name!r}, row {row}: {doubt.cell!r} can be read with a decimal point and with a decimal comma, "
-            f"and no cell of the column shows which is meant: say --decimal . or --decimal ,"
+            f"and no cell of the column settles which is meant: pass --decimal . or --decimal ,"
         ) from None
     if reading.strays:
         raise TableError(_describe_strays(source, name, cells, reading.strays))
@@ -141,14 +142,14 @@ def _describe_strays(source: _TextColumns, name: str, cells: Sequence[str | None
     there = sum(cell is not None for cell in cells)
     return (
         f"column {name!r} holds numbers in {there - len(strays)} of {there} rows, but {shown}{more}: correct or empty "
-        f"these cells, leave the column out with --drop {name!r}, or read it as words with --words {name!r}"
+        f"these cells, drop the column with --drop {name!r}, or read it as words with --words {name!r}"
     )
 
 
 def _find_units(source: _TextColumns, options: ReadingOptions) -> str:
-    """The line of units under the header, for people; empty where the first row is one of data.
+    """Return the line of units under the header as text, or an empty string if the first row contains data.
 
-    It is one where the columns that hold numbers in all other rows hold none there, but words.
+    It is a line of units if the columns that contain numbers in all other rows contain words in this one.
     """
     if not source.columns or len(source.columns[0]) < 3:
         return ""
@@ -164,7 +165,7 @@ def _find_units(source: _TextColumns, options: ReadingOptions) -> str:
         return ""
     if any(cell is not None and cell not in words and cell not in NO_UNIT for cell in first):
         return ""
-    # A single word above numbers is as well a stray cell, unless nothing else stands beside it.
+    # A single word above numbers could also be a stray cell, unless the rest of its row is empty.
     if len(words) == 1 and (len(numeric) > 1 or any(cell is not None for cell in others)):
         return ""
     return ", ".join(words)

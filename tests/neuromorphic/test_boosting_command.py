@@ -129,15 +129,19 @@ def test_the_task_is_what_the_target_looks_like(target: Any, task: str) -> None:
         (None, ["--target", "wage"], "no column 'wage'; the columns are age, town"),
         (None, ["--target", "pay", "--drop", "nmae"], "no column 'nmae'"),
         (None, ["--target", "age", "--drop", "name"], "missing in 15 of 240 rows"),
-        (None, ["--target", "rich", "--drop", "name", "--loss", "huber"], "--loss is for a regression"),
+        (None, ["--target", "rich", "--drop", "name", "--loss", "huber"], "--loss huber is for a regression"),
         (None, ["--target", "pay", "--drop", "name", "--test", "1.5"], "--test must be between 0 and 1"),
         (None, ["--target", "pay", "--drop", "name", "--rate", "7"], "learning_rate must be"),
-        (None, ["--target", "pay", "--drop", "name", "--task", "regression", "--quantile", "0.5"], "--quantile goes"),
+        (
+            None,
+            ["--target", "pay", "--drop", "name", "--task", "regression", "--quantile", "0.5"],
+            "--quantile requires",
+        ),
         ("a,a\n1,2\n", ["--target", "a"], "must have column names that differ"),
         ("a,b\n1,2\n3\n", ["--target", "a"], "row 3 must have 2 cells, got 1"),
         ("a,b\n", ["--target", "a"], "has no rows"),
         ("", ["--target", "a"], "is empty"),
-        ("a\n1\n2\n", ["--target", "a"], "a column beside the target"),
+        ("a\n1\n2\n", ["--target", "a"], "a column besides the target"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused_by_name(

@@ -270,7 +270,7 @@ def test_a_warm_start_with_fewer_units_or_other_classes_is_refused() -> None:
     model = classifier(8, warm_start=True).fit(CX, CY)
     with pytest.raises(ValueError, match="n_units must be at least"):
         model.set_params(n_units=4).fit(CX, CY)
-    with pytest.raises(ValueError, match="classes of the earlier fit"):
+    with pytest.raises(ValueError, match="classes of the previous fit"):
         model.set_params(n_units=10).fit(CX, labels(2))
 
 

@@ -347,7 +347,7 @@ NAN = torch.full((3, 1), math.nan, dtype=F64)
         ("reference must be of shape", lambda: ImportanceSampling(gaussian(), reference=torch.zeros(3, 2, dtype=F64))),
         ("reference must be finite", lambda: AIS(gaussian(), reference=NAN)),
         ("probe must be HMC", lambda: ImportanceSampling(gaussian(), probe="hmc")),
-        ("conditional_size must be above 0", lambda: AIS(gaussian(), conditional_size=1.0)),
+        ("conditional_size must be greater than 0", lambda: AIS(gaussian(), conditional_size=1.0)),
         ("transition must be HMC", lambda: AIS(gaussian(), transition=None)),
         ("agreement must be at least 0", lambda: AIS(gaussian(), agreement=-1.0)),
         ("samples must be a tensor", lambda: Bridge(gaussian(), samples=[1.0])),

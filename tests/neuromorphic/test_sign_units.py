@@ -174,9 +174,9 @@ def test_the_command_trains_sign_units_and_refuses_what_does_not_go_together(tmp
     assert (model.binary, model.bits, model.loss, model.tau) == (True, 3, "comp-sum", 1.5)
     capsys.readouterr()
     for options, said in (
-        (["--bits", "3"], "--bits goes with --binary"),
-        (["--tau", "1.5"], "--tau goes with --loss comp-sum"),
-        (["--loss", "huber"], "--loss is for a regression"),
+        (["--bits", "3"], "--bits requires --binary"),
+        (["--tau", "1.5"], "--tau requires --loss comp-sum"),
+        (["--loss", "huber"], "--loss huber is for a regression"),
         (["--binary", "--newton", "published"], "newton must be 'guarded'"),
     ):
         assert main([*start, *options]) == 2

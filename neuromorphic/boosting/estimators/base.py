@@ -1,4 +1,4 @@
-"""What the two estimators share: parameters, training, prediction by stage, truncation, importances, export."""
+"""The base class of both estimators: training, staged prediction, truncation, importances and export."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 IMPORTANCE_ROWS = 1000
+"""Maximum number of rows over which the gradients of the importances are averaged."""
 LARGEST_TARGET = 1e150
-"""Targets beyond it have squares that are not finite numbers."""
+"""Largest absolute target: the squares of larger ones overflow float64."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageDefaults:
-    """What `ridge` and `stage_tolerance` are where they are not given."""
+    """Defaults of `ridge` and `stage_tolerance`."""
 
     ridge: float
     tolerance: float
@@ -53,15 +54,15 @@ class StageDefaults:
 
 GUARDED = StageDefaults(ridge=0.1, tolerance=1e-5)
 PUBLISHED = StageDefaults(ridge=1e-4, tolerance=2.2e-9)
-"""`MLPRegressor`'s weight decay and SciPy's stopping rule."""
+"""The weight decay of `MLPRegressor` and the stopping rule of SciPy."""
 FEW_ROWS = 2000
-"""Up to so many, half of them cost accuracy (found on the benchmark's sets to choose on, of up to 1200 rows)."""
+"""Number of rows below which halving them costs accuracy, found on the benchmark's selection sets (≤ 1200 rows)."""
 SMALL_SHARE, SHARE = 1.0, 0.5
-"""The part of the rows that a stage sees under subsample="auto": all of a small table, the paper's half of others."""
+"""Fraction of the rows that a stage sees for subsample="auto": all of a small table, else one half as published."""
 
 
 class BoostedNetwork(TableInputs):
-    """Base of the estimators; a subclass gives the targets, the loss and the link."""
+    """Base class of the estimators; a subclass provides the targets, the loss and the link."""
 
     n_units: int
     units_per_stage: int
@@ -93,22 +94,22 @@ class BoostedNetwork(TableInputs):
     _attempts: int
     _unit: Array
 
-    # ---- what a fitted estimator answers -------------------------------------------------------------------------
+    # ---- the fitted estimator ------------------------------------------------------------------------------------
 
     @property
     def n_units_(self) -> int:
-        """Hidden units of the merged network."""
+        """Number of hidden units of the merged network."""
         return self._fitted().units
 
     @property
     def n_stages_(self) -> int:
-        """Boosting stages of the merged network."""
+        """Number of boosting stages of the merged network."""
         return self._fitted().stages
 
     def truncate(self, n_units: int) -> Self:
-        """A copy with the first `n_units` units only, as if training had ended there.
+        """Return a copy with the first `n_units` units only, as if training had ended there.
 
-        Raises `ValueError` where `n_units` is not the number of units after some stage.
+        Raises `ValueError` if `n_units` is not the number of units at the end of a stage.
         """
         network = self._fitted()
         if isinstance(n_units, bool) or not isinstance(n_units, Integral):
@@ -116,7 +117,7 @@ class BoostedNetwork(TableInputs):
         if n_units not in network.ends:
             near = network.ends[np.argsort(np.abs(network.ends - int(n_units)), kind="stable")[:2]]
             raise ValueError(
-                f"n_units must be the number of units after a stage (0 to {network.units}), got {n_units}; "
+                f"n_units must be the number of units at the end of a stage (0 to {network.units}), got {n_units}; "
                 f"nearest: {', '.join(map(str, sorted(near)))}"
             )
         stages = int(np.flatnonzero(network.ends == n_units)[0])
@@ -127,20 +128,23 @@ class BoostedNetwork(TableInputs):
         return shorter
 
     def compressed(self, X: ArrayLike, n_units: int) -> Self:
-        """A copy with the `n_units` units that give this network's outputs on the rows `X` best; see `compression`."""
+        """Return a copy with the `n_units` units that best reproduce this network's outputs on the rows `X`.
+
+        See `relaxon.neuromorphic.boosting.networks.compression.compress`.
+        """
         from relaxon.neuromorphic.boosting.networks.compression import compress
 
         found: Self = compress(self, X, n_units)
         return found
 
     def stages(self) -> tuple[Stage, ...]:
-        """The stages one by one: the additive model whose sum the merged network is."""
+        """Return the stages of the additive model whose sum is the merged network."""
         return self._fitted().split()
 
     def permutation_importances(
         self, X: ArrayLike, y: ArrayLike, *, n_repeats: int = 5, random_state: int | None = None
     ) -> Array:
-        """How much `score` falls when a column is shuffled, the mean of `n_repeats`: `(n_features,)`."""
+        """Return by how much `score` falls if a column is shuffled, averaged over `n_repeats`: `(n_features,)`."""
         from sklearn.inspection import permutation_importance
 
         refuse_masks(X=X, y=y)
@@ -148,13 +152,13 @@ class BoostedNetwork(TableInputs):
         return np.asarray(found.importances_mean)
 
     def raw_outputs(self, X: ArrayLike) -> Array:
-        """The outputs before the link, `(n, K)`: numbers, log-means, logits."""
+        """Return the outputs before the link, `(n, K)`: predictions, log-means or logits."""
         return self._predict_raw(X)
 
     def to_torch(self) -> torch.nn.Module:
-        """The merged network as a torch module in float64: inputs `(n, d)` to outputs before the link.
+        """Return the merged network as a float64 torch module that maps `(n, d)` to the outputs before the link.
 
-        For the classifier these are logits, for `loss="poisson"` log-means, else predictions.
+        These are logits for the classifier, log-means for `loss="poisson"`, and otherwise predictions.
         """
         from relaxon.neuromorphic.boosting.networks.export import to_torch
 
@@ -162,24 +166,24 @@ class BoostedNetwork(TableInputs):
         return to_torch(self._fitted(), self._indicated)
 
     def to_onnx(self) -> Any:
-        """The merged network as an ONNX model with input `X` and output `prediction` or `probabilities`, in float64."""
+        """Return the network as a float64 ONNX model with input `X` and output `prediction` or `probabilities`."""
         from relaxon.neuromorphic.boosting.networks.export import to_onnx
 
         self._check_exportable("to_onnx()")
         return to_onnx(self._fitted(), self._link(), self._indicated)
 
     def _check_exportable(self, what: str) -> None:
-        """ValueError for an export of sign units, whose bits neither torch nor ONNX counts, and of words."""
+        """Raise `ValueError` for networks that neither torch nor ONNX can express: sign units and categories."""
         self._fitted()
         if self._categories is not None:
             raise ValueError(
-                f"categorical_features must be None for {what}: its input is numbers; save() keeps categories"
+                f"categorical_features must be None for {what}: its input is numeric; save() keeps categories"
             )
         if self.binary:
             raise ValueError(f"binary must be False for {what}: neither format counts bits; save() keeps them packed")
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted estimator to the folder `path`: `network.safetensors` and `model.json`, no pickle."""
+        """Write the fitted estimator to the folder `path` as `network.safetensors` and `model.json`, without pickle."""
         from relaxon.neuromorphic.boosting.storage import save
 
         save(self, Path(path))
@@ -195,10 +199,10 @@ class BoostedNetwork(TableInputs):
         callback: Callback | None,
         checkpoints: Checkpoints | None,
     ) -> None:
-        """Fit to features (n, d), encoded targets (n, K) and weights; `labels` stratify the validation rows."""
+        """Fit to features (n, d), encoded targets (n, K) and weights; `labels` stratify the hold-out rows."""
         again = self.warm_start and hasattr(self, "network_")
         if again and checkpoints is not None:
-            raise ValueError("checkpoints must be None where a warm start goes on from an earlier fit")
+            raise ValueError("checkpoints must be None for a warm start that continues an earlier fit")
         if not again:
             self._seed = self._draw_seed(checkpoints)
         x = self._add_statistics(x, y, w, self._seed)
@@ -239,8 +243,8 @@ class BoostedNetwork(TableInputs):
 
     def _warn_of_stall(self, settings: StagewiseSettings) -> None:
         warnings.warn(
-            f"training ended with {self.n_units_} of {sum(settings.layers)} units: {REFUSALS} stages in a row, each "
-            f"drawn anew, had nothing to gain with ridge={settings.ridge:g}; a smaller ridge lets later units fit "
+            f"training ended with {self.n_units_} of {sum(settings.layers)} units: {REFUSALS} consecutive stages, each "
+            f"drawn afresh, gained nothing with ridge={settings.ridge:g}; a smaller ridge lets later units fit "
             "finer detail, or noise",
             ConvergenceWarning,
             stacklevel=4,
@@ -259,7 +263,7 @@ class BoostedNetwork(TableInputs):
         return network if thresholds is None else build_sign_network(network, thresholds)
 
     def _draw_seed(self, checkpoints: Checkpoints | None) -> int:
-        """The seed of this fit; where none is given, that of the fit that it goes on with."""
+        """Return the seed of this fit: that of the checkpoint to resume if `random_state` is None, else a drawn one."""
         if checkpoints is not None and self.random_state is None:
             from relaxon.neuromorphic.boosting.training.checkpoint import read_seed
 
@@ -272,7 +276,7 @@ class BoostedNetwork(TableInputs):
         wanted = sum(self._layer_sizes())
         if wanted < self.network_.units:
             raise ValueError(
-                f"n_units must be at least the {self.network_.units} units there are for a warm start, got {wanted}"
+                f"n_units must be at least the {self.network_.units} existing units for a warm start, got {wanted}"
             )
         return BoostingState(
             initial=self.network_.initial,
@@ -311,14 +315,14 @@ class BoostedNetwork(TableInputs):
         return (int(self.n_units),) if self.layers is None else tuple(int(width) for width in self.layers)
 
     def _compute_importances(self, x: Array) -> Array:
-        """Mean absolute gradient of the outputs with respect to the standardised features, summing to 1."""
+        """Return the mean absolute gradient of the outputs by the standardised features, normalised to a sum of 1."""
         x = x[:: max(1, len(x) // IMPORTANCE_ROWS)]
         total, hidden = np.zeros(x.shape[1]), self.network_.activations(x)
         for output in range(self.network_.outputs):
-            # Each output in its own unit, so that one with large numbers does not drown the others.
+            # Each output is measured in its own unit, so that one with large values does not dominate.
             total += np.abs(self.network_.input_gradient(x, output, hidden)).mean(axis=0) / self.network_.gain[output]
         total *= self.network_.scale > 0.0
-        # What tells whether a column is missing is that column's, and so are the statistics of its categories.
+        # Missing-value indicators and category statistics are credited to the column that they stem from.
         sources = self._sources(self.network_.outputs)
         columns = np.bincount(sources, weights=total, minlength=self.n_features_in_).astype(np.float64)
         whole = columns.sum()
@@ -338,13 +342,13 @@ class BoostedNetwork(TableInputs):
         raise NotImplementedError
 
     def _target_unit(self, y: Array, w: Array) -> Array:
-        """The unit in which each output is trained, `(K,)`."""
+        """Return the unit in which each output is trained, `(K,)`."""
         return np.ones(y.shape[1])
 
     def _link(self) -> str:
-        """What turns the merged outputs into predictions: "identity", "exp", "logistic" or "softmax"."""
+        """Return the link from merged outputs to predictions: "identity", "exp", "logistic" or "softmax"."""
         raise NotImplementedError
 
     def check_parameters(self) -> None:
-        """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
+        """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse for any data."""
         check_parameters(self)

@@ -1,4 +1,4 @@
-"""`GradientBoostedNetworkClassifier`: a network for classes, trained unit by unit."""
+"""`GradientBoostedNetworkClassifier`: a classification network trained unit by unit."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ Array = NDArray[np.float64]
 
 
 class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type: ignore[misc]
-    """A classifying network with logistic hidden units, trained a few units at a time on the residual of those before.
+    """A classification network with logistic hidden units, trained a few units at a time on the current residual.
 
-    Two classes give one output whose logistic is the probability, more give an output each (softmax) on one shared
-    hidden layer. Parameters and attributes as for `GradientBoostedNetworkRegressor`, and
+    For two classes the network has a single output, the logit of the second class. For more classes it has one output
+    per class (softmax) on a shared hidden layer. Parameters and attributes are those of
+    `GradientBoostedNetworkRegressor`, and
 
     loss : "log_loss", or "comp-sum", the comp-sum loss of Mao, Mohri and Zhong 2023.
-    tau : τ of "comp-sum", above 0 and below 2: 1 is the log-loss; above 1 rows that are far off count less.
-    class_weight : None, "balanced" or a weight for each class.
+    tau : τ of "comp-sum", above 0 and below 2. 1 is the log-loss; larger values give less weight to outlying rows.
+    class_weight : None, "balanced" or a dict with a weight for each class.
     classes_ : the classes.
-    train_loss_ : mean loss; of "log_loss" in nats.
+    train_loss_ : mean loss; in nats for "log_loss".
 
     >>> from sklearn.datasets import load_iris
     >>> from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier
@@ -89,8 +90,8 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
     ) -> Self:
         """Train on `X` (n, d) and labels `y` (n,) of at least two classes.
 
-        `callback` sees a `StageProgress` after each stage; where it returns `True`, training ends with the stages done.
-        With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
+        `callback` receives a `StageProgress` after each stage; if it returns `True`, training stops and the stages so
+        far are kept. With `checkpoints`, an interrupted fit is resumed and gives the same bits as an uninterrupted one.
         """
         self.check_parameters()
         refuse_masks(X=X, y=y, sample_weight=sample_weight)
@@ -98,7 +99,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         check_classification_targets(given)
         w = self._check_weights(sample_weight, x)
         x = self._add_indicators(x, fitting=True)
-        # A class without any weight is not there: a weight of 0 means the same as no row.
+        # Rows of weight 0 are dropped, so that a class of such rows only does not count as a class.
         x, given, w = x[w > 0.0], np.asarray(given)[w > 0.0], w[w > 0.0]
         if self.class_weight is not None:
             w = w * compute_sample_weight(self.class_weight, given)
@@ -108,7 +109,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         w = preparation.scale_weights(w)
         classes, labels = np.unique(given, return_inverse=True)
         if self.warm_start and hasattr(self, "network_") and not np.array_equal(classes, self.classes_):
-            raise ValueError(f"y must have the classes of the earlier fit for a warm start, got {classes.tolist()}")
+            raise ValueError(f"y must have the classes of the previous fit for a warm start, got {classes.tolist()}")
         if len(classes) < 2:
             found = repr(classes.tolist()[0])
             raise ValueError(f"y must have at least two classes among the rows with a weight, got one class: {found}")
@@ -131,31 +132,31 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
             raise ValueError(f"tau must be 1 unless loss is 'comp-sum', got {self.tau!r}")
         if self.loss == "comp-sum" and self.newton == "published":
             raise ValueError(
-                "newton must be 'guarded' for loss 'comp-sum': the published algorithm has the log-loss only"
+                "newton must be 'guarded' for loss 'comp-sum': the published algorithm supports the log-loss only"
             )
 
     def decision_function(self, X: ArrayLike) -> Array:
-        """Logits: `(n,)` of the second class where there are two, else `(n, classes)`."""
+        """Return the logits: `(n,)` of the second class if there are two classes, else `(n, classes)`."""
         return self._shape_output(self._predict_raw(X))
 
     def staged_decision_function(self, X: ArrayLike) -> Iterator[Array]:
-        """`decision_function` after each stage."""
+        """Yield what `decision_function` returns after each stage."""
         return (self._shape_output(raw) for raw in self._predict_raw_staged(X))
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Probabilities `(n, classes)`."""
+        """Return the class probabilities, `(n, classes)`."""
         return self._probabilities(self._predict_raw(X))
 
     def staged_predict_proba(self, X: ArrayLike) -> Iterator[Array]:
-        """`predict_proba` after each stage."""
+        """Yield what `predict_proba` returns after each stage."""
         return (self._probabilities(raw) for raw in self._predict_raw_staged(X))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The likeliest class of each row, `(n,)`."""
+        """Return the most probable class of each row, `(n,)`."""
         return self._labels(self._predict_raw(X))
 
     def staged_predict(self, X: ArrayLike) -> Iterator[NDArray[Any]]:
-        """`predict` after each stage."""
+        """Yield what `predict` returns after each stage."""
         return (self._labels(raw) for raw in self._predict_raw_staged(X))
 
     def _labels(self, raw: Array) -> NDArray[Any]:
@@ -170,7 +171,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
             return np.ascontiguousarray(softmax(raw.T).T)
         from scipy.special import expit
 
-        # Each by its own exponential: a small probability keeps its digits.
+        # Each probability is computed by its own exponential, so that a small one keeps its relative accuracy.
         return np.column_stack([expit(-raw[:, 0]), expit(raw[:, 0])])
 
     def _shape_output(self, raw: Array) -> Array:
@@ -181,7 +182,7 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
             return CompSumBoostingLoss(float(self.tau), len(train.y))
         if len(train.y) == 1:
             return BinaryLogLoss()
-        # The published start for more than two classes is 0.
+        # The published algorithm starts from 0 if there are more than two classes.
         return LogLoss(priors=self.newton == "guarded")
 
     def _link(self) -> str:

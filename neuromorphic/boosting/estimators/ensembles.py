@@ -1,4 +1,4 @@
-"""Bagged and cross-fitted ensembles whose members are merged into one network, which predicts their mean."""
+"""Bagged and cross-fitted ensembles, merged into a single network that predicts the mean of its members."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """`model` predicts the mean of the members; `out_of_sample` is what members made of rows they had not seen.
+    """A merged ensemble: `model` predicts the mean of the members.
 
-    `out_of_sample` is `decision_function` or `predict` of the members that did not see a row, their mean: `(n,)` or
-    `(n, K)`; NaN where every member saw the row.
+    `out_of_sample` is the mean, over the members that were not trained on a row, of their `decision_function` or
+    `predict` at that row: `(n,)` or `(n, K)`; NaN for rows that every member was trained on.
     """
 
     model: Any
@@ -39,14 +39,15 @@ def train_ensemble(
     members: int = 5,
     random_state: int = 0,
 ) -> Ensemble:
-    """Train `members` clones of a boosted network and merge them into one; `estimator` stays as it is.
+    """Train `members` clones of a boosted network and merge them into one; `estimator` itself is not changed.
 
-    "bagged" members see bootstrap samples (Breiman 1996), as weights; "cross_fitted" ones all but one of as many folds.
-    The merged network's outputs before the link (numbers, log-means, logits) are the mean of the members': it has the
-    units of all, those of each member's first stage first, so that it can be cut at any stage.
+    "bagged" members are trained on bootstrap samples (Breiman 1996), expressed as weights; "cross_fitted" members on
+    all folds but one. The outputs of the merged network before the link (predictions, log-means, logits) are the mean
+    of the members' outputs. It holds the units of all members, those of the first stages first, so that it can be
+    truncated at any stage.
 
-    Raises `ValueError` for deep networks and sign units, whose layers do not add up, for members that lack a class,
-    and for an `estimator` with a warm start.
+    Raises `ValueError` for deep networks and sign units, which cannot be merged, for members that lack a class, and
+    for an `estimator` with a warm start.
     """
     check_whole("members", members)
     check_choice("kind", kind, ("bagged", "cross_fitted"))
@@ -103,7 +104,7 @@ def _draw_member_weights(kind: str, members: int, n: int, labels: Any, seed: int
 
 
 def _merge_members(members: list[Any]) -> Any:
-    """The first member with the mean network of all."""
+    """Return the first member with the average network of all members."""
     first = members[0]
     first.network_ = average_networks([member.network_ for member in members])
     first._unit = np.ones(first.network_.outputs)
@@ -112,21 +113,22 @@ def _merge_members(members: list[Any]) -> Any:
         setattr(first, name, sum(getattr(member, name) for member in members))
     first.feature_importances_ = np.mean([member.feature_importances_ for member in members], axis=0)
     stages = first.network_.stages
-    # The losses of members are of other rows: there is no curve of the whole.
+    # The members' losses refer to different rows, so that the ensemble has no loss curve.
     first.train_loss_, first.validation_loss_ = np.full(stages + 1, np.nan), np.empty(0)
     return first
 
 
 def average_networks(networks: list[MergedNetwork]) -> MergedNetwork:
-    """One network whose outputs are the mean of those of `networks`, each of one hidden layer of logistic units.
+    """Return a network whose outputs are the mean of those of `networks`, each with one hidden layer of logistic units.
 
-    Units are brought to one standardisation of the inputs; a missing input counts as the first network's mean.
+    All units are converted to the same standardisation of the inputs. A missing input counts as the mean that the
+    first network has for it.
     """
     if any(isinstance(network, SignNetwork) or len(network.layers) > 1 for network in networks):
         raise ValueError("networks must have one hidden layer of logistic units")
     shift, scale = networks[0].shift, networks[0].scale.copy()
     for network in networks[1:]:
-        # A column that was constant to the first members has the scale of one that it was not.
+        # A column that was constant for the first members takes the scale of a member for which it varied.
         scale = np.where(scale == 0.0, network.scale, scale)
     parts = []
     for network in networks:

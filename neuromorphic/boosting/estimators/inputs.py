@@ -1,4 +1,4 @@
-"""What a network sees of a table: numbers, whether they are missing, and the statistics of categories."""
+"""The inputs of a network: the numbers of a table, missing-value indicators and category statistics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 
 class TableInputs(BaseEstimator):  # type: ignore[misc]
-    """Base of the estimators: how rows become the network's inputs, in training and later."""
+    """Base class of the estimators that turns the rows of a table into the inputs of a network."""
 
     network_: MergedNetwork
     missing: Literal["refuse", "mean", "indicate"]
@@ -37,11 +37,11 @@ class TableInputs(BaseEstimator):  # type: ignore[misc]
     _categories: TargetCategories | None
 
     def _read_table(self, X: Any, y: Any, **options: Any) -> tuple[Array, Any]:
-        """Rows and targets of a fit, checked; categories as codes."""
+        """Return the checked rows and targets of a fit, with categories replaced by integer codes."""
         again = self.warm_start and hasattr(self, "network_")
         if self.categorical_features is None:
             if again and self._categories is not None:
-                raise ValueError("categorical_features must be those of the earlier fit for a warm start, got None")
+                raise ValueError("categorical_features must be those of the previous fit for a warm start, got None")
             self._categories = None
             x, y = validate_data(self, X, y, dtype=np.float64, order="C", ensure_all_finite=self._finite, **options)
             return x, y
@@ -52,21 +52,21 @@ class TableInputs(BaseEstimator):  # type: ignore[misc]
         if again and (
             self._categories is None or (found.places, found.keys) != (self._categories.places, self._categories.keys)
         ):
-            raise ValueError("X must have the categories of the earlier fit for a warm start")
+            raise ValueError("X must have the categories of the previous fit for a warm start")
         self._categories = found
         if columns.names is not None:
             self.feature_names_in_ = np.array(columns.names, dtype=object)
         return x, y
 
     def _add_statistics(self, x: Array, y: Array, w: Array, seed: int) -> Array:
-        """Training rows with ordered target statistics in place of codes; keeps those of all rows for later."""
+        """Replace category codes by ordered target statistics; store the statistics of all rows for prediction."""
         if self._categories is None:
             return x
         self._categories, inputs = fit_statistics(self._categories, x, y, w, seed)
         return inputs
 
     def _encode_input(self, X: ArrayLike) -> Array:
-        """The network's inputs for rows that are not trained on."""
+        """Return the network's inputs for the rows of a prediction."""
         refuse_masks(X=X)
         known = self._categories
         if known is None:
@@ -83,7 +83,7 @@ class TableInputs(BaseEstimator):  # type: ignore[misc]
         return known.look_up(self._add_indicators(x, fitting=False))
 
     def _add_indicators(self, x: Array, fitting: bool) -> Array:
-        """Inputs as the network sees them: with a column of 0 and 1 for each whose missing inputs are indicated."""
+        """Append an indicator column of 0 and 1 for each column whose missing values are indicated."""
         if fitting and not (self.warm_start and hasattr(self, "network_")):
             found = np.isnan(x).any(axis=0) if self.missing == "indicate" else np.zeros(x.shape[1], bool)
             self._indicated = np.flatnonzero(found)
@@ -96,12 +96,12 @@ class TableInputs(BaseEstimator):  # type: ignore[misc]
         return True if self.missing == "refuse" else "allow-nan"
 
     def _sources(self, outputs: int) -> NDArray[np.int64]:
-        """The column of the table that each of the network's inputs is of."""
+        """Return, for each input of the network, the column of the table that it stems from."""
         columns = np.concatenate([np.arange(self.n_features_in_), self._indicated])
         return columns if self._categories is None else self._categories.sources(columns, outputs)
 
     def _directions(self, outputs: int) -> tuple[int, ...] | None:
-        """The direction in which outputs must go with each of the network's inputs, 0 for any; None without any."""
+        """Return the monotone direction of each input of the network, 0 for none; None if all are 0."""
         given, d = self.monotone_constraints, self.n_features_in_
         if given is None:
             return None
@@ -128,7 +128,7 @@ class TableInputs(BaseEstimator):  # type: ignore[misc]
                 f"monotone_constraints must be 0 for categorical columns, got {wanted[strange[0]]} for {strange[0]}"
             )
         kept = [int(wanted[i]) for i in range(d) if i not in places]
-        # Whether a number is missing, and what a category means, may move outputs either way.
+        # Missing-value indicators and category statistics are not constrained.
         return (*kept, *(0,) * (len(self._sources(outputs)) - len(kept))) if any(kept) else None
 
     def _check_weights(self, sample_weight: ArrayLike | None, X: Array) -> Array:
@@ -148,7 +148,7 @@ class TableInputs(BaseEstimator):  # type: ignore[misc]
 
 
 def check_monotone_constraints(estimator: Any) -> None:
-    """`ValueError` or `TypeError` for constraints that no table would allow, and for networks that cannot keep them."""
+    """Raise `ValueError` or `TypeError` for constraints that are invalid for any table or for this kind of network."""
     given = estimator.monotone_constraints
     if given is None:
         return

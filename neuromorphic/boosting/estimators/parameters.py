@@ -1,4 +1,4 @@
-"""What the parameters of the boosted estimators must be."""
+"""Checks of the parameters of the boosted estimators."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from relaxon.neuromorphic.parameters import check_choice, check_real, check_whol
 from relaxon.neuromorphic.tabular.categories import check_categorical_features
 
 MOST_BITS = 64
-"""Of the code of a column."""
+"""Maximum length of the code of a column."""
 
 
 def check_parameters(estimator: Any) -> None:
-    """Raise `ValueError` or `TypeError` for a parameter of both estimators that is refused whatever the data."""
+    """Raise `ValueError` or `TypeError` for a parameter of either estimator that is invalid for any data."""
     for name in ("n_units", "units_per_stage", "stage_iterations", "restarts", "candidates", "n_iter_no_change"):
         check_whole(name, getattr(estimator, name))
     check_real("learning_rate", estimator.learning_rate, above=0.0, up_to=1.0)
@@ -45,7 +45,7 @@ def check_parameters(estimator: Any) -> None:
 
 
 def check_single(estimator: Any) -> None:
-    """ValueError for networks that are not predicted in single precision."""
+    """Raise `ValueError` if single precision is requested for a network that does not support it."""
     layers = 1 if estimator.layers is None else len(tuple(estimator.layers))
     if estimator.precision == "single" and (estimator.binary or layers > 1):
         what = "sign units" if estimator.binary else f"{layers} hidden layers"
@@ -53,7 +53,7 @@ def check_single(estimator: Any) -> None:
 
 
 def _check_binary(estimator: Any) -> None:
-    """ValueError naming what sign units cannot be."""
+    """Raise `ValueError` for parameters that sign units do not support."""
     check_whole("bits", estimator.bits)
     if estimator.bits > MOST_BITS:
         raise ValueError(f"bits must be at most {MOST_BITS}, got {estimator.bits}")

@@ -1,4 +1,4 @@
-"""`GradientBoostedNetworkRegressor`: a network for numbers, trained unit by unit."""
+"""`GradientBoostedNetworkRegressor`: a regression network trained unit by unit."""
 
 from __future__ import annotations
 
@@ -29,69 +29,72 @@ Array = NDArray[np.float64]
 
 LOSSES = ("squared", "absolute", "huber", "quantile", "poisson")
 NORMAL_MAD = 1.4826
-"""Standard deviations of a normal distribution in a median absolute deviation."""
+"""Standard deviation of a normal distribution divided by its median absolute deviation."""
 HUBER_DELTA = 1.345
-"""95 % efficiency where errors are normal (Huber 1981)."""
+"""Default δ of the Huber loss, in standard deviations: 95 % efficiency for normal errors (Huber 1981)."""
 
 
 class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: ignore[misc]
-    """A network with logistic hidden units, trained a few units at a time on the residual of those before.
+    """A regression network with logistic hidden units, trained a few units at a time on the current residual.
 
     Source: S. Emami & G. Martínez-Muñoz, "Sequential training of neural networks with gradient boosting", IEEE
-    Access 2023. `newton="published"` is that algorithm; the default guards its step, fits each stage by variable
-    projection and with a ridge that means the same at every stage.
+    Access 2023. `newton="published"` is that algorithm. The default, "guarded", safeguards its step, fits each stage
+    by variable projection, and scales the ridge so that it means the same at every stage.
 
     Parameters
     ----------
-    n_units : hidden units in all; ignored where `layers` is given.
+    n_units : total number of hidden units; ignored if `layers` is given.
     loss : "squared", "absolute", "huber", "quantile" or "poisson" (targets ≥ 0, log link).
-    units_per_stage : J, units trained together.
-    learning_rate : η in (0, 1]; the paper's is 1.
-    newton : "guarded" (the loss on the training rows never rises) or "published".
-    subsample : part of the rows a stage is fitted to; "auto" is half of them, but under the guard all of fewer than
-        2000.
-    ridge : weight decay, as a prior is: divided by the number of rows a stage sees. None: 0.1 under the guard, where a
-        stage's targets are scaled to a root mean square of 1; 1e-4, `MLPRegressor`'s, as published.
-    stage_iterations, stage_tolerance : when L-BFGS stops: iterations, or relative decrease of the stage's objective.
-        None: 1e-5 under the guard; 2.2e-9, SciPy's, as published.
-    restarts, candidates : descents per stage, the best kept; random starts drawn for each, the best followed (under
-        the guard only).
-    layers : units of each hidden layer, for a deep network: a layer's units see the inputs and all units of the
-        layers before, which are frozen.
-    binary : units that are signs of sums of signs, in place of logistic ones; weights are kept and predictions made in
-        bits. With "guarded" steps and one hidden layer only, at most 40 iterations a stage, and no export.
-    bits : of the code that sign units see of each column, 1 to 64: whether it is above so many thresholds.
-    missing : "refuse", or "mean": a missing input counts as its column's mean; or "indicate": besides that, units see
-        whether it is missing, for each column that has missing inputs in training.
-    precision : of predictions: "double", or "single" for a hidden layer in float32 (its outputs are summed in float64),
-        about twice as fast and within some 1e-6 of the targets' spread. One hidden layer of logistic units only.
-    categorical_features : columns that are categories: names or places, a mask, or "from_dtype" for the columns of
-        words
-        and of categories of a pandas, polars or Arrow table. A category counts as the mean target of its rows (of each
-        class, where there are more than two); in training of those before the row in an order by chance (Prokhorenkova
-        et al. 2018). Missing ones are a category unless `missing` is "refuse"; unseen ones are told by an
-        `UnseenCategoryWarning` and count as the average.
-    monotone_constraints : −1, 0 or 1 for each column, or a dict by name: the prediction (of two classes, the second's
-        probability) never rises, may do either, or never falls with the column. Of one output and one hidden layer
-        only.
-    early_stopping, validation_fraction, n_iter_no_change, tol : stop once the loss on rows held out has not fallen by
-        more than `tol` for so many stages, and drop the stages after the best.
-    quantile, huber_delta : of those losses; δ in standard deviations, estimated by the median absolute deviation.
-    warm_start : go on from the units there are when `fit` is called again with the same rows and more units.
+    units_per_stage : J, the number of units trained together.
+    learning_rate : η in (0, 1]; the paper uses 1.
+    newton : "guarded" (the training loss never rises) or "published".
+    subsample : fraction of the rows that a stage is fitted to. "auto" is one half, or 1 for guarded training on fewer
+        than 2000 rows.
+    ridge : weight decay, divided by the number of rows that a stage sees, as a prior would be. None means 0.1 if
+        guarded, where the targets of a stage are scaled to a root mean square of 1, and 1e-4 (the default of
+        `MLPRegressor`) if published.
+    stage_iterations, stage_tolerance : stopping rule of L-BFGS: maximum number of iterations and relative decrease of
+        the stage's objective. A tolerance of None means 1e-5 if guarded and 2.2e-9 (SciPy's default) if published.
+    restarts, candidates : L-BFGS runs per stage, of which the best is kept, and random starting points drawn for each
+        run, of which the best is used (guarded only).
+    layers : number of units of each hidden layer of a deep network. The units of a layer see the inputs and all units
+        of the layers below, which are frozen.
+    binary : use units that are signs of sums of signs instead of logistic ones. Weights are stored as bits, and
+        predictions count bits. Requires guarded training and a single hidden layer; a stage takes at most 40
+        iterations, and the network cannot be exported.
+    bits : length of the code by which sign units see a column, 1 to 64: one bit per threshold that it exceeds or not.
+    missing : "refuse"; "mean", which replaces a missing input by the mean of its column; or "indicate", which also
+        adds an indicator input for each column that has missing values in the training rows.
+    precision : precision of predictions: "double", or "single", which evaluates the hidden layer in float32 and sums
+        its outputs in float64. "single" is about twice as fast, accurate to about 1e-6 of the targets' spread, and
+        requires a single hidden layer of logistic units.
+    categorical_features : the categorical columns: names, indices, a mask, or "from_dtype" for the string and
+        categorical columns of a pandas, polars or Arrow table. A category is encoded as the mean target of its rows
+        (of each class, if there are more than two). In training the mean is taken over the rows that precede the row
+        in a random order (Prokhorenkova et al. 2018). Missing values are a category of their own unless `missing` is
+        "refuse". Unseen categories raise an `UnseenCategoryWarning` and are encoded as the overall mean.
+    monotone_constraints : −1, 0 or 1 for each column, or a dict by column name. The prediction (for two classes, the
+        probability of the second) never rises with a column of −1 and never falls with a column of 1. Requires a
+        single output and a single hidden layer.
+    early_stopping, validation_fraction, n_iter_no_change, tol : stop once the loss on the hold-out rows has not
+        improved by more than `tol` for `n_iter_no_change` stages, and drop the stages after the best one.
+    quantile, huber_delta : parameters of those losses; δ is in standard deviations, which are estimated by the median
+        absolute deviation.
+    warm_start : continue from the existing units if `fit` is called again with the same rows and more units.
     random_state : seed; the same seed gives the same bits.
 
     Attributes
     ----------
     network_ : the merged network.
-    train_loss_, validation_loss_ : at the start and after each stage, mean over outputs, each output in units of its
-        standard deviation (but for Poisson): ½ mean squared error, mean absolute error, mean Huber, pinball or
-        `e^F − yF`.
-    feature_importances_ : mean absolute gradient with respect to the standardised columns, summing to 1.
-    outcome_ : how training ended; `Outcome.STALLED`, with a `ConvergenceWarning`, where ten stages in a row, each drawn
-        anew, had nothing to gain.
-    n_refused_stages_ : stages drawn anew because they explained less than 1e-4 of the residual's square, and less than
-        one row's share of it (under the guard).
-    n_dead_units_ : units left out of their stages because they added nothing but a constant.
+    train_loss_, validation_loss_ : loss before training and after each stage, averaged over the outputs, each in units
+        of its standard deviation (except for Poisson): ½ mean squared error, mean absolute error, mean Huber loss,
+        mean pinball loss, or mean `e^F − yF`.
+    feature_importances_ : mean absolute gradient with respect to the standardised columns, normalised to a sum of 1.
+    outcome_ : how training ended. `Outcome.STALLED` comes with a `ConvergenceWarning` and means that ten consecutive
+        stages, each drawn afresh, gained nothing.
+    n_refused_stages_ : number of stages rejected and drawn again because they explained less than 1e-4 of the squared
+        residual and less than one row's share of it (guarded only).
+    n_dead_units_ : number of units dropped from their stages because they contributed only a constant.
 
     >>> import numpy as np
     >>> from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor
@@ -148,8 +151,8 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
     ) -> Self:
         """Train on `X` (n, d) and `y` (n,) or (n, K).
 
-        `callback` sees a `StageProgress` after each stage; where it returns `True`, training ends with the stages done.
-        With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
+        `callback` receives a `StageProgress` after each stage; if it returns `True`, training stops and the stages so
+        far are kept. With `checkpoints`, an interrupted fit is resumed and gives the same bits as an uninterrupted one.
         """
         self.check_parameters()
         refuse_masks(X=X, y=y, sample_weight=sample_weight)
@@ -166,7 +169,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
                 raise ValueError("y must have a value above 0 in each column for loss='poisson', got zeros only")
         outputs = flat.shape[1] if np.ndim(targets) == 2 else None
         if self.warm_start and hasattr(self, "network_") and outputs != self._outputs:
-            raise ValueError(f"y must have the outputs of the earlier fit for a warm start, got {flat.shape[1]}")
+            raise ValueError(f"y must have the outputs of the previous fit for a warm start, got {flat.shape[1]}")
         self._outputs = outputs
         self._train(*preparation.merge_rows(x, flat, w), None, callback, checkpoints)
         return self
@@ -178,15 +181,15 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         check_real("huber_delta", self.huber_delta, above=0.0)
 
     def predict(self, X: ArrayLike) -> Array:
-        """`(n,)`, or `(n, K)` where the targets had columns."""
+        """Return predictions, `(n,)`, or `(n, K)` if the targets had columns."""
         return self._shape_output(self._predict_raw(X))
 
     def staged_predict(self, X: ArrayLike) -> Iterator[Array]:
-        """`predict` after each stage."""
+        """Yield what `predict` returns after each stage."""
         return (self._shape_output(raw) for raw in self._predict_raw_staged(X))
 
     def _shape_output(self, raw: Array) -> Array:
-        # Predictions beyond the largest number are it: exp of a log-mean far outside the training's inputs.
+        # Far outside the training inputs the exponential of the log-mean would overflow; it is clipped instead.
         out = np.exp(np.minimum(raw, LARGEST_LOG)) if self.loss == "poisson" else raw
         return out[:, 0] if self._outputs is None else out
 
@@ -219,10 +222,11 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
 
 
 LARGEST_LOG = 700.0
+"""Largest log-mean of a Poisson prediction: `exp` of it is still finite in float64."""
 
 
 def _estimate_deviation(y: Array, w: Array) -> float:
-    """A standard deviation that outliers hardly move; the standard deviation where more than half are equal."""
+    """Estimate a robust standard deviation; return the ordinary one if more than half of the values are equal."""
     spread = NORMAL_MAD * weighted_quantile(np.abs(y - weighted_quantile(y, w, 0.5)), w, 0.5)
     if spread > 0.0:
         return float(spread)

@@ -1,7 +1,7 @@
-"""A network with fewer units that gives the same outputs: units chosen greedily, their output weights solved for.
+"""Compression of a network to fewer units, which are chosen greedily and whose output weights are refitted.
 
-Orthogonal matching pursuit (Pati, Rezaiifar and Krishnaprasad 1993), with the network's own outputs on some rows,
-before the link, as what is to be matched: no targets are needed, and nothing is learnt that the network does not have.
+The method is orthogonal matching pursuit (Pati, Rezaiifar and Krishnaprasad 1993) with the network's own outputs before
+the link on some rows as the target. No further targets are needed, and nothing new is learnt.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from relaxon.neuromorphic.parameters import check_whole
 Array = NDArray[np.float64]
 
 RIDGE = 1e-10
-"""Of the solved output weights, relative to the mean square of a unit's activations about their mean."""
+"""Ridge on the refitted output weights, relative to the mean variance of a unit's activations."""
 
 
 def compress(estimator: Any, X: ArrayLike, n_units: int) -> Any:
-    """A copy of a fitted boosted network with the `n_units` units that give its outputs on the rows `X` best.
+    """Return a copy of a fitted boosted network with the `n_units` units that best reproduce its outputs on `X`.
 
-    The output weights are solved for by least squares of outputs before the link, each in units of its own spread. The
-    copy is one stage: it can be cut to nothing else, and its losses are NaN. `estimator` stays as it is.
+    The output weights are refitted by least squares to the outputs before the link, each in units of its standard
+    deviation. The copy is a single stage, so that it cannot be truncated further, and its losses are NaN. `estimator`
+    is not modified.
 
-    Raises `ValueError` for deep networks and sign units, for more units than there are, and for rows that the estimator
-    refuses.
+    Raises `ValueError` for deep networks and sign units, for more units than the network has, and for rows that the
+    estimator refuses.
     """
     network: MergedNetwork = estimator._fitted()
     if estimator.binary or len(network.layers) != 1:
         what = "sign units" if estimator.binary else f"{len(network.layers)} hidden layers"
         raise ValueError(f"estimator must have one layer of logistic units to be compressed, got {what}")
     if estimator.monotone_constraints is not None and any(estimator._directions(network.outputs) or ()):
-        raise ValueError("estimator must not have monotone_constraints: solved output weights may have any sign")
+        raise ValueError("estimator must not have monotone_constraints: refitted output weights may have any sign")
     check_whole("n_units", n_units)
     if n_units > network.units:
         raise ValueError(f"n_units must be at most the {network.units} units there are, got {n_units}")
@@ -56,7 +57,7 @@ def compress(estimator: Any, X: ArrayLike, n_units: int) -> Any:
 
 
 def _match_outputs(H: Array, F: Array, count: int) -> tuple[NDArray[np.int64], Array, Array]:
-    """Places of `count` columns of `H` (n, U) in the order chosen, with output weights (count, K) and constant (K,)."""
+    """Choose `count` columns of `H` (n, U); return their indices, output weights (count, K) and constant (K,)."""
     mean, level = H.mean(axis=0), F.mean(axis=0)
     spread = F.std(axis=0)
     spread = np.where(spread > 0.0, spread, 1.0)
@@ -64,7 +65,7 @@ def _match_outputs(H: Array, F: Array, count: int) -> tuple[NDArray[np.int64], A
     gram, right = A.T @ A, A.T @ B
     added = RIDGE * np.trace(gram) / len(gram) + np.finfo(float).tiny
     chosen: list[int] = []
-    # What is left of each unit, and of its product with what is left, once the chosen ones are taken out.
+    # Residual norm of each unit, and its product with the residual, after projecting out the chosen units.
     left, product, basis = np.diag(gram).copy(), right.copy(), np.zeros((count, len(gram)))
     for place in range(count):
         gains = np.square(product).sum(axis=1) / (left + added)

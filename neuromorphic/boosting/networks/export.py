@@ -1,4 +1,4 @@
-"""The merged network in other forms: a torch module, an ONNX graph."""
+"""Export of the merged network as a torch module or an ONNX graph."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NO_COLUMNS: Places = np.empty(0, np.int64)
 
 ONNX_OPSET = 17
 ONNX_IR = 8
-"""The format version that goes with that operator set: any runtime since 2022 reads it."""
+"""Version of the file format that belongs to that operator set; runtimes since 2022 support it."""
 
 
 def to_torch(network: MergedNetwork, indicated: Places = NO_COLUMNS) -> torch.nn.Module:
-    """A module from inputs `(n, d)` float64 to outputs before the link `(n, K)`; its parameters can be trained on."""
+    """Return a module from float64 inputs `(n, d)` to the outputs before the link `(n, K)`; it can be fine-tuned."""
     require(("torch",), "to_torch()")
     import torch
 
@@ -52,20 +52,19 @@ def to_torch(network: MergedNetwork, indicated: Places = NO_COLUMNS) -> torch.nn
             return raw
 
     def _linear(weights: np.ndarray[Any, Any], bias: np.ndarray[Any, Any]) -> torch.nn.Module:
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # the caller's random numbers are not used up by a start that is thrown away
-            made = torch.nn.Linear(weights.shape[1], weights.shape[0], dtype=torch.float64)
+        # The discarded initial weights must not consume the caller's random numbers.
+        with torch.random.fork_rng(devices=[]):
+            linear = torch.nn.Linear(weights.shape[1], weights.shape[0], dtype=torch.float64)
         with torch.no_grad():
-            made.weight.copy_(torch.tensor(np.ascontiguousarray(weights)))
-            made.bias.copy_(torch.tensor(bias))
-        return made
+            linear.weight.copy_(torch.tensor(np.ascontiguousarray(weights)))
+            linear.bias.copy_(torch.tensor(bias))
+        return linear
 
     return Merged()
 
 
 def to_onnx(network: MergedNetwork, link: str, indicated: Places = NO_COLUMNS) -> Any:
-    """A checked `onnx.ModelProto`: input `X` (n, d) float64; output `prediction`, or `probabilities` of the classes.
+    """Return a validated `onnx.ModelProto` with input `X` (n, d) float64 and output `prediction` or `probabilities`.
 
     `link` is "identity", "exp", "logistic" (two probabilities from one logit) or "softmax".
     """
@@ -95,7 +94,7 @@ def to_onnx(network: MergedNetwork, link: str, indicated: Places = NO_COLUMNS) -
         inputs = node("Concat", ["X", told], "inputs", axis=1)
     centred = node("Sub", [inputs, constant("shift", network.shift)], "centred")
     scaled = node("Mul", [centred, constant("scale", network.scale)], "scaled")
-    # Clip of a NaN is the runtime's choice, so missing inputs are replaced before it.
+    # How Clip treats NaN depends on the runtime, so missing inputs are replaced first.
     absent = node("IsNaN", [scaled], "absent")
     present = node("Where", [absent, constant("zero", np.zeros(1)), scaled], "present")
     limits = [constant("nearest", np.array(-FARTHEST)), constant("farthest", np.array(FARTHEST))]

@@ -1,4 +1,4 @@
-"""The merged network: all units of the additive model in one network, cut at any stage."""
+"""The merged network: all units of the additive model in a single network that can be truncated at any stage."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from relaxon.neuromorphic.boosting.networks import prediction_kernels
 Array = NDArray[np.float64]
 
 CHUNK = 4096
-"""Rows at a time in prediction, so that a long table needs no memory of its own size."""
+"""Number of rows predicted at a time, which bounds the memory for long tables."""
 FARTHEST = 1e6
-"""Standard deviations beyond which an input counts as that far: no input, however large, makes a prediction NaN."""
+"""Bound to which standardised inputs are clipped, in standard deviations, so that no input makes a prediction NaN."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Hidden units that see the same features: `weights` (u, d), `bias` (u,)."""
+    """A layer of hidden units that see the same features: `weights` (u, d), `bias` (u,)."""
 
     weights: Array
     bias: Array
@@ -30,9 +30,9 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A boosting stage as it stands in the merged network: `η ρ f`, in the unit of the additive model.
+    """A boosting stage as part of the merged network: `η ρ f`, in the unit of the additive model.
 
-    `layer` is the layer its units are in; `output` (J, K) and `intercept` (K,) hold `η ρ C` and `η ρ c`.
+    `layer` is the layer of its units; `output` (J, K) is `η ρ C` and `intercept` (K,) is `η ρ c`.
     """
 
     layer: int
@@ -46,24 +46,25 @@ class Stage:
 class MergedNetwork:
     """One network for the whole additive model: `gain · (F₀ + Σ_t intercept_t + σ(features) @ output)`.
 
-    Features are the standardised inputs `(x − shift) · scale`, for later layers followed by `2σ − 1` of all units of
-    the layers before. Source: Emami & Martínez-Muñoz 2023, section III; cut at stage t with the bias as it was then.
+    The features are the standardised inputs `(x − shift) · scale`, followed for higher layers by `2σ − 1` of all units
+    of the layers below. Source: Emami & Martínez-Muñoz 2023, section III. Truncation at stage t restores the bias of
+    that stage.
     """
 
     shift: Array
-    """`(d,)`; also what a missing input is taken for."""
+    """Mean of each input, `(d,)`, which also replaces a missing input."""
     scale: Array
     layers: tuple[Layer, ...]
     output: Array
-    """`(U, K)`, units in the order of training."""
+    """Output weights `(U, K)`, with the units in the order of training."""
     initial: Array
     """`F₀`, `(K,)`."""
     intercepts: Array
-    """`(T, K)`: what each stage adds to the bias."""
+    """Contribution of each stage to the bias, `(T, K)`."""
     sizes: NDArray[np.int64]
-    """`(T,)`: units of each stage."""
+    """Number of units of each stage, `(T,)`."""
     gain: Array
-    """`(K,)`: `m`, times the unit in which a target was trained."""
+    """`m` times the unit in which each target was trained, `(K,)`."""
 
     @property
     def units(self) -> int:
@@ -79,23 +80,23 @@ class MergedNetwork:
 
     @cached_property
     def ends(self) -> NDArray[np.int64]:
-        """`(T + 1,)`: units there are after so many stages."""
+        """Number of units after 0, 1, …, T stages, `(T + 1,)`."""
         return np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
 
     @cached_property
     def biases(self) -> Array:
-        """`(T + 1, K)`: the output bias `gain · (F₀ + Σ intercepts)` after so many stages."""
+        """Output bias `gain · (F₀ + Σ intercepts)` after 0, 1, …, T stages, `(T + 1, K)`."""
         return np.asarray(self.gain * np.cumsum(np.concatenate([self.initial[None], self.intercepts]), axis=0))
 
     @cached_property
     def output_weights(self) -> Array:
-        """`(U, K)`: the output block with its gain, `m η ρ w`."""
+        """Output weights times the gain, `m η ρ w`, `(U, K)`."""
         return np.ascontiguousarray(self.output * self.gain)
 
     def raw(self, x: Array, single: bool = False) -> Array:
-        """The outputs before any link (logits, log-mean): `(n, K)` for inputs `(n, d)`.
+        """Return the outputs before the link (predictions, log-means, logits), `(n, K)` for inputs `(n, d)`.
 
-        With `single`, one hidden layer is reckoned in float32 and its outputs are summed in float64.
+        With `single`, a single hidden layer is evaluated in float32 and its outputs are summed in float64.
         """
         if len(self.layers) == 1:
             packed = self._packed_single if single else self._packed
@@ -107,7 +108,7 @@ class MergedNetwork:
         return out
 
     def staged_raw(self, x: Array) -> Iterator[Array]:
-        """`raw` after each stage, from the first to the last."""
+        """Yield what `raw` returns after each stage."""
         hidden = self.activations(x)
         out = np.tile(self.gain * self.initial, (len(x), 1))
         for stage in range(self.stages):
@@ -116,14 +117,14 @@ class MergedNetwork:
             yield out
 
     def standardised(self, x: Array) -> Array:
-        """`(x − shift) · scale`, limited; missing inputs are 0."""
+        """Return `(x − shift) · scale`, clipped, with missing inputs as 0."""
         with np.errstate(over="ignore"):
             z = (x - self.shift) * self.scale
         np.clip(z, -FARTHEST, FARTHEST, out=z)
         return np.nan_to_num(z, copy=False, nan=0.0)
 
     def activations(self, x: Array) -> Array:
-        """`σ` of all units: `(n, U)`."""
+        """Return `σ` of all units, `(n, U)`."""
         features = self.standardised(x)
         hidden = []
         for index, layer in enumerate(self.layers):
@@ -134,9 +135,9 @@ class MergedNetwork:
         return np.hstack(hidden) if hidden else np.empty((len(x), 0))
 
     def input_gradient(self, x: Array, output: int, hidden: Array | None = None) -> Array:
-        """`∂ raw_k / ∂ standardised input`: `(n, d)`, by the chain rule through the layers.
+        """Return `∂ raw_k / ∂ standardised input`, `(n, d)`, by the chain rule through the layers.
 
-        `hidden` are the activations of `x`, where they are known.
+        `hidden` are the activations of `x`, if they are known already.
         """
         hidden, d = self.activations(x) if hidden is None else hidden, len(self.shift)
         inputs = [layer.weights.shape[1] for layer in self.layers]
@@ -165,11 +166,11 @@ class MergedNetwork:
         )
 
     def split(self) -> tuple[Stage, ...]:
-        """The stages one by one, as `merge` takes them."""
+        """Return the individual stages, as `merge` expects them."""
         return tuple(self._stages())
 
     def truncated(self, stages: int) -> MergedNetwork:
-        """The network of the first `stages` stages, with the bias as it was then."""
+        """Return the network of the first `stages` stages, with the bias of that stage."""
         return replace(
             self,
             layers=stack_layers(self.split()[:stages]),
@@ -196,7 +197,7 @@ class MergedNetwork:
 
 
 def merge(stages: tuple[Stage, ...], initial: Array, gain: Array, shift: Array, scale: Array) -> MergedNetwork:
-    """All stages in one network."""
+    """Merge all stages into one network."""
     outputs = len(initial)
     return MergedNetwork(
         shift=shift,
@@ -211,7 +212,7 @@ def merge(stages: tuple[Stage, ...], initial: Array, gain: Array, shift: Array, 
 
 
 def stack_layers(stages: tuple[Stage, ...]) -> tuple[Layer, ...]:
-    """The hidden layers of the stages."""
+    """Return the hidden layers of the stages."""
     layers = []
     for index in range(stages[-1].layer + 1 if stages else 0):
         own = [stage for stage in stages if stage.layer == index]
@@ -222,7 +223,7 @@ def stack_layers(stages: tuple[Stage, ...]) -> tuple[Layer, ...]:
 
 
 def logistic(z: Array) -> Array:
-    """`1/(1 + e^{−z})`, in place."""
+    """Return `1/(1 + e^{−z})`, computed in place."""
     from scipy.special import expit
 
     return np.asarray(expit(z, out=z))

@@ -1,4 +1,4 @@
-"""Shapley values of a network's outputs, by sampled orders of the columns, with their standard errors."""
+"""Shapley values of a network's outputs, estimated from sampled column orders, with standard errors."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from relaxon.neuromorphic.parameters import check_choice, check_whole
 Array = NDArray[np.float64]
 
 MOST_COLUMNS = 15
-"""Of exact values: 2¹⁵ coalitions."""
+"""Maximum number of columns for exact values, which need 2¹⁵ coalitions."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShapleyValues:
-    """How much each column moves each row's output away from the background's mean.
+    """The contribution of each column to the difference between a row's output and the mean output of the background.
 
-    `values` and `standard_errors` are `(n, d)`, with more than one output `(n, d, K)`; `base` is the mean output of the
-    background rows that were taken, a number or `(K,)`. The sum over columns is the output less `base`.
+    `values` and `standard_errors` are `(n, d)`, or `(n, d, K)` for more than one output. `base` is the mean output of
+    the background rows that were used, a number or `(K,)`. The values of a row sum to its output minus `base`.
     """
 
     values: Array
@@ -41,21 +41,21 @@ def shapley_values(
     orders: int = 32,
     random_state: int = 0,
 ) -> ShapleyValues:
-    """Estimate the Shapley values of the outputs before the link (numbers, log-means, logits) at the rows of `X`.
+    """Estimate the Shapley values of the outputs before the link (predictions, log-means, logits) at the rows of `X`.
 
-    A column that is out of the coalition has the value of a background row (the interventional game: Lundberg & Lee
-    2017; Štrumbelj & Kononenko 2014). Each sampled order of the columns is gone through forwards and backwards, each
-    with a background row of its own, and the pair's mean is one sample. Background rows are taken in turn from random
-    orders; `base` is the mean output of those that were taken, and the values of a row sum to its output less `base`.
-    Where the output is a sum over columns and each background row was taken equally often (twice `orders` is a multiple
-    of their number), the values are exact.
+    A column outside the coalition takes the value of a background row (the interventional game: Lundberg & Lee 2017;
+    Štrumbelj & Kononenko 2014). Each sampled column order is traversed forwards and backwards, each time with a
+    different background row, and the mean of the pair is one sample. Background rows are used in turn in random
+    orders. `base` is the mean output of those used, and the values of a row sum to its output minus `base`. If the
+    output is a sum over columns and each background row is used equally often (2 · `orders` is a multiple of their
+    number), the values are exact.
 
-    With "exact" every coalition of the columns that the network looks at (whose weights are not all zero) is asked,
-    with every background row: there may be at most `MOST_COLUMNS`; `orders` and `random_state` count for nothing, and
-    standard errors are 0. `base` is then the mean output of all background rows.
+    "exact" evaluates every coalition of the columns that the network uses (with a nonzero weight) with every
+    background row. At most `MOST_COLUMNS` such columns are allowed, `orders` and `random_state` have no effect, and
+    the standard errors are 0. `base` is then the mean output of all background rows.
 
-    Raises `ValueError` for `orders` below 2, for rows with another number of columns than the estimator's, for more
-    than `MOST_COLUMNS` columns under "exact", and for categorical columns.
+    Raises `ValueError` for `orders` below 2, for a number of columns that differs from the estimator's, for more than
+    `MOST_COLUMNS` columns with "exact", and for categorical columns.
     """
     check_choice("method", method, ("sampled", "exact"))
     check_whole("orders", orders)
@@ -88,7 +88,7 @@ def shapley_values(
 def _check_rows(estimator: Any, name: str, X: ArrayLike) -> Array:
     check_is_fitted(estimator)
     if estimator._categories is not None:
-        raise ValueError("estimator must not have categorical_features: coalitions of columns are of numbers")
+        raise ValueError("estimator must not have categorical_features: coalitions require numeric columns")
     refuse_masks(**{name: X})
     finite = "allow-nan" if estimator.missing != "refuse" else True
     rows = np.asarray(check_array(X, dtype=np.float64, ensure_all_finite=finite, input_name=name))
@@ -98,7 +98,7 @@ def _check_rows(estimator: Any, name: str, X: ArrayLike) -> Array:
 
 
 def _compute_exact(estimator: Any, rows: Array, others: Array) -> ShapleyValues:
-    """Shapley's sum over all coalitions of the columns that count, each with all background rows."""
+    """Evaluate Shapley's sum over all coalitions of the active columns, each with all background rows."""
     n, d = rows.shape
     network = estimator.network_
     seen = (
@@ -110,7 +110,7 @@ def _compute_exact(estimator: Any, rows: Array, others: Array) -> ShapleyValues:
     size = len(active)
     if size > MOST_COLUMNS:
         raise ValueError(
-            f"method must be 'sampled' where more than {MOST_COLUMNS} columns count, got 'exact' with {size}: "
+            f"method must be 'sampled' for more than {MOST_COLUMNS} active columns, got 'exact' with {size}: "
             f"{2**size} coalitions"
         )
     worth = np.empty((2**size, n, network.outputs))
@@ -134,7 +134,7 @@ def _compute_exact(estimator: Any, rows: Array, others: Array) -> ShapleyValues:
 
 
 def _walk_order(estimator: Any, rows: Array, other: Array, order: NDArray[np.int64]) -> Array:
-    """What each column adds when the columns of `rows` take the place of `other`'s one after another: `(n, d, K)`."""
+    """Return the change of the output as the columns of `rows` replace those of `other` in turn, `(n, d, K)`."""
     n, d = rows.shape
     mixed = np.tile(other, (n, 1))
     before = estimator.raw_outputs(mixed)

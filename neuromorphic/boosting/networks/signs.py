@@ -1,4 +1,4 @@
-"""The merged network of sign units: bits in, bits inside, real outputs, predicted by counting bits."""
+"""The merged network of sign units: binary inputs and hidden units, real outputs, predicted by counting bits."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from relaxon.neuromorphic.boosting.stages.sign_units import encode, unit_signs
 
 Array = NDArray[np.float64]
 OUTPUT_BITS = 12
-"""Of the units' outputs: whole multiples of a step, of each output its largest weight over 2¹¹ − 1."""
+"""Precision of the output weights: integer multiples of a step, which is the largest weight over 2¹¹ − 1."""
 WORD = 64
+"""Bits of a machine word."""
 
 
 @dataclass(frozen=True)
 class SignNetwork(MergedNetwork):
     """`gain · (F₀ + Σ_t intercept_t + sign(W c + b) @ output)`, `c` the code of a row by `thresholds`.
 
-    `layers` holds one layer of `W` of −1 and 1 and odd or even whole `b`, so that no sum is 0. Predictions take the
-    output weights as whole numbers of 12 bits times a step, so that they are sums of counted bits, exact in any order;
-    `staged_raw`, and training, take them as they are.
+    `layers` holds one layer with `W` of −1 and 1 and integer `b`, of the parity that keeps every sum from being 0.
+    Predictions round the output weights to 12-bit integers times a step. They are then sums of counted bits, which are
+    exact in any order. Training and `staged_raw` use the unrounded weights.
     """
 
     thresholds: Array
-    """`(bits, d)`, in the inputs' units."""
+    """Thresholds of the code, `(bits, d)`, in the units of the inputs."""
 
     def raw(self, x: Array, single: bool = False) -> Array:
-        """Return the outputs before any link: `(n, K)` for inputs `(n, d)`; in bits, whatever `single` says."""
+        """Return the outputs before the link, `(n, K)` for inputs `(n, d)`, by bits; `single` has no effect."""
         out = np.empty((len(x), self.outputs))
         if not self.layers:
             out[:] = self.biases[-1]
@@ -45,11 +46,11 @@ class SignNetwork(MergedNetwork):
         return out
 
     def raw_unpacked(self, x: Array) -> Array:
-        """Return what `raw` does, to the last bit, from signs and whole numbers."""
+        """Return the same bits as `raw`, computed from signs and integers."""
         return np.asarray(self.biases[-1] + self.steps * (self.activations(x).astype(np.int64) @ self.whole_outputs))
 
     def standardised(self, x: Array) -> Array:
-        """Return the code of the rows, `(n, bits·d)`: what the units see."""
+        """Return the code of the rows that the units see, `(n, bits·d)`."""
         return encode(x, self.thresholds, self.shift)
 
     def activations(self, x: Array) -> Array:
@@ -60,10 +61,10 @@ class SignNetwork(MergedNetwork):
         return unit_signs(self.standardised(x) @ layer.weights.T + layer.bias)
 
     def input_gradient(self, x: Array, output: int, hidden: Array | None = None) -> Array:
-        """Return by how much each column moves units of the output, `(1, d)`; signs have no gradient.
+        """Return a substitute for the gradient, `(1, d)`, as signs have none: how far each column moves the output.
 
-        A column that goes from below all of its thresholds to above them adds `2 |Σ_k s_kj|` to a unit's sum; the unit
-        counts with the size of its output over the root of the number of bits.
+        A column that passes from below all of its thresholds to above them adds `2 |Σ_k s_kj|` to the sum of a unit.
+        The unit is weighted by its absolute output weight over the square root of the number of bits.
         """
         d = len(self.shift)
         if not self.layers:
@@ -74,12 +75,12 @@ class SignNetwork(MergedNetwork):
 
     @cached_property
     def signs(self) -> SignMatrix:
-        """The units' weights in bits, `(U, bits·d)`."""
+        """Packed weights of the units, `(U, bits·d)`."""
         return pack_signs(self.layers[0].weights)
 
     @cached_property
     def limits(self) -> NDArray[np.uint64]:
-        """The most bits that may differ from a unit's for it to be 1, plus one, `(U,)`."""
+        """Number of differing bits from which each unit is −1 instead of 1, `(U,)`."""
         features = self.thresholds.size
         # D − 2 pop + b > 0 where pop < (D + b)/2.
         most = np.ceil(0.5 * (features + self.layers[0].bias))
@@ -87,16 +88,16 @@ class SignNetwork(MergedNetwork):
 
     @cached_property
     def steps(self) -> Array:
-        """The step of each output's weights, `(K,)`."""
+        """Quantisation step of each output's weights, `(K,)`."""
         largest = np.abs(self.output_weights).max(axis=0, initial=0.0)
         return np.asarray(np.where(largest > 0.0, largest, 1.0) / (2 ** (OUTPUT_BITS - 1) - 1))
 
     @cached_property
     def whole_outputs(self) -> NDArray[np.int64]:
-        """The output weights as multiples of their steps, `(U, K)`, from −2047 to 2047."""
+        """Output weights as integer multiples of their steps, `(U, K)`, from −2047 to 2047."""
         return np.rint(self.output_weights / self.steps).astype(np.int64)
 
-    # What the kernel reads: units padded to whole words with bits of 0.
+    # Inputs of the kernel: the units are padded to whole words with bits of 0.
 
     @cached_property
     def _words(self) -> NDArray[np.uint64]:
@@ -120,5 +121,5 @@ class SignNetwork(MergedNetwork):
 
 
 def build_sign_network(network: MergedNetwork, thresholds: Array) -> SignNetwork:
-    """Return the network of the same stages with sign units."""
+    """Return the network with the same stages and sign units."""
     return SignNetwork(**{field.name: getattr(network, field.name) for field in fields(network)}, thresholds=thresholds)

@@ -1,4 +1,4 @@
-"""Fitting one boosting stage: starts, screening, L-BFGS with buffers that all stages share."""
+"""The fit of one boosting stage: starting points, screening, and L-BFGS with buffers shared by all stages."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ Rows = NDArray[Any]
 """float64 or float32."""
 
 MEMORY = 10
-"""Pairs that L-BFGS keeps, as SciPy's does."""
+"""Number of correction pairs of L-BFGS, as in SciPy."""
 SCREENED = 512
-"""Rows that starts are screened on."""
+"""Number of rows on which starting points are screened."""
 BEGUN, LEAST_BEGUN, BEGUN_TOLERANCE = 4, 1000, 1e-3
-"""The part of the rows that a descent begins on, how many those must be, and where it ends there."""
+"""A descent begins on one in `BEGUN` rows, if these are at least `LEAST_BEGUN`, up to a tolerance `BEGUN_TOLERANCE`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageSettings:
-    """How a stage is fitted.
+    """Settings of the fit of a stage.
 
-    `ridge` is per row: the stage objective has `½ (ridge/n) ‖weights‖²`. `project` solves the output weights exactly
-    in every evaluation. `candidates` random starts are drawn for each of `restarts` descents, the best followed.
+    `ridge` is per row: the stage objective contains `½ (ridge/n) ‖weights‖²`. `project` solves for the output weights
+    exactly in every evaluation. `candidates` random starting points are drawn for each of `restarts` descents, and the
+    best ones are used.
     """
 
     units: int
@@ -44,7 +45,7 @@ class StageSettings:
 
 @dataclass(frozen=True, slots=True)
 class FittedStage:
-    """`weights` (J, d), `bias` (J,), `output` (J, K), `intercept` (K,) and how the fit went."""
+    """The fitted parameters `weights` (J, d), `bias` (J,), `output` (J, K), `intercept` (K,) as one vector `theta`."""
 
     theta: Array
     value: float
@@ -53,7 +54,7 @@ class FittedStage:
 
 
 class Draws:
-    """The random numbers of a stage, of NumPy's generator or in the kernels that use them; each its own."""
+    """The random number generators of a stage: NumPy's and that of the kernels, which are independent."""
 
     def __init__(self, seed: int, stage: int) -> None:
         self._seed, self._stage = seed, stage
@@ -61,15 +62,15 @@ class Draws:
         self._generator: np.random.Generator | None = None
 
     def state(self) -> NDArray[np.uint64]:
-        """The state of the kernels' generator, `(1,)`."""
+        """Return the state of the kernels' generator, `(1,)`."""
         if self._state is None:
-            # Two odd factors, so that neighbouring seeds and stages have states far apart.
+            # Two odd factors make the states of neighbouring seeds and stages very different.
             mixed = (self._seed * 0xD1342543DE82EF95 + self._stage * 0xA24BAED4963EE407 + 1) % 2**64
             self._state = np.array([mixed], np.uint64)
         return self._state
 
     def generator(self) -> np.random.Generator:
-        """NumPy's generator."""
+        """Return the NumPy generator."""
         if self._generator is None:
             self._generator = np.random.default_rng([self._seed, self._stage])
         return self._generator
@@ -77,26 +78,26 @@ class Draws:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The rows that a stage is fitted to: so many, in blocks of `BLOCK` rows that begin at `places`, the last cut."""
+    """The rows that a stage is fitted to: `rows` of them in blocks of `BLOCK` that begin at `places`."""
 
     rows: int
     places: NDArray[np.int64]
 
     def positions(self) -> NDArray[np.int64]:
-        """Where each of the rows is."""
+        """Return the index of each row of the sample."""
         return (self.places[:, None] + np.arange(BLOCK)).ravel()[: self.rows]
 
 
 def select_all_rows(rows: int) -> Sample:
-    """All rows, in their order."""
+    """Return the sample of all rows in their order."""
     return Sample(rows, np.arange(0, max(rows, 1), BLOCK))
 
 
 class StageFitter:
-    """Fits stages of one shape; the buffers are made at the first and used again.
+    """Fits stages of one shape, with buffers that are allocated once and reused.
 
-    Where there are many rows, starts are screened on some of them, and a descent begins on a quarter of them: what it
-    has gone by then need not be gone on all rows.
+    With many rows, starting points are screened on a few of them, and a descent begins on a quarter of them, which
+    saves most of the iterations on all rows.
     """
 
     def __init__(self, settings: StageSettings, features: int, outputs: int) -> None:
@@ -106,7 +107,7 @@ class StageFitter:
     def fit(self, x: Rows, r: Rows, w: Rows, draws: Draws, sample: Sample | None = None) -> FittedStage:
         """Fit targets `r` (K, n) at features `x` (d, n) with weights `w` (n,), on all rows or those of `sample`.
 
-        Arrays are C-contiguous, all float64 or all float32; rows are in an order by chance.
+        Arrays are C-contiguous and all float64 or all float32; the rows must be in random order.
         """
         settings, sample = self.settings, sample or select_all_rows(x.shape[1])
         n = sample.rows
@@ -121,7 +122,7 @@ class StageFitter:
         return FittedStage(starts[best], float(values[best]), int(iterations[best]), evaluations)
 
     def _follow(self, starts: Array, x: Rows, r: Rows, w: Rows, sample: Sample) -> tuple[Array, NDArray[np.int64], int]:
-        """Each start to a minimum on all rows of the sample; values, iterations, evaluations."""
+        """Minimise from each start on all rows of the sample; return values, iterations and evaluations."""
         n, begun = sample.rows, 0
         if self.settings.project and n >= max(2 * SCREENED, BEGUN * LEAST_BEGUN):
             begun = self._descents(starts, x, r, w, n // BEGUN, BEGUN_TOLERANCE, sample)[2]
@@ -131,7 +132,7 @@ class StageFitter:
     def _descents(
         self, starts: Array, x: Rows, r: Rows, w: Rows, rows: int, tolerance: float, sample: Sample
     ) -> tuple[Array, NDArray[np.int64], int]:
-        """Move `starts` to minima on the first `rows` rows; their values and iterations, and the evaluations of all."""
+        """Minimise from `starts` in place on the first `rows` rows; return values, iterations and total evaluations."""
         settings = self.settings
         ridge = settings.ridge * self._weight(r, w, rows)
         values, counts = np.empty(len(starts)), np.empty((len(starts), 2), np.int64)
@@ -145,18 +146,18 @@ class StageFitter:
         return values, counts[:, 0], int(counts[:, 1].sum())
 
     def _weight(self, r: Rows, w: Rows, rows: int) -> float:
-        """The weight of the first rows of the sample, against which the ridge counts; 1 for all rows there are."""
+        """Return the weight of the first rows of the sample, against which the ridge counts; 1 for all rows."""
         if rows == w.size:
             return 1.0
         kernels.weigh(r, w, rows, *self._buffers[:2])
         return float(self._buffers[1][1])
 
     def _starts(self, x: Rows, r: Rows, w: Rows, screened: int, sample: Sample, draws: Draws) -> Array:
-        """Where the descents begin: the best of random starts, or Glorot's where there is no choice to make.
+        """Return the starting points of the descents: the best of the random candidates, or Glorot's if there is one.
 
-        Glorot's start for logistic units (Glorot & Bengio 2010; `MLPRegressor`'s) has weights so small that a stage
-        sees slopes only, and every stage the same ones. Further candidates have steps: random directions, of steepness
-        1 to `STEEPEST` (log-uniform), each through the features of a random row.
+        Glorot's initialisation for logistic units (Glorot & Bengio 2010, as in `MLPRegressor`) has such small weights
+        that a stage sees only linear units, the same in every stage. The other candidates are steps: random directions
+        of log-uniform steepness from 1 to `STEEPEST`, centred at the features of a random row.
         """
         settings = self.settings
         count = settings.restarts * settings.candidates
@@ -169,7 +170,7 @@ class StageFitter:
         return np.ascontiguousarray(starts[self._ranked(starts, values)[: settings.restarts]])
 
     def _draw(self, count: int, x: Rows, screened: int, sample: Sample, draws: Draws) -> Array:
-        """Random starts."""
+        """Draw random starting points."""
         settings, d = self.settings, self.features
         units, hidden = settings.units, settings.units * (d + 1)
         starts = np.empty((count, hidden + (units + 1) * self.outputs))
@@ -184,5 +185,5 @@ class StageFitter:
         return starts
 
     def _ranked(self, starts: Array, values: Array) -> NDArray[np.int64]:
-        """The order in which screened starts are followed."""
+        """Return the order of preference of the screened starting points."""
         return np.argsort(values, kind="stable")

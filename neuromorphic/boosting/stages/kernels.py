@@ -6,11 +6,11 @@ A stage is a network of `J` logistic units with `K` outputs, fitted to targets `
     L(θ) = ½ Σ_i w_i ‖r_i − f(x_i)‖² + ½ λ (‖W‖² + ‖C‖²),   Σ w_i = 1
 
 `θ` is one float64 vector: `W` (J, d) row by row, `b` (J,), `C` (J, K) row by row, `c` (K,). Arrays are feature-major,
-so that the inner loops run along rows of memory: `x` (d, n), `r` (K, n), `w` (n,), `h` (J, n), C-contiguous and all
-float64, or all float32: then sums within a block of rows are float32 and sums over blocks float64.
+so that the inner loops run along contiguous memory: `x` (d, n), `r` (K, n), `w` (n,), `h` (J, n), C-contiguous and all
+float64 or all float32. For float32, sums within a block of rows are float32 and sums over blocks are float64.
 
-`objective` is that of all of `θ`, which moves together in the published algorithm; in `projection_kernels` the
-optimiser moves `W` and `b` only, and `C`, `c` are the least-squares solution for them.
+`objective` is a function of all of `θ`, as in the published algorithm. In `projection_kernels` the optimiser moves `W`
+and `b` only, and `C`, `c` are the least-squares solution for them.
 """
 
 # Counts begin with NumPy's int64, for the sake of `FIRST`, and go on as Python's.
@@ -27,16 +27,16 @@ from relaxon.solvers.kernels.compiled import kernel, kernel_part
 
 Array = NDArray[np.float64]
 BLOCK = 512
-"""Rows a block: its activations stay in the first-level cache, its features in the second."""
+"""Rows per block: its activations fit the first-level cache and its features the second."""
 
 FIRST = np.int64(0)
-"""No literal: what is called with one is compiled once more."""
+"""Zero as a variable: a literal argument would cause another compilation."""
 
 SUMS = {"reassoc", "contract", "nsz"}
-"""Sums may be reordered, so that they vectorise, and products fused; NaN and infinity keep their meaning."""
+"""Fast-math flags: sums may be reordered, to vectorise, and products fused; NaN and infinity keep their meaning."""
 
 JITTER = 1e-12
-"""Ridge on the projected solve, relative to the Gram matrix's mean diagonal: two equal units still have a solution."""
+"""Ridge of the projected solve, relative to the mean diagonal of the Gram matrix; it handles two equal units."""
 
 
 @kernel_part(fastmath=SUMS)

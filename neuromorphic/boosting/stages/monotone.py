@@ -1,9 +1,9 @@
-"""Stages of units that are monotone in some inputs, by bounds on the products of their weights.
+"""Stages whose units are monotone in some inputs, enforced by bounds on their weights.
 
-A logistic unit rises with its sum, so `C σ(W x + b)` never falls with an input where `C W_f ≥ 0`. As `σ(−z) = 1 −
-σ(z)`, nothing is lost by asking for `C ≥ 0` and `W_f` with the sign of the constraint. The hidden weights move under
-these bounds (L-BFGS-B: Zhu et al. 1997) on the projected objective; units whose solved output is negative are left out
-at the end.
+A logistic unit rises with its sum, so that `C σ(W x + b)` never falls with input f if `C W_f ≥ 0`. As `σ(−z) = 1 −
+σ(z)`, there is no loss of generality in requiring `C ≥ 0` and `W_f` with the sign of the constraint. The hidden weights
+are optimised under these bounds on the projected objective (L-BFGS-B: Zhu et al. 1997), and units whose solved output
+weight is negative are dropped at the end.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Array = NDArray[np.float64]
 
 
 class MonotoneStageFitter(StageFitter):
-    """Fits stages whose one output never falls with inputs of direction 1 and never rises with those of −1."""
+    """Fits stages whose single output never falls with inputs of direction 1 and never rises with those of −1."""
 
     def __init__(self, settings: StageSettings, features: int, outputs: int, directions: tuple[int, ...]) -> None:
         super().__init__(settings, features, outputs)
         self._directions = np.array(directions, np.float64)
 
     def _follow(self, starts: Array, x: Any, r: Any, w: Any, sample: Sample) -> tuple[Array, NDArray[np.int64], int]:
-        """Each start to a minimum under the bounds, on all rows of the sample; values, iterations, evaluations."""
+        """Minimise from each start under the bounds on all rows of the sample; return values and counts."""
         values, iterations, evaluations = np.empty(len(starts)), np.empty(len(starts), np.int64), 0
         for index, start in enumerate(starts):
             values[index], iterations[index], tried = self._bounded(start, x, r, w, sample.rows)
@@ -43,7 +43,7 @@ class MonotoneStageFitter(StageFitter):
         return starts
 
     def _ranked(self, starts: Array, values: Array) -> NDArray[np.int64]:
-        """Starts whose outputs all have the right sign come first."""
+        """Prefer starting points whose output weights all have the right sign."""
         at = self.settings.units * (self.features + 1)
         wrong = (starts[:, at : at + self.settings.units] < 0.0).any(axis=1)
         return np.lexsort((values, wrong))
@@ -62,7 +62,7 @@ class MonotoneStageFitter(StageFitter):
         ridge = settings.ridge * self._weight(r, w, rows)
 
         def evaluate(hidden: Array, alive: NDArray[np.intp]) -> tuple[float, Array]:
-            """Value and gradient with some of the units; their solved outputs go to `theta`."""
+            """Return value and gradient with the units `alive`; write their solved output weights to `theta`."""
             some = np.concatenate([hidden[: units * d].reshape(units, d)[alive].ravel(), hidden[units * d :][alive]])
             trial = np.append(some, np.zeros(len(alive) + 1))
             buffers = self._buffers if len(alive) == units else self._smaller(len(alive), rows, x.dtype)

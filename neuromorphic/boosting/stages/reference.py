@@ -1,6 +1,6 @@
-"""The published algorithm in plain NumPy and SciPy: what the compiled one is compared with, and the tests' twin.
+"""The published algorithm in plain NumPy and SciPy: a readable reference for the compiled implementation and its tests.
 
-Nothing here is shared with the kernels or the losses. Source: Emami & Martínez-Muñoz 2023; a stage is what
+It shares no code with the kernels or the losses. Source: Emami & Martínez-Muñoz 2023. A stage is what
 `sklearn.neural_network.MLPRegressor` fits with `activation="logistic", solver="lbfgs"`.
 """
 
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 ALPHA = 1e-4
-"""`MLPRegressor`'s weight decay, which its objective divides by the number of rows."""
+"""Weight decay of `MLPRegressor`, which its objective divides by the number of rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlainStage:
-    """`f(x) = σ(x Wᵀ + b) C + c` and its step."""
+    """A stage `f(x) = σ(x Wᵀ + b) C + c` and its step `ρ`."""
 
     W: Array
     b: Array
@@ -36,7 +36,7 @@ class PlainStage:
 
 @dataclass(frozen=True, slots=True)
 class PlainModel:
-    """The staged additive model; `losses` has the training loss after each stage, the start's first."""
+    """The additive model; `losses` contains the training loss before training and after each stage."""
 
     initial: Array
     stages: list[PlainStage]
@@ -45,14 +45,14 @@ class PlainModel:
     losses: list[float]
 
     def raw(self, X: Array) -> Array:
-        """The sum over stages, stage by stage: `(n, K)`."""
+        """Return the sum over the stages, `(n, K)`."""
         F = np.tile(self.initial, (len(X), 1))
         for stage in self.stages:
             F = F + self.learning_rate * stage.rho * stage(X)
         return self.multiplier * F
 
     def merged(self) -> tuple[Array, Array, Array, Array]:
-        """Hidden weights (U, d) and bias (U,), output block (U, K) `m η ρ C` and bias (K,) `m (F₀ + Σ η ρ c)`."""
+        """Return hidden weights (U, d) and biases (U,), output weights `m η ρ C` (U, K) and bias `m (F₀ + Σ η ρ c)`."""
         W = np.concatenate([stage.W for stage in self.stages])
         b = np.concatenate([stage.b for stage in self.stages])
         C = np.concatenate([self.multiplier * self.learning_rate * stage.rho * stage.C for stage in self.stages])
@@ -61,7 +61,7 @@ class PlainModel:
 
 
 def objective(theta: Array, X: Array, R: Array, w: Array, units: int, ridge: float) -> tuple[float, Array]:
-    """`½ Σ w ‖r − f‖² + ½ ridge (‖W‖² + ‖C‖²)` and its gradient; `θ` as in `kernels`, `X` (n, d), `R` (n, K)."""
+    """Return `½ Σ w ‖r − f‖² + ½ ridge (‖W‖² + ‖C‖²)` and its gradient; `θ` as in `kernels`, `X` (n, d), `R` (n, K)."""
     from scipy.special import expit
 
     W, b, C, c = unpack_parameters(theta, X.shape[1], units, R.shape[1])
@@ -74,7 +74,7 @@ def objective(theta: Array, X: Array, R: Array, w: Array, units: int, ridge: flo
 
 
 def project_outputs(theta: Array, X: Array, R: Array, w: Array, units: int, ridge: float) -> Array:
-    """`θ` with `C`, `c` replaced by their least-squares solution for `W`, `b`."""
+    """Return `θ` with `C`, `c` replaced by their least-squares solution for `W`, `b`."""
     from scipy.special import expit
 
     W, b, _, _ = unpack_parameters(theta, X.shape[1], units, R.shape[1])
@@ -86,7 +86,7 @@ def project_outputs(theta: Array, X: Array, R: Array, w: Array, units: int, ridg
 
 
 def unpack_parameters(theta: Array, d: int, units: int, outputs: int) -> tuple[Array, Array, Array, Array]:
-    """`W` (J, d), `b` (J,), `C` (J, K), `c` (K,) of the vector `θ`."""
+    """Return `W` (J, d), `b` (J,), `C` (J, K) and `c` (K,) of the vector `θ`."""
     at = units * (d + 1)
     C = theta[at : at + units * outputs].reshape(units, outputs)
     return theta[: units * d].reshape(units, d), theta[units * d : at], C, theta[at + units * outputs :]
@@ -104,7 +104,7 @@ def fit_published(
     iterations: int = 200,
     seed: int = 0,
 ) -> PlainModel:
-    """Train on `X` (n, d) and `y` (n, K): numbers, or −1 and 1 in one column, or one-hot rows."""
+    """Train on `X` (n, d) and `y` (n, K): numbers, −1 and 1 in a single column, or one-hot rows."""
     from scipy.optimize import minimize
 
     rng, (n, d), K = np.random.default_rng(seed), X.shape, y.shape[1]

@@ -1,10 +1,10 @@
 """Boosting stages of sign units: `h = sign(s·c + b)` with `s` and the inputs' code `c` of −1 and 1.
 
-A table is coded by thresholds: bit `k·d + j` of a row says whether column j is above its threshold k. A stage's units
-are fitted one after another, each to what the ones before have left, and their outputs together by least squares.
-A unit starts along the correlation of code and residual; its latent weights then follow the gradient of the residual's
-square through the sign of the sum and the sign of the weights, both seen as ReSTE sees them (Wu et al. 2023), with the
-bias the best there is at each step: all are tried, as a sum of D signs has D + 1 values.
+A table is encoded by thresholds: bit `k·d + j` of a row says whether column j exceeds its threshold k. The units of a
+stage are fitted one after another, each to the remaining residual, and their output weights jointly by least squares.
+The latent weights of a unit start from the correlation of code and residual. They then follow the gradient of the
+squared residual, with ReSTE (Wu et al. 2023) as the surrogate of the sign of the sum and of the signs of the weights.
+The bias is optimal at each step: all are tried, as a sum of D signs has D + 1 values.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ from relaxon.neuromorphic.boosting.stages.fitting import Draws, FittedStage, Sam
 Array = NDArray[np.float64]
 
 MOST_ITERATIONS = 40
-"""Of the latent weights; `stage_iterations` where that is less."""
+"""Maximum number of iterations of the latent weights, if `stage_iterations` is not smaller."""
 STEP, LAST_STEP = 0.3, 0.02
-"""Root mean square of a step of the latent weights, whose own is 1 at the start: the first one's and the last one's."""
+"""Root mean square of the first and last step of the latent weights, whose own is 1 at the start."""
 LAST_POWER = 3.0
+"""Final power of ReSTE, which starts at 1."""
 NEAREST, FARTHEST = 0.1, 1.5
-"""Where ReSTE's slope is a chord's, and where it ends: as in `relaxon.neuromorphic.binary`, which needs torch."""
+"""Arguments below which ReSTE's slope is a chord's and above which it is 0, as in `relaxon.neuromorphic.binary`."""
 JITTER = 1e-12
+"""Relative ridge that keeps the least-squares solve regular for equal units."""
 
 
 def choose_thresholds(x: Array, w: Array, bits: int) -> Array:
     """Return the thresholds of each column of `x` (n, d): `(bits, d)`, ascending.
 
-    They lie half-way between neighbouring values, at equal shares of the rows' weights, and where many rows have one
-    value, at equal shares of the values. A column of fewer values has thresholds at infinity, which no row passes.
+    They lie half-way between neighbouring values, at equal shares of the weight of the rows, or of the distinct values
+    if many rows share a value. A column with fewer values also has thresholds at infinity, which no row exceeds.
     """
     found = np.full((bits, x.shape[1]), np.inf)
     shares = np.arange(1, bits + 1) / (bits + 1)
@@ -53,19 +55,19 @@ def choose_thresholds(x: Array, w: Array, bits: int) -> Array:
 
 
 def encode(x: Array, thresholds: Array, missing: Array) -> Array:
-    """Return the code of rows `x` (n, d), `(n, bits·d)` of −1 and 1; what is missing counts as `missing` (d,)."""
+    """Return the code of rows `x` (n, d), `(n, bits·d)` of −1 and 1, with missing values replaced by `missing` (d,)."""
     filled = np.where(np.isnan(x), missing, x)
     above = filled[:, None, :] > thresholds
     return np.asarray(2.0 * above.reshape(len(x), -1) - 1.0)
 
 
 def sign_activations(weights: Array, bias: Array, x: Array) -> Array:
-    """Return `sign(W x + b)` of a stage's units on all rows, `(J, n)`, for codes `x` (D, n)."""
+    """Return `sign(W x + b)` of the units of a stage, `(J, n)`, for codes `x` (D, n)."""
     return unit_signs(weights @ x + bias[:, None])
 
 
 def unit_signs(sums: Array) -> Array:
-    """Return 1 where a sum is above 0, else −1."""
+    """Return 1 where a sum is positive, and −1 elsewhere."""
     return np.where(sums > 0.0, 1.0, -1.0)
 
 
@@ -93,7 +95,7 @@ class SignStageFitter:
         return FittedStage(theta, value, min(self.settings.iterations, MOST_ITERATIONS), evaluations)
 
     def _unit(self, x: Array, r: Array, w: Array, rng: np.random.Generator) -> tuple[Array, float, int]:
-        """Signs (D,), bias and how many sets of signs were tried."""
+        """Fit a unit; return its signs (D,), its bias and the number of sign vectors tried."""
         settings = self.settings
         starts = self._starts(x, r, w, rng, settings.restarts * settings.candidates)
         sums = _signs(starts) @ x
@@ -107,7 +109,7 @@ class SignStageFitter:
         return best[1], best[2], tried
 
     def _starts(self, x: Array, r: Array, w: Array, rng: np.random.Generator, count: int) -> Array:
-        """Correlations of code and residual: along its largest variation, then along random ones of random rows."""
+        """Return correlations of code and residual: along its principal axis, then along random directions and rows."""
         along = rng.normal(size=(count, len(r)))
         rows = rng.exponential(size=(count, w.size))
         along[0] = np.linalg.eigh((r * w) @ r.T)[1][:, -1]
@@ -117,7 +119,7 @@ class SignStageFitter:
         return np.asarray(starts / np.where(size > 0.0, size, 1.0))
 
     def _follow(self, start: Array, x: Array, r: Array, w: Array) -> tuple[float, Array, float]:
-        """The largest gain on the way of the latent weights from `start`, with its signs and bias."""
+        """Follow the latent weights from `start`; return the largest gain met, with its signs and bias."""
         iterations, root = min(self.settings.iterations, MOST_ITERATIONS), np.sqrt(self.features)
         z, best = start.copy(), (-np.inf, _signs(start), 0.0)
         for taken in range(iterations):
@@ -140,7 +142,7 @@ class SignStageFitter:
         return best
 
     def _outputs(self, h: Array, r: Array, w: Array) -> tuple[Array, Array]:
-        """`C` (J, K) and `c` (K,) by least squares for the units' signs `h` (J, n)."""
+        """Return `C` (J, K) and `c` (K,) by least squares for the signs `h` (J, n) of the units."""
         units = len(h)
         rows = np.concatenate([h, np.ones((1, h.shape[1]))])
         gram = (rows * w) @ rows.T
@@ -151,9 +153,9 @@ class SignStageFitter:
 
 
 def best_bias(sums: Array, r: Array, w: Array, features: int) -> tuple[float, float]:
-    """Return the largest fall of `Σ w ‖r − C h − c‖²` by a unit with these sums (n,), and the bias that has it.
+    """Return the largest decrease of `Σ w ‖r − C h − c‖²` by a unit with these sums (n,), and its bias.
 
-    The sums are whole numbers from −D to D with D's parity; between two of them lies a bias that makes no sum 0.
+    The sums are integers from −D to D with the parity of D; a bias between two of them makes no sum 0.
     """
     place = ((sums + features) * 0.5).astype(np.int64)
     below = np.cumsum(np.bincount(place, weights=w, minlength=features + 1))[:-1]
@@ -170,7 +172,7 @@ def best_bias(sums: Array, r: Array, w: Array, features: int) -> tuple[float, fl
 
 
 def reste_slope(z: Array, o: float) -> Array:
-    """Return ReSTE's slope, as `relaxon.neuromorphic.binary.activations.reste_slope` does for tensors."""
+    """Return the slope of ReSTE, the NumPy counterpart of `relaxon.neuromorphic.binary.activations.reste_slope`."""
     size = np.abs(z)
     slope = np.maximum(size, NEAREST) ** ((1.0 - o) / o) / o
     slope = np.where(size <= NEAREST, NEAREST ** (1.0 / o) / NEAREST, slope)

@@ -1,4 +1,4 @@
-"""Checkpoints of boosting: the stages so far in one safetensors file, for the run that they belong to only."""
+"""Checkpoints of boosting: the stages so far in one safetensors file, which only the same run can resume."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FORMAT = 3
 
 
 class BoostingCheckpoint:
-    """Keeps the state of one run, which its settings, its loss and its rows tell from others."""
+    """The checkpoint of one run, which is identified by its settings, its loss and its rows."""
 
     def __init__(
         self,
@@ -46,9 +46,9 @@ class BoostingCheckpoint:
         }
 
     def read(self) -> BoostingState | None:
-        """What a run that was cut off has left; None where there is nothing.
+        """Return the state of an interrupted run, or None if there is no checkpoint.
 
-        ValueError where it is another run's, `DamagedCheckpoint` where it cannot be read.
+        Raises `ValueError` if the checkpoint belongs to another run, and `DamagedCheckpoint` if it cannot be read.
         """
         if not self._path.exists():
             return None
@@ -56,15 +56,16 @@ class BoostingCheckpoint:
         for name, value in json.loads(json.dumps(self._identity)).items():
             if record["identity"].get(name) != value:
                 raise ValueError(
-                    f"checkpoints must be in a folder of its own for each run: {self._path} is of other {name}"
+                    f"checkpoints must be in a separate folder for each run: {self._path} is of a run with different "
+                    f"{name}"
                 )
         try:
             return _unpack_stages(record, arrays)
         except (KeyError, ValueError, TypeError, IndexError) as error:
-            raise DamagedCheckpoint(f"{self._path} is no whole checkpoint: {error!r}") from None
+            raise DamagedCheckpoint(f"{self._path} is not a complete checkpoint: {error!r}") from None
 
     def offer(self, trained: BoostingState, at_once: bool) -> None:
-        """Keep the state after a stage where a checkpoint is due, or `at_once`."""
+        """Write the state after a stage if a checkpoint is due or `at_once` is set."""
         if not at_once and not self._pace.due:
             return
         with self._pace.writing():
@@ -81,7 +82,7 @@ class BoostingCheckpoint:
 
 
 def read_seed(folder: Path) -> int | None:
-    """The seed of the run whose checkpoint a folder has; None where there is none."""
+    """Return the seed of the run whose checkpoint is in the folder, or None if there is no checkpoint."""
     path = folder / FILE
     return int(_read_checkpoint(path)[0]["identity"]["settings"]["seed"]) if path.exists() else None
 
@@ -98,7 +99,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]
 
 
 def _pack_stages(trained: BoostingState) -> dict[str, NDArray[Any]]:
-    """The stages end to end: a file of a few arrays is read at once, one of four for each stage is not."""
+    """Concatenate the stages: a file with a few arrays loads much faster than one with four arrays per stage."""
     stages, outputs = trained.stages, len(trained.initial)
     return {
         "initial": trained.initial,
@@ -126,7 +127,7 @@ def _unpack_stages(record: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> B
         stages.append(Stage(layer, weights, arrays["bias"][own], arrays["output"][own], intercept))
         weight, unit = weight + units * width, unit + units
     if unit != len(arrays["bias"]) or weight != len(arrays["weights"]) or len(arrays["losses"]) != len(stages) + 1:
-        raise ValueError("its arrays do not belong together")
+        raise ValueError("its arrays have inconsistent sizes")
     return BoostingState(
         initial=arrays["initial"],
         stages=stages,

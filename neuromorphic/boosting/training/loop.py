@@ -1,4 +1,4 @@
-"""The boosting loop: stage after stage on the residual, each step guarded or as published."""
+"""The boosting loop: stage after stage is fitted to the residual, with guarded or published steps."""
 
 from __future__ import annotations
 
@@ -33,19 +33,20 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 FITTED = 1e-14
-"""Root mean square of the residual, relative to the start's, below which there is nothing left to fit."""
+"""Root mean square of the residual, relative to the initial one, below which nothing is left to fit."""
 HALVINGS = 40
+"""Maximum number of times that a guarded step is halved before the stage is rejected."""
 REFUSALS = 10
-"""Stages in a row with nothing to gain, after which training ends."""
+"""Number of consecutive rejected stages after which training ends."""
 LEAST_SHARE = 1e-4
-"""Of the residual's square on all rows: a guarded stage that explains less of it, and less than one row's share, has
-nothing to gain and is drawn anew."""
+"""Share of the squared residual on all rows: a guarded stage that explains less, and less than one row's share, is
+rejected and drawn again."""
 LEAST_SINGLE_RIDGE = 1e-7
-"""Ridge a row from which stages are fitted in float32: it outweighs the rounding of the sums of their solve."""
+"""Ridge per row from which stages are fitted in float32: it exceeds the rounding errors of the sums in their solve."""
 LEAST_BLOCKS = 16
-"""Blocks of rows there must be for a stage to see some of them whole; of fewer rows it sees each by chance."""
+"""Number of row blocks from which a stage samples whole blocks; below it, a stage samples individual rows."""
 DEAD = 1e-4
-"""Standard deviation of what a unit adds, relative to the residual's, up to which it is a constant."""
+"""Standard deviation of a unit's contribution, relative to the residual's, below which the unit counts as constant."""
 
 
 def boost(
@@ -57,12 +58,12 @@ def boost(
     callback: Callback | None = None,
     keeper: BoostingCheckpoint | None = None,
 ) -> BoostingState:
-    """Train until all units of `settings.layers` are there; `before` is an earlier run on the same rows."""
+    """Train until the network has all units of `settings.layers`; `before` is the state of a run to continue."""
     return _BoostingRun(settings, loss, train, validation, before, callback, keeper).run()
 
 
 class _BoostingRun:
-    """A run's state: the additive model on all rows, and the features that the current layer sees."""
+    """The state of a run: the additive model on all rows, and the features that the current layer sees."""
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class _BoostingRun:
         keeper: BoostingCheckpoint | None,
     ) -> None:
         self.settings, self.loss, self.callback, self.keeper = settings, loss, callback, keeper
-        # In an order by chance, so that any run of rows is a sample of them.
+        # The rows are shuffled, so that any contiguous range of them is a random sample.
         order = np.random.default_rng([settings.seed, 0, 2]).permutation(train.w.size)
         self.train = TrainingRows(train.x[:, order], train.y[:, order], train.w[order], train.weight)
         self.validation = validation
@@ -108,7 +109,7 @@ class _BoostingRun:
         wanted, refused = sum(self.settings.layers), 0
         units = sum(len(stage.bias) for stage in self.result.stages)
         while units < wanted:
-            # An early stop looks further back than one stage, so it is asked before a stage is fitted.
+            # Checked before a stage is fitted, as early stopping depends on the stages of earlier runs too.
             if self._should_stop_early():
                 self._keep_best()
                 self.result.outcome = Outcome.EARLY_STOPPED
@@ -146,7 +147,7 @@ class _BoostingRun:
         return self.result
 
     def _try_stage(self, r: Array) -> Stage | None:
-        """A stage on the residual, with its step; None where it has nothing to gain."""
+        """Fit a stage to the residual and take its step; return None if it gains nothing."""
         settings, rows = self.settings, self.train
         stage, H = self._fit_stage(r)
         if not len(stage.bias) or not np.isfinite(stage.output).all() or not np.isfinite(H).all():
@@ -163,11 +164,11 @@ class _BoostingRun:
                 return None
             rho = self._limit_step(self.loss.guarded_step(rows.y, self.F, r, f, rows.w, along, square), f)
         if settings.monotone is not None and not (rho >= 0.0).all():
-            return None  # a step back would turn the stage round
+            return None  # a negative step would reverse the monotone direction
         return self._take_step(stage, H, rho)
 
     def _take_step(self, stage: Stage, H: Array, rho: Array) -> Stage | None:
-        """The stage times its step, which under the guard is halved until no loss rises, and the model with it."""
+        """Add the stage times its step to the model; a guarded step is halved until no loss rises."""
         settings, rows = self.settings, self.train
         for _ in range(HALVINGS):
             moved = settings.learning_rate * rho
@@ -175,7 +176,7 @@ class _BoostingRun:
             found = Stage(stage.layer, stage.weights, stage.bias, output, intercept)
             F = self.F + passes.combine(H, found.output, found.intercept)
             values, r = self.loss.evaluate(rows.y, F, rows.w)
-            # `not ≤` is true for NaN as well.
+            # `not ≤` is also true for NaN.
             worse = ~(values <= self.values)
             if settings.newton == "published" or not worse.any():
                 break
@@ -194,7 +195,7 @@ class _BoostingRun:
         return found
 
     def _fit_stage(self, r: Array) -> tuple[Stage, Array]:
-        """A stage fitted to the residual, before its step, without units that are dead; and its activations (J, n)."""
+        """Return a stage fitted to the residual, before its step and without dead units, and its activations (J, n)."""
         settings = self.settings
         draws = Draws(settings.seed, self.result.attempts)
         scales = self._find_target_scales()
@@ -216,7 +217,7 @@ class _BoostingRun:
         return Stage(self.layer, weights, bias, output * scales, intercept * scales), H
 
     def _stage_outputs(self, stage: Stage, x: Array) -> Array:
-        """What a stage adds at the features `x`: `(K, n)`."""
+        """Return the contribution of a stage at the features `x`, `(K, n)`."""
         return np.asarray(passes.combine(self.activate(stage.weights, stage.bias, x), stage.output, stage.intercept))
 
     def _limit_step(self, rho: Array, f: Array) -> Array:
@@ -226,8 +227,11 @@ class _BoostingRun:
         return np.where(reach > self.loss.radius, rho * (self.loss.radius / np.maximum(reach, 1e-300)), rho)
 
     def _find_target_scales(self) -> Array:
-        """The unit in which a stage sees its targets: under the guard their root mean square, so that the ridge and
-        the stopping rule mean the same at every stage. Logits share one, as their residuals are commensurable."""
+        """Return the unit in which a stage sees its targets, `(K,)`.
+
+        In guarded training it is their root mean square, so that the ridge and the stopping rule mean the same at
+        every stage. Logits share one unit, as their residuals are commensurable.
+        """
         if self.settings.newton == "published":
             return np.ones(len(self.F))
         each = self.squares
@@ -236,7 +240,7 @@ class _BoostingRun:
         return np.sqrt(np.where(each > 0.0, each, 1.0))
 
     def _sample_rows(self, r: Array, scales: Array, draws: Draws) -> tuple[Any, Any, Any, float, Sample]:
-        """The rows of this stage: features, targets, weights, the weight before, and which of the rows given."""
+        """Return the rows of this stage: features, targets, weights, total weight and the sample among those rows."""
         rows, n = self.train, self.train.w.size
         count = max(1, round(self.settings.subsample * n))
         if count < n and (self.settings.newton == "published" or n < LEAST_BLOCKS * BLOCK or n - count < BLOCK):
@@ -254,7 +258,7 @@ class _BoostingRun:
         weight = rows.weight * count / n
         dtype = self._choose_dtype(weight)
         if self._joined is None or self._joined[0].dtype != dtype:
-            # The rows are in an order by chance: blocks of them, from anywhere on, are rows by chance as well.
+            # The rows are shuffled, so that blocks of them are random samples wherever they begin.
             extra = BLOCK if count < n else 0
             arrays = (self.x, rows.w[None])
             self._joined = tuple(passes.joined(array, np.ones(len(array)), extra, dtype) for array in arrays)
@@ -266,7 +270,7 @@ class _BoostingRun:
         return np.float32 if self._fits_in_single(weight) else np.float64
 
     def _fits_in_single(self, weight: float) -> bool:
-        """Whether stages are fitted in float32: the model, its losses and steps are float64 whatever they are."""
+        """Return whether stages are fitted in float32; the model, its losses and its steps are always float64."""
         settings = self.settings
         return settings.newton == "guarded" and not settings.signs and settings.ridge >= LEAST_SINGLE_RIDGE * weight
 
@@ -276,7 +280,7 @@ class _BoostingRun:
             units=units,
             iterations=settings.stage_iterations,
             tolerance=settings.stage_tolerance,
-            # SciPy's stopping rule is relative to at least 1, whatever the targets' unit.
+            # SciPy's stopping rule is relative to at least 1, regardless of the unit of the targets.
             least_scale=1.0 if published else 0.0,
             ridge=settings.ridge / weight,
             project=not published,
@@ -294,7 +298,7 @@ class _BoostingRun:
         return current
 
     def _replay_stage(self, stage: Stage) -> None:
-        """A stage of an earlier run, with the same operations as when it was trained: the same bits."""
+        """Add a stage of an earlier run by the same operations as in its training, so that the bits are the same."""
         if stage.layer > self.layer:
             self._deepen()
         self.F = self.F + self._stage_outputs(stage, self.x)
@@ -303,7 +307,7 @@ class _BoostingRun:
         self.in_layer += len(stage.bias)
 
     def _deepen(self) -> None:
-        """Freeze the current layer; the next one's units see its activations beside what it saw."""
+        """Freeze the current layer and append its activations to the features that the next layer sees."""
         own = [stage for stage in self.result.stages if stage.layer == self.layer]
         weights = np.concatenate([stage.weights for stage in own])
         bias = np.concatenate([stage.bias for stage in own])
@@ -349,7 +353,7 @@ class _BoostingRun:
 
 
 def _draw_block_sample(n: int, count: int, draws: Draws) -> Sample:
-    """So many of `n` rows in blocks that begin anywhere, without repeats, in an order by chance."""
+    """Draw `count` of `n` rows as disjoint blocks at random positions, in random order."""
     places = np.empty(n // BLOCK, np.int64)
     draw_blocks(draws.state(), n, places)
     return Sample(count, places)
@@ -360,7 +364,7 @@ def _root_mean_square(r: Array, w: Array) -> float:
 
 
 def _append_activations(x: Array, weights: Array, bias: Array) -> Array:
-    """`x` (d, n) with `2σ − 1` of the units below: `(d + u, n)`."""
+    """Append `2σ − 1` of the units below to `x` (d, n): `(d + u, n)`."""
     from scipy.special import expit
 
     return np.concatenate([x, 2.0 * expit(weights @ x + bias[:, None]) - 1.0])

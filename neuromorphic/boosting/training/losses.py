@@ -1,7 +1,7 @@
-"""Losses of boosting: the constant start, the residual, the loss, and the step along a stage's outputs.
+"""Losses of boosting: the constant start, the residual, the loss values and the step along a stage's outputs.
 
-Arrays have the outputs first: targets `y`, additive model `F`, residual `r` and stage outputs `f` are `(K, n)`; weights
-`w` `(n,)` sum to 1. Binary targets are −1 and 1 in one row, those of more classes are one-hot.
+The output axis comes first: targets `y`, additive model `F`, residual `r` and stage outputs `f` are `(K, n)`. The
+weights `w` `(n,)` sum to 1. Binary targets are −1 and 1 in a single row; targets of more classes are one-hot.
 """
 
 from __future__ import annotations
@@ -17,61 +17,61 @@ from relaxon.neuromorphic.boosting.networks.model_kernels import find_squares
 Array = NDArray[np.float64]
 
 LOGIT_RADIUS = 4.0
-"""The most that a guarded stage may move a logit or a log-mean, before the learning rate: Newton's model of the loss
-holds nowhere near as far where p(1 − p) has all but vanished."""
+"""Trust radius: maximum change of a logit or log-mean by a guarded stage, before the learning rate. Newton's quadratic
+model of the loss is not valid farther out where p(1 − p) is almost zero."""
 LEAST_SHARE = 0.05
-"""Least curvature of a guarded step, as a share of that of the squared loss, where the loss is flat for most rows."""
+"""Minimum curvature of a guarded step, relative to that of the squared loss, for losses that are flat at most rows."""
 START_STEPS = 50
-"""Gradient steps from the median to Huber's constant."""
+"""Number of gradient steps from the median to the optimal constant of the Huber loss."""
 TINY = 1e-300
-"""Below any curvature that counts; keeps a quotient finite."""
+"""Lower bound of denominators, smaller than any relevant curvature, that keeps quotients finite."""
 
 
 class Loss(Protocol):
-    """What training needs of a loss."""
+    """The interface of a loss that boosting can train with."""
 
     @property
     def separable(self) -> bool:
-        """Whether the loss is a sum over outputs, so that each has a step of its own to guard."""
+        """Whether the loss is a sum over outputs, so that each output has a separate guarded step."""
 
     @property
     def radius(self) -> float:
-        """The most that `ρ f` may be anywhere under the guard."""
+        """Maximum absolute value of `ρ f` at any row for a guarded step."""
 
     @property
     def gain(self) -> float:
-        """`m`: what the merged output is multiplied by."""
+        """`m`, the factor of the merged output."""
 
     def initial(self, y: Array, w: Array) -> Array:
-        """`F₀`: the best constants, `(K,)`."""
+        """Return `F₀`, the optimal constants, `(K,)`."""
 
     def values(self, y: Array, F: Array, w: Array) -> Array:
-        """The loss of each output `(K,)`; one value `(1,)` where it is not separable."""
+        """Return the loss of each output, `(K,)`, or a single value `(1,)` if it is not separable."""
 
     def residual(self, y: Array, F: Array) -> Array:
-        """`r`: the negative gradient of the loss at each row, `(K, n)`."""
+        """Return `r`, the negative gradient of the loss at each row, `(K, n)`."""
 
     def published_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
-        """`ρ` as published, `(K,)`; not finite where Newton's denominator vanishes."""
+        """Return the published step `ρ`, `(K,)`; it is not finite if Newton's denominator vanishes."""
 
     def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array, along: Array, square: Array) -> Array:
-        """`ρ` to try first under the guard, `(K,)`, finite; `along` is `Σ w r f` and `square` `Σ w f²`."""
+        """Return the first guarded step to try, `ρ` `(K,)`, finite; `along` is `Σ w r f` and `square` is `Σ w f²`."""
 
     def evaluate(self, y: Array, F: Array, w: Array) -> tuple[Array, Array]:
-        """`values` and `residual`."""
+        """Return `values` and `residual` together."""
 
 
 class _Evaluated:
-    """`evaluate` of losses whose values and residuals have nothing in common."""
+    """Mix-in that implements `evaluate` for losses whose values and residuals share no work."""
 
     def evaluate(self: Loss, y: Array, F: Array, w: Array) -> tuple[Array, Array]:
-        """`values` and `residual`."""
+        """Return `values` and `residual` together."""
         return self.values(y, F, w), self.residual(y, F)
 
 
 @dataclass(frozen=True, slots=True)
 class _Regression(_Evaluated):
-    """What the losses of regression share."""
+    """Base class of the regression losses."""
 
     separable: bool = True
     radius: float = np.inf
@@ -80,7 +80,7 @@ class _Regression(_Evaluated):
 
 @dataclass(frozen=True, slots=True)
 class SquaredLoss(_Regression):
-    """`½ (y − F)²`; a stage is its own least-squares fit, so the published step is 1."""
+    """`½ (y − F)²`; a stage is a least-squares fit already, so that the published step is 1."""
 
     def initial(self, y: Array, w: Array) -> Array:
         return y @ w
@@ -104,7 +104,7 @@ class SquaredLoss(_Regression):
 
 @dataclass(frozen=True, slots=True)
 class QuantileLoss(_Regression):
-    """`(y − F)(q − [y < F])`; for q = ½ half the absolute error. The step is the exact minimum along the line."""
+    """`(y − F)(q − [y < F])`, half the absolute error for q = ½; the step is the exact minimiser along the line."""
 
     quantile: float = 0.5
 
@@ -127,7 +127,7 @@ class QuantileLoss(_Regression):
         return np.array([self._line(error[k], f[k], w) for k in range(len(f))])
 
     def _line(self, error: Array, f: Array, w: Array) -> float:
-        """`argmin_ρ Σ w ℓ(e − ρ f)`: the slope starts below zero and rises by `w |f|` where ρ passes `e/f`."""
+        """Return `argmin_ρ Σ w ℓ(e − ρ f)`; the slope is negative at first and rises by `w |f|` at each `e/f`."""
         moving = np.abs(f) > TINY
         if not moving.any():
             return 0.0
@@ -143,7 +143,7 @@ class QuantileLoss(_Regression):
 
 @dataclass(frozen=True, slots=True)
 class AbsoluteLoss(QuantileLoss):
-    """`|y − F|`: twice the quantile loss of the median."""
+    """`|y − F|`, twice the quantile loss of the median."""
 
     def values(self, y: Array, F: Array, w: Array) -> Array:
         return np.abs(y - F) @ w
@@ -158,7 +158,7 @@ class HuberLoss(_Regression):
     def initial(self, y: Array, w: Array) -> Array:
         F = np.array([weighted_quantile(row, w, 0.5) for row in y])
         for _ in range(START_STEPS):
-            # Steps of length 1 along the gradient: the curvature is at most 1, so none goes too far.
+            # Gradient steps of size 1 are stable, as the curvature is at most 1.
             F = F + self.residual(y, F[:, None]) @ w
         return F
 
@@ -183,7 +183,7 @@ class HuberLoss(_Regression):
 
 @dataclass(frozen=True, slots=True)
 class PoissonLoss(_Regression):
-    """`e^F − y F`, the Poisson deviance's part that depends on `F`, the logarithm of the mean."""
+    """`e^F − y F`, the part of the Poisson deviance that depends on `F`, the logarithm of the mean."""
 
     radius: float = LOGIT_RADIUS
 
@@ -205,7 +205,7 @@ class PoissonLoss(_Regression):
 
 @dataclass(frozen=True, slots=True)
 class BinaryLogLoss(_Evaluated):
-    """`log(1 + e^{−2yF})` for y ∈ {−1, 1}; `F` is half the log-odds, so the merged output is doubled."""
+    """`log(1 + e^{−2yF})` for y ∈ {−1, 1}; `F` is half the log-odds, so that the merged output is doubled."""
 
     separable: bool = True
     radius: float = LOGIT_RADIUS / 2
@@ -219,7 +219,7 @@ class BinaryLogLoss(_Evaluated):
         return np.logaddexp(0.0, -2.0 * y * F) @ w
 
     def residual(self, y: Array, F: Array) -> Array:
-        # 2y/(1 + e^{2yF}) without overflow.
+        # This is 2y/(1 + e^{2yF}) without overflow.
         return np.asarray(y * (1.0 - np.tanh(y * F)))
 
     def published_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
@@ -232,10 +232,10 @@ class BinaryLogLoss(_Evaluated):
 
 @dataclass(frozen=True, slots=True)
 class LogLoss(_Evaluated):
-    """`−log softmax(F)` of the true class; `y` one-hot."""
+    """`−log softmax(F)` of the true class, for one-hot `y`."""
 
     priors: bool = True
-    """Start at the logarithms of the classes' shares; at 0 otherwise."""
+    """Whether to start from the logarithms of the class frequencies instead of 0."""
     separable: bool = False
     radius: float = LOGIT_RADIUS
     gain: float = 1.0
@@ -273,10 +273,10 @@ class LogLoss(_Evaluated):
 class CompSumBoostingLoss(_Evaluated):
     """The comp-sum loss `Φ_τ = (p_y^{τ−1} − 1)/(1 − τ)` of the true class's softmax probability (Mao et al. 2023).
 
-    `y` is one-hot, or −1 and 1 in one row, where `F` is half the log-odds as in `BinaryLogLoss`. With `s` the softmax,
-    `∂Φ/∂F_k = −p_y^{τ−1} ([k = y] − s_k)` and `∂²Φ/∂F_k² = p_y^{τ−1} (s_k (1 − s_k) − (τ − 1)([k = y] − s_k)²)`, in a
-    single row twice and four times that. The expected loss is smallest where the softmax is proportional to
-    `p^{1/(2−τ)}`, so that the merged output has the gain `2 − τ` for its softmax to be the probabilities.
+    `y` is one-hot, or −1 and 1 in a single row; then `F` is half the log-odds as in `BinaryLogLoss`. With `s` the
+    softmax, `∂Φ/∂F_k = −p_y^{τ−1} ([k = y] − s_k)` and `∂²Φ/∂F_k² = p_y^{τ−1} (s_k (1 − s_k) − (τ − 1)([k = y] −
+    s_k)²)`; for a single row, two and four times these. The expected loss is minimal where the softmax is proportional
+    to `p^{1/(2−τ)}`, so that the merged output needs the gain `2 − τ` for its softmax to be the probabilities.
     """
 
     tau: float
@@ -312,7 +312,7 @@ class CompSumBoostingLoss(_Evaluated):
         return np.asarray(self._doubled * weight * miss)
 
     def curvature(self, y: Array, F: Array) -> Array:
-        """The second derivative of each row by its own output, `(K, n)`; below 0 where the loss is not convex."""
+        """Return the second derivative of each row by its output, `(K, n)`; negative where the loss is not convex."""
         weight, miss, spread = self._parts(y, F)
         return np.asarray(self._doubled**2 * weight * (spread - (self.tau - 1.0) * np.square(miss)))
 
@@ -322,22 +322,22 @@ class CompSumBoostingLoss(_Evaluated):
     def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array, along: Array, square: Array) -> Array:
         weight, _, spread = self._parts(y, F)
         squares = np.square(f)
-        # Where the loss is not convex Newton's step would lead uphill: it is kept below the convex part's.
+        # Where the loss is not convex Newton's step could ascend, so it is bounded by that of the convex part.
         convex = (squares * (self._doubled**2 * weight * spread)) @ w
         return _quotient(along, np.maximum((squares * self.curvature(y, F)) @ w, LEAST_SHARE * convex))
 
     def _parts(self, y: Array, F: Array) -> tuple[Array, Array, Array]:
-        """`p_y^{τ−1}`, `[k = y] − s_k` and `s_k (1 − s_k)`; in a single row with its sign."""
+        """Return `p_y^{τ−1}`, `[k = y] − s_k` (with the sign of `y` for a single row) and `s_k (1 − s_k)`."""
         weight = np.exp((self.tau - 1.0) * self._log_likelihood(y, F))
         if self.outputs == 1:
-            # Of the true class: 1 − p = (1 − tanh(yF))/2 without overflow.
+            # For the true class 1 − p = (1 − tanh(yF))/2, which does not overflow.
             rest = 0.5 * (1.0 - np.tanh(y * F))
             return weight, y * rest, rest * (1.0 - rest)
         s = softmax(F)
         return weight, y - s, s * (1.0 - s)
 
     def _log_likelihood(self, y: Array, F: Array) -> Array:
-        """`log p_y`, `(n,)`."""
+        """Return `log p_y`, `(n,)`."""
         if self.outputs == 1:
             return np.asarray(-np.logaddexp(0.0, -2.0 * y * F)[0])
         highest = F.max(axis=0)
@@ -345,13 +345,13 @@ class CompSumBoostingLoss(_Evaluated):
 
 
 def softmax(F: Array) -> Array:
-    """Probabilities of the classes, `(K, n)` as `F`."""
+    """Return the class probabilities, `(K, n)` like `F`."""
     e = np.exp(F - F.max(axis=0))
     return np.asarray(e / e.sum(axis=0))
 
 
 def weighted_quantile(values: Array, w: Array, quantile: float) -> float:
-    """The least value at which the weights up to it reach the share; the midpoint where they meet it exactly."""
+    """Return the smallest value whose cumulative weight reaches `quantile`; the midpoint if it is met exactly."""
     order = np.argsort(values, kind="stable")
     share = np.cumsum(w[order]) / w.sum()
     at = min(int(np.searchsorted(share, quantile * (1.0 - 1e-12))), order.size - 1)
@@ -360,5 +360,5 @@ def weighted_quantile(values: Array, w: Array, quantile: float) -> float:
 
 
 def _quotient(numerator: Array, denominator: Array) -> Array:
-    """Newton's step, finite whatever the curvature; the trust radius and the line search see to its size."""
+    """Return Newton's step, finite for any curvature; the trust radius and the line search limit its size."""
     return np.asarray(np.clip(numerator / np.maximum(denominator, TINY), -1e100, 1e100))

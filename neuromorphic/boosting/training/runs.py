@@ -1,4 +1,4 @@
-"""What a boosting run is given and what it gives back."""
+"""The settings, progress and result of a boosting run."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ class Outcome(Enum):
     EARLY_STOPPED = "early_stopped"
     CANCELLED = "cancelled"
     FITTED = "fitted"
-    """The residual is zero: no unit could add anything."""
+    """The residual is zero, so that further units cannot improve the fit."""
     STALLED = "stalled"
-    """Ten stages in a row, each drawn anew, had nothing to gain: more units under these settings would not either."""
+    """Ten consecutive stages, each drawn afresh, gained nothing; more units with these settings would not either."""
     NON_FINITE = "non_finite"
     """A published step divided by zero; the stages before it are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageProgress:
-    """What a callback sees after each stage."""
+    """The progress that a callback receives after each stage."""
 
     stage: int
     units: int
     units_wanted: int
     loss: float
-    """On the training rows, in the unit of training; see `GradientBoostedNetworkRegressor`."""
+    """Loss on the training rows, in the unit of training; see `GradientBoostedNetworkRegressor`."""
     validation_loss: float | None
     seconds: float
 
 
 Callback = Callable[[StageProgress], object]
-"""Called after each stage; a return value that is `True` ends training with `Outcome.CANCELLED`, the stages kept."""
+"""Called after each stage; returning `True` ends training with `Outcome.CANCELLED` and keeps the stages so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class StagewiseSettings:
-    """What a training run is."""
+    """The settings of a boosting run."""
 
     layers: tuple[int, ...]
-    """Units of each hidden layer; a later layer's units also see the units of the layers before, frozen."""
+    """Number of units of each hidden layer; a layer also sees the frozen units of the layers below."""
     units_per_stage: int
     learning_rate: float
     newton: Literal["guarded", "published"]
@@ -62,42 +62,42 @@ class StagewiseSettings:
     restarts: int
     candidates: int
     patience: int | None
-    """Stages without an improvement of the validation loss by `tolerance` before training stops."""
+    """Number of stages without an improvement of the hold-out loss by `tolerance` after which training stops."""
     tolerance: float
     seed: int
     signs: bool = False
-    """Units that are signs of sums of signs, in place of logistic ones."""
+    """Whether units are signs of sums of signs instead of logistic ones."""
     monotone: tuple[int, ...] | None = None
-    """For each input whether the output must not fall with it (1), not rise (−1) or may do either (0)."""
+    """Monotone direction of the output for each input: non-decreasing (1), non-increasing (−1) or free (0)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """Rows to train or validate on: features (d, n), targets (K, n), weights (n,) that sum to 1."""
+    """Rows for training or hold-out: features (d, n), targets (K, n) and weights (n,) that sum to 1."""
 
     x: Array
     y: Array
     w: Array
     weight: float
-    """The sum of the weights before: what a row's share of the ridge is measured against."""
+    """Sum of the weights before normalisation, against which the ridge counts."""
 
 
 @dataclass(slots=True)
 class BoostingState:
-    """The stages so far and how the losses went; given back to `boost`, it goes on from there."""
+    """The state of a boosting run: stages and losses so far; `boost` can continue from it."""
 
     initial: Array
     stages: list[Stage] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
-    """Training loss at the start and after each stage."""
+    """Training loss before training and after each stage."""
     validation: list[float] = field(default_factory=list)
     attempts: int = 0
-    """Stages tried, those without a step included: the next one's random numbers."""
+    """Number of stages tried, including rejected ones; it selects the random numbers of the next stage."""
     evaluations: int = 0
     refused: int = 0
-    """Stages drawn anew because they had nothing to gain."""
+    """Number of stages rejected because they gained nothing."""
     dead: int = 0
-    """Units left out of their stages because they add nothing but a constant."""
+    """Number of units dropped from their stages because they contributed only a constant."""
     outcome: Outcome = Outcome.COMPLETED
     seconds: float = 0.0
-    """That it took."""
+    """Elapsed time."""

@@ -1,8 +1,8 @@
-"""Training a given torch module layer by layer, each layer a boosting stage on the frozen layers below it.
+"""Train a torch module layer by layer, each layer as a boosting stage on top of the frozen layers below it.
 
 Source: S. Emami & G. Martínez-Muñoz, "A gradient boosting approach for training convolutional and deep neural
-networks", IEEE Open Journal of Signal Processing 2023: stage t is the frozen backbone, one new layer and a linear head,
-fitted to the residual of the sum of the heads before it.
+networks", IEEE Open Journal of Signal Processing 2023. Stage t consists of the frozen backbone, one new layer and a
+linear head, and is fitted to the residual of the sum of the previous heads.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ LOSSES = ("squared", "log_loss")
 
 @dataclass(frozen=True, slots=True)
 class SequentialSettings:
-    """How each layer is trained: Adam on minibatches of the residual, then a guarded step of `learning_rate`."""
+    """Settings of the training of each layer: Adam on mini-batches of the residual, then a guarded boosting step."""
 
     loss: Literal["squared", "log_loss"] = "squared"
     learning_rate: float = 1.0
-    """η in (0, 1], of the boosting."""
+    """η of the boosting step, in (0, 1]."""
     epochs: int = 100
     batch: int = 128
     rate: float = 1e-3
-    """Adam's learning rate at its start; it falls to 0 along a cosine."""
+    """Initial learning rate of Adam, which follows a cosine schedule to 0."""
     weight_decay: float = 0.0
     seed: int = 0
 
@@ -54,7 +54,7 @@ class SequentialSettings:
 
 @dataclass(frozen=True, slots=True)
 class SequentialProgress:
-    """What a callback sees after each layer."""
+    """The progress that a callback receives after each layer."""
 
     stage: int
     stages: int
@@ -64,8 +64,8 @@ class SequentialProgress:
 class SequentiallyTrained(nn.Module):
     """The sum of the heads over the shared backbone: `F₀ + Σ_t head_t(layers_t(… layers_1(x)))`.
 
-    Outputs are before any link: predictions, or logits (one column for two classes). `losses` has the training loss at
-    the start and after each stage.
+    Outputs are those before the link: predictions, or logits (a single column for two classes). `losses` contains the
+    training loss before training and after each stage.
     """
 
     initial: Tensor
@@ -88,7 +88,7 @@ class SequentiallyTrained(nn.Module):
         return out
 
     def truncated(self, stages: int) -> SequentiallyTrained:
-        """The network of the first `stages` layers, as it was when they were trained."""
+        """Return the network of the first `stages` layers, as it was at the end of their training."""
         if not 0 <= stages <= self.stages:
             raise ValueError(f"stages must be between 0 and {self.stages}, got {stages!r}")
         blocks = [copy.deepcopy(block) for block in self.blocks[:stages]]
@@ -104,12 +104,12 @@ def train_sequentially(
     settings: SequentialSettings | None = None,
     callback: Callable[[SequentialProgress], object] | None = None,
 ) -> SequentiallyTrained:
-    """Train a copy of `module` layer by layer; `module` and the data stay as they are.
+    """Train a copy of `module` layer by layer; `module` and the data are not modified.
 
-    `module` is an `nn.Sequential` whose last layer with parameters is a `Linear` and becomes the last stage's head;
-    each layer with parameters before it starts a stage. `X` is `(n, …)` as the module takes it; `y` is `(n,)` or
-    `(n, K)` numbers, or integer labels `(n,)` from 0 for "log_loss" (two classes: one logit, so the module has one
-    output). The training loss never rises. A callback that returns `True` ends training with the stages done.
+    `module` is an `nn.Sequential` whose last layer is a `Linear`, which becomes the head of the last stage. Each
+    earlier layer with weights starts a stage. `X` is `(n, …)` as the module expects it. `y` contains numbers, `(n,)`
+    or `(n, K)`, or for "log_loss" integer labels `(n,)` from 0; for two classes the module has a single output, the
+    logit. The training loss never rises. If the callback returns `True`, training stops and keeps the stages so far.
     """
     settings = settings or SequentialSettings()
     features, targets, loss = _check_data(X, y, settings, module)
@@ -147,7 +147,7 @@ def train_sequentially(
             if callback is not None and callback(SequentialProgress(index + 1, len(blocks), losses[-1])) is True:
                 break
     initial = torch.as_tensor(start, dtype=features.dtype)
-    # Logits of two classes: F is half of them.
+    # For two classes F is half the logit.
     if loss.gain != 1.0:
         initial = initial * loss.gain
         for head in heads:
@@ -181,7 +181,7 @@ def _find_guarded_step(
     values: NDArray[np.float64],
     rate: float,
 ) -> NDArray[np.float64]:
-    """`η ρ` per output: Newton's step, halved until the loss does not rise; 0 where no step is found."""
+    """Return `η ρ` per output: Newton's step, halved until the loss does not rise; 0 if no such step is found."""
     rho = loss.guarded_step(y, F, r, f, w, *find_sums_along(r, f, w)[:2])
     reach = np.abs(rho) * np.abs(f).max(axis=1)
     rho = np.where(reach > loss.radius, rho * loss.radius / np.maximum(reach, np.finfo(float).tiny), rho)
@@ -212,10 +212,10 @@ def _make_linear(width: int, outputs: int, like: nn.Module) -> nn.Linear:
 
 
 def _split_module(module: nn.Sequential) -> tuple[list[nn.Module], nn.Module]:
-    """The layers in stages, each from a layer with parameters up to the next, and the last layer as a head."""
+    """Split the layers into stages, each beginning with a layer with weights, and the last layer as the head."""
     children = list(module.children())
     with_parameters = [index for index, child in enumerate(children) if any(True for _ in child.parameters())]
-    # Normalisation has parameters too, but is part of the layer before it.
+    # Normalisation layers have parameters too, but belong to the layer before them.
     weighty = [index for index in with_parameters if any(p.ndim > 1 for p in children[index].parameters())]
     if not isinstance(module, nn.Sequential) or len(weighty) < 2 or not isinstance(children[weighty[-1]], nn.Linear):
         raise ValueError(
@@ -224,9 +224,9 @@ def _split_module(module: nn.Sequential) -> tuple[list[nn.Module], nn.Module]:
         )
     last = weighty[-1]
     if last != len(children) - 1:
-        raise ValueError(f"module must end with its Linear layer, got {children[-1]} after it: leave the link out")
+        raise ValueError(f"module must end with its Linear layer, got {children[-1]} after it: remove the link")
     starts = [0, *weighty[1:-1], last]
-    # Layers without weights just before the head (a Flatten) belong to the stage before.
+    # Layers without weights just before the head, such as Flatten, belong to the previous stage.
     blocks: list[nn.Module] = [nn.Sequential(*children[low:high]) for low, high in pairwise(starts)]
     return blocks, children[last]
 
@@ -259,7 +259,7 @@ def _check_data(X: Any, y: Any, settings: SequentialSettings, module: Any) -> tu
     classes = int(targets.max()) + 1
     present = np.bincount(targets, minlength=classes)
     if classes < 2 or not present.all():
-        raise ValueError(f"y must have every label from 0 to its largest, and two at least, got {present.tolist()}")
+        raise ValueError(f"y must have every label from 0 to its largest, at least two, got {present.tolist()}")
     if outputs != (1 if classes == 2 else classes):
         raise ValueError(f"module must have {1 if classes == 2 else classes} outputs, got {outputs}")
     if classes == 2:

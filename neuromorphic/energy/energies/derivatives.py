@@ -1,4 +1,4 @@
-"""Gradients of a perceptron's energy in x by hand: those of autograd without its graph, for samplers' inner loops."""
+"""Hand-written gradients of a perceptron's energy in x, which avoid the autograd graph in the loops of samplers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from relaxon.neuromorphic.energy.energies.families import MLPEnergy
 
 Backward = Callable[[Tensor, Tensor], Tensor]
-"""From the gradient at an activation's output and from its input, `(n, m)` both, the gradient at its input."""
+"""Maps the gradient at an activation's output and its input, both `(n, m)`, to the gradient at its input."""
 BACKWARD: dict[type[nn.Module], Backward] = {
     nn.SiLU: torch.ops.aten.silu_backward,
     nn.Softplus: lambda g, h: torch.ops.aten.softplus_backward(g, h, 1.0, 20.0),
@@ -21,14 +21,14 @@ BACKWARD: dict[type[nn.Module], Backward] = {
     nn.GELU: torch.ops.aten.gelu_backward,
 }
 NARROW = 16
-"""Columns below which a product with a tall matrix is slower than one with so many columns."""
+"""Number of columns below which a product with a tall matrix is slower than one padded to so many columns."""
 
 
 def has_hand_gradient(energy: object) -> TypeGuard[MLPEnergy]:
-    """Whether `input_gradient` knows this energy: a perceptron as it was made, without hooks of the caller's."""
+    """Return whether `input_gradient` supports this energy: an unmodified perceptron without hooks."""
     if type(energy) is not MLPEnergy or not energy.hidden:
         return False
-    # A layer that was exchanged, or that something listens to, goes its own way.
+    # A layer that was replaced or has hooks must be evaluated by autograd.
     layers = list(energy.net)
     plain = all(type(layer) is nn.Linear or type(layer) in BACKWARD for layer in layers)
     return plain and not any(module._forward_hooks or module._forward_pre_hooks for module in energy.modules())
@@ -36,7 +36,7 @@ def has_hand_gradient(energy: object) -> TypeGuard[MLPEnergy]:
 
 @torch.no_grad()
 def input_gradient(energy: MLPEnergy, x: Tensor) -> Tensor:
-    """`∂E/∂x`, `(n, features)`, of an energy that `has_hand_gradient`; nothing is checked."""
+    """Return `∂E/∂x`, `(n, features)`, of an energy for which `has_hand_gradient` is true; nothing is checked."""
     layers: list[Any] = list(energy.net)
     linear, activation = layers[0::2], layers[1]
     backward = BACKWARD[type(activation)]
@@ -55,7 +55,7 @@ def input_gradient(energy: MLPEnergy, x: Tensor) -> Tensor:
 
 
 def energy_gradient(energy: nn.Module, x: Tensor) -> Tensor:
-    """`∂E/∂x` of any energy, without a graph."""
+    """Return `∂E/∂x` of any energy, without a graph."""
     if has_hand_gradient(energy):
         return input_gradient(energy, x)
     with torch.enable_grad():
@@ -84,7 +84,7 @@ def _fourier_inputs(energy: MLPEnergy, x: Tensor) -> Tensor:
 
 
 def _pull_back(energy: MLPEnergy, x: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient in x from that in the perceptron's inputs."""
+    """Return the gradient in x from that in the perceptron's inputs."""
     if not energy.fourier:
         return gradient
     parts = torch.split(gradient, energy.features, 1)

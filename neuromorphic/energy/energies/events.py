@@ -1,4 +1,4 @@
-"""What events look like: checks of data, of energies and of noise distributions before any work."""
+"""Checks of the data, of energies and of noise distributions before any work; an event is one row of the data."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 PROBES = 3
-"""Events that an energy or a noise distribution of the caller's is tried on."""
+"""Number of events on which a caller's energy or noise distribution is tried."""
 FLOATS = (torch.float32, torch.float64)
 
 
 def parse_event_shape(shape: Any) -> tuple[int, ...]:
-    """A shape of at least one axis, each at least 1; an int is one axis."""
+    """Return a shape with at least one axis, each at least 1; an int is a single axis."""
     found = (shape,) if isinstance(shape, int) and not isinstance(shape, bool) else tuple(shape)
     if not found or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in found):
         raise ValueError(f"event_shape must be positive integers, at least one, got {shape!r}")
@@ -22,7 +22,7 @@ def parse_event_shape(shape: Any) -> tuple[int, ...]:
 
 
 def validate_events(name: str, events: Any, shape: tuple[int, ...] | None = None, *, least: int = 1) -> Tensor:
-    """A float32 or float64 tensor `(n, *event_shape)` of finite numbers with at least `least` rows."""
+    """Return `events` if it is a finite float32 or float64 tensor `(n, *event_shape)` with at least `least` rows."""
     if not isinstance(events, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(events).__name__}")
     if events.dtype not in FLOATS:
@@ -39,7 +39,7 @@ def validate_events(name: str, events: Any, shape: tuple[int, ...] | None = None
 
 
 def validate_energy(energy: Any, like: Tensor) -> torch.nn.Module:
-    """A module that gives `(n,)` energies for events such as `like`; it is tried on a few of them."""
+    """Return `energy` if it is a module that maps events such as `like` to `(n,)` energies, tried on a few of them."""
     if not isinstance(energy, torch.nn.Module):
         raise TypeError(f"energy must be a torch.nn.Module, got {type(energy).__name__}")
     few = like[:PROBES]
@@ -57,7 +57,7 @@ def validate_energy(energy: Any, like: Tensor) -> torch.nn.Module:
 
 
 def validate_noise(noise: Any, like: Tensor) -> Any:
-    """A noise distribution for events such as `like`; it is tried on a few of its own samples."""
+    """Return `noise` if it is a noise distribution for events such as `like`, tried on a few of its own samples."""
     for name in ("sample", "log_prob"):
         if not callable(getattr(noise, name, None)):
             raise TypeError(f"noise must have the methods sample and log_prob, {type(noise).__name__} has no {name}")
@@ -80,10 +80,10 @@ def validate_noise(noise: Any, like: Tensor) -> Any:
         raise ValueError("noise.log_prob must be finite on the noise's own samples")
     again = noise.sample(PROBES, torch.Generator().manual_seed(0))
     if not torch.equal(drawn, again):
-        raise ValueError("noise.sample must draw from the generator it is given: the same seed gave other samples")
+        raise ValueError("noise.sample must draw from the given generator: the same seed gave different samples")
     return noise
 
 
 def flatten_events(events: Tensor) -> Tensor:
-    """Events as `(n, d)`."""
+    """Return the events as `(n, d)`."""
     return events.reshape(len(events), math.prod(events.shape[1:]))

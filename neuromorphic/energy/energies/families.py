@@ -1,6 +1,6 @@
 """Energies E with `log p⁰(x) = −E(x)`: perceptron, convolutional, quadratic, exponential family, and a tilted base.
 
-An energy is any torch module `(n, *event_shape) → (n,)`, float32 or float64; these are the ones that can be stored.
+An energy is any torch module `(n, *event_shape) → (n,)` in float32 or float64. Those defined here can be stored.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
 }
-"""Smooth ones: samplers and score matching differentiate the energy in x, twice in the exact trace."""
+"""Smooth activations, as samplers and score matching differentiate the energy in x, the exact trace twice."""
 CONFINEMENT = 0.01
-"""Default weight of ‖x‖²: a perceptron grows linearly at most, so any weight above 0 makes the density normalisable."""
+"""Default weight of ‖x‖²; a perceptron grows at most linearly, so that any positive weight makes it normalisable."""
 
 
 class MLPEnergy(nn.Module):
-    """A perceptron plus `confinement·‖x‖²`, for `features` numbers an event.
+    """A perceptron plus `confinement·‖x‖²` over `features` numbers per event.
 
-    `fourier` octaves of sines and cosines of `π 2^k x / reach` are put beside the inputs where edges are sharp.
-    `bound` b squashes the perceptron's output to (−b, b). Weights depend on the seed alone.
+    `fourier` octaves of sines and cosines of `π 2^k x / reach` are appended to the inputs, for densities with sharp
+    edges. `bound` b squashes the output of the perceptron to (−b, b). The initial weights depend on the seed only.
 
     >>> import torch
     >>> MLPEnergy(3, hidden=(8,))(torch.zeros(5, 3)).shape
@@ -91,7 +91,7 @@ class MLPEnergy(nn.Module):
 
 
 class ConvolutionalEnergy(nn.Module):
-    """Strided 3×3 convolutions over images `(n, channels, height, width)`, then a linear layer; plus confinement."""
+    """Strided 3×3 convolutions over images `(n, channels, height, width)`, a linear layer, and confinement."""
 
     def __init__(
         self,
@@ -142,9 +142,9 @@ class ConvolutionalEnergy(nn.Module):
 
 
 class QuadraticEnergy(nn.Module):
-    """`½‖Lᵀ(x − μ)‖²`: a Gaussian without its normaliser, which `exact_log_partition` knows.
+    """`½‖Lᵀ(x − μ)‖²`: an unnormalised Gaussian, whose log Z is `exact_log_partition()`.
 
-    `L` is lower triangular with the exponential of a parameter on its diagonal; it begins at the identity, μ at 0.
+    `L` is lower triangular with the exponential of a parameter on its diagonal. Initially L is the identity and μ is 0.
     """
 
     def __init__(self, features: int, *, dtype: torch.dtype = torch.float32) -> None:
@@ -166,7 +166,7 @@ class QuadraticEnergy(nn.Module):
         return 0.5 * ((x - self.mean) @ factor).square().sum(1)
 
     def exact_log_partition(self) -> Tensor:
-        """`log Z = d/2 log 2π − Σ log L_ii`."""
+        """Return `log Z = d/2 log 2π − Σ log L_ii`."""
         return self.features / 2 * math.log(2 * math.pi) - self.log_diagonal.sum()
 
 
@@ -189,9 +189,9 @@ class PolynomialStatistics(nn.Module):
 
 
 class ExponentialFamilyEnergy(nn.Module):
-    """`E(x) = −θ·T(x) + confinement·‖x‖²`: statistics `T: (n, d) → (n, k)` of the caller's, or polynomial ones.
+    """`E(x) = −θ·T(x) + confinement·‖x‖²` with the caller's or polynomial statistics `T: (n, d) → (n, k)`.
 
-    `confinement` ½ with statistics of degree 1 is the Gaussian of unit variance and mean θ.
+    With `confinement=0.5` and statistics of degree 1, it is the Gaussian of unit variance and mean θ.
 
     >>> import torch
     >>> energy = ExponentialFamilyEnergy(PolynomialStatistics(1), 1, confinement=0.5)
@@ -239,10 +239,10 @@ class ExponentialFamilyEnergy(nn.Module):
 
 
 class TiltedEnergy(nn.Module):
-    """`E(x) = −log q(x) + tilt(x)`: a base distribution q, kept fixed, that a module tilts.
+    """`E(x) = −log q(x) + tilt(x)`: a fixed base distribution q, tilted by a module.
 
-    Where the tilt grows no faster than linearly and q has Gaussian tails, the density is normalisable and weights
-    against q have every moment. The base is a module (as the noise distributions here are) or any noise.
+    If the tilt grows at most linearly and q has Gaussian tails, the density is normalisable and the importance weights
+    against q have all moments. The base is a module, as the noise distributions here are, or any other noise.
     """
 
     def __init__(self, base: Any, tilt: nn.Module) -> None:
@@ -262,12 +262,12 @@ class TiltedEnergy(nn.Module):
 
 
 def blank_layer(kind: type[nn.Module], *sizes: int, dtype: torch.dtype) -> Any:
-    """Make a layer for `initialise` to fill: torch's own start would be drawn from the caller's global stream."""
+    """Create an uninitialised layer for `initialise`, as torch's own would consume the caller's random numbers."""
     return skip_init(kind, *sizes, dtype=dtype)  # type: ignore[no-untyped-call]
 
 
 def initialise(module: nn.Module, seed: int) -> None:
-    """Uniform weights of torch's default size, drawn from the seed; the last layer starts small: a flat energy."""
+    """Draw uniform weights of torch's default size from the seed; the last layer starts small, for a flat energy."""
     generator = torch.Generator().manual_seed(seed)
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     with torch.no_grad():
@@ -283,3 +283,4 @@ def initialise(module: nn.Module, seed: int) -> None:
 
 
 SMALL_START = 0.1
+"""Factor of the initial weights of the last layer."""

@@ -1,8 +1,8 @@
-"""Gradient and Laplacian of a perceptron's energy in x, carried forward from layer to layer.
+"""Gradient and Laplacian of a perceptron's energy in x, propagated forward from layer to layer.
 
-Beside each layer's value go its derivatives along every coordinate and its Laplacian (Li et al. 2024, "A computational
-framework for neural network-based variational Monte Carlo with Forward Laplacian"), so that one pass backward gives
-the gradient of both in the parameters, where autograd alone differentiates a gradient once for every coordinate.
+Each layer propagates, besides its values, their derivatives along every coordinate and their Laplacian (Li et al. 2024,
+"A computational framework for neural network-based variational Monte Carlo with Forward Laplacian"). A single backward
+pass then gives the parameter gradient of both, whereas autograd alone differentiates a gradient once per coordinate.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ DERIVATIVES: dict[type[nn.Module], Callable[[Tensor], Derivatives]] = {
     nn.ELU: _elu,
     nn.GELU: _gelu,
 }
-"""Each activation with its first three derivatives."""
+"""Value and first three derivatives of each activation."""
 
 
 class _Activated(torch.autograd.Function):
-    """An activation of values `h (n, m)`, slopes `j (d, n or 1, m)` and Laplacians `c (n, m)`, or None for 0."""
+    """An activation applied to values `h (n, m)`, slopes `j (d, n or 1, m)` and Laplacians `c (n, m)` or None for 0."""
 
     @staticmethod
     def forward(ctx: Any, kind: type[nn.Module], h: Tensor, j: Tensor, c: Tensor | None) -> tuple[Tensor, ...]:
@@ -87,7 +87,7 @@ class _Activated(torch.autograd.Function):
 
 
 def gradient_and_laplacian(energy: MLPEnergy, x: Tensor) -> tuple[Tensor, Tensor]:
-    """`∂E/∂x (d, n)` and `Σ ∂²E/∂x² (n,)` with a graph to the parameters, of an energy that `has_hand_gradient`."""
+    """Return `∂E/∂x (d, n)` and `Σ ∂²E/∂x² (n,)` with a graph to the parameters, if `has_hand_gradient(energy)`."""
     layers: list[Any] = list(energy.net)
     linear, kind = layers[0::2], type(layers[1])
     value, slope, curve = _differentiate_inputs(energy, x)
@@ -112,7 +112,7 @@ def gradient_and_laplacian(energy: MLPEnergy, x: Tensor) -> tuple[Tensor, Tensor
 
 
 def _differentiate_inputs(energy: MLPEnergy, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The perceptron's inputs `(n, p)`, their slopes `(d, n or 1, p)` and Laplacians, None for 0."""
+    """Return the perceptron's inputs `(n, p)`, their slopes `(d, n or 1, p)` and their Laplacians or None for 0."""
     d = energy.features
     eye = torch.eye(d, dtype=x.dtype, device=x.device)[:, None]
     if not energy.fourier:

@@ -1,4 +1,4 @@
-"""Columns of a table that hold categories, as inputs of a network: one indicator for each category."""
+"""Categorical columns of a table as network inputs: one indicator per category."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 MOST_CATEGORIES = 1000
-"""Of one column: more is a number, or a name for each row."""
+"""Maximum number of categories of a column; a column with more holds numbers or names."""
 
 
 @dataclass(frozen=True)
 class IndicatorCategories:
-    """The columns that hold categories, and each one's categories in ascending order.
+    """The categorical columns and their categories in ascending order.
 
-    A network's first layer makes a vector of its own of each category's indicator. A category that was not in the
-    training rows has no indicator: what the network says of it is what it says of none.
+    The first layer of a network thus learns a vector for each category. A category that did not occur in training has
+    no indicator and is encoded as all zeros.
     """
 
     columns: tuple[int, ...]
@@ -27,7 +27,7 @@ class IndicatorCategories:
 
     @classmethod
     def fit(cls, x: NDArray[Any], columns: tuple[int, ...]) -> IndicatorCategories:
-        """Take the categories of `x (n, d)`; ValueError naming X where a column has too many."""
+        """Collect the categories of `x (n, d)`; raise `ValueError` for a column with too many."""
         values = []
         for column in columns:
             each = {one.item() if isinstance(one, np.generic) else one for one in x[:, column].tolist()}
@@ -43,7 +43,10 @@ class IndicatorCategories:
         return cls(columns, tuple(values))
 
     def encode(self, x: NDArray[Any]) -> Array:
-        """The other columns as numbers, then the indicators, `(n, inputs)`; ValueError for what is no number."""
+        """Return the other columns as numbers, followed by the indicators, `(n, inputs)`.
+
+        Raises `ValueError` if one of the other columns is not numeric.
+        """
         others = [column for column in range(x.shape[1]) if column not in self.columns]
         try:
             numbers = x[:, others].astype(np.float64)
@@ -61,12 +64,12 @@ class IndicatorCategories:
 
     @property
     def indicators(self) -> int:
-        """How many inputs are indicators."""
+        """Number of inputs that are indicators."""
         return sum(map(len, self.values))
 
 
 def find_categorical_columns(given: Sequence[Any], features: int, names: Sequence[Any] | None) -> tuple[int, ...]:
-    """Return the places of `categorical_features`, given as places or as names; ValueError naming it otherwise."""
+    """Return the column indices of `categorical_features`, given as indices or names; raise `ValueError` otherwise."""
     if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray):
         raise TypeError(f"categorical_features must be a sequence of features or None, got {given!r}")
     known = [] if names is None else list(names)

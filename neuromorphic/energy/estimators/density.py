@@ -1,7 +1,7 @@
-"""A scikit-learn density estimator: a fitted noise distribution that an energy tilts, with a log Z that has an error.
+"""A scikit-learn density estimator: a fitted noise distribution, tilted by an energy, with an error estimate of log Z.
 
-`p(x) = q(x) e^{−tilt(x)} / Z`. Where data are few the tilt stops growing when rows held out stop gaining from it, at
-none at all if need be: the estimate is then the noise distribution's own.
+`p(x) = q(x) e^{−tilt(x)} / Z`. For few data the tilt stops growing as soon as the hold-out rows no longer gain from it,
+possibly at zero; the estimate is then the noise distribution itself.
 """
 
 from __future__ import annotations
@@ -52,53 +52,56 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 OBJECTIVES = {"meco": MECO, "nce": NCE, "ence": ENCE, "snl": SNL, "score-matching": ScoreMatching}
 FEWEST_HELD_OUT = 10
-"""With fewer rows held out, nothing can be judged by them: the tilt is not trained."""
+"""Number of hold-out rows below which nothing can be judged by them, so that the tilt is not trained."""
 OCTAVES = {1: 5, 2: 5}
-"""Of sines and cosines beside the inputs, by the number of features; none for more."""
+"""Octaves of sines and cosines appended to the inputs, by the number of features; none for more features."""
 REACH = 3.0
-"""Standard deviations that the lowest octave spans half a period of."""
+"""Half a period of the lowest octave, in standard deviations."""
 POOL = 20
-"""Candidates for each sample that is asked for."""
+"""Number of candidates per requested sample."""
 LEAST_POOL = 5000
+"""Minimum number of candidates."""
 POLISH = 20
-"""Metropolis-adjusted Langevin moves after resampling."""
+"""Number of Metropolis-adjusted Langevin moves after resampling."""
 
 
 class UntrustedDensityWarning(UserWarning):
-    """A log-density is given whose log Z, or whose training, is not to be trusted."""
+    """The returned log-density is unreliable because of its log Z or its training."""
 
 
 class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
-    """Density estimation by an energy-based model whose log-density is normalised and says how well.
+    """Density estimation by an energy-based model with a normalised log-density and a verdict on its reliability.
 
     Parameters
     ----------
     hidden_sizes : units of the tilt's perceptron; () for a linear tilt.
-    noise : what is tilted, and what training contrasts with: "gaussian", "mixture" (components by BIC), "kernel"
-        (bandwidth by leave-one-out), "flow" (needs zuko), or "auto", the likeliest of the first three on rows held out;
-        or a noise distribution of your own, over the standardised features. Into the named, a wide Gaussian
-        is mixed, and wide kernels into kernels.
+    noise : the distribution that is tilted and that training contrasts with: "gaussian", "mixture" (number of
+        components by BIC), "kernel" (bandwidth by leave-one-out), "flow" (requires zuko), or "auto", the one of the
+        first three with the highest likelihood of the hold-out rows; or your own noise distribution over the
+        standardised features. The named ones are mixed with a wide Gaussian (kernels with wide kernels).
     objective : "meco", "nce", "ence", "snl", "score-matching", or an `Objective`.
-    steps, batch_size, noise_batch_size, learning_rate : of the optimiser, the rate falling along a cosine.
-    average : decay of the exponential average of the weights.
-    weight_decay : of AdamW, or added to the gradient by the other optimisers.
+    steps, batch_size, noise_batch_size, learning_rate : parameters of the optimiser; the learning rate follows a cosine
+        schedule to 0.
+    average : decay of the exponential moving average of the weights.
+    weight_decay : that of AdamW; the other optimisers add it to the gradient.
     optimizer : "adam", "sgd", "momentum", "diffgrad" or "normalized" (see `relaxon.neuromorphic.optimizers`).
-    octaves : of sines and cosines beside the inputs (sharp edges); "auto": 5 in one or two dimensions, else none.
-    validation_fraction, patience : share of the rows held out, and how many looks at them (one in 50 steps) without a
-        better likelihood end the training.
-    partition_draws : noise samples for log Z.
+    octaves : octaves of sines and cosines appended to the inputs, for densities with sharp edges; "auto" means 5 in one
+        or two dimensions and otherwise none.
+    validation_fraction, patience : fraction of hold-out rows, and number of evaluations on them (one every 50 steps)
+        without a higher likelihood after which training stops.
+    partition_draws : number of noise samples for log Z.
     random_state : seed; the same seed gives the same bits.
-    device : where torch computes.
+    device : torch device.
 
     Attributes
     ----------
     energy_ : the trained energy over the standardised features, in double precision.
     noise_ : the noise distribution.
-    log_partition_ : `LogPartition` of it: value, 95 % interval, effective sample size, Pareto k, trusted, reason.
-    verdict_ : whether `score_samples` can be taken at its word: of log Z, of the training and of the data.
-    training_ : how the training ended; None where the tilt was not trained.
-    mean_, scale_ : of the standardisation.
-    validation_ : mean log-likelihood of the rows held out at each look.
+    log_partition_ : its `LogPartition`: value, 95 % interval, effective sample size, Pareto k, trusted, reason.
+    verdict_ : whether the results of `score_samples` are reliable, judged by log Z, the training and the data.
+    training_ : the `TrainingResult`, or None if the tilt was not trained.
+    mean_, scale_ : mean and scale of the standardisation.
+    validation_ : mean log-likelihood of the hold-out rows at each evaluation.
 
     >>> import numpy as np
     >>> from relaxon.neuromorphic.energy import EnergyDensity
@@ -109,7 +112,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     _columns: Any
-    """What a caller's features are called, where X itself does not say."""
+    """Names of the features for messages, if X itself has none."""
 
     def __init__(
         self,
@@ -157,12 +160,12 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         watcher: Watcher | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> Self:
-        """Fit to `X (samples, features)`; `y` is not looked at.
+        """Fit to `X (samples, features)`; `y` is ignored.
 
-        ValueError for a feature without variation, and for features that are combinations of others (or as many as
-        there are rows): there is no density then. With `noise="kernel"`, or a noise of your own, the latter is a
-        verdict. `watcher` sees a `Progress` after each step; where it returns True, training ends with what it has.
-        With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
+        Raises `ValueError` for constant features, and for linearly dependent ones (or as many features as rows), as
+        there is no density then. With `noise="kernel"` or your own noise the latter only affects the verdict.
+        `watcher` receives a `Progress` after each step; if it returns True, training stops and keeps its weights. With
+        `checkpoints`, an interrupted fit is resumed and gives the same bits as an uninterrupted one.
         """
         refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
@@ -189,7 +192,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         lacking = self._check_rank(z, rest)
         self.noise_ = self._fit_noise(rest, held, seed)
         octaves = OCTAVES.get(z.shape[1], 0) if self.octaves == "auto" else int(self.octaves)
-        # The perceptron's confinement would be a second tail beside the noise's own.
+        # The noise confines the density already; the perceptron's confinement would distort its tails.
         tilt = MLPEnergy(z.shape[1], self.hidden_sizes, fourier=octaves, reach=REACH, confinement=0.0, seed=seed)
         with torch.no_grad():
             list(tilt.parameters())[-2].zero_()
@@ -208,11 +211,11 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             z, self.log_partition_, self.training_, lacking or self._explain_overfitting(rest, held, seed)
         )
         if not self.verdict_.trusted:
-            warnings.warn(f"the density is not to be trusted: {self.verdict_.reason}", ConvergenceWarning, stacklevel=2)
+            warnings.warn(f"the density is unreliable: {self.verdict_.reason}", ConvergenceWarning, stacklevel=2)
         return self
 
     def check_parameters(self) -> None:
-        """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
+        """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse for any data."""
         check_optimizer("optimizer", self.optimizer, self.weight_decay)
         self._build_settings(0)
         self._build_objective()
@@ -251,7 +254,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return made
 
     def _fit_noise(self, rest: Tensor, held: Tensor, seed: int) -> Any:
-        """The noise distribution over the standardised features, in double precision."""
+        """Return the noise distribution over the standardised features, in double precision."""
         if not isinstance(self.noise, str):
             return self.noise.to(self.device) if isinstance(self.noise, torch.nn.Module) else self.noise
         return fit_noise(self.noise, rest, held, seed).to(self.device)
@@ -270,7 +273,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def _draw_seed(self, checkpoints: Checkpoints | None) -> int:
-        """The seed of this fit; where none is given, that of the fit that it goes on with."""
+        """Return the seed of this fit: that of the checkpoint to resume if `random_state` is None, else a drawn one."""
         if checkpoints is not None and self.random_state is None:
             record = read_record(checkpoints.folder)
             if record is not None:
@@ -278,18 +281,18 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _check_rank(self, z: Tensor, rest: Tensor) -> str:
-        """Why the rows have no density, where kernels or the caller's own noise give them one; ValueError elsewhere."""
+        """Return why the rows have no density, if kernels or the caller's noise provide one; else raise ValueError."""
         names = getattr(self, "_columns", getattr(self, "feature_names_in_", None))
         lacking = explain_rank_deficiency(z.numpy(), names)
         if not lacking:
             lacking = explain_rank_deficiency(rest.numpy(), names)
-            lacking = lacking and f"without the {len(z) - len(rest)} rows held out, {lacking}"
+            lacking = lacking and f"without the {len(z) - len(rest)} hold-out rows, {lacking}"
         if lacking and isinstance(self.noise, str) and self.noise != "kernel":
             raise ValueError(f"X must have a covariance of full rank to have a density; {lacking}")
-        return lacking and f"the covariance has no full rank: {lacking}"
+        return lacking and f"the covariance does not have full rank: {lacking}"
 
     def _explain_overfitting(self, rest: Tensor, held: Tensor, seed: int) -> str:
-        """Why rows held out speak against the density; where there are none, against its noise fitted to a part."""
+        """Return why hold-out rows contradict the density or, without such rows, its noise fitted to a part of them."""
         if len(held):
             parts = (rest.to(self.device), held.to(self.device))
             return explain_overfitting(self.energy_, self.log_partition_.value, *parts)
@@ -297,7 +300,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             return ""
         return explain_poor_fit(self.noise, self.noise_, rest, seed, self.device)
 
-    # ---- answers -------------------------------------------------------------------------------------------------
+    # ---- the fitted density --------------------------------------------------------------------------------------
 
     @overload
     def score_samples(self, X: ArrayLike, return_std: Literal[False] = False) -> Array: ...
@@ -306,17 +309,17 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def score_samples(self, X: ArrayLike, return_std: Literal[True]) -> tuple[Array, Array]: ...
 
     def score_samples(self, X: ArrayLike, return_std: bool = False) -> Array | tuple[Array, Array]:
-        """Normalised log-density of each row, `(samples,)`, in the units of X.
+        """Return the normalised log-density of each row, `(samples,)`, in the units of X.
 
-        With `return_std` their standard errors too, `(samples,)`: that of log Z, which all rows share, so that
-        differences between rows have none. How well the energy fits the data is not in it. NaN where log Z has no
-        error. Warns where the log-densities are not to be trusted.
+        With `return_std`, also return their standard errors, `(samples,)`: that of log Z, which all rows share, so that
+        differences between rows have no error. It does not include the misfit between energy and data, and is NaN if
+        log Z has no error estimate. Warns if the log-densities are unreliable.
         """
         check_is_fitted(self)
         refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, reset=False)
         if not self.verdict_.trusted:
-            why = f"log-densities are not to be trusted: {self.verdict_.reason}"
+            why = f"the log-densities are unreliable: {self.verdict_.reason}"
             warnings.warn(why, UntrustedDensityWarning, stacklevel=2)
         found = self._evaluate_log_density(x)
         if not return_std:
@@ -331,12 +334,14 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return log_density
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
-        """Mean log-density of the rows."""
+        """Return the mean log-density of the rows."""
         return float(self.score_samples(X).mean())
 
     def sample(self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None) -> Array:
-        """Draw from the model, `(n_samples, features)`: noise samples resampled by their weights, then moved on by
-        Metropolis-adjusted Langevin steps."""
+        """Draw samples of the model, `(n_samples, features)`.
+
+        They are noise samples, resampled by their weights and then moved by Metropolis-adjusted Langevin steps.
+        """
         check_is_fitted(self)
         count = validation.positive_int("n_samples", n_samples)
         seed = int(check_random_state(self.random_state if random_state is None else random_state).randint(2**31 - 1))
@@ -352,21 +357,21 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return x
 
     def distribution(self) -> EnergyDistribution:
-        """The model as `torch.distributions` know them: `log_prob`, `sample`, `event_shape`, in the units of X."""
+        """Return the model as a `torch.distributions.Distribution` in the units of X."""
         from relaxon.neuromorphic.energy.estimators.distribution import EnergyDistribution
 
         check_is_fitted(self)
         return EnergyDistribution(self)
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted estimator to a folder: safetensors and JSON, no pickle."""
+        """Write the fitted estimator to a folder as safetensors and JSON, without pickle."""
         from relaxon.neuromorphic.energy.storage import save_estimator
 
         check_is_fitted(self)
         save_estimator(self, path)
 
     def _parts(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
-        """Modules, values and tensors that make the fitted estimator; `_restore` takes them back."""
+        """Return the modules, values and tensors of the fitted estimator, from which `_restore` rebuilds it."""
         from relaxon.neuromorphic.energy.storage import describe_training
 
         card = {
@@ -395,3 +400,4 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
 
 ROWS_AT_ONCE = 20_000
+"""Number of rows whose log-densities are computed at a time."""

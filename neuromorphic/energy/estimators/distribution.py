@@ -1,4 +1,4 @@
-"""A fitted density as `torch.distributions` know them."""
+"""A fitted density as a `torch.distributions.Distribution`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.distributions import Distribution, constraints
 class EnergyDistribution(Distribution):
     """`log_prob` (differentiable in x) and `sample` of an `EnergyDensity`, in double precision.
 
-    `sample` draws from torch's global generator, as all distributions of torch do.
+    `sample` uses torch's global generator, as all torch distributions do.
     """
 
     def __init__(self, density: Any, validate_args: bool | None = None) -> None:
@@ -32,7 +32,7 @@ class EnergyDistribution(Distribution):
         return constraints.real_vector
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Of values `(…, features)`."""
+        """Return the log-density of values `(…, features)`."""
         if self._validate_args:
             self._validate_sample(value)
         flat = value.to(self._mean).reshape(-1, len(self._mean))
@@ -40,7 +40,7 @@ class EnergyDistribution(Distribution):
         return found.reshape(value.shape[:-1])
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """`(*sample_shape, features)`."""
+        """Draw samples, `(*sample_shape, features)`."""
         shape = torch.Size(sample_shape)
         seed = int(torch.randint(2**31 - 1, ()))
         drawn = self.density.sample(max(1, shape.numel()), random_state=seed)

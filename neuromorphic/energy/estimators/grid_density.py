@@ -1,4 +1,4 @@
-"""Densities of one number, their logarithm linear between the nodes of a grid and beyond it: closed forms."""
+"""Densities of a scalar whose logarithm is piecewise linear on a grid and linear beyond it, in closed form."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 TAIL_RATE = 4.0
-"""At which the log-density falls beyond the grid, per unit (the targets' deviation)."""
+"""Rate at which the log-density falls beyond the grid, per standard deviation of the targets."""
 FLAT = 1e-4
-"""Below this slope across a cell, the series of the closed forms is exact to more digits than they are."""
+"""Slope across a cell below which a series expansion is more accurate than the closed form."""
 
 
 @dataclass(frozen=True)
 class GridDensity:
-    """`log p` up to a constant at the nodes: `grid (g,)` increasing and even, `log_values (n, g)`."""
+    """Densities by their unnormalised log values `log_values (n, g)` at the increasing, equidistant `grid (g,)`."""
 
     grid: Tensor
     log_values: Tensor
@@ -27,13 +27,13 @@ class GridDensity:
 
     @property
     def slope(self) -> Tensor:
-        """Change of log p across each cell, `(n, g − 1)`."""
+        """Change of `log p` across each cell, `(n, g − 1)`."""
         return self.log_values[:, 1:] - self.log_values[:, :-1]
 
     def log_masses(self) -> Tensor:
-        """Of the left tail, the cells and the right tail: `(n, g + 1)`, unnormalised.
+        """Return the unnormalised log masses of the left tail, the cells and the right tail, `(n, g + 1)`.
 
-        A cell with values a and b has `h (e^b − e^a)/(b − a)`.
+        The mass of a cell with end values a and b is `h (e^b − e^a)/(b − a)`.
         """
         size = self.slope.abs()
         safe = size.clamp(min=FLAT)
@@ -44,10 +44,11 @@ class GridDensity:
         return torch.cat([tails[:, :1], cells, tails[:, 1:]], 1)
 
     def log_normaliser(self) -> Tensor:
+        """Return log Z of each density, `(n,)`."""
         return torch.logsumexp(self.log_masses(), 1)
 
     def log_density(self, y: Tensor) -> Tensor:
-        """Normalised, of one y for each row: `(n,)`."""
+        """Return the normalised log-density at one y per row, `(n,)`."""
         place = (y - self.grid[0]) / self.width
         cell = place.detach().floor().clamp(0, len(self.grid) - 2).long()
         share = (place - cell).clamp(0, 1)
@@ -57,12 +58,12 @@ class GridDensity:
         return left + share * (right - left) - TAIL_RATE * beyond - self.log_normaliser()
 
     def _pieces(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Share, mean and variance of each piece: tails and cells."""
+        """Return the probability, mean and variance of each piece, tails and cells."""
         share = torch.softmax(self.log_masses(), 1)
         d = self.slope
         flat = d.abs() <= FLAT
         safe = torch.where(flat, torch.ones_like(d), d)
-        # Of u in (0, 1) with density ∝ e^{du}.
+        # Mean and variance of u in (0, 1) with density ∝ e^{du}.
         centre = torch.where(flat, 0.5 + d / 12, 1 / -torch.expm1(-safe) - 1 / safe)
         spread = torch.where(flat, torch.full_like(d, 1 / 12), 1 / safe**2 - 1 / (2 * torch.sinh(safe / 2)) ** 2)
         mean = self.grid[:-1] + self.width * centre
@@ -74,16 +75,18 @@ class GridDensity:
         return share, means, variances
 
     def mean(self) -> Tensor:
+        """Return the means, `(n,)`."""
         share, means, _ = self._pieces()
         return (share * means).sum(1)
 
     def variance(self) -> Tensor:
+        """Return the variances, `(n,)`."""
         share, means, variances = self._pieces()
         centre = (share * means).sum(1, keepdim=True)
         return (share * (variances + (means - centre) ** 2)).sum(1)
 
     def quantile(self, levels: Tensor) -> Tensor:
-        """Of levels `(n, k)` in (0, 1]: `(n, k)`, by inversion."""
+        """Return the quantiles at levels `(n, k)` in (0, 1], `(n, k)`, by inversion."""
         share = torch.softmax(self.log_masses(), 1)
         edges = share.cumsum(1)
         edges = edges / edges[:, -1:]
@@ -95,7 +98,7 @@ class GridDensity:
         d = self.slope.gather(1, cell)
         flat = d.abs() <= FLAT
         safe = torch.where(flat, torch.ones_like(d), d)
-        # u = log(1 + p (e^d − 1))/d, from the side where nothing overflows.
+        # u = log(1 + p (e^d − 1))/d, evaluated from the side on which nothing overflows.
         up = torch.log1p(within * torch.expm1(-safe.abs())) / -safe.abs()
         down = 1 - torch.log1p((1 - within) * torch.expm1(-safe.abs())) / -safe.abs()
         u = torch.where(flat, within, torch.where(safe < 0, up, down))

@@ -1,4 +1,4 @@
-"""Outlier detection by an energy-based density: rows of low log-density are outliers."""
+"""Outlier detection by an energy-based density: rows with a low log-density are outliers."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from relaxon.neuromorphic.energy.training.loop import Watcher
 
 Array = NDArray[np.float64]
 DEVIANT = 1e6
-"""Taken from the log-density of a row that differs where all of the training rows agree: lower than any other."""
+"""Penalty on the log-density of a row that differs in a constant feature, larger than all log-density differences."""
 
 
 class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
-    """Rows of low density under an `EnergyDensity` are outliers.
+    """An outlier detector: rows with a low density under an `EnergyDensity` are outliers.
 
     Parameters
     ----------
-    contamination : share of outliers among the training rows, in (0, 0.5]: where `decision_function` has its zero.
+    contamination : share of outliers among the training rows, in (0, 0.5]; it sets the zero of `decision_function`.
     hidden_sizes, noise, objective, steps, batch_size, noise_batch_size, learning_rate, weight_decay, optimizer,
-    random_state, device : as `EnergyDensity`; kernels rank what is far from all rows by how far it is, which Gaussians
-        do not.
+    random_state, device : as for `EnergyDensity`. Kernels rank remote points by their distance from the data, which
+        Gaussians do not.
 
     Attributes
     ----------
-    density_ : the fitted `EnergyDensity` over the features that vary; its `verdict_` says whether it can be trusted.
-    varying_ : which features vary. One without variation is left out; a row that differs in it is an outlier.
+    density_ : the fitted `EnergyDensity` over the features that vary; its `verdict_` says whether it is reliable.
+    varying_ : mask of the features that vary. Constant features are dropped; a row that differs in one is an outlier.
     constants_ : the value of each feature in the first training row.
     offset_ : `decision_function` is `score_samples − offset_`.
 
@@ -78,10 +78,10 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         self.device = device
 
     def fit(self, X: ArrayLike, y: Any = None, watcher: Watcher | None = None) -> Self:
-        """Fit to `X (samples, features)`; `y` is not looked at.
+        """Fit to `X (samples, features)`; `y` is ignored.
 
-        ValueError where X has no density: no feature varies, or, but for `noise="kernel"`, some are combinations of
-        others; under kernels `density_.verdict_` says the latter.
+        Raises `ValueError` if X has no density: if no feature varies or, except for `noise="kernel"`, if some features
+        are linearly dependent. With kernels `density_.verdict_` reports the latter.
         """
         refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
@@ -94,7 +94,7 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"X must vary in at least one feature, got {len(x)} equal rows")
         if not self.varying_.all():
             count = int((~self.varying_).sum())
-            warnings.warn(f"{count} features of X do not vary and are left out of the density", stacklevel=2)
+            warnings.warn(f"{count} features of X do not vary and are excluded from the density", stacklevel=2)
         density = EnergyDensity(
             self.hidden_sizes,
             noise=self.noise,
@@ -116,7 +116,7 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def score_samples(self, X: ArrayLike) -> Array:
-        """Log-density of each row over the features that vary; the lower, the more of an outlier."""
+        """Return the log-density of each row over the features that vary; lower values are more outlying."""
         check_is_fitted(self)
         refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, reset=False)
@@ -129,16 +129,16 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return scores
 
     def decision_function(self, X: ArrayLike) -> Array:
-        """`score_samples − offset_`: negative for outliers."""
+        """Return `score_samples − offset_`, which is negative for outliers."""
         found: Array = self.score_samples(X) - self.offset_
         return found
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """1 for rows like the training rows, −1 for outliers."""
+        """Return 1 for inliers and −1 for outliers."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted detector to a folder: safetensors and JSON, no pickle."""
+        """Write the fitted detector to a folder as safetensors and JSON, without pickle."""
         from relaxon.neuromorphic.energy.storage import save_estimator
 
         check_is_fitted(self)

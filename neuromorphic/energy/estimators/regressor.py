@@ -1,8 +1,8 @@
-"""Regression by a conditional energy: the whole density p(y|x), normalised exactly, for a number y.
+"""Regression by a conditional energy: the full, exactly normalised density p(y|x) of a scalar y.
 
-The energy `E(x, y) = −⟨a(x), b(y)⟩` of two networks is found at the nodes of a grid over y and is linear between them;
-beyond the grid it rises at a fixed rate. Of such a density the normaliser, the mean, the variance and the quantiles are
-closed forms, so nothing is sampled and maximum likelihood is exact.
+The energy `E(x, y) = −⟨a(x), b(y)⟩` of two networks is evaluated at the nodes of a grid over y and interpolated
+linearly between them; beyond the grid it rises at a fixed rate. The normaliser, mean, variance and quantiles of such a
+density have closed forms, so that nothing is sampled and maximum likelihood is exact.
 """
 
 from __future__ import annotations
@@ -37,16 +37,19 @@ from relaxon.neuromorphic.parameters import check_real
 
 Array = NDArray[np.float64]
 MARGIN = 0.25
-"""Of the targets' range, by which the grid reaches beyond them."""
+"""Fraction of the targets' range by which the grid extends beyond them at each end."""
 CHECK_EVERY = 25
+"""Steps between two evaluations on the hold-out rows."""
 FEWEST_HELD_OUT = 10
+"""Number of hold-out rows below which none are used."""
 OCTAVES = 4
+"""Octaves of sines and cosines of y that b(y) sees."""
 FEATURES = 32
 """Length of a(x) and b(y)."""
 
 
 class ConditionalEnergy(nn.Module):
-    """`E(x, y) = −⟨a(x), b(y)⟩ + y²/2` of standardised x `(n, d)` at nodes y `(g,)`: `(n, g)`."""
+    """`E(x, y) = −⟨a(x), b(y)⟩ + y²/2` for standardised x `(n, d)` at nodes y `(g,)`: `(n, g)`."""
 
     def __init__(self, features: int, hidden: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -64,7 +67,7 @@ class ConditionalEnergy(nn.Module):
         initialise(self.a, seed)
         initialise(self.b, seed + 1)
         with torch.no_grad():
-            # Of the two factors one may start small, not both: their gradients would vanish together.
+            # Only one of the two factors may start small; otherwise both gradients would vanish.
             self.b[-1].weight.mul_(10)  # type: ignore[operator]
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -81,26 +84,27 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    hidden_sizes : units of the network of x.
-    categorical_features : names or places of the columns of X that hold categories, numbers or strings; each category
-        is an input of its own. One that was not in the training rows is taken as none.
-    nodes : of the grid over y: no structure finer than a node's distance is seen.
-    steps, batch_size, learning_rate, weight_decay : of AdamW, the rate falling along a cosine.
-    optimizer : "adam", "sgd", "momentum", "diffgrad" or "normalized"; the last takes no `weight_decay`.
-    validation_fraction, patience : share of the rows held out, and how many looks at them (one in 25 steps) without a
-        better likelihood end the training; the best weights are kept.
+    hidden_sizes : units of the network a(x).
+    categorical_features : names or indices of the categorical columns of X (numbers or strings), which are one-hot
+        encoded. A category that did not occur in training is encoded as all zeros.
+    nodes : number of grid nodes over y; structure finer than their spacing is not resolved.
+    steps, batch_size, learning_rate, weight_decay : parameters of AdamW; the learning rate follows a cosine schedule
+        to 0.
+    optimizer : "adam", "sgd", "momentum", "diffgrad" or "normalized"; the last requires `weight_decay=0`.
+    validation_fraction, patience : fraction of hold-out rows, and number of evaluations on them (one every 25 steps)
+        without a higher likelihood after which training stops; the best weights are kept.
     random_state : seed; the same seed gives the same bits.
-    device : where torch computes.
+    device : torch device.
 
     Attributes
     ----------
     energy_ : `ConditionalEnergy` over standardised x and y, in double precision.
-    grid_ : the nodes, standardised.
-    categories_ : `Categories` of those columns; None where there are none.
-    mean_, scale_, target_mean_, target_scale_ : of the standardisations.
-    validation_ : mean log-density of the rows held out at each look, standardised y.
-    verdict_ : whether the densities can be taken at their word: rows held out are about as likely as training rows, and
-        the targets vary.
+    grid_ : the standardised nodes.
+    categories_ : `IndicatorCategories` of the categorical columns, or None.
+    mean_, scale_, target_mean_, target_scale_ : means and scales of the standardisations.
+    validation_ : mean log-density of the hold-out rows at each evaluation, for standardised y.
+    verdict_ : whether the densities are reliable: hold-out rows are about as likely as training rows, and the targets
+        vary.
 
     >>> import numpy as np
     >>> from relaxon.neuromorphic.energy import EnergyRegressor
@@ -156,8 +160,8 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.mean_ = x.mean(0)
         spread = x.std(0)
         indicators = slice(x.shape[1] - (0 if self.categories_ is None else self.categories_.indicators), None)
-        self.mean_[indicators], spread[indicators] = 0.0, 1.0  # an unknown category has zeros alone
-        # A constant feature has nothing to say; dividing it by its rounding error would make it shout.
+        self.mean_[indicators], spread[indicators] = 0.0, 1.0  # an unseen category stays all zeros
+        # A constant feature carries no information; dividing it by its rounding error would amplify noise.
         self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
         self.target_mean_, deviation = float(target.mean()), float(target.std())
         if not np.isfinite([*spread, deviation]).all():
@@ -172,10 +176,10 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.energy_.double()
         reasons = [self._overfitting] if self._overfitting else []
         if not low < high:
-            reasons.append("the targets do not vary: they have no density")
+            reasons.append("the targets do not vary, so that they have no density")
         self.verdict_ = DensityVerdict(not reasons, "; ".join(reasons))
         if not self.verdict_.trusted:
-            warnings.warn(f"the density is not to be trusted: {self.verdict_.reason}", ConvergenceWarning, stacklevel=2)
+            warnings.warn(f"the density is unreliable: {self.verdict_.reason}", ConvergenceWarning, stacklevel=2)
         return self
 
     def _find_categories(self, x: NDArray[Any]) -> IndicatorCategories | None:
@@ -237,7 +241,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if weights is not None:
             self.energy_.load_state_dict(weights)
         self.validation_ = np.array(scores)
-        self._overfitting = f"of {len(x)} rows none were held out to judge by (at least {FEWEST_HELD_OUT} are wanted)"
+        self._overfitting = f"none of {len(x)} rows were held out to judge by (at least {FEWEST_HELD_OUT} are needed)"
         if count:
             with torch.no_grad():
                 some = slice(count + REFERENCE_ROWS)
@@ -256,7 +260,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return GridDensity(grid, -self.energy_(z, grid))
 
     def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
-        """The mean of p(y|x), `(samples,)`; with `return_std` its deviation too."""
+        """Return the mean of p(y|x), `(samples,)`; with `return_std`, also its standard deviation."""
         density = self._predict_density(X)
         mean = density.mean().cpu().numpy() * self.target_scale_ + self.target_mean_
         if not return_std:
@@ -264,7 +268,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return mean, density.variance().sqrt().cpu().numpy() * self.target_scale_
 
     def log_density(self, X: ArrayLike, y: ArrayLike) -> Array:
-        """`log p(y|x)` of pairs, `(samples,)`."""
+        """Return `log p(y|x)` of the pairs, `(samples,)`."""
         density = self._predict_density(X)
         refuse_masks(y=y)
         target = np.asarray(y, np.float64)
@@ -277,7 +281,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return found
 
     def quantiles(self, X: ArrayLike, levels: ArrayLike) -> Array:
-        """Of p(y|x) at the levels in (0, 1), `(samples, levels)`."""
+        """Return the quantiles of p(y|x) at the levels in (0, 1), `(samples, levels)`."""
         refuse_masks(levels=levels)
         p = np.atleast_1d(np.asarray(levels, np.float64))
         if p.ndim != 1 or not ((p > 0) & (p < 1)).all():
@@ -288,17 +292,17 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return found
 
     def sample(self, X: ArrayLike, count: int = 1, random_state: int | np.random.RandomState | None = None) -> Array:
-        """Independent draws of y for each row, `(samples, count)`."""
+        """Draw independent samples of y for each row, `(samples, count)`."""
         validation.positive_int("count", count)
         density = self._predict_density(X)
         random = check_random_state(self.random_state if random_state is None else random_state)
-        # Open at both ends: the quantiles of 0 and 1 are infinite.
+        # 0 and 1 are excluded, as their quantiles are infinite.
         levels = random.uniform(np.finfo(np.float64).eps, 1, (len(density.log_values), count))
         found: Array = density.quantile(torch.from_numpy(levels).to(density.grid)).cpu().numpy()
         return found * self.target_scale_ + self.target_mean_
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted estimator to a folder: safetensors and JSON, no pickle."""
+        """Write the fitted estimator to a folder as safetensors and JSON, without pickle."""
         from relaxon.neuromorphic.energy.storage import save_estimator
 
         check_is_fitted(self)
@@ -323,11 +327,11 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.categories_ = None
         if found is not None:
             self.categories_ = IndicatorCategories(tuple(found["columns"]), tuple(map(tuple, found["values"])))
-        unknown = {"trusted": False, "reason": "it was stored by a version that did not judge it"}
+        unknown = {"trusted": False, "reason": "it was stored by a version that did not assess it"}
         self.verdict_ = DensityVerdict(**card.get("verdict", unknown))
         self.energy_ = ConditionalEnergy(len(self.mean_), tuple(self.hidden_sizes), 0, torch.float64)
         weights = {name.removeprefix("energy."): t for name, t in tensors.items() if name.startswith("energy.")}
         try:
             self.energy_.load_state_dict(weights)
         except RuntimeError as error:
-            raise ValueError(f"the stored weights are not those of the parameters: {error}") from error
+            raise ValueError(f"the stored weights do not match the parameters: {error}") from error

@@ -1,4 +1,4 @@
-"""The tilt of a density: trained against its noise with rows held out, and judged by those rows in the end."""
+"""The tilt of a density: its training against the noise, controlled and finally judged by hold-out rows."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from relaxon.neuromorphic.energy.training.loop import Ended, TrainingResult, Wat
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings
 
 JUDGING_DRAWS = 4096
-"""Of the noise, for log Z at the looks at rows held out."""
+"""Number of noise samples for log Z in the evaluations on hold-out rows."""
 REFERENCE_ROWS = 2000
+"""Maximum number of rows that serve as the reference of a log Z estimate or of a verdict."""
 LARGEST_GAP = 0.5
-"""Nats for each feature by which training rows may be likelier than rows held out."""
+"""Nats per feature by which training rows may be more likely than hold-out rows."""
 LARGEST_KERNEL_GAP = 1.0
-"""The same for kernels, where a training row has its own."""
+"""The same for kernel densities, in which every training row has its own kernel."""
 JUDGED_PARTS = 3
-"""One in so many rows is set aside to judge the noise by, where too few are there to hold any out."""
+"""One row in so many is set aside to judge the noise by, if there are too few rows for a hold-out set."""
 
 
 def train_tilt(
@@ -40,10 +41,10 @@ def train_tilt(
     watcher: Watcher | None,
     fit: dict[str, Any],
 ) -> tuple[TrainingResult, NDArray[np.float64]]:
-    """Train on `rest (n, d)` until `held` gains nothing more, and leave the energy at the weights that are best for it.
+    """Train on `rest (n, d)` until `held` no longer gains, and leave the energy at the best weights for `held`.
 
-    In single precision where the noise is a module. Returns how the run went and the mean log-likelihood of the rows
-    held out at each look. `fit` is what a checkpoint must agree with, in JSON values.
+    Training is in single precision if the noise is a module. Returns the result of the run and the mean log-likelihood
+    of the hold-out rows at each evaluation. `fit` contains JSON values that a checkpoint must match.
     """
     noise, device = energy.base, settings.device
     draws = noise.sample(JUDGING_DRAWS, torch.Generator().manual_seed(settings.seed))
@@ -60,14 +61,14 @@ def train_tilt(
 
 @torch.no_grad()
 def explain_overfitting(energy: TiltedEnergy, log_z: float, rest: Tensor, held: Tensor) -> str:
-    """Return why rows held out speak against the density; empty where they do not."""
+    """Return why the hold-out rows contradict the density, or an empty string if they do not."""
     found = [-energy(part).double().cpu().numpy() - log_z for part in (rest[:REFERENCE_ROWS], held)]
     return explain_generalisation_gap(found[0], found[1], rest.shape[1], _largest_allowed_gap(energy.base))
 
 
 @torch.no_grad()
 def explain_poor_fit(name: str, noise: Any, rest: Tensor, seed: int, device: str) -> str:
-    """Return why the noise of that name, fitted to a part of the rows, does not hold for the others; or nothing."""
+    """Return why the named noise, fitted to a part of the rows, does not fit the others, or an empty string."""
     if len(rest) < FEWEST_ROWS:
         return ""
     cut = len(rest) // JUDGED_PARTS

@@ -1,4 +1,4 @@
-"""Noise that guards its tails (a defensive mixture) and noise that moves with data or model (refitted now and then)."""
+"""Noise with protected tails (a defensive mixture), and noise that follows the data or the model."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from relaxon.neuromorphic.energy.noise.distributions import GaussianNoise, Noise
 
 Source = Literal["model", "data"]
 SCARCE = 4.0
-"""Moments from so many effective samples per feature count as much as those they replace."""
+"""Number of effective samples per feature at which new moments count as much as those they replace."""
 
 
 class DefensiveNoise(NoiseModule):
     """`(1 − share) q(x) + share w(x)`: a noise distribution with a wide component for the tails.
 
-    Weights against it are at most `1/share` of those against the wide one (Hesterberg 1995).
+    Importance weights against it are at most `1/share` times those against the wide component (Hesterberg 1995).
     """
 
     def __init__(self, inner: Any, wide: Any, share: float = 0.1) -> None:
@@ -34,7 +34,7 @@ class DefensiveNoise(NoiseModule):
 
     @classmethod
     def around(cls, inner: Any, data: Tensor, *, share: float = 0.1, widen: float = 3.0) -> Self:
-        """With a Gaussian of the data's mean and `widen` times their deviation."""
+        """Return the mixture with a Gaussian of the data's mean and `widen` times their standard deviation."""
         return cls(inner, GaussianNoise.fit(data, widen=widen), share)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -48,10 +48,10 @@ class DefensiveNoise(NoiseModule):
 class AdaptiveNoise(NoiseModule):
     """`(1 − share) N(m, widen² C) + share start(x)`, where m and C follow the model or the data.
 
-    With `source="model"` they are moments of the model, from the importance weights of the objective's own noise
-    samples: the noise walks with the model wherever training takes it. With "data" they are those of the batches. They
-    are set anew every `every` steps; `start` stays as the defensive component. The mean moves at once, the covariance
-    as far as the effective sample size supports it.
+    With `source="model"` they are moments of the model, estimated from the importance weights of the objective's own
+    noise samples, so that the noise follows the model during training. With "data" they are moments of the batches.
+    They are updated every `every` steps; `start` remains as the defensive component. The mean moves at once, and the
+    covariance as far as the effective sample size supports it.
     """
 
     mean: Tensor
@@ -92,12 +92,12 @@ class AdaptiveNoise(NoiseModule):
 
     @classmethod
     def from_gaussian(cls, start: GaussianNoise, *, source: Source = "model", every: int = 1) -> Self:
-        """Beginning at a Gaussian, which stays as the defensive component."""
+        """Start from a Gaussian, which remains as the defensive component."""
         covariance = start.factor @ start.factor.T
         return cls(start, start.mean.reshape(start.event_shape), covariance, source=source, every=every)
 
     def observe(self, z: Tensor, log_weights: Tensor, x: Tensor) -> None:
-        """Take in a step's noise samples with `log p⁰ − log q`, or its data batch `x`; refits when it is time."""
+        """Accumulate a step's noise samples with `log p⁰ − log q`, or its data batch `x`, and refit when due."""
         with torch.no_grad():
             if self.source == "data":
                 points = flatten_events(x)

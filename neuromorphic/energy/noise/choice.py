@@ -1,4 +1,4 @@
-"""The noise distribution that a density starts from: one of those by name, or the one that rows held out speak for."""
+"""The choice of the noise distribution that a density starts from: by name, or by the likelihood of hold-out rows."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from relaxon.neuromorphic.energy.noise.fitted import KernelDensityNoise, Mixture
 NoiseName = Literal["auto", "gaussian", "mixture", "kernel", "flow"]
 NOISES = ("auto", "gaussian", "mixture", "kernel", "flow")
 WIDE, SHARE = 2.0, 0.05
-"""Deviations and share of the Gaussian that guards the tails."""
+"""Width (relative to the data) and share of the wide component that covers the tails."""
 
 
 def fit_noise(name: str, rest: Tensor, held: Tensor, seed: int) -> Any:
-    """Fit the noise distribution of that name to `rest`, `(n, d)`, in double precision, with its tails defended; with
-    "auto", the one under which `held` is likeliest."""
+    """Fit the named noise distribution to `rest` `(n, d)` in double precision and add a wide component.
+
+    "auto" selects the one under which `held` is most likely.
+    """
     fits: dict[str, Callable[[], Any]] = {
         "gaussian": lambda: GaussianNoise.fit(rest),
         "mixture": lambda: MixtureNoise.fit(rest, seed=seed),
@@ -29,7 +31,7 @@ def fit_noise(name: str, rest: Tensor, held: Tensor, seed: int) -> Any:
     }
     if name != "auto":
         return add_wide_component(fits[name](), rest)
-    # With too few rows to judge by, the plainest is taken.
+    # Without hold-out rows to judge by, the simplest is used.
     names = ("gaussian", "mixture", "kernel") if len(held) else ("gaussian",)
     found = [add_wide_component(fits[one](), rest) for one in names]
     scores = [float(one.log_prob(held).mean()) if len(held) else 0.0 for one in found]
@@ -37,7 +39,7 @@ def fit_noise(name: str, rest: Tensor, held: Tensor, seed: int) -> Any:
 
 
 def add_wide_component(noise: Any, data: Tensor) -> DefensiveNoise:
-    """With a wide component against tails that are too light; kernels get wide kernels, which know the data's form."""
+    """Return a mixture of the noise with a wide component against too light tails: wide kernels for kernels."""
     if isinstance(noise, KernelDensityNoise):
         wide = KernelDensityNoise(noise.points, WIDE * noise.factor, noise.event_shape)
         return DefensiveNoise(noise, wide, SHARE)

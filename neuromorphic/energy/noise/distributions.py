@@ -1,7 +1,7 @@
 """Noise distributions with a known log-density: the protocol, the Gaussian, Student's t and the uniform box.
 
-Each draws from the generator it is given, on that generator's device, and hands over on its own: one seed gives the
-same numbers wherever the parameters are.
+Each samples with the given generator, on the generator's device, and returns the samples on its own device, so that a
+seed gives the same numbers on any device of the parameters.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from relaxon.neuromorphic.energy.energies.events import flatten_events, parse_ev
 from relaxon.neuromorphic.energy.noise.rank import explain_table_rank_deficiency
 
 LEAST_SCALE = 1e-8
-"""Of the deviation along an axis, relative to the widest one: what a fit never goes below."""
+"""Minimum standard deviation along an axis of a fit, relative to the largest one."""
 
 
 @runtime_checkable
 class Noise(Protocol):
-    """What an objective needs of a noise distribution q; one of your own has these three and nothing else."""
+    """The interface of a noise distribution q; your own distributions need these three members only."""
 
     @property
     def event_shape(self) -> tuple[int, ...]: ...
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """`(count, *event_shape)`, from nothing but the generator."""
+        """Draw samples, `(count, *event_shape)`, with the given generator only."""
         ...
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """`log q(x)`, `(n,)`, normalised."""
+        """Return the normalised `log q(x)`, `(n,)`."""
         ...
 
 
 class NoiseModule(torch.nn.Module):
-    """Base of the noise distributions here: buffers hold the parameters, so dtype, device and storage are torch's."""
+    """Base class of the noise distributions here; parameters are buffers, so that torch handles dtype and storage."""
 
     def __init__(self, shape: Any) -> None:
         super().__init__()
@@ -52,21 +52,21 @@ class NoiseModule(torch.nn.Module):
         return math.prod(self._event_shape)
 
     def config(self) -> dict[str, Any]:
-        """What builds an empty one whose buffers a state dict fills: JSON values."""
+        """Return JSON values from which `empty` builds an instance."""
         return {"event_shape": list(self._event_shape)}
 
     @classmethod
     def empty(cls, config: dict[str, Any]) -> Self:
-        """One to be filled by `load_state_dict`."""
+        """Build an instance to be filled by `load_state_dict`."""
         raise NotImplementedError
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """`(count, *event_shape)` samples."""
+        """Draw samples, `(count, *event_shape)`."""
         count = validation.positive_int("count", count)
         return self.flat_sample(count, generator).reshape(count, *self._event_shape)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """`log q(x)`, `(n,)`."""
+        """Return `log q(x)`, `(n,)`."""
         return self.flat_log_prob(flatten_events(x))
 
     def flat_sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -101,9 +101,9 @@ class GaussianNoise(NoiseModule):
 
     @classmethod
     def fit(cls, data: Tensor, *, widen: float = 1.0) -> Self:
-        """Mean and covariance of `data (n, *event_shape)`, deviations `widen` times as large.
+        """Fit mean and covariance to `data (n, *event_shape)`, with standard deviations `widen` times as large.
 
-        ValueError where a direction has no spread: a density needs one in each.
+        Raises `ValueError` if a direction has no spread, as there is no density then.
         """
         data = validate_events("data", data, least=2)
         flat = flatten_events(data)
@@ -129,9 +129,10 @@ class GaussianNoise(NoiseModule):
 
 
 class StudentNoise(NoiseModule):
-    """Student's t in d dimensions: heavier tails than any Gaussian, for safety against models with such.
+    """Student's t in d dimensions, whose tails are heavier than those of any Gaussian.
 
-    `freedom` degrees of freedom; `scale (d, d)` is the scale matrix, the covariance `freedom/(freedom − 2)` times it.
+    `freedom` is the number of degrees of freedom and `scale (d, d)` the scale matrix; the covariance is
+    `freedom/(freedom − 2)` times the latter.
     """
 
     mean: Tensor
@@ -148,7 +149,7 @@ class StudentNoise(NoiseModule):
 
     @classmethod
     def fit(cls, data: Tensor, *, freedom: float = 5.0, widen: float = 1.0) -> Self:
-        """Mean of the data, and their covariance as the scale matrix, deviations `widen` times as large."""
+        """Fit the mean of the data, and their covariance times `widen²` as the scale matrix."""
         gaussian = GaussianNoise.fit(data, widen=widen)
         return cls(gaussian.mean.reshape(gaussian.event_shape), gaussian.factor @ gaussian.factor.T, freedom)
 
@@ -159,7 +160,7 @@ class StudentNoise(NoiseModule):
 
     def flat_sample(self, count: int, generator: torch.Generator) -> Tensor:
         z = standard_normal((count, self.features), generator, self.mean)
-        # χ²_ν as a gamma variate: torch's own sampler takes no generator in its public form, this one does.
+        # χ²_ν as a gamma variate; torch's public sampler does not accept a generator, but this function does.
         half = (self.freedom / 2).to(generator.device).expand(count, 1).contiguous()
         chi = 2 * torch._standard_gamma(half, generator=generator).to(self.mean)
         return self.mean + (z * (self.freedom / chi).sqrt()) @ self.factor.T
@@ -172,7 +173,7 @@ class StudentNoise(NoiseModule):
 
 
 class UniformNoise(NoiseModule):
-    """Uniform on the box `low ≤ x ≤ high`, both `(*event_shape)`; `log_prob` is −∞ outside."""
+    """The uniform distribution on the box `low ≤ x ≤ high`, both `(*event_shape)`; `log_prob` is −∞ outside."""
 
     low: Tensor
     high: Tensor
@@ -188,7 +189,7 @@ class UniformNoise(NoiseModule):
 
     @classmethod
     def fit(cls, data: Tensor, *, margin: float = 0.1) -> Self:
-        """The box of the data, wider by `margin` of its side at each end."""
+        """Return the bounding box of the data, extended by `margin` times its side at each end."""
         data = validate_events("data", data, least=2)
         low, high = data.amin(0), data.amax(0)
         side = high - low
@@ -213,14 +214,14 @@ class UniformNoise(NoiseModule):
 
 
 def standard_normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    """Normal numbers of the generator, with the dtype and device of `like`."""
+    """Draw standard normal numbers with the dtype and device of `like`."""
     return torch.randn(shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
 
 
 def estimate_moments(flat: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Mean `(d,)` and covariance `(d, d)` of `flat (n, d)`, weighted where weights (sum 1) are given.
+    """Return mean `(d,)` and covariance `(d, d)` of `flat (n, d)`, with optional weights that sum to 1.
 
-    ValueError where a direction has no spread.
+    Raises `ValueError` if a feature has no spread.
     """
     share = (
         torch.full((len(flat),), 1 / len(flat), dtype=flat.dtype, device=flat.device) if weights is None else weights
@@ -234,6 +235,6 @@ def estimate_moments(flat: Tensor, weights: Tensor | None = None) -> tuple[Tenso
     if bool(flatness.any()):
         which = flatness.nonzero()[:, 0].tolist()
         raise ValueError(f"data must vary in each feature, constant in {which[:5]}{'…' if len(which) > 5 else ''}")
-    # Collinear features leave a direction without spread; a ridge of rounding size keeps the factor defined.
+    # Collinear features leave a direction without spread; a tiny ridge keeps the Cholesky factor defined.
     ridge = len(flat[0]) * torch.finfo(flat.dtype).eps * covariance.diagonal()
     return mean, covariance + torch.diag(ridge)

@@ -1,4 +1,4 @@
-"""Noise distributions fitted to data: Gaussian mixture and kernel density."""
+"""Nonparametric noise distributions fitted to data: Gaussian mixture and kernel density."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from relaxon.neuromorphic.energy.energies.events import flatten_events, parse_ev
 from relaxon.neuromorphic.energy.noise.distributions import NoiseModule, estimate_moments, standard_normal
 
 CHUNK = 2**22
-"""Pairs of points and centres that a kernel density holds at once."""
+"""Maximum number of pairs of points and centres that a kernel density evaluates at once."""
 FIT_ROWS = 20_000
-"""A mixture is fitted to so many rows, evenly spaced, at most."""
+"""Approximate maximum number of rows, evenly spaced, to which a mixture is fitted."""
 RIDGE = 1e-6
-"""On the covariances of a mixture, relative to the feature's variance."""
+"""Ridge on the covariances of a mixture, relative to the variance of a feature."""
 
 
 class MixtureNoise(NoiseModule):
@@ -44,8 +44,10 @@ class MixtureNoise(NoiseModule):
 
     @classmethod
     def fit(cls, data: Tensor, components: int | None = None, *, seed: int = 0, most: int = 16) -> Self:
-        """Fitted by scikit-learn's `GaussianMixture`; where `components` is None, of 1, 2, 4, … `most` the one with the
-        smallest BIC."""
+        """Fit by scikit-learn's `GaussianMixture`.
+
+        If `components` is None, the number among 1, 2, 4, …, `most` with the smallest BIC is used.
+        """
         from sklearn.mixture import GaussianMixture
 
         data = validate_events("data", data, least=2)
@@ -100,7 +102,7 @@ class MixtureNoise(NoiseModule):
 
 
 class KernelDensityNoise(NoiseModule):
-    """Gaussian kernels of one covariance `h² Σ` at the given points `(n, d)`; `factor` is the Cholesky factor of it."""
+    """Gaussian kernels with a common covariance `h² Σ` at the points `(n, d)`; `factor` is its Cholesky factor."""
 
     points: Tensor
     factor: Tensor
@@ -115,10 +117,10 @@ class KernelDensityNoise(NoiseModule):
 
     @classmethod
     def fit(cls, data: Tensor, bandwidth: float | None = None, *, whiten: bool = False, most: int = 4000) -> Self:
-        """Kernels at the rows (evenly spaced ones where there are more than `most`).
+        """Place kernels at the rows (at evenly spaced ones if there are more than `most`).
 
-        `bandwidth` is in deviations of the features, or of the principal axes with `whiten`; where None, the one of a
-        geometric grid about Scott's rule with the largest leave-one-out likelihood.
+        `bandwidth` is in standard deviations of the features, or of whitened coordinates with `whiten`. If it is None,
+        the one with the largest leave-one-out likelihood is chosen from a geometric grid around Scott's rule.
         """
         data = validate_events("data", data, least=2)
         flat = flatten_events(data)[:: max(1, -(-len(data) // most))]
@@ -152,21 +154,23 @@ class KernelDensityNoise(NoiseModule):
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """`‖a_i − b_j‖²`, never below 0; centred first, so that an offset costs no digits."""
+    """Return `‖a_i − b_j‖²`, never negative; the points are centred first, so that an offset costs no accuracy."""
     centre = b.mean(0)
     a, b = a - centre, b - centre
     return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp(min=0)
 
 
 GRID = tuple(2 ** (power / 2) for power in range(-8, 4))
+"""Candidate bandwidths relative to Scott's rule."""
 LEAVE_ONE_OUT_ROWS = 1500
+"""Approximate maximum number of rows of the leave-one-out likelihood."""
 
 
 def choose_bandwidth(places: Tensor) -> float:
-    """The bandwidth with the largest leave-one-out likelihood, of a grid about Scott's `n^(−1/(d+4))`."""
+    """Return the bandwidth with the largest leave-one-out likelihood on a grid around Scott's `n^(−1/(d+4))`."""
     n, d = places.shape
     few = places[:: max(1, -(-n // LEAVE_ONE_OUT_ROWS))]
-    # Repeated rows would pull the bandwidth to 0: each is its own best neighbour.
+    # Duplicate rows would drive the bandwidth to 0, as each is the other's nearest neighbour.
     distances = squared_distances(few, few)
     distances = distances.masked_fill(
         distances <= torch.finfo(places.dtype).eps * places.square().sum(1).max(), math.inf
@@ -182,7 +186,7 @@ def choose_bandwidth(places: Tensor) -> float:
 
 
 def draw_indices(log_weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Indices with those log-probabilities, by inversion: one uniform number each."""
+    """Draw indices with the given log-probabilities by inversion, with one uniform number each."""
     u = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
     edges = log_weights.detach().double().exp().cumsum(0).to(u.device)
     found = torch.searchsorted(edges / edges[-1], u, right=True).clamp(max=len(edges) - 1)

@@ -1,6 +1,6 @@
-"""A normalising flow as noise distribution: neural splines of the package zuko, fitted by maximum likelihood.
+"""A normalising flow as the noise distribution: neural splines of the package zuko, fitted by maximum likelihood.
 
-Needs `pip install "relaxon[flows]"`.
+Requires `pip install "relaxon[flows]"`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from relaxon.neuromorphic.energy.energies.events import flatten_events, parse_ev
 from relaxon.neuromorphic.energy.noise.distributions import NoiseModule, estimate_moments, standard_normal
 
 WIDTH = 64
+"""Default number of hidden units."""
 HELD_OUT = 10
-"""One row in so many says which weights are kept."""
+"""One row in so many is held out to select the weights."""
 CHECK_EVERY = 50
-"""Steps."""
+"""Steps between two evaluations on the hold-out rows."""
 
 
 class FlowNoise(NoiseModule):
-    """A neural spline flow (Durkan et al. 2019) over standardised features; `fit` makes one."""
+    """A neural spline flow (Durkan et al. 2019) over standardised features; build one with `fit`."""
 
     shift: Tensor
     scale: Tensor
@@ -38,7 +39,7 @@ class FlowNoise(NoiseModule):
 
         self.transforms = validation.positive_int("transforms", transforms)
         self.width = validation.positive_int("width", width)
-        # zuko draws its weights from torch's global generator, which is put back.
+        # zuko initialises its weights with torch's global generator, whose state is restored.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.flow = NSF(self.features, transforms=transforms, hidden_features=(width, width)).to(dtype)
@@ -58,7 +59,7 @@ class FlowNoise(NoiseModule):
         rate: float = 2e-3,
         seed: int = 0,
     ) -> Self:
-        """Maximum likelihood by Adam; the weights with the smallest loss on a tenth of the rows are kept."""
+        """Fit by maximum likelihood with Adam, and keep the weights with the smallest loss on a hold-out tenth."""
         data = validate_events("data", data, least=2 * HELD_OUT)
         for name, value in (("steps", steps), ("batch", batch)):
             validation.positive_int(name, value)

@@ -1,4 +1,4 @@
-"""Persistent contrastive divergence: the model's part of the gradient comes from chains that are never begun anew.
+"""Persistent contrastive divergence: the model term of the gradient comes from chains that are never restarted.
 
 Source: Tieleman 2008; with Langevin chains and a share of restarts, Du and Mordatch 2019.
 """
@@ -24,11 +24,11 @@ Start = Literal["data", "normal"]
 
 @dataclass(frozen=True)
 class PCD(Objective):
-    """`∇E(x) − ∇E(s)` with s the ends of persistent chains, moved on `moves` times by `sampler` in each step.
+    """`∇E(x) − ∇E(s)` at the ends s of persistent chains, which `sampler` moves `moves` times in each step.
 
-    As many chains as `chains`, or the noise batch where None. They begin at rows of the data or, `start="normal"`, at
-    normal numbers of the data's mean and deviation; a share `restart` of them does so again in each step. `decay` adds
-    `decay (E(x)² + E(s)²)`, which keeps the energies' level where it is.
+    There are `chains` chains, or as many as the noise batch if None. They start at rows of the data or, with
+    `start="normal"`, at normal numbers with the data's mean and standard deviation. A share `restart` of them is
+    restarted in each step. `decay` adds `decay (E(x)² + E(s)²)`, which keeps the level of the energies fixed.
     """
 
     sampler: Sampler = field(default_factory=ULA)
@@ -70,13 +70,13 @@ class _Persistent(ObjectiveState):
         return data[chosen.to(data.device)].clone()
 
     def _move_chains(self, start: Tensor, generator: torch.Generator) -> Tensor:
-        """Where the sampler's moves end."""
+        """Return where the moves of the sampler end."""
         settings, state = self.settings, generator.get_state()
         if type(settings.sampler) is ULA and has_hand_gradient(self.energy):
             ends = run_langevin(self.energy, start, settings.moves, settings.sampler.step_size, generator)
             if bool(torch.isfinite(ends).all()):
                 return ends
-            generator.set_state(state)  # a chain that ran away stays where it was: the sampler sees to that
+            generator.set_state(state)  # a chain diverged; the sampler leaves such chains where they were
         moved = settings.sampler.run(self.energy, start, settings.moves, generator, thin=settings.moves)
         return moved.samples[-1].detach()
 
@@ -88,7 +88,7 @@ class _Persistent(ObjectiveState):
             again = (u < settings.restart).to(start.device).reshape(-1, *[1] * (start.ndim - 1))
             start = torch.where(again, self._draw_starts(len(start), generator), start)
         ends = self._move_chains(start, generator)
-        # A chain that ran away would be lost for good.
+        # A diverged chain would never come back.
         lost = ~torch.isfinite(ends).flatten(1).all(1)
         if bool(lost.any()):
             ends[lost] = self._draw_starts(int(lost.sum()), generator)
@@ -102,7 +102,7 @@ class _Persistent(ObjectiveState):
 
 
 def run_langevin(energy: MLPEnergy, start: Tensor, moves: int, step: float, generator: torch.Generator) -> Tensor:
-    """The ends of `moves` unadjusted Langevin moves, as `ULA` makes them, without a look at any energy."""
+    """Return the ends of `moves` unadjusted Langevin moves, like those of `ULA` but without evaluating the energy."""
     x = start.clone()
     for _ in range(moves):
         gradient = input_gradient(energy, x)

@@ -1,4 +1,4 @@
-"""Maximum likelihood with the exact log Z: by quadrature in one or two dimensions, or as a sum over a small support."""
+"""Maximum likelihood with the exact log Z, by quadrature in one or two dimensions or as a sum over a small support."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, 
 from relaxon.neuromorphic.energy.partition.quadrature import Quadrature
 
 MOST_NODES = 2**18
+"""Maximum number of quadrature nodes in training."""
 
 
 @dataclass(frozen=True)
 class ExactMLE(Objective):
-    """Mean energy of the data plus log Z: a quadrature on a box, or the sum over all events of `support (k, d)`.
+    """Mean energy of the data plus log Z, by quadrature on a box or as the sum over all events of `support (k, d)`.
 
-    Where both are None, the box is that of the data, wider by half its side at each end.
+    If both are None, the box is the bounding box of the data, extended by half its side at each end.
     """
 
     quadrature: Quadrature | None = None
@@ -29,7 +30,7 @@ class ExactMLE(Objective):
 
     def __post_init__(self) -> None:
         if self.quadrature is not None and self.support is not None:
-            raise ValueError("support must be None where a quadrature is given")
+            raise ValueError("support must be None if a quadrature is given")
         if self.support is not None:
             validate_events("support", self.support)
 
@@ -60,11 +61,13 @@ class _Sum(ObjectiveState):
 
 
 TRAINING_NODES = {1: 2000, 2: 128}
+"""Nodes along each axis, by the number of dimensions."""
 MARGIN = 0.5
+"""Extension of the bounding box at each end, relative to its side."""
 
 
 def enclose_data(data: Tensor) -> Quadrature:
-    """A box around data in one or two dimensions; ValueError for more."""
+    """Return a quadrature on a box around data in one or two dimensions; raise `ValueError` for more."""
     if data.ndim != 2 or data.shape[1] not in TRAINING_NODES:
         raise ValueError(f"data must be (n, 1) or (n, 2) for ExactMLE without a support, got {tuple(data.shape)}")
     low, high = data.amin(0).double(), data.amax(0).double()

@@ -1,7 +1,7 @@
-"""Energies whose slopes carry noise to the data: equilibrium matching and energy matching.
+"""Energies whose gradients transport noise to the data: equilibrium matching and energy matching.
 
-Both draw a source point ε, standard normal, for each row x and fit the energy's gradient on the straight way between
-them; data should be standardised. Sources: Wang and Du 2025, "Equilibrium matching"; Balcerak et al. 2025, "Energy
+Both draw a standard normal source point ε for each row x and fit the energy's gradient on the straight line between
+them; the data should be standardised. Sources: Wang and Du 2025, "Equilibrium matching"; Balcerak et al. 2025, "Energy
 matching".
 """
 
@@ -22,10 +22,10 @@ from relaxon.neuromorphic.parameters import check_real
 
 @dataclass(frozen=True)
 class EquilibriumMatching(Objective):
-    """`‖∇E(γx + (1−γ)ε) − c(γ) (ε − x)‖²`, the mean over γ in (0, 1) and over the features.
+    """`‖∇E(γx + (1−γ)ε) − c(γ) (ε − x)‖²`, averaged over γ in (0, 1) and over the features.
 
-    `c(γ) = scale · min(1, (1−γ)/(1−fall))` falls to 0 at the data, which become the energy's minima. Descent on E draws
-    samples; `e^{−E}` is no estimate of the data's density.
+    `c(γ) = scale · min(1, (1−γ)/(1−fall))` falls to 0 at the data, which become minima of the energy. Gradient descent
+    on E generates samples; `e^{−E}` does not estimate the density of the data.
     """
 
     scale: float = 4.0
@@ -46,11 +46,11 @@ class EnergyMatching(Objective):
     """`w(t) ‖−T∇E(x_t) − (x − ε)‖² + weight · T (E(x) − E(s))`: transport far from the data, `e^{−E}` near them.
 
     ε and x are paired by optimal transport within the batch, `x_t = (1−t)ε + tx` plus `blur` times normal numbers, and
-    `w(t)` falls from 1 at `fall` to 0 at the data. s are the ends of `moves` Langevin moves of `dt` in the potential
-    TE, T = `temperature`: half of them from the data at T, half from ε without noise until the share `fall` of the
-    moves, then with a temperature that rises to T. The `trim` highest of E(s) are left out, and the second term is no
-    less than `−floor`. During the first `warm_up` steps there is the first term alone, whose potential carries noise to
-    the data in unit time: `x ← x − dt T∇E` from 0 to 1.
+    `w(t)` falls from 1 at `fall` to 0 at the data. s are the ends of `moves` Langevin moves of step `dt` in the
+    potential TE with T = `temperature`. Half of the chains start from the data at temperature T. The other half start
+    from ε without noise for the share `fall` of the moves, after which the temperature rises to T. The share `trim` of
+    the highest E(s) is dropped, and the second term is bounded below by `−floor`. The first `warm_up` steps use the
+    first term only, whose potential transports noise to the data in unit time: `x ← x − dt T∇E` from 0 to 1.
     """
 
     temperature: float = 0.15
@@ -127,7 +127,7 @@ class _Transport(ObjectiveState):
         return (settings.weight * settings.temperature * rise).clamp(min=-settings.floor)
 
     def _move_chains(self, start: Tensor, cold: int, generator: torch.Generator) -> Tensor:
-        """The ends of the chains, of which the first `cold` are warmed up on the way."""
+        """Return the ends of the chains; the first `cold` of them are heated on the way."""
         settings, x = self.settings, start.clone()
         heat = torch.full_like(x[:, :1].flatten(1)[:, 0], settings.temperature)
         for move in range(settings.moves):
@@ -140,7 +140,7 @@ class _Transport(ObjectiveState):
 
 
 def pair_by_transport(source: Tensor, x: Tensor) -> Tensor:
-    """For each source point the place of its row, so that the sum of squared distances is least, `(n,)`."""
+    """Return the index of the row for each source point that minimises the sum of squared distances, `(n,)`."""
     from scipy.optimize import linear_sum_assignment
 
     distances = torch.cdist(source.flatten(1), x.flatten(1)).square()
@@ -149,12 +149,12 @@ def pair_by_transport(source: Tensor, x: Tensor) -> Tensor:
 
 
 def _draw_shares(x: Tensor, generator: torch.Generator) -> Tensor:
-    """One in (0, 1) for each row, of a shape that multiplies it."""
+    """Draw a number in (0, 1) for each row, in a shape that broadcasts over it."""
     drawn = torch.rand(len(x), generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
     return drawn.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def _slope(energy: nn.Module, x: Tensor) -> Tensor:
-    """`∂E/∂x` with a graph to the parameters."""
+    """Return `∂E/∂x` with a graph to the parameters."""
     x = x.detach().requires_grad_(True)
     return torch.autograd.grad(energy(x).sum(), x, create_graph=True)[0]

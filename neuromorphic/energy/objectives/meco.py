@@ -1,8 +1,9 @@
-"""Maximum likelihood by compositional optimisation: log Z is tracked by one number while its gradient is followed.
+"""Maximum likelihood by compositional optimisation: a scalar tracks log Z while its gradient is followed.
 
 Source: Jiang, Qin, Wu, Chen, Yang and Zhang, "Learning unnormalized statistical models via compositional optimization",
-ICML 2023. `log Z(θ) = log E_q[p⁰/q]` is a logarithm of an expectation: the gradient of a minibatch's logarithm is
-biased. The tracker u of `E_q[p⁰/q]` is averaged over the steps, so the weights `p⁰/(q u)` of the gradient are not.
+ICML 2023. `log Z(θ) = log E_q[p⁰/q]` is the logarithm of an expectation, so that the gradient of its mini-batch
+estimate is biased. The tracker u of `E_q[p⁰/q]` is averaged over the steps, which removes the bias of the weights
+`p⁰/(q u)` of the gradient.
 """
 
 from __future__ import annotations
@@ -25,21 +26,22 @@ from relaxon.neuromorphic.energy.objectives.noise_contrastive import (
 )
 
 WARM_UP = 10
+"""Default number of noise batches for the initial u."""
 LEAST_GAMMA = 1e-2
-"""Of the adaptive one: the tracker forgets in a hundred steps at the latest."""
+"""Minimum of the adaptive γ, so that the tracker forgets within about a hundred steps."""
 
 
 @dataclass(frozen=True)
 class MECO(Objective):
     """`u ← (1−γ) u + γ mean p⁰/q` in logarithms, and the gradient `−∇log p⁰(x) + p⁰/(q u) ∇log p⁰(z)`.
 
-    `drift`: before the average, `log u` is moved by the change of `log mean p⁰/q` from the last step's parameters to
-    these, on the same noise: the tracker follows a jump of θ at once. `gamma` is a number in (0, 1] or "adaptive": the
-    gain of a Kalman filter for log Z, from the weights' own variance and that of the drift. `centred`: the data's
-    gradient is multiplied by the mean weight w̄, which makes the expected gradient `Z/u` times the true one: an error
-    of u then changes its length but not its direction, while without, it moves the optimum. `warm_up` noise batches
-    make the first u. `MECO.published(γ)` is the form of the paper: neither drift correction nor centring, a fixed γ,
-    one batch at first (take SGD with dampened momentum for its v).
+    `drift`: before averaging, `log u` is moved by the change of `log mean p⁰/q` between the parameters of the last and
+    the current step, on the same noise, so that the tracker follows a jump of θ at once. `gamma` is a number in (0, 1]
+    or "adaptive", the gain of a Kalman filter for log Z from the variances of the weights and of the drift. `centred`:
+    the data gradient is multiplied by the mean weight w̄, which makes the expected gradient `Z/u` times the true one.
+    An error of u then changes the length of the gradient but not its direction; otherwise it would move the optimum.
+    `warm_up` noise batches determine the initial u. `MECO.published(γ)` is the form of the paper: no drift correction,
+    no centring, a fixed γ, and a single initial batch (use SGD with dampened momentum for its v).
     """
 
     gamma: float | Literal["adaptive"] = "adaptive"
@@ -57,6 +59,7 @@ class MECO(Objective):
 
     @classmethod
     def published(cls, gamma: float = 0.1) -> Self:
+        """Return the objective as published."""
         return cls(gamma, drift=False, centred=False, warm_up=1)
 
     def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> ObjectiveState:
@@ -64,7 +67,7 @@ class MECO(Objective):
 
 
 class Tracker(ObjectiveState):
-    """`log u`, its variance, and the parameters of the step before."""
+    """The state of MECO: `log u`, its variance, and the parameters of the previous step."""
 
     log_u: Tensor
     variance: Tensor
@@ -72,10 +75,10 @@ class Tracker(ObjectiveState):
     def __init__(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, settings: MECO) -> None:
         super().__init__(energy, noise)
         self.noise_batch, self.settings = noise_batch, settings
-        # Double precision and −∞ for "not begun": a buffer, so that a resumed run goes on with it.
+        # In double precision, with −∞ for "not initialised"; a buffer, so that a resumed run continues with it.
         self.register_buffer("log_u", torch.tensor(-math.inf, dtype=torch.float64, device=data.device))
         self.register_buffer("variance", torch.tensor(math.inf, dtype=torch.float64, device=data.device))
-        # The energy before the step is needed for its change: by the drift correction and by the adaptive γ.
+        # Drift correction and adaptive γ need the parameters before the step, for the change of the energy.
         self.names = [name for name, parameter in energy.named_parameters() if parameter.requires_grad]
         self.follows = settings.drift or settings.gamma == "adaptive"
         if self.follows:
@@ -88,7 +91,7 @@ class Tracker(ObjectiveState):
             self._begin(generator)
         z = self.noise.sample(self.noise_batch, generator)
         if self.tilt is not None:
-            # The noise's own part of the energy has no gradient, and falls out of the weights.
+            # The noise's part of the energy has no gradient and cancels in the weights.
             log_q = torch.zeros((), dtype=z.dtype, device=z.device)
             log_x, log_z = self.log_ratios(x, z)
         else:
@@ -111,7 +114,7 @@ class Tracker(ObjectiveState):
 
     @torch.no_grad()
     def _begin(self, generator: torch.Generator) -> None:
-        """The first u from several batches, so that not one lucky sample makes it."""
+        """Initialise u from several batches, so that no single sample dominates."""
         batches = []
         for _ in range(self.settings.warm_up):
             z = self.noise.sample(self.noise_batch, generator)
@@ -122,7 +125,7 @@ class Tracker(ObjectiveState):
 
     @torch.no_grad()
     def _track(self, z: Tensor, log_q: Tensor, log_w: Tensor) -> float:
-        """Move `log u` with θ and towards the batch's mean; the γ it took."""
+        """Move `log u` with θ and towards the mean of the batch; return the γ used."""
         settings = self.settings
         log_g = log_mean_exp(log_w)
         moved = spread = torch.zeros_like(log_g)
@@ -149,7 +152,7 @@ class Tracker(ObjectiveState):
             total = self.variance + noise
             gamma = float((self.variance / total).clamp(LEAST_GAMMA, 1)) if float(total) > 0 else 1.0
             self.variance *= 1 - gamma
-            # With no doubt left in either there is nothing to weigh; the batch alone is exact then.
+            # If both variances are zero, the batch alone is exact.
         else:
             gamma = float(settings.gamma)
         if gamma < 1:
@@ -160,5 +163,5 @@ class Tracker(ObjectiveState):
 
 
 def relative_variance(log_weights: Tensor) -> float:
-    """Of the mean of the weights, relative to its square: `1/ESS − 1/n`."""
+    """Return the variance of the mean weight relative to its square, `1/ESS − 1/n`."""
     return max(0.0, 1 / effective_size(log_weights) - 1 / len(log_weights))

@@ -1,7 +1,7 @@
-"""What training minimises: the frozen settings of an objective and the working state it keeps between steps.
+"""Training objectives: the base class with its frozen settings and state, and those that need noise samples only.
 
-Here the ones that need noise samples and no more: noise-contrastive estimation (Gutmann and Hyvärinen 2010), its
-exponential loss (Liu, Rosenfeld, Ravikumar and Risteski 2022) and the self-normalised likelihood.
+These are noise-contrastive estimation (Gutmann and Hyvärinen 2010), its exponential loss (Liu, Rosenfeld, Ravikumar and
+Risteski 2022) and the self-normalised likelihood.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from relaxon.neuromorphic.energy.energies.families import TiltedEnergy
 
 @dataclass(frozen=True, slots=True)
 class StepReading:
-    """What an objective sees in one step; NaN for what it has no notion of."""
+    """The result of one step of an objective; NaN for quantities that it does not have."""
 
     loss: Tensor
-    """Whose gradient is taken; its value is the objective's, up to a constant, but for MECO."""
+    """The loss to differentiate; its value is the objective's, up to a constant, except for MECO."""
     log_partition: float = math.nan
-    """The objective's own idea of log Z: MECO's `log u`, the learned constant of NCE, the exact one of ExactMLE."""
+    """The objective's own estimate of log Z: `log u` of MECO, the learned constant of NCE, or the exact value."""
     effective_sample_size: float = math.nan
-    """Of the noise samples' importance weights."""
+    """Effective sample size of the noise samples by their importance weights."""
     value: float = math.nan
-    """The objective's value where the loss is a surrogate."""
+    """Value of the objective if the loss is a surrogate."""
     gamma: float = math.nan
-    """MECO's averaging weight."""
+    """Averaging weight of MECO."""
 
 
 class ObjectiveState(nn.Module):
-    """State that an objective keeps between steps: parameters of its own and buffers, stored with a checkpoint."""
+    """The state that an objective keeps between steps: its own parameters and buffers, part of each checkpoint."""
 
     def __init__(self, energy: nn.Module, noise: Any) -> None:
         super().__init__()
-        # In a tuple, so that they are not submodules: the trainer stores them itself.
+        # Kept in a tuple, so that they are not submodules; the trainer stores them itself.
         self._held = (energy, noise)
 
     @property
@@ -52,22 +52,22 @@ class ObjectiveState(nn.Module):
         return self._held[1]
 
     def read(self, x: Tensor, generator: torch.Generator) -> StepReading:
-        """The loss of a data batch, with a graph to the energy's parameters and to those of this module."""
+        """Return the loss of a data batch, with a graph to the parameters of the energy and of this module."""
         raise NotImplementedError
 
     @property
     def tilt(self) -> nn.Module | None:
-        """What the energy adds to `−log q` of this very noise: weights against it need no `log q` then. Else None."""
+        """The tilt of a `TiltedEnergy` whose base is this noise, so that weights need no `log q`; otherwise None."""
         energy = self.energy
         return energy.tilt if isinstance(energy, TiltedEnergy) and energy.base is self.noise else None
 
     def log_probabilities(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """`log p⁰` of both in one pass."""
+        """Return `log p⁰` of both in a single pass."""
         both = -self.energy(torch.cat([x, z]))
         return both[: len(x)], both[len(x) :]
 
     def log_ratios(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """`log p⁰/q` of both in one pass, with a graph to the energy's parameters."""
+        """Return `log p⁰/q` of both in a single pass, with a graph to the energy's parameters."""
         if self.tilt is not None:
             both = -self.tilt(torch.cat([x, z]))
             return both[: len(x)], both[len(x) :]
@@ -77,14 +77,14 @@ class ObjectiveState(nn.Module):
         return log_x - log_q_x, log_z - log_q_z
 
     def adapt(self, z: Tensor, log_weights: Tensor, x: Tensor) -> None:
-        """Let a noise distribution that moves take in the step."""
+        """Pass the step to a noise distribution that adapts."""
         observe = getattr(self.noise, "observe", None)
         if observe is not None:
             observe(z, log_weights.detach(), x)
 
 
 class Objective(ABC):
-    """Base of the objectives: settings only; `begin` makes the working state of a run."""
+    """Base class of the objectives, which hold settings only; `begin` creates the state of a run."""
 
     __slots__ = ()
     name: ClassVar[str]
@@ -94,14 +94,14 @@ class Objective(ABC):
 
     @abstractmethod
     def begin(self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, seed: int) -> ObjectiveState:
-        """The working state at the start of a run; `data` are all of its rows."""
+        """Return the state at the start of a run on all rows of `data`."""
 
 
 @dataclass(frozen=True)
 class NCE(Objective):
-    """Noise-contrastive estimation: logistic regression of data against noise, with log Z as a further parameter.
+    """Noise-contrastive estimation: logistic regression of data against noise, with log Z as an additional parameter.
 
-    `learn_partition=False` takes the energy as normalised. `start` is the first log Z.
+    `learn_partition=False` treats the energy as normalised. `start` is the initial log Z.
     """
 
     learn_partition: bool = True
@@ -117,9 +117,9 @@ class NCE(Objective):
 
 @dataclass(frozen=True)
 class ENCE(Objective):
-    """The exponential loss `½E_p[√(q/p_θ)] + ½E_q[√(p_θ/q)]`, by normalised gradient descent where `normalise`.
+    """The exponential loss `½E_p[√(q/p_θ)] + ½E_q[√(p_θ/q)]`, by normalised gradient descent with `normalise`.
 
-    The loss is taken as its logarithm, which has the same direction of descent and cannot overflow.
+    Its logarithm is minimised, which has the same direction of descent and cannot overflow.
     """
 
     normalise: bool = True
@@ -139,8 +139,10 @@ class ENCE(Objective):
 
 @dataclass(frozen=True)
 class SNL(Objective):
-    """Self-normalised likelihood: maximise `E_p[log p⁰] − b − E_q[p⁰ e^{−b}/q] + 1` over θ and b; at its optimum
-    b = log Z. The weights are not bounded: noise with lighter tails than the model makes them explode."""
+    """Self-normalised likelihood: maximise `E_p[log p⁰] − b − E_q[p⁰ e^{−b}/q] + 1` over θ and b.
+
+    At the optimum b = log Z. The weights are unbounded: they explode if the noise has lighter tails than the model.
+    """
 
     start: float = 0.0
     name: ClassVar[str] = "snl"
@@ -153,7 +155,7 @@ class SNL(Objective):
 
 
 class _Normalised(ObjectiveState):
-    """Of the objectives that learn log Z as a parameter."""
+    """State of the objectives that learn log Z as a parameter."""
 
     def __init__(
         self, energy: nn.Module, noise: Any, data: Tensor, noise_batch: int, start: float, learn: bool
@@ -171,7 +173,7 @@ class _Normalised(ObjectiveState):
         return StepReading(loss, float(self.log_z.detach()), effective_size(weights), float(loss.detach()))
 
     def loss(self, ratio_x: Tensor, ratio_z: Tensor) -> Tensor:
-        """From `log p_θ/q` of both."""
+        """Return the loss from `log p_θ/q` of data and noise."""
         raise NotImplementedError
 
 
@@ -179,7 +181,7 @@ class _Logistic(_Normalised):
     def loss(self, ratio_x: Tensor, ratio_z: Tensor) -> Tensor:
         ratio = len(ratio_z) / len(ratio_x)
         log_ratio = math.log(ratio)
-        # A data point where the noise is zero is told apart for certain.
+        # A data point where the noise has no density is classified with certainty.
         return softplus(-(ratio_x - log_ratio)).mean() + ratio * softplus(ratio_z - log_ratio).mean()
 
 
@@ -190,7 +192,7 @@ class _Exponential(_Normalised):
 
 class _SelfNormalised(_Normalised):
     def read(self, x: Tensor, generator: torch.Generator) -> StepReading:
-        # The data's term has no noise in it, and data may lie where the noise has no density.
+        # The data term does not involve the noise, so that data may lie where the noise has no density.
         z = self.noise.sample(self.noise_batch, generator)
         with torch.no_grad():
             log_q = self.noise.log_prob(z)
@@ -202,12 +204,12 @@ class _SelfNormalised(_Normalised):
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
-    """`log mean exp`."""
+    """Return the logarithm of the mean exponential."""
     return torch.logsumexp(values, 0) - math.log(len(values))
 
 
 @torch.no_grad()
 def effective_size(log_weights: Tensor) -> float:
-    """`(Σw)²/Σw²`; NaN where a weight is not finite."""
+    """Return the effective sample size `(Σw)²/Σw²`; NaN if a weight is not finite."""
     w = log_weights.double()
     return float((2 * torch.logsumexp(w, 0) - torch.logsumexp(2 * w, 0)).exp())

@@ -1,7 +1,7 @@
-"""Score matching: the gradient of the log-density is fitted and log Z drops out (Hyvärinen 2005).
+"""Score matching, which fits the gradient of the log-density, so that log Z cancels (Hyvärinen 2005).
 
-The trace of the Hessian is exact, or estimated along random slices (Song et al. 2019); denoising score matching
-(Vincent 2011) needs no second derivative, and fits the density of the data blurred by `sigma`.
+The trace of the Hessian is exact or estimated along random slices (Song et al. 2019). Denoising score matching
+(Vincent 2011) needs no second derivative and fits the density of the data blurred by `sigma`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Form = Literal["exact", "sliced", "denoising"]
 
 @dataclass(frozen=True)
 class ScoreMatching(Objective):
-    """`E[½‖s‖² + tr ∂s/∂x]` with `s = −∂E/∂x`; `form` "denoising" takes `½‖s(x + σε) + ε/σ‖²` instead.
+    """`E[½‖s‖² + tr ∂s/∂x]` with `s = −∂E/∂x`; `form="denoising"` uses `½‖s(x + σε) + ε/σ‖²` instead.
 
-    `slices` random directions of a sliced trace. `sigma` is in the units of the data.
+    `slices` is the number of random directions of a sliced trace, and `sigma` is in the units of the data.
     """
 
     form: Form = "exact"
@@ -70,7 +70,7 @@ class _Score(ObjectiveState):
                 trace = trace + slope.flatten(1)[:, axis]
         else:
             for _ in range(settings.slices):
-                # Signs have the smallest variance of the directions with E[vvᵀ] = 1.
+                # Random signs have the smallest variance among the directions with E[vvᵀ] = 1.
                 v = torch.sign(standard_normal(tuple(x.shape), generator, x))
                 slope = torch.autograd.grad((score * v).sum(), x, create_graph=True)[0]
                 trace = trace + (slope * v).flatten(1).sum(1) / settings.slices

@@ -1,4 +1,4 @@
-"""log Z by annealed importance sampling: from the noise to the model over many densities in between."""
+"""log Z by annealed importance sampling: from the noise to the model through many intermediate densities."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise.distributions import Noise
 
 BISECTIONS = 40
+"""Number of bisections for the next temperature."""
 FIRST_MOVES = 30
-"""Of the pilot in the noise, to find a step size."""
+"""Number of moves of the pilot in the noise, to find a step size."""
 GAIN = 0.3
-"""Of the pilot's step size, in its logarithm, for each unit that the acceptance is off."""
+"""Change of the logarithm of the pilot's step size per unit of deviation from the target acceptance."""
 RESAMPLE_BELOW = 0.5
-"""Of the pilot's draws, in effective ones."""
+"""Effective sample size, relative to the pilot's draws, below which they are resampled."""
 MODEL_MOVES = 20
-"""At the model's own density: before the way back, so that points which are only like its draws become so."""
+"""Number of moves at the model's density before the way back, so that approximate draws become true ones."""
 LARGEST_FINITE = float(np.finfo(np.float64).max)
 PROBES = 256
-"""Last points that are moved on."""
+"""Number of final points that are moved further."""
 APART = 4.0
-"""Standard errors by which both directions may differ, beside the `agreement`."""
+"""Standard errors by which both directions may differ, in addition to `agreement`."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class _Temperature:
-    """A density `q^{1−t} p⁰^t` and how chains move in it."""
+    """An intermediate density `q^{1−t} p⁰^t`, with the step size and the scales of its moves."""
 
     t: float
     step: float
@@ -53,22 +54,23 @@ class _Temperature:
 
 @dataclass(frozen=True, slots=True)
 class AIS:
-    """Annealed importance sampling, Neal 2001, along `q^{1−t} p⁰^t`.
+    """Annealed importance sampling along `q^{1−t} p⁰^t` (Neal 2001).
 
-    A pilot of `pilot` draws first finds the temperatures `t`, each so far from the last that the conditional effective
-    sample size is the share `conditional_size` (Zhou, Johansen, Aston 2016), and each one's step size and scales.
-    `count` other draws then go that way, so that their weights are independent and the mean unbiased.
+    A pilot run of `pilot` draws first chooses the temperatures `t`, spaced such that the conditional effective sample
+    size is the share `conditional_size` (Zhou, Johansen, Aston 2016), and the step size and scales of each. `count`
+    other draws then follow this schedule, so that their weights are independent and the mean is unbiased.
 
-    `reference`, draws of the model or data that it was trained on, goes the way back: that estimate is too large where
-    the forward one is too small (Grosse, Ancha, Roy 2016). Where the two differ by more than `agreement` nats and four
-    standard errors, a part of the model is missed, or the path too short, and the result is not trusted.
+    `reference`, draws of the model or its training data, follows the schedule backwards, which gives too large an
+    estimate where the forward one is too small (Grosse, Ancha, Roy 2016). If the two differ by more than `agreement`
+    nats plus four standard errors, a part of the model is missed or the path is too short, and the result is not
+    trusted.
     """
 
     noise: Noise
     count: int = 1000
     transition: HMC | MALA = field(default_factory=lambda: HMC(leapfrog_steps=5))
     moves: int = 1
-    """At each temperature."""
+    """Number of moves at each temperature."""
     conditional_size: float = 0.99
     max_temperatures: int = 1000
     pilot: int = 256
@@ -86,7 +88,7 @@ class AIS:
             validate_events("reference", self.reference, tuple(self.noise.event_shape))
 
     def estimate(self, energy: Energy, generator: torch.Generator) -> LogPartition:
-        """The estimate, with its verdict."""
+        """Return the estimate with its verdict."""
         stages = self._run_pilot(energy, generator)
         x = self.noise.sample(self.count, generator)
         weights = np.zeros(self.count)
@@ -101,7 +103,7 @@ class AIS:
         last = x[:PROBES]
         for _ in range(MODEL_MOVES):
             last = self._move(energy, last, stages[-1], generator)
-        # Along the path nothing leaves the noise's support; a model that is larger shows only here.
+        # Along the path no point leaves the support of the noise; a larger support of the model shows only here.
         reason = explain_unseen(log_ratio(energy, self.noise, last), LARGEST_FINITE, "the last points, moved on,")
         opposite = None
         if not reason and self.reference is not None:
@@ -116,7 +118,7 @@ class AIS:
         return estimate_from_weights(weights, "annealed importance sampling", opposite, reason)
 
     def _run_pilot(self, energy: Energy, generator: torch.Generator) -> list[_Temperature]:
-        """The pilot's temperatures, steps and scales."""
+        """Run the pilot; return its temperatures, step sizes and scales."""
         x = self.noise.sample(self.pilot, generator)
         step, t = self._find_first_step(energy, x, generator), 0.0
         weights = np.zeros(self.pilot)
@@ -146,7 +148,7 @@ class AIS:
         return stages
 
     def _find_first_step(self, energy: Energy, x: Tensor, generator: torch.Generator) -> float:
-        """A step size for the noise itself, from moves of its own draws that are not kept."""
+        """Return a step size for the noise itself, from discarded moves of its own draws."""
         target, scale = self._build_target(energy, 0.0), _estimate_scale(x)
         state = target.at(x)
 
@@ -161,7 +163,7 @@ class AIS:
     def _run_backward(
         self, energy: Energy, x: Tensor, stages: list[_Temperature], generator: torch.Generator
     ) -> Floats:
-        """Logarithms of weights with the mean `1/Z`, from the model's points to the noise."""
+        """Return the log weights, of mean `1/Z`, from the model's points back to the noise."""
         for _ in range(MODEL_MOVES):
             x = self._move(energy, x, stages[-1], generator)
         weights = np.zeros(len(x))
@@ -193,7 +195,7 @@ def _estimate_scale(x: Tensor) -> Tensor:
 
 
 def _find_next_temperature(ratio: Floats, weights: Floats, t: float, size: float) -> float:
-    """The largest temperature at which the conditional effective sample size is still `size`, by bisection."""
+    """Return the largest temperature at which the conditional effective sample size is at least `size`."""
     sound = np.isfinite(ratio) & np.isfinite(weights)
     if not sound.any():
         return 1.0

@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise.distributions import Noise
 
 ITERATIONS = 1000
+"""Maximum number of iterations of the fixed point."""
 TOLERANCE = 1e-10
-"""Of log Z between two iterations, in nats."""
+"""Change of log Z between two iterations, in nats, at which the iteration has converged."""
 LARGEST_R_HAT = 1.05
-"""Above what is taken for draws: the error here has the chains' differences in it, as long as they meet at all."""
+"""Larger than for draws in general, as the error estimate includes the differences between chains that overlap."""
 APART = 4.0
-"""Standard errors by which importance sampling from the noise alone may differ, where its own weights are sound."""
+"""Standard errors by which importance sampling from the noise alone may differ, if its own weights are reliable."""
 
 Floats = NDArray[np.float64]
 NAME = "bridge sampling"
@@ -43,16 +44,16 @@ NAME = "bridge sampling"
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """Meng and Wong 1996 with their optimal bridge, by iteration; the error after Frühwirth-Schnatter 2004.
+    """Bridge sampling with the optimal bridge of Meng and Wong 1996; the error follows Frühwirth-Schnatter 2004.
 
-    `samples` are draws of the model, `(n, …)`, taken as independent, or `Chains`. Where None, `chains` chains of
-    `sampler` make `draws` draws each, from `start` (points of the data, say) or from draws of the noise. Chains that
-    have not mixed make the result one that is not trusted.
+    `samples` are draws of the model, `(n, …)`, which are treated as independent, or `Chains`. If None, `chains` chains
+    of `sampler` make `draws` draws each, from `start` (such as rows of the data) or from draws of the noise. If the
+    chains have not mixed, the result is not trusted.
     """
 
     noise: Noise
     count: int = 10_000
-    """Draws of the noise."""
+    """Number of draws of the noise."""
     samples: Chains | Tensor | None = None
     sampler: HMC | MALA = field(default_factory=HMC)
     chains: int = 16
@@ -73,7 +74,7 @@ class Bridge:
             raise ValueError(f"draws must be at least {FEWEST_DRAWS}, got {self.draws}")
 
     def estimate(self, energy: Energy, generator: torch.Generator) -> LogPartition:
-        """The estimate, with its verdict."""
+        """Return the estimate with its verdict."""
         noise = self.noise.sample(self.count, generator)
         below = log_ratio(energy, self.noise, noise)
         samples = self.samples if self.samples is not None else self._draw_samples(energy, noise, generator)
@@ -90,20 +91,20 @@ class Bridge:
 
 
 def _explain_mixing(chains: Chains) -> str:
-    """Why the chains do not stand for the model; empty where they do."""
+    """Return why the chains do not represent the model, or an empty string if they do."""
     if chains.outcome in (Mixing.NON_FINITE, Mixing.STOPPED, Mixing.DIVERGENT):
         return f"the model's chains: {chains.message}"
     worst = float(chains.r_hat.max())
     if worst <= LARGEST_R_HAT:  # NaN is none
         return ""
-    return f"the model's chains have an R-hat of {worst:.3f} (at most {LARGEST_R_HAT:g} is taken): they have not mixed"
+    return f"the model's chains have R-hat {worst:.3f} (at most {LARGEST_R_HAT:g} is accepted): they have not mixed"
 
 
 def _bridge(below: Floats, above: Floats, shape: tuple[int, int] | None, reason: str) -> LogPartition:
-    """From `log p⁰/q` at draws of the noise and of the model, these of `(draws, chains)`, or independent where None."""
+    """Estimate from `log p⁰/q` at draws of the noise and of the model, with `shape` (draws, chains) or independent."""
     draws = len(below) + len(above)
     alone = weight_statistics(below)
-    # A model's draw outside the noise's support tells nothing of the noise, and has its term of 0: ratio +∞.
+    # A draw of the model outside the support of the noise has the ratio +∞ and contributes a term of 0.
     if np.isnan(below).any() or np.isposinf(below).any() or np.isnan(above).any() or alone.log_mean == -math.inf:
         return _build_failure(
             reason or explain_doubt(alone) or "the weights of the model's draws are not finite", draws
@@ -128,7 +129,7 @@ def _bridge(below: Floats, above: Floats, shape: tuple[int, int] | None, reason:
 
 
 def _iterate(below: Floats, above: Floats, shares: Floats) -> tuple[float, bool]:
-    """Meng and Wong's fixed point for log Z, and whether it was reached."""
+    """Iterate Meng and Wong's fixed point for log Z; return it and whether the iteration converged."""
     value = 0.5 * (_finite_median(below) + _finite_median(above))
     for _ in range(ITERATIONS):
         upper = _log_mean(below - np.logaddexp(shares[1] + below, shares[0] + value))
@@ -151,27 +152,30 @@ def _log_mean(logs: Floats) -> float:
 
 
 def _count_independent(values: Floats, shape: tuple[int, int] | None) -> float:
-    """How many independent draws the mean of `values` is worth."""
+    """Return the effective number of independent draws for the mean of `values`."""
     if shape is None:
         return float(len(values))
     found = float(mean_effective_sample_size(values.reshape(shape)))
-    # The same value everywhere has no error, however its draws depend on each other.
+    # A constant has no error, regardless of the correlation of its draws.
     return found if math.isfinite(found) else float(len(values))
 
 
 def _explain_doubt(effective: float, settled: bool) -> str:
     if not settled:
-        return f"the bridge's iteration did not settle within {ITERATIONS} steps"
+        return f"the iteration of the bridge did not converge within {ITERATIONS} steps"
     if effective < FEWEST_EFFECTIVE:
         return (
-            f"the effective sample size is {effective:.1f} (at least {FEWEST_EFFECTIVE:.0f} is taken): "
+            f"the effective sample size is {effective:.1f} (at least {FEWEST_EFFECTIVE:.0f} is needed): "
             "the noise and the model hardly overlap, or the chains are too short"
         )
     return ""
 
 
 def _compare_with_importance_sampling(alone: WeightStatistics, value: float, error: float) -> str:
-    """Where importance sampling from the noise alone is sound, it must agree: chains can miss what the noise covers."""
+    """Return why reliable importance sampling from the noise alone contradicts the bridge, or an empty string.
+
+    A contradiction means that the chains miss a region that the noise covers.
+    """
     if explain_doubt(alone) or abs(alone.log_mean - value) <= APART * math.hypot(error, alone.relative_error):
         return ""
     return (

@@ -1,9 +1,9 @@
-"""A search for modes of an energy that no draw of the noise has met: tempered chains from the data and from outside.
+"""A search for modes of an energy that no draw of the noise has met, by tempered chains from the data and from outside.
 
-Chains from the data are heated until they leave them, and cooled again (Neal 1996, tempered transitions, without the
-rejection that would bring them back); others start outside, at all distances and in all directions, and are cooled.
-Where they come to rest at points that weigh more than every draw of the noise, the mass about these points is estimated
-by importance sampling from a distribution fitted there. A search can find a mode; it cannot show that there is none.
+Chains from the data are heated until they leave it and cooled again (tempered transitions, Neal 1996, without the
+rejection that would bring them back). Others start outside, at all distances and in all directions, and are cooled. If
+they end at points that weigh more than every draw of the noise, the mass around these points is estimated by importance
+sampling from a distribution fitted there. The search can find a mode but cannot prove that there is none.
 """
 
 from __future__ import annotations
@@ -29,49 +29,52 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise.distributions import Noise
 
 INSIDE, OUTSIDE = 64, 192
-"""Chains from the data and from outside."""
+"""Number of chains from the data and from outside."""
 NEAREST, FARTHEST = 4.0, 80.0
-"""Where chains outside start, in deviations of the draws: a mode 30 away in ten dimensions attracts a fifth of those
-that start 60 away, and fewer of the nearer ones."""
+"""Starting distances of the chains outside, in standard deviations of the draws: a mode 30 away in ten dimensions
+attracts a fifth of those that start 60 away, and fewer of the nearer ones."""
 HOTTEST = 1000.0
-"""Temperature at which chains from the data are: its deviations are 30 times the data's."""
+"""Highest temperature of the chains from the data; standard deviations are then about 30 times those of the data."""
 LUKEWARM = 100.0
-"""Where chains from outside begin to cool: hot enough to leave ripples, too cold to cross from one mode to another."""
+"""Initial temperature of the chains from outside: high enough to leave ripples, too low to cross between modes."""
 STAGES, MOVES = 7, 4
-"""Temperatures from 1 to the hottest, and moves at each."""
+"""Number of temperatures from 1 to the hottest, and of moves at each."""
 GAIN = 0.3
-"""Of the step size, in its logarithm, for each unit that the acceptance is off."""
+"""Change of the logarithm of the step size per unit of deviation from the target acceptance."""
 SETTLING = 20
-"""Moves at temperature 1 in the end."""
+"""Number of final moves at temperature 1."""
 COPIES, SPREADING, KEPT = 64, 60, 20
-"""Chains that leave the lowest point of a mode to learn its form, their moves before that, and those that count."""
+"""Chains that explore a mode from its lowest point, their warm-up moves, and their kept moves."""
 WIDEN, FREEDOM = 1.2, 5.0
+"""Widening and degrees of freedom of the distribution fitted to a mode."""
 LOCAL_DRAWS = 4000
+"""Number of draws for the mass of a mode."""
 MOST_MODES = 4
-"""That are looked at, from the lowest energy on."""
+"""Maximum number of modes examined, from the lowest energy on."""
 BARRIER = 8.0
-"""Nats by which the energy must rise between two points for them to be of two modes."""
+"""Nats by which the energy must rise between two points that belong to different modes."""
 LEAST_GAP = 2.0
-"""Deviations between a far mode and every draw: what lies nearer is a tail, which the weights' own index judges."""
+"""Minimum distance of a far mode from every draw, in standard deviations; nearer points belong to a tail, which the
+Pareto index of the weights judges."""
 BETWEEN = 9
-"""Points between two at which that is seen."""
+"""Number of intermediate points at which the barrier is looked for."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class FarMode:
-    """A mode that the noise has not met."""
+    """A mode that no draw of the noise has met."""
 
     log_mass: float
-    """log of the integral of `e^{−energy}` over its unmet part."""
+    """Logarithm of the integral of `e^{−energy}` over its unmet part."""
     distance: float
-    """Of its lowest point from the mean of the noise's draws, in their deviations."""
+    """Distance of its lowest point from the mean of the noise's draws, in their standard deviations."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Whitened:
-    """Coordinates in which the noise's draws have mean 0 and covariance 1."""
+    """Coordinates in which the noise's draws have mean 0 and the identity as covariance."""
 
     mean: Tensor
     factor: Tensor
@@ -88,15 +91,15 @@ class _Whitened:
 
     @property
     def log_volume(self) -> float:
-        """log of the volume of a unit cube of these coordinates."""
+        """Logarithm of the volume of a unit cube of these coordinates."""
         return float(self.factor.diagonal().log().sum())
 
     def unwhiten(self, y: Tensor) -> Tensor:
-        """From these coordinates, `(n, d)`."""
+        """Map points `(n, d)` from these coordinates to events."""
         return (self.mean + y @ self.factor.T).reshape(len(y), *self.shape)
 
     def whiten(self, x: Tensor) -> Tensor:
-        """To these coordinates."""
+        """Map events to these coordinates, `(n, d)`."""
         found: Tensor = torch.linalg.solve_triangular(self.factor, (flatten_events(x) - self.mean).T, upper=False).T
         return found
 
@@ -104,9 +107,9 @@ class _Whitened:
 def find_far_modes(
     energy: Energy, noise: Noise, draws: Tensor, largest: float, near: Tensor, generator: torch.Generator
 ) -> list[FarMode]:
-    """Return the modes found whose points weigh more, `−energy − log q`, than `largest`, the lowest energy first.
+    """Return the modes found whose log weight `−energy − log q` exceeds `largest`, by increasing energy.
 
-    `draws (n, *event_shape)` are the noise's, `near` rows of the data or draws of the model to start from.
+    `draws (n, *event_shape)` are those of the noise; `near` are rows of the data or draws of the model to start from.
     """
     space = _Whitened.from_draws(draws)
 
@@ -142,7 +145,7 @@ def _draw_some(y: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _draw_outside(space: _Whitened, generator: torch.Generator) -> Tensor:
-    """Points in all directions, at distances of which each octave has as many."""
+    """Draw points in all directions, with equally many in each octave of distance."""
     direction = standard_normal((OUTSIDE, len(space.mean)), generator, space.mean)
     shares = torch.linspace(0, 1, OUTSIDE, dtype=space.mean.dtype, device=space.mean.device)[:, None]
     radius: Tensor = NEAREST * (FARTHEST / NEAREST) ** shares
@@ -160,7 +163,7 @@ def _cool(inner: Energy, y: Tensor, hottest: float, generator: torch.Generator) 
 
 
 def _move_through(inner: Energy, y: Tensor, temperatures: Floats, generator: torch.Generator) -> Tensor:
-    """Langevin moves with rejection at one temperature after the other; steps grow with its root."""
+    """Make Langevin moves with rejection at each temperature in turn; steps scale with its square root."""
     log_step, ones = math.log(0.5), torch.ones_like(y[0])
     for temperature in temperatures.tolist():
         target = Target(lambda x, t=temperature: inner(x) / t)  # type: ignore[misc]
@@ -175,26 +178,25 @@ def _move_through(inner: Energy, y: Tensor, temperatures: Floats, generator: tor
 
 
 def _share_mode(inner: Energy, lowest: Tensor, ends: Tensor) -> NDArray[np.bool_]:
-    """Whether the energy rises by no more than the barrier on the straight way from the lowest point to each end."""
+    """Return for each end whether the energy rises by at most the barrier on the line from the lowest point to it."""
     shares = torch.linspace(0, 1, BETWEEN + 2, dtype=ends.dtype, device=ends.device)[:, None, None]
     way = lowest + shares * (ends - lowest)
     level = evaluate_energies(inner, way.flatten(0, 1)).reshape(len(shares), len(ends))
     top = torch.maximum(level[0], level[-1]) + BARRIER
     found: NDArray[np.bool_] = (level.amax(0) <= top).cpu().numpy()
-    found[int(level[-1].argmin())] = True  # the lowest itself, whatever its rounding
+    found[int(level[-1].argmin())] = True  # the lowest point itself, regardless of rounding
     return found
 
 
 def _estimate_log_mass(
     inner: Energy, is_unmet: Callable[[Tensor], NDArray[np.bool_]], lowest: Tensor, generator: torch.Generator
 ) -> float:
-    """log of the integral of `e^{−inner}` about the lowest point, where the noise has not been; −∞ where none was
-    found."""
+    """Estimate the log integral of `e^{−inner}` around the lowest point, over its unmet part; −∞ if it has no mass."""
     start = lowest.expand(COPIES, -1).contiguous()
     samples = MALA().run(inner, start, KEPT, generator, warm_up=SPREADING).flat.double()
     try:
         fitted = GaussianNoise.fit(samples, widen=WIDEN)
-    except ValueError:  # the chains did not leave the point: there is no mass
+    except ValueError:  # the chains did not leave the point, so that there is no mass
         return -math.inf
     local = StudentNoise(fitted.mean, fitted.factor @ fitted.factor.T, FREEDOM)
     drawn = local.sample(LOCAL_DRAWS, generator)

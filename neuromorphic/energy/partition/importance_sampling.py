@@ -1,4 +1,4 @@
-"""log Z by importance sampling from a noise distribution, with probes for what the noise misses."""
+"""log Z by importance sampling from a noise distribution, with probes for regions that the noise misses."""
 
 from __future__ import annotations
 
@@ -23,27 +23,29 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise.distributions import Noise
 
 PROBES = 256
+"""Number of probing chains."""
 PROBE_WARM_UP, PROBE_STEPS = 30, 30
-"""Of the chains that look for places which the noise misses: enough to leave where they began, not to mix."""
+"""Moves of the probing chains: enough to leave their starting points, though not to mix."""
 UNSEEN_SHARE = 0.02
-"""Of the model's own points may weigh more than every draw of the noise: log Z is too small by about this share."""
+"""Accepted share of the model's own points that weigh more than every draw of the noise; log Z is too small by about
+this share."""
 FAR_SHARE = 0.05
-"""Of the mass may lie in modes that no draw has met: about what the probing chains take, chance included."""
+"""Accepted share of the mass in modes that no draw has met; about what the probing chains accept, including chance."""
 MOST_NATS = 500.0
-"""By which a mode's log mass may be above log Z before it is cut: its share is 1 long before."""
+"""Bound on a mode's log mass relative to log Z, far above the value at which its share is 1."""
 CHANCE = 3.0
-"""Standard errors above it, before it is more than chance."""
+"""Standard errors by which a share must exceed the accepted one to be significant."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportanceSampling:
     """`Z = E_q[e^{−energy} / q]` from `count` draws of the noise.
 
-    `probe` (None for none) is the sampler of 256 chains that start from draws weighted to the model's density and move
-    on under the energy: where they come to points that weigh more than every draw of the noise, the noise misses a part
-    of the model, and the result is not trusted. So it is with the points of `reference`, draws of the model or data
-    that it was trained on. `far_modes` has tempered chains, from the reference or from weighted draws and from outside,
-    look for modes that no draw has met; where those hold more than 5 % of the mass, the result is not trusted either.
+    `probe` is the sampler of 256 probing chains, or None. They start from resampled draws and move under the energy. If
+    too many of them reach points that weigh more than every draw of the noise, the noise misses a part of the model,
+    and the result is not trusted. The same check applies to the points of `reference`, which are draws of the model or
+    its training data. With `far_modes`, tempered chains from the reference (or from resampled draws) and from outside
+    search for modes that no draw has met. If those hold more than 5 % of the mass, the result is not trusted either.
     """
 
     noise: Noise
@@ -60,7 +62,7 @@ class ImportanceSampling:
             raise TypeError(f"probe must be HMC, MALA or None, got {type(self.probe).__name__}")
 
     def estimate(self, energy: Energy, generator: torch.Generator) -> LogPartition:
-        """The estimate, with its verdict."""
+        """Return the estimate with its verdict."""
         draws = self.noise.sample(self.count, generator)
         weights = log_ratio(energy, self.noise, draws)
         found = estimate_from_weights(weights, "importance sampling")
@@ -85,19 +87,19 @@ class ImportanceSampling:
 
 
 def explain_unseen(log_weights: NDArray[np.float64], largest: float, whose: str) -> str:
-    """Why weights of the model's own points say that the noise misses a part of it; empty where they do not."""
+    """Return why the weights of the model's own points show that the noise misses a part of it, or an empty string."""
     beyond, count = int((log_weights > largest).sum()), len(log_weights)
     chance = CHANCE * math.sqrt(UNSEEN_SHARE * (1 - UNSEEN_SHARE) / count)
     if beyond / count <= UNSEEN_SHARE + chance:
         return ""
     return (
         f"{beyond} of {count} of {whose} weigh more than every draw of the noise (a share of "
-        f"{UNSEEN_SHARE:g} is taken): the noise misses a part of the model"
+        f"{UNSEEN_SHARE:g} is accepted): the noise misses a part of the model"
     )
 
 
 def explain_unmet_modes(modes: list[FarMode], log_z: float) -> str:
-    """Why modes that no draw of the noise has met speak against a log Z without them; empty where they hold little."""
+    """Return why modes that no draw of the noise has met invalidate log Z, or an empty string if they hold little."""
     masses = [math.exp(min(mode.log_mass - log_z, MOST_NATS)) for mode in modes]
     share = sum(masses) / (1 + sum(masses))
     if share <= FAR_SHARE:
@@ -105,11 +107,11 @@ def explain_unmet_modes(modes: list[FarMode], log_z: float) -> str:
     distance = max(zip(masses, modes, strict=True), key=lambda pair: pair[0])[1].distance
     return (
         f"a mode {distance:.3g} deviations away from the noise, which no draw of the noise has met, holds about "
-        f"{share:.2g} of the mass (a share of {FAR_SHARE:g} is taken)"
+        f"{share:.2g} of the mass (a share of {FAR_SHARE:g} is accepted)"
     )
 
 
 def resample(x: Tensor, log_weights: NDArray[np.float64], count: int, generator: torch.Generator) -> Tensor:
-    """`count` of the rows, each as often as its weight says."""
+    """Resample `count` rows in proportion to their weights."""
     shift = float(torch.rand((), generator=generator, dtype=torch.float64, device=generator.device))
     return x[torch.from_numpy(resample_systematically(log_weights, count, shift)).to(x.device)]

@@ -1,4 +1,4 @@
-"""What importance weights are worth: effective sample size, standard error, and the index of their Pareto tail."""
+"""Diagnostics of importance weights: effective sample size, standard error and the index of their Pareto tail."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from relaxon.core.masked import plain_array
 
 Floats = NDArray[np.float64]
 TAIL_SHARE, TAIL_FACTOR = 0.2, 3.0
-"""The tail that is fitted: the largest `min(0.2 S, 3 √S)` of S weights (Vehtari et al. 2024, §2.4)."""
+"""Length of the fitted tail: the largest `min(0.2 S, 3 √S)` of S weights (Vehtari et al. 2024, §2.4)."""
 FEWEST_IN_TAIL = 5
+"""Minimum number of weights in the tail."""
 PRIOR_QUANTILE_FACTOR, LEAST_GRID = 3.0, 30
-"""Of Zhang and Stephens 2009, §4: the width of their prior, and the grid on which its posterior is averaged."""
+"""Width of the prior, and size of the grid for its posterior mean, of Zhang and Stephens 2009, §4."""
 PRIOR_WEIGHT, PRIOR_INDEX = 10.0, 0.5
-"""A weak prior that draws the index of a short tail towards ½ (Vehtari et al. 2024, app. C)."""
+"""A weak prior that pulls the index of a short tail towards ½ (Vehtari et al. 2024, app. C)."""
 ROUNDING = 1e-10
-"""Weights that differ by less than this, relatively, are equal: there is no tail."""
+"""Relative difference below which weights count as equal, so that there is no tail."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightStatistics:
-    """Of `count` importance weights `w`, given by their logarithms."""
+    """Statistics of `count` importance weights `w`, given by their logarithms."""
 
     count: int
     log_mean: float
-    """`log (Σ w / count)`: −∞ where all are 0, NaN where one is NaN."""
+    """`log (Σ w / count)`; −∞ if all are 0, NaN if one is NaN."""
     relative_error: float
-    """Standard error of the mean, over the mean."""
+    """Standard error of the mean divided by the mean."""
     effective_sample_size: float
     """`(Σ w)² / Σ w²`."""
     pareto_k: float
-    """Index of the tail: moments of order `1/k` and above are infinite. −∞ where all weights are equal."""
+    """Tail index: moments of order `1/k` and above are infinite. −∞ if all weights are equal."""
     largest: float
     """Logarithm of the largest weight."""
 
@@ -44,7 +45,7 @@ class WeightStatistics:
 
 
 def weight_statistics(log_weights: ArrayLike) -> WeightStatistics:
-    """Of weights `(count,)`, of which −∞ stands for 0; what is not finite otherwise is told by the result.
+    """Return the statistics of log weights `(count,)`; −∞ stands for a weight of 0, and other non-finite ones show.
 
     >>> import numpy as np
     >>> found = weight_statistics(np.zeros(100))
@@ -71,7 +72,7 @@ def weight_statistics(log_weights: ArrayLike) -> WeightStatistics:
 
 
 def resample_systematically(log_weights: Floats, count: int, shift: float) -> NDArray[np.int64]:
-    """Places of `count` draws, each as often as its weight says: systematic resampling, `shift` from 0 to 1."""
+    """Return the indices of `count` draws by systematic resampling with the given weights and `shift` from 0 to 1."""
     ends = np.cumsum(np.exp(log_weights - log_weights.max()))
     places = (np.arange(count) + shift) / count * ends[-1]
     found: NDArray[np.int64] = np.minimum(np.searchsorted(ends, places, side="right"), len(ends) - 1)
@@ -79,7 +80,7 @@ def resample_systematically(log_weights: Floats, count: int, shift: float) -> ND
 
 
 def validate_log_weights(log_weights: ArrayLike) -> Floats:
-    """As float64; ValueError where there are none or more than one axis."""
+    """Return the log weights as float64; raise `ValueError` unless they have one axis and an entry."""
     logs = np.asarray(plain_array("log_weights", log_weights), np.float64)
     if logs.ndim != 1 or not logs.size:
         raise ValueError(f"log_weights must have one axis and at least one entry, got shape {logs.shape}")
@@ -87,11 +88,12 @@ def validate_log_weights(log_weights: ArrayLike) -> Floats:
 
 
 def pareto_k(log_weights: ArrayLike) -> float:
-    """Index of a generalised Pareto distribution fitted to the weights' upper tail.
+    """Return the index of a generalised Pareto distribution fitted to the upper tail of the weights.
 
-    Above ½ the variance of the weights is infinite, above 1 their mean. NaN where a weight is NaN or infinite; +∞ where
-    fewer than five weights make the tail or most of it is 0; −∞ where all weights are equal. Source: Vehtari, Simpson,
-    Gelman, Yao, Gabry 2024, "Pareto smoothed importance sampling"; the fit of Zhang and Stephens 2009.
+    Above ½ the variance of the weights is infinite, and above 1 their mean. The result is NaN if a weight is NaN or
+    infinite, +∞ if the tail has fewer than five weights or is mostly 0, and −∞ if all weights are equal. Source:
+    Vehtari, Simpson, Gelman, Yao, Gabry 2024, "Pareto smoothed importance sampling", with the fit of Zhang and Stephens
+    2009.
 
     >>> import numpy as np
     >>> u = np.random.default_rng(0).random(100_000)
@@ -112,7 +114,7 @@ def pareto_k(log_weights: ArrayLike) -> float:
 
 
 def _split_tail(logs: Floats, top: float) -> tuple[Floats, float]:
-    """The largest weights in ascending order, relative to the largest, and the largest of the rest."""
+    """Return the tail in ascending order, relative to the largest weight, and the largest of the remaining weights."""
     count = len(logs)
     length = math.ceil(min(TAIL_SHARE * count, TAIL_FACTOR * math.sqrt(count)))
     if length >= count:
@@ -122,7 +124,7 @@ def _split_tail(logs: Floats, top: float) -> tuple[Floats, float]:
 
 
 def _fit_pareto_index(excess: Floats) -> float:
-    """Zhang and Stephens' quasi-Bayesian estimate from excesses in ascending order, with the weak prior."""
+    """Return the quasi-Bayesian estimate of Zhang and Stephens from ascending excesses, with the weak prior."""
     count = len(excess)
     quartile = excess[int(count / 4 + 0.5) - 1]
     if quartile <= 0:

@@ -1,4 +1,4 @@
-"""The logarithm of an energy's normaliser, `log Z = log ∫ e^{−energy(x)} dx`, its error, and whether to trust it."""
+"""The log partition function of an energy, `log Z = log ∫ e^{−energy(x)} dx`: estimate, error and verdict."""
 
 from __future__ import annotations
 
@@ -18,35 +18,36 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise.distributions import Noise
 
 LEVEL = 0.95
+"""Confidence level of the interval."""
 LARGEST_PARETO_K = 0.5
-"""Above it the weights' variance is infinite: no interval holds, however small the spread of the sample looks."""
+"""Pareto index above which the variance of the weights is infinite, so that no confidence interval is valid."""
 FEWEST_EFFECTIVE = 100.0
-"""With fewer effective draws neither the interval nor the tail's index means much."""
+"""Effective sample size below which neither the interval nor the Pareto index is meaningful."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogPartition:
-    """An estimate of log Z. Where not `trusted`, the numbers are what was found, and no statement on log Z."""
+    """An estimate of log Z. If it is not `trusted`, its numbers must not be taken as a statement about log Z."""
 
     value: float
     interval: tuple[float, float]
-    """95 % confidence."""
+    """95 % confidence interval."""
     standard_error: float
     effective_sample_size: float
     pareto_k: float
-    """Index of the importance weights' tail; NaN for a bridge, whose terms are bounded."""
+    """Tail index of the importance weights; NaN for a bridge, whose terms are bounded."""
     trusted: bool
     reason: str
-    """Why it is not trusted; empty where it is."""
+    """Why the estimate is not trusted; empty if it is."""
     method: str
     draws: int
-    """Points, paths or pairs that the estimate is made of."""
+    """Number of points, paths or pairs behind the estimate."""
     opposite: float | None = None
-    """The estimate from the other side, from draws of the model, where the method makes one."""
+    """The estimate in the opposite direction, from draws of the model, for methods that provide one."""
 
 
 class Method(Protocol):
-    """A way to estimate log Z: `ImportanceSampling`, `AIS`, `Bridge`."""
+    """A method to estimate log Z: `ImportanceSampling`, `AIS` or `Bridge`."""
 
     def estimate(self, energy: Energy, generator: torch.Generator) -> LogPartition: ...
 
@@ -54,9 +55,9 @@ class Method(Protocol):
 def log_partition(energy: Energy, method: Method, seed: int | torch.Generator = 0) -> LogPartition:
     """Estimate log Z of `energy`, `(n, …) → (n,)`, by `method`.
 
-    Not trusted are results from noise that is far off, misses a part of the model or has lighter tails, from too few
-    effective draws, from chains that did not mix, and from weights that are not finite. `ImportanceSampling` looks for
-    modes far from the noise too; what its chains do not find cannot be seen.
+    A result is not trusted if the noise is far from the model, misses a part of it or has lighter tails, if there are
+    too few effective draws, if chains did not mix, or if weights are not finite. `ImportanceSampling` also searches for
+    modes far from the noise, but modes that its chains miss remain undetected.
 
     >>> import torch
     >>> from relaxon.neuromorphic.energy import GaussianNoise, ImportanceSampling, log_partition
@@ -74,22 +75,22 @@ def log_partition(energy: Energy, method: Method, seed: int | torch.Generator = 
 
 
 def log_ratio(energy: Energy, noise: Noise, x: Tensor) -> NDArray[np.float64]:
-    """`log p⁰(x) − log q(x)`, `(n,)`, the differences in double precision; +∞ where only the noise has no density."""
+    """Return `log p⁰(x) − log q(x)`, `(n,)`, in double precision; +∞ where only the noise has no density."""
     with torch.no_grad():
         density = torch.cat([noise.log_prob(part) for part in torch.split(x, CHUNK)]).double()
         unnormalised = -evaluate_energies(energy, x).double()
     ratio = unnormalised - density
-    # Where neither has a density the point has no weight.
+    # A point where neither has a density has weight 0.
     return torch.where(torch.isneginf(unnormalised), unnormalised, ratio).cpu().numpy()
 
 
 def estimate_from_weights(
     log_weights: NDArray[np.float64], method: str, opposite: float | None = None, reason: str = ""
 ) -> LogPartition:
-    """`log mean w` with the delta method's interval, of independent weights.
+    """Estimate log Z as `log mean w` of independent weights, with an interval by the delta method.
 
-    The logarithm of a mean is too small by `var / (2 mean²)`, which is added. Student's quantile for the effective
-    draws stands for the normal one. `reason` goes before the reasons that the weights themselves give.
+    The bias of the logarithm of a mean, `−var / (2 mean²)`, is corrected. Student's quantile for the effective sample
+    size replaces the normal one. `reason` is reported unless the weights themselves give one.
     """
     found = weight_statistics(log_weights)
     value = found.log_mean + 0.5 * found.relative_error**2 if found.finite else found.log_mean
@@ -108,7 +109,7 @@ def estimate_from_weights(
 
 
 def confidence_interval(value: float, error: float, effective: float) -> tuple[float, float]:
-    """95 % about a value with a standard error from so many effective draws; endless where there is no error."""
+    """Return the 95 % interval around a value from its error and effective sample size; infinite without an error."""
     from scipy.special import stdtrit
 
     if not math.isfinite(value) or not math.isfinite(error):
@@ -118,19 +119,19 @@ def confidence_interval(value: float, error: float, effective: float) -> tuple[f
 
 
 def explain_doubt(found: WeightStatistics) -> str:
-    """Why weights are not to be trusted; empty where they are."""
+    """Return why weights are unreliable, or an empty string if they are reliable."""
     if not found.finite:
         if found.log_mean == -math.inf:
             return "all weights are 0: the noise and the model do not overlap"
         return f"the weights are not finite: the logarithm of the largest is {found.largest}"
     if found.pareto_k > LARGEST_PARETO_K:
         return (
-            f"the weights' Pareto index is {found.pareto_k:.2f} (at most {LARGEST_PARETO_K:g} is taken): "
+            f"the Pareto index of the weights is {found.pareto_k:.2f} (at most {LARGEST_PARETO_K:g} is accepted): "
             "the noise is far off, or its tails are lighter than the model's"
         )
     if found.effective_sample_size < FEWEST_EFFECTIVE:
         return (
             f"the effective sample size is {found.effective_sample_size:.1f} of {found.count} draws (at least "
-            f"{FEWEST_EFFECTIVE:.0f} is taken)"
+            f"{FEWEST_EFFECTIVE:.0f} is needed)"
         )
     return ""

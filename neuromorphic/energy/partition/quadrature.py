@@ -1,4 +1,4 @@
-"""Log partition functions by quadrature on a box: the truth in one and two dimensions."""
+"""Log partition functions by quadrature on a box, as a reference in one and two dimensions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from torch import Tensor
 from relaxon.core import validation
 
 CHUNK = 2**16
-"""Nodes whose energies are found at once."""
+"""Number of nodes whose energies are computed at once."""
 MOST_AXES = 2
+"""Maximum number of dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quadrature:
-    """Midpoint rule with `nodes` nodes along each axis of the box `low ≤ x ≤ high`.
+    """The midpoint rule with `nodes` nodes along each axis of the box `low ≤ x ≤ high`.
 
-    It converges faster than any power for smooth densities that vanish at the box's faces, and exactly meets edges of
-    densities that lie on multiples of the step.
+    It converges faster than any power of the step for smooth densities that vanish at the faces of the box, and it is
+    exact at density edges that lie on multiples of the step.
 
     >>> from relaxon.neuromorphic.energy import QuadraticEnergy
     >>> round(Quadrature((-9.0,), (9.0,)).log_partition(QuadraticEnergy(1, dtype=torch.float64)), 6)

@@ -1,4 +1,4 @@
-"""Step sizes and coordinate scales found while chains warm up."""
+"""Adaptation of step sizes and coordinate scales during the warm-up of chains."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 SHRINKAGE, OFFSET, DECAY, HEAD_START = 0.05, 10.0, 0.75, 10.0
-"""γ, t₀, κ and the factor in μ = log(10 ε₀) of Hoffman and Gelman 2014, §3.2.1, who recommend these values."""
+"""γ, t₀, κ and the factor in μ = log(10 ε₀), as recommended by Hoffman and Gelman 2014, §3.2.1."""
 DOUBLINGS = 40
+"""Maximum number of doublings or halvings of the initial step size."""
 CROSSING = 0.5
-"""Acceptance that a first guess has to cross (their algorithm 4)."""
+"""Acceptance that the initial step size must cross (their algorithm 4)."""
 PRIOR_DRAWS, PRIOR_VARIANCE = 5.0, 1e-3
-"""Stan's regularisation of a variance that is estimated from few draws."""
+"""Stan's regularisation of a variance estimated from few draws."""
 
 
 class DualAveraging:
-    """Moves the logarithm of a step size until the mean acceptance is `target`; `settled` is the average to keep."""
+    """Adapts the logarithm of a step size to a mean acceptance of `target`; `settled` is the averaged result."""
 
     def __init__(self, step: float, target: float) -> None:
         self.step = step
@@ -29,7 +30,7 @@ class DualAveraging:
         self._count = 0
 
     def update(self, acceptance: float) -> None:
-        """After a move that was accepted with this mean probability."""
+        """Adapt after a move with this mean acceptance probability."""
         self._count += 1
         share = 1 / (self._count + OFFSET)
         self._error = (1 - share) * self._error + share * (self._target - acceptance)
@@ -40,11 +41,12 @@ class DualAveraging:
 
     @property
     def settled(self) -> float:
+        """The averaged step size."""
         return math.exp(self._mean)
 
 
 def find_first_step(acceptance: Callable[[float], float], start: float) -> float:
-    """Doubled or halved from `start` until the acceptance of a trial move crosses one half."""
+    """Return a step size, doubled or halved from `start` until the acceptance of a trial move crosses one half."""
     step = start
     rising = acceptance(step) > CROSSING
     for _ in range(DOUBLINGS):
@@ -56,7 +58,7 @@ def find_first_step(acceptance: Callable[[float], float], start: float) -> float
 
 
 class RunningDeviation:
-    """Each coordinate's standard deviation over the draws and chains that it is told of."""
+    """A running estimate of each coordinate's standard deviation over draws and chains."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -64,7 +66,7 @@ class RunningDeviation:
         self._squares: Tensor | None = None
 
     def add(self, position: Tensor) -> None:
-        """Chan's update by one draw of all chains, `(chains, …)`."""
+        """Update by one draw of all chains, `(chains, …)`, with Chan's formula."""
         rows = position.double()
         mean, squares = rows.mean(0), (rows - rows.mean(0)).square().sum(0)
         if self._mean is None or self._squares is None:
@@ -77,7 +79,7 @@ class RunningDeviation:
         self._count = total
 
     def deviation(self, like: Tensor) -> Tensor:
-        """Regularised as in Stan; 1 where nothing was told of or nothing moves."""
+        """Return the standard deviations, regularised as in Stan; 1 without draws or without motion."""
         if self._squares is None or self._count < 2:
             return torch.ones_like(like)
         variance = self._squares / (self._count - 1)

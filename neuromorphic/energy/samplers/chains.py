@@ -1,4 +1,4 @@
-"""What a sampler gives back: the draws, and whether its chains have mixed, as numbers and in words."""
+"""The result of a sampler: the draws, and a verdict on whether its chains have mixed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from relaxon.core.cached import cached_property
 from relaxon.neuromorphic.energy.samplers.convergence import bulk_effective_sample_size, r_hat
 
 LARGEST_R_HAT = 1.01
+"""Largest R-hat of mixed chains (Vehtari et al. 2021, §4)."""
 FEWEST_EFFECTIVE_DRAWS = 400.0
-"""Both after Vehtari et al. 2021, §4: with fewer draws R-hat itself is not to be believed."""
+"""Minimum effective sample size, below which R-hat itself is unreliable (Vehtari et al. 2021, §4)."""
 MOST_DIVERGENT = 0.01
-"""Share of moves; a few lost paths are of little weight, more say that a part of the space is never entered."""
+"""Maximum share of divergent moves; more of them indicate a region that the chains never enter."""
 
 
 class Mixing(Enum):
-    """Whether the chains' draws stand for the density."""
+    """Whether the draws of the chains represent the density."""
 
     MIXED = "mixed"
     NOT_MIXED = "not_mixed"
@@ -28,7 +29,7 @@ class Mixing(Enum):
     DIVERGENT = "divergent"
     NON_FINITE = "non_finite"
     STOPPED = "stopped"
-    """By the watcher; the draws until then are there."""
+    """Stopped by the watcher; the draws so far are kept."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,21 @@ class Chains:
     samples: Tensor
     """`(draws, chains, …)`."""
     energies: Tensor
-    """`(draws, chains)`, each draw's."""
+    """Energy of each draw, `(draws, chains)`."""
     acceptance: float
-    """Mean probability of a move; 1 less the share of lost moves for a sampler that rejects none."""
+    """Mean acceptance probability; for a sampler without rejection, 1 minus the share of divergent moves."""
     chain_acceptance: Tensor
-    """`(chains,)`."""
+    """Mean acceptance probability of each chain, `(chains,)`."""
     step_size: float
-    """After adaptation."""
+    """Step size after adaptation."""
     scale: Tensor
-    """Each coordinate's factor of the step size, of the event's shape."""
+    """Factor of the step size for each coordinate, in the shape of an event."""
     divergences: int
-    """Moves after the warm-up whose path was lost."""
+    """Number of divergent moves after the warm-up."""
     moves: int
-    """All moves after the warm-up, of all chains."""
+    """Number of moves after the warm-up, over all chains."""
     non_finite: int
-    """Chains that end where the energy is not finite."""
+    """Number of chains that end where the energy is not finite."""
     stopped: bool = False
 
     @property
@@ -62,12 +63,12 @@ class Chains:
 
     @cached_property
     def r_hat(self) -> NDArray[np.float64]:
-        """Rank-normalised split R-hat of each coordinate, of the event's shape."""
+        """Rank-normalised split R-hat of each coordinate, in the shape of an event."""
         return r_hat(self.samples.detach().cpu().numpy())
 
     @cached_property
     def effective_sample_size(self) -> NDArray[np.float64]:
-        """Bulk effective sample size of each coordinate, of the event's shape."""
+        """Bulk effective sample size of each coordinate, in the shape of an event."""
         return bulk_effective_sample_size(self.samples.detach().cpu().numpy())
 
     @cached_property
@@ -78,16 +79,16 @@ class Chains:
             return Mixing.STOPPED, "the sampler was stopped"
         if self.divergences > MOST_DIVERGENT * self.moves:
             return Mixing.DIVERGENT, (
-                f"{self.divergences} of {self.moves} moves diverged: a smaller step size or another scale is needed"
+                f"{self.divergences} of {self.moves} moves diverged: use a smaller step size or another scale"
             )
         worst, fewest = float(self.r_hat.max()), float(self.effective_sample_size.min())
         if np.isnan(worst):
-            return Mixing.TOO_FEW_DRAWS, "R-hat needs at least 8 draws of a chain, and chains that move"
+            return Mixing.TOO_FEW_DRAWS, "R-hat needs at least 8 draws per chain, and chains that move"
         if worst > LARGEST_R_HAT:
-            return Mixing.NOT_MIXED, f"R-hat is {worst:.3f} (at most {LARGEST_R_HAT:g} is taken): chains differ"
+            return Mixing.NOT_MIXED, f"R-hat is {worst:.3f} (at most {LARGEST_R_HAT:g} is accepted): chains differ"
         if fewest < FEWEST_EFFECTIVE_DRAWS:
             return Mixing.TOO_FEW_DRAWS, (
-                f"the effective sample size is {fewest:.0f} (at least {FEWEST_EFFECTIVE_DRAWS:.0f} is taken)"
+                f"the effective sample size is {fewest:.0f} (at least {FEWEST_EFFECTIVE_DRAWS:.0f} is needed)"
             )
         return Mixing.MIXED, ""
 
@@ -98,5 +99,5 @@ class Chains:
 
     @property
     def message(self) -> str:
-        """Why it is not `MIXED`; empty where it is."""
+        """Why the outcome is not `MIXED`; empty if it is."""
         return self._judged[1]

@@ -11,17 +11,17 @@ from relaxon.core.masked import plain_array
 
 Floats = NDArray[np.float64]
 FEWEST_DRAWS = 8
-"""Of a chain: its halves need four draws each for a variance and an autocorrelation that mean anything."""
+"""Minimum number of draws of a chain: its halves need four each for a meaningful variance and autocorrelation."""
 BLOM_SHIFT, BLOM_TOTAL = 3 / 8, 1 / 4
-"""Blom's plotting positions `(r − 3/8) / (S + 1/4)`, by which ranks become normal quantiles."""
+"""Blom's plotting positions `(r − 3/8) / (S + 1/4)`, which map ranks to normal quantiles."""
 
 
 def r_hat(draws: ArrayLike) -> Floats:
-    """Rank-normalised split R-hat, the larger of that of the draws and of their distances from the median.
+    """Return the rank-normalised split R-hat, the larger of those of the draws and of their distances from the median.
 
-    `draws` is `(draws, chains, …)`; the result has the axes after the first two. 1 says that halves of chains cannot be
-    told apart; above 1.01 they have not mixed (Vehtari, Gelman, Simpson, Carpenter, Bürkner 2021, eq. 14). NaN where
-    there are fewer than eight draws, where a draw is not finite, and where all of a coordinate's draws are the same.
+    `draws` is `(draws, chains, …)`; the result has the axes after the first two. A value of 1 means that the half
+    chains are indistinguishable; above 1.01 the chains have not mixed (Vehtari, Gelman, Simpson, Carpenter, Bürkner
+    2021, eq. 14). The result is NaN for fewer than eight draws, for a non-finite draw, and for a constant coordinate.
 
     >>> import numpy as np
     >>> draws = np.random.default_rng(0).normal(size=(500, 4, 1))
@@ -38,9 +38,10 @@ def r_hat(draws: ArrayLike) -> Floats:
 
 
 def bulk_effective_sample_size(draws: ArrayLike) -> Floats:
-    """How many independent draws say as much of the bulk of each coordinate, from the rank-normalised split chains.
+    """Return the bulk effective sample size of each coordinate, from the rank-normalised split chains.
 
-    Shapes, and where it is NaN, as for `r_hat`. Geyer's initial monotone sequence ends the autocorrelations' sum.
+    Shapes and NaN are as for `r_hat`. The sum of the autocorrelations is truncated by Geyer's initial monotone
+    sequence.
 
     >>> import numpy as np
     >>> float(bulk_effective_sample_size(np.random.default_rng(0).normal(size=(500, 4)))) > 1500
@@ -54,7 +55,7 @@ def bulk_effective_sample_size(draws: ArrayLike) -> Floats:
 
 
 def mean_effective_sample_size(draws: ArrayLike) -> Floats:
-    """The same for the mean of the draws as they are, which the error of an average over the chains needs."""
+    """Return the effective sample size for the mean of the draws, without rank normalisation."""
     chains, shape = _flatten(draws)
     if len(chains) < FEWEST_DRAWS:
         return np.full(shape, np.nan)
@@ -63,7 +64,7 @@ def mean_effective_sample_size(draws: ArrayLike) -> Floats:
 
 
 def _flatten(draws: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
-    """As `(draws, chains, coordinates)` with the coordinates' own shape."""
+    """Return the draws as `(draws, chains, coordinates)`, and the shape of the coordinates."""
     array = np.asarray(plain_array("draws", draws), np.float64)
     if array.ndim < 2 or 0 in array.shape:
         raise ValueError(f"draws must have axes for draws and chains, none of them empty, got shape {array.shape}")
@@ -78,13 +79,13 @@ def _find_sound(chains: Floats) -> NDArray[np.bool_]:
 
 
 def _split_halves(chains: Floats) -> Floats:
-    """Each chain as two, the middle draw of an odd number left out."""
+    """Split each chain in two, dropping the middle draw of an odd number."""
     half = len(chains) // 2
     return np.concatenate([chains[:half], chains[len(chains) - half :]], axis=1)
 
 
 def _rank_normalise(chains: Floats) -> Floats:
-    """Each coordinate's draws replaced by the normal quantiles of their ranks among all chains; ties share a rank."""
+    """Replace the draws of each coordinate by normal quantiles of their ranks over all chains; ties share a rank."""
     from scipy.special import ndtri
     from scipy.stats import rankdata
 
@@ -95,7 +96,7 @@ def _rank_normalise(chains: Floats) -> Floats:
 
 
 def _variances(chains: Floats) -> tuple[Floats, Floats]:
-    """The mean variance within chains, and the estimate of the whole's variance (Vehtari et al. 2021, eq. 3)."""
+    """Return the mean variance within chains and the estimate of the total variance (Vehtari et al. 2021, eq. 3)."""
     draws = len(chains)
     within = chains.var(axis=0, ddof=1).mean(axis=0)
     return within, (draws - 1) / draws * within + chains.mean(axis=0).var(axis=0, ddof=1)
@@ -116,20 +117,20 @@ def _effective_sample_size(chains: Floats) -> Floats:
         correlation = 1 - (within - covariance) / whole
     correlation[0] = 1.0
     pairs = correlation[: draws // 2 * 2].reshape(draws // 2, 2, -1).sum(axis=1)
-    # Geyer 1992: sums of neighbouring autocorrelations are positive and fall; what does not is noise.
+    # Geyer 1992: sums of neighbouring autocorrelations are positive and decreasing; deviations from that are noise.
     kept = np.minimum.accumulate(np.where(np.isnan(pairs), -1.0, pairs) > 0, axis=0)
     falling = np.minimum.accumulate(np.where(kept, pairs, 0.0), axis=0)
     first_left_out = np.minimum(2 * kept.sum(axis=0), draws - 1)
     tail = np.maximum(np.take_along_axis(correlation, first_left_out[None], axis=0)[0], 0.0)
     length = -1 + 2 * falling.sum(axis=0) + np.where(kept.all(axis=0), 0.0, tail)
     total = draws * count
-    # Antithetic chains can be better than independent ones, but an estimate of by how much is not to be believed.
+    # Antithetic chains can be better than independent ones, but an estimate of the gain is unreliable.
     sizes: Floats = total / np.maximum(length, 1 / np.log10(total))
     return sizes
 
 
 def _autocovariance(chains: Floats) -> Floats:
-    """Of each chain at all lags, by the Fourier transform of the chain padded to twice its length."""
+    """Return the autocovariance of each chain at all lags, by the FFT of the chain padded to twice its length."""
     draws = len(chains)
     centred = chains - chains.mean(axis=0)
     spectrum: NDArray[Any] = np.fft.rfft(centred, 2 * draws, axis=0)

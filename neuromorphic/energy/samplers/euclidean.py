@@ -20,20 +20,20 @@ from relaxon.neuromorphic.parameters import check_real
 MALA_ACCEPTANCE = 0.574
 """The optimum in many dimensions (Roberts and Rosenthal 1998)."""
 HMC_ACCEPTANCE = 0.9
-"""Above the asymptotic optimum of 0.651: in curved and stiff densities larger steps diverge, and give fewer effective
-draws for each gradient."""
+"""Above the asymptotic optimum of 0.651, as the larger steps diverge in curved and stiff densities and give fewer
+effective draws per gradient there."""
 SCALE_WINDOWS = (0.1, 0.2, 0.4, 0.8)
-"""Where, as shares of the warm-up, windows begin and end whose spread sets the coordinates' scales, each twice as long
-as the last: scales far apart are found in several turns. Before the first, chains are still on their way."""
+"""Ends of the windows, as shares of the warm-up, whose spread sets the scales of the coordinates. Each is twice as long
+as the last, so that very different scales are found iteratively. The first part is discarded as transient."""
 SHORTEST_SCALED = 20
-"""Steps of a warm-up; in a shorter one no scales are learnt."""
+"""Number of warm-up steps below which no scales are learnt."""
 
 Watcher = Callable[[int, int], object]
-"""Called after each step with its number and how many there are; returning True stops the chains."""
+"""Called after each step with its number and the total number; returning True stops the chains."""
 
 
 class Sampler(Protocol):
-    """What the samplers have in common."""
+    """The interface of a sampler."""
 
     def run(
         self,
@@ -83,29 +83,29 @@ class AdaptiveSampler(ABC):
         bounds: Box | None = None,
         watcher: Watcher | None = None,
     ) -> Chains:
-        """Move all chains `warm_up` times to find step size and scales, then `steps` times.
+        """Move all chains `warm_up` times to adapt step size and scales, then `steps` times.
 
         Parameters
         ----------
         energy : `(chains, …) → (chains,)`, differentiable; each row must depend on its own row alone.
-        start : `(chains, …)` floating point; one chain a row.
-        steps : moves that are kept, every `thin`-th of them.
-        generator : of all randomness; the same state gives the same draws.
-        warm_up : moves that are left out; 0 keeps `step_size` as it is.
-        bounds : nothing outside has a density.
+        start : `(chains, …)` floating point, one chain per row.
+        steps : number of moves after the warm-up, of which every `thin`-th is kept.
+        generator : source of all randomness; the same state gives the same draws.
+        warm_up : number of discarded moves; 0 leaves `step_size` unchanged.
+        bounds : domain outside of which there is no density.
         watcher : called after every move.
 
         Raises
         ------
-        TypeError, ValueError : for a bad argument, or an energy that has not one differentiable value a row. An energy
-        that is not finite somewhere is no mistake: no chain goes there, and where one has to stay the result says so.
+        TypeError, ValueError : for an invalid argument, or an energy without one differentiable value per row. An
+        energy may be non-finite somewhere: no chain moves there, and the result reports chains that started there.
         """
         return _adapt_and_draw(self, _ChainRun(self, energy, start, steps, generator, warm_up, thin, bounds, watcher))
 
 
 @dataclass(frozen=True, slots=True)
 class ULA:
-    """`x ← x − (ε²/2) ∇E(x) + ε ξ`, ε the step size: every move is taken, so that the draws are biased by O(ε²)."""
+    """Unadjusted Langevin, `x ← x − (ε²/2) ∇E(x) + ε ξ` with step size ε; without rejection, so biased by O(ε²)."""
 
     step_size: float = 0.1
 
@@ -128,16 +128,17 @@ class ULA:
         bounds: Box | None = None,
         watcher: Watcher | None = None,
     ) -> Chains:
-        """As `HMC.run`; the warm-up is left out and adapts nothing: without rejections there is nothing to adapt by."""
+        """As `HMC.run`; the warm-up is discarded and adapts nothing, as there are no rejections to adapt by."""
         run = _ChainRun(self, energy, start, steps, generator, warm_up, thin, bounds, watcher)
         return run.draw(self.step_size, torch.ones_like(start[0]), warm_up)
 
 
 @dataclass(frozen=True, slots=True)
 class MALA(AdaptiveSampler):
-    """Langevin moves `x − (ε²/2) ∇E(x) + ε ξ`, accepted or rejected by Metropolis' rule, so that the draws are exact.
+    """Langevin moves `x − (ε²/2) ∇E(x) + ε ξ` with Metropolis rejection, so that the draws are exact.
 
-    `step_size` is where the warm-up begins, and what is used without one. Source: Roberts and Tweedie 1996.
+    `step_size` is the initial step size of the warm-up, or the one used without a warm-up. Source: Roberts and Tweedie
+    1996.
     """
 
     step_size: float = 0.1
@@ -154,11 +155,11 @@ class MALA(AdaptiveSampler):
 
 @dataclass(frozen=True, slots=True)
 class HMC(AdaptiveSampler):
-    """Hamiltonian Monte Carlo, each move of 1 to `leapfrog_steps` steps, as many as is drawn for it.
+    """Hamiltonian Monte Carlo with a random number of 1 to `leapfrog_steps` steps per move.
 
-    Paths of one length can come round to where they began, or to the other side each time; drawn lengths cannot (Neal
-    2011, §5.5.2). `step_size` is where the warm-up begins, and what is used without one. Step sizes by dual averaging,
-    Hoffman and Gelman 2014.
+    Paths of a fixed length can be periodic; random lengths avoid this (Neal 2011, §5.5.2). `step_size` is the initial
+    step size of the warm-up, or the one used without a warm-up. Step sizes are adapted by dual averaging (Hoffman and
+    Gelman 2014).
 
     >>> import torch
     >>> from relaxon.neuromorphic.energy import HMC
@@ -225,7 +226,7 @@ class _ChainRun:
         return move
 
     def try_move(self, size: float, scale: Tensor) -> float:
-        """The mean acceptance of a move that is not made."""
+        """Return the mean acceptance of a trial move that is discarded."""
         found = self.sampler.move(self.target, self.state, size, scale, self.generator)
         return float(found.acceptance.double().mean())
 
@@ -264,7 +265,7 @@ class _ChainRun:
 
 
 def _adapt_and_draw(sampler: AdaptiveSampler, run: _ChainRun) -> Chains:
-    """Warm up, then draw: step size throughout, scales at the end of each window."""
+    """Warm up and draw: the step size is adapted throughout, the scales at the end of each window."""
     scale = torch.ones_like(run.state.position[0])
     if not run.warm_up:
         return run.draw(sampler.step_size, scale)
@@ -284,7 +285,7 @@ def _adapt_and_draw(sampler: AdaptiveSampler, run: _ChainRun) -> Chains:
         spread.add(run.state.position)
         if index + 1 in windows[1:]:
             learnt, spread = spread.deviation(scale), RunningDeviation()
-            # A leap as long as before in the mean, as the first guess.
+            # The first guess keeps the mean length of a leap.
             guess = sizes.settled * float((scale / learnt).double().log().mean().exp())
             scale = learnt
             sizes = DualAveraging(_find_step(run, guess, scale), sampler.target_acceptance)

@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo in a metric that changes with the place (Girolami and Calderhead 2011)."""
+"""Hamiltonian Monte Carlo with a position-dependent metric (Girolami and Calderhead 2011)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from relaxon.neuromorphic.energy.samplers.transitions import DIVERGENT, Box, Ene
 from relaxon.neuromorphic.parameters import check_real
 
 Metric = Callable[[Tensor], Tensor]
-"""`(n, d) → (n, d, d)`: symmetric, positive definite and differentiable in x; each row depends on its own row alone."""
+"""`(n, d) → (n, d, d)`, symmetric, positive definite and differentiable in x; each row depends on its own row only."""
 REVERSED_WITHIN = 1e-3
-"""Fixed points that are not found leave a path that does not lead back: such a move is rejected. In deviations of the
-momentum, for float32 as for float64."""
+"""Tolerance of the reversibility check, in standard deviations of the momentum, for float32 and float64. Unconverged
+fixed points make a path irreversible, and its move is rejected."""
 
 
 @dataclass(frozen=True)
 class RiemannianHMC(AdaptiveSampler):
     """Hamiltonian Monte Carlo with the kinetic energy `½ pᵀG(x)⁻¹p + ½ log det G(x)`.
 
-    `metric` is G; where it follows the energy's curvature, steps are short where the density is narrow and long where
-    it is wide. Paths are those of the generalised leapfrog method, whose two implicit stages are iterated up to
-    `iterations` times, until they change by less than `tolerance`; a chain whose stages do not settle, or whose path
-    does not lead back to where it began, stays where it is, so that the draws are exact. Each move has 1 to
-    `leapfrog_steps` steps. The warm-up finds the step size; scales are the metric's.
+    `metric` is G; if it follows the curvature of the energy, steps are short where the density is narrow and long where
+    it is wide. Paths follow the generalised leapfrog method, whose two implicit stages are iterated up to `iterations`
+    times until they change by less than `tolerance`. A chain whose stages do not converge, or whose path is not
+    reversible, stays where it is, so that the draws are exact. Each move has a random number of 1 to `leapfrog_steps`
+    steps. The warm-up adapts the step size only; the metric provides the scales.
 
     >>> import torch
     >>> from relaxon.neuromorphic.energy import RiemannianHMC
@@ -72,7 +72,7 @@ class RiemannianHMC(AdaptiveSampler):
         bounds: Box | None = None,
         watcher: Watcher | None = None,
     ) -> Chains:
-        """As `HMC.run`, for chains `(chains, d)`; ValueError where `metric` does not give one matrix a chain."""
+        """As `HMC.run`, for chains `(chains, d)`; raises `ValueError` unless `metric` gives one matrix per chain."""
         if isinstance(start, Tensor):
             if start.ndim != 2:
                 raise ValueError(f"start must be (chains, d) for a metric, got shape {tuple(start.shape)}")
@@ -80,7 +80,7 @@ class RiemannianHMC(AdaptiveSampler):
         return super().run(energy, start, steps, generator, warm_up=warm_up, thin=thin, bounds=bounds, watcher=watcher)
 
     def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
-        """One move of all chains."""
+        """Move all chains once."""
         leaps = int(torch.randint(1, self.leapfrog_steps + 1, (), generator=generator, device=generator.device))
         x = state.position
         factor = self._factor(x)
@@ -100,7 +100,7 @@ class RiemannianHMC(AdaptiveSampler):
     def _path(
         self, target: Target, state: State, momentum: Tensor, step: float, leaps: int
     ) -> tuple[State, Tensor, Tensor]:
-        """Generalised leapfrog steps: where they end, the momentum there, and whether every stage settled."""
+        """Take generalised leapfrog steps; return the end state, its momentum, and whether every stage converged."""
         settled = torch.ones(len(momentum), dtype=torch.bool, device=momentum.device)
         for _ in range(leaps):
             half, done = self._settle(lambda p, s=state, p0=momentum: p0 - 0.5 * step * self._force(s, p), momentum)  # type: ignore[misc]
@@ -115,7 +115,7 @@ class RiemannianHMC(AdaptiveSampler):
         return state, momentum, settled
 
     def _settle(self, stage: Callable[[Tensor], Tensor], value: Tensor) -> tuple[Tensor, Tensor]:
-        """A fixed point of a stage, and for which chains it was found."""
+        """Iterate a stage to its fixed point; return it, and for which chains it converged."""
         small = self.tolerance if value.dtype == torch.float64 else max(self.tolerance, 1e-5)
         change = torch.full_like(value[:, 0], math.inf)
         for _ in range(self.iterations):
@@ -127,7 +127,7 @@ class RiemannianHMC(AdaptiveSampler):
         return value, change <= small
 
     def _factor(self, x: Tensor) -> Tensor:
-        """Cholesky factor of the metric, NaN for a chain whose metric is not positive definite."""
+        """Return the Cholesky factor of the metric, NaN for a chain whose metric is not positive definite."""
         with torch.no_grad():
             factor, failed = torch.linalg.cholesky_ex(self.metric(x))
             return torch.where((failed == 0)[:, None, None], factor, torch.nan)
@@ -141,7 +141,7 @@ class RiemannianHMC(AdaptiveSampler):
         return 0.5 * white.square().sum(1) + factor.diagonal(dim1=1, dim2=2).log().sum(1)
 
     def _force(self, state: State, momentum: Tensor) -> Tensor:
-        """`∂H/∂x`: the energy's gradient and that of the kinetic energy, `½ tr(G⁻¹∂G) − ½ vᵀ∂G v` with `v = G⁻¹p`."""
+        """Return `∂H/∂x`: the gradient of the energy plus `½ tr(G⁻¹∂G) − ½ vᵀ∂G v` with `v = G⁻¹p`."""
         factor = self._factor(state.position)
         velocity = torch.cholesky_solve(momentum[..., None], factor)
         inverse = torch.cholesky_inverse(torch.nan_to_num(factor, nan=1.0))

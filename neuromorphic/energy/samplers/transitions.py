@@ -1,4 +1,4 @@
-"""One move of many chains at once: Hamiltonian (Langevin with one leapfrog step) with rejection, or plain Langevin."""
+"""Moves of many chains at once: Hamiltonian with rejection (Langevin for one leapfrog step), or unadjusted Langevin."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from relaxon.neuromorphic.energy.noise.distributions import standard_normal
 Energy = Callable[[Tensor], Tensor]
 """`(n, …) → (n,)`; the log-density is its negative, up to a constant."""
 DIVERGENT = 1000.0
-"""A move whose total energy rises by more than this has left the true path (the bound that Stan uses)."""
+"""Rise of the total energy above which a move has diverged from the true path, as in Stan."""
 CHUNK = 8192
-"""Rows of which energies are computed at once where nothing is to be differentiated."""
+"""Number of rows whose energies are computed at once if no gradient is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class Box:
             raise ValueError(f"lower must be below upper in every coordinate, got {self.lower!r} and {self.upper!r}")
 
     def holds(self, x: Tensor) -> Tensor:
-        """`(n,)`: whether all of a row's coordinates are inside."""
+        """Return whether all coordinates of each row are inside, `(n,)`."""
         return ((x >= self.lower) & (x <= self.upper)).flatten(1).all(1)
 
     def reflected(self, x: Tensor) -> Tensor:
-        """Rows that left, mirrored at the sides until they are inside."""
+        """Return the rows with those outside reflected at the sides until they are inside."""
         low, high = torch.as_tensor(self.lower).to(x), torch.as_tensor(self.upper).to(x)
         width = high - low
         around = torch.remainder(x - low, 2 * width)
@@ -45,18 +45,18 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where the chains are. An energy that is not finite is kept as +∞, its gradient as 0."""
+    """The state of the chains; a non-finite energy is stored as +∞ with a gradient of 0."""
 
     position: Tensor
     energy: Tensor
     gradient: Tensor
     empty: Tensor
-    """Whether there is no density by right: outside the bounds, or where the energy itself is +∞."""
+    """Whether there is legitimately no density: outside the bounds, or where the energy itself is +∞."""
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A move of all chains: `acceptance` is each one's probability, `divergent` whether its path was lost."""
+    """A move of all chains, with the acceptance probability of each and whether its path diverged."""
 
     state: State
     acceptance: Tensor
@@ -65,13 +65,13 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The density `e^{−energy(x)}`, inside `bounds` where given."""
+    """The density `e^{−energy(x)}`, inside `bounds` if given."""
 
     energy: Energy
     bounds: Box | None = None
 
     def at(self, position: Tensor) -> State:
-        """Energy and gradient; ValueError where the energy has not one value a row, or no gradient."""
+        """Evaluate energy and gradient; raise `ValueError` unless the energy has one differentiable value per row."""
         with torch.enable_grad():
             x = position.detach().requires_grad_()
             energy = validate_energies(self.energy(x), len(x))
@@ -91,7 +91,7 @@ class Target:
 
 
 def validate_energies(energy: Tensor, rows: int) -> Tensor:
-    """ValueError where an energy did not give one number a row."""
+    """Return `energy`; raise `ValueError` unless it has one number per row."""
     if not isinstance(energy, Tensor) or energy.shape != (rows,):
         got = tuple(energy.shape) if isinstance(energy, Tensor) else type(energy).__name__
         raise ValueError(f"energy must give one number for each of {rows} rows, got {got}")
@@ -99,16 +99,16 @@ def validate_energies(energy: Tensor, rows: int) -> Tensor:
 
 
 def evaluate_energies(energy: Energy, x: Tensor) -> Tensor:
-    """`(n,)`, without a gradient, some rows at a time."""
+    """Return the energies, `(n,)`, without gradients, chunk by chunk."""
     with torch.no_grad():
         return torch.cat([validate_energies(energy(part), len(part)) for part in torch.split(x, CHUNK)])
 
 
 def leapfrog(target: Target, state: State, step: Tensor, scale: Tensor, leaps: int, generator: torch.Generator) -> Move:
-    """A Hamiltonian move of `leaps` steps with Metropolis' rejection; one leap is the Langevin move of MALA.
+    """Make a Hamiltonian move of `leaps` steps with Metropolis rejection; a single leap is the Langevin move of MALA.
 
-    `step` is each chain's, `(chains,)`; `scale` each coordinate's, of the event's shape: the square root of the inverse
-    masses. Source: Neal 2011, §5.2 to 5.3.
+    `step` is the step size of each chain, `(chains,)`; `scale` is that of each coordinate, in the shape of an event,
+    the square root of the inverse masses. Source: Neal 2011, §5.2 to 5.3.
     """
     wide = step.reshape(-1, *[1] * (state.position.ndim - 1))
     momentum = standard_normal(state.position.shape, generator, state.position)
@@ -119,7 +119,7 @@ def leapfrog(target: Target, state: State, step: Tensor, scale: Tensor, leaps: i
         there = target.at(there.position + wide * scale * momentum)
         momentum = momentum - 0.5 * wide * scale * there.gradient
     rise = there.energy + _kinetic(momentum) - before
-    # From a place of no density anything with a density is better; between two such places nothing is known.
+    # A point without density is left for any point with one; a move between two such points is rejected.
     acceptance = torch.nan_to_num(torch.exp(-rise.clamp(min=0.0)), nan=0.0)
     divergent = ~(rise <= DIVERGENT) & ~there.empty & torch.isfinite(before)
     threshold = torch.rand(len(step), generator=generator, dtype=torch.float64, device=generator.device)
@@ -128,9 +128,9 @@ def leapfrog(target: Target, state: State, step: Tensor, scale: Tensor, leaps: i
 
 
 def langevin(target: Target, state: State, step: Tensor, scale: Tensor, generator: torch.Generator) -> Move:
-    """`x ← x − (ε²/2) ∇E + ε ξ` without rejection, so biased by O(ε²); mirrored at the sides of a bounded domain.
+    """Make the move `x ← x − (ε²/2) ∇E + ε ξ` without rejection, which is biased by O(ε²); reflect it at the bounds.
 
-    A chain that would come where the energy is not finite stays where it is, and is told of as divergent.
+    A chain that would reach a non-finite energy stays where it is and counts as divergent.
     """
     wide = step.reshape(-1, *[1] * (state.position.ndim - 1)) * scale
     noise = standard_normal(state.position.shape, generator, state.position)
@@ -147,7 +147,7 @@ def _kinetic(momentum: Tensor) -> Tensor:
 
 
 def select_state(first: Tensor, one: State, other: State) -> State:
-    """Each chain's state: of `one` where `first`, else of `other`."""
+    """Select the state of each chain: that of `one` where `first` is true, otherwise that of `other`."""
     return State(
         _select_rows(first, one.position, other.position),
         torch.where(first, one.energy, other.energy),

@@ -1,4 +1,4 @@
-"""Rows that are held out of training, and the weights that they speak for."""
+"""Hold-out rows, and the selection of the weights under which they are most likely."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from relaxon.neuromorphic.energy.energies.families import TiltedEnergy
 
 CHECK_EVERY = 50
-"""Steps between two looks at the rows held out."""
+"""Steps between two evaluations on the hold-out rows."""
 
 
 def ensure_variation(z: Tensor, order: Tensor, count: int) -> Tensor:
-    """Return the order with rows held out exchanged for others where the rest would not vary in some feature."""
+    """Return the order with hold-out rows exchanged so that the remaining rows vary in every feature."""
     for feature in range(z.shape[1]):
         column = z[order, feature]
         differing = torch.nonzero(column[:count] != column[-1])
@@ -29,11 +29,10 @@ def ensure_variation(z: Tensor, order: Tensor, count: int) -> Tensor:
 
 
 class HoldOutJudge(nn.Module):
-    """Keeps the weights under which the rows held out are likeliest.
+    """Keeps the weights under which the hold-out rows are most likely.
 
-    All that it has found is in buffers, so that a checkpoint holds it and a run that goes on ends where one that was
-    never interrupted does. `fit` says, in JSON values, what the weights are fitted to: a checkpoint of another fit is
-    refused.
+    Its state is in buffers, so that a checkpoint contains it and a resumed run ends like an uninterrupted one. `fit`
+    describes, in JSON values, what the weights are fitted to; a checkpoint of another fit is refused.
     """
 
     scores: Tensor
@@ -52,13 +51,13 @@ class HoldOutJudge(nn.Module):
     ) -> None:
         super().__init__()
         self.patience, self.fit = patience, fit or {}
-        # In a tuple, so that they are no parts of this module's state.
+        # Kept in a tuple, so that they are not part of this module's state.
         self._held = (energy, draws, held)
         self._names = [name for name, parameter in energy.named_parameters() if parameter.requires_grad]
         for place, weight in enumerate(self._current()):
             self.register_buffer(f"best_{place}", weight)
         device = held.device
-        # One look before the first step, one after the last.
+        # Includes one evaluation before the first step and one after the last.
         scores = torch.full((steps // CHECK_EVERY + 2,), math.nan, dtype=torch.float64)
         self.register_buffer("scores", scores)
         self.register_buffer("looks", torch.zeros((), dtype=torch.int64))
@@ -68,34 +67,34 @@ class HoldOutJudge(nn.Module):
 
     @property
     def best(self) -> dict[str, Tensor]:
-        """The weights of the best look."""
+        """The weights of the best evaluation."""
         return {name: self.get_buffer(f"best_{place}") for place, name in enumerate(self._names)}
 
     @property
     def found(self) -> NDArray[np.float64]:
-        """Mean log-likelihood of the rows held out at each look, `(looks,)`."""
+        """Mean log-likelihood of the hold-out rows at each evaluation, `(looks,)`."""
         return self.scores[: int(self.looks)].cpu().numpy().copy()
 
     @property
     def done(self) -> bool:
-        """Whether nothing has been gained for as many looks as there is patience for."""
+        """Whether there was no improvement for `patience` evaluations."""
         return int(self.since) >= self.patience
 
     def describe(self) -> dict[str, Any]:
-        """What a run must share with a checkpoint to go on with it, as JSON values."""
+        """Return, as JSON values, what a checkpoint must match for a run to resume it."""
         return {"patience": self.patience, **self.fit}
 
     def look_now(self) -> None:
-        """Look at the weights that the energy has."""
+        """Evaluate the current weights of the energy."""
         self.look(dict(zip(self._names, self._current(), strict=True)))
 
     @torch.no_grad()
     def look(self, weights: dict[str, Tensor]) -> None:
-        """Score the rows held out under these weights, and keep them where they are the best so far."""
+        """Score the hold-out rows under these weights, and keep the weights if they are the best so far."""
         energy, draws, held = self._held
         kept = dict(zip(self._names, self._current(), strict=True))
         energy.load_state_dict(weights, strict=False)
-        # The noise is the base: its part of the likelihood is the same for all weights.
+        # The noise is the base, and its part of the likelihood is the same for all weights.
         log_z = float(torch.logsumexp(-energy.tilt(draws).double(), 0)) - math.log(len(draws))
         score = -float(energy.tilt(held).double().mean()) - log_z
         energy.load_state_dict(kept, strict=False)

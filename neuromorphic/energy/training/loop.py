@@ -1,5 +1,4 @@
-"""Training of an energy: minibatches, records, checkpoints with bit-exact resume, cancelling, and an ending that says
-how it went."""
+"""The training loop of an energy: mini-batches, records, bit-exact checkpoints, cancellation and a final verdict."""
 
 from __future__ import annotations
 
@@ -24,14 +23,15 @@ from relaxon.neuromorphic.energy.training.settings import TrainingSettings, make
 from relaxon.neuromorphic.torch_checkpoints import read_record, restore_checkpoint, write_checkpoint
 
 LOST_STEPS = 20
-"""So many steps in a row without a finite gradient end a run."""
+"""Number of consecutive steps without a finite gradient that ends a run."""
 RUNAWAY = 1e8
-"""Energies of the data beyond it are no energies any more."""
+"""Absolute loss above which a run has diverged."""
 SCARCE = 5.0
-"""Fewer effective samples than this, in the mean of a run's last tenth, make what it learned doubtful."""
+"""Mean effective sample size over the last tenth of a run below which its result is doubtful."""
 LOOKED_AT = 1000
-"""Rows and noise samples that are compared at the end of a run."""
+"""Number of rows and of noise samples that are compared at the end of a run."""
 MOST_OUTSIDE = 0.5
+"""Share of rows outside of the noise samples above which the result is doubtful."""
 
 
 class Ended(Enum):
@@ -45,57 +45,58 @@ class Ended(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One step, before its change of the weights; NaN for what the objective has no notion of."""
+    """The record of one step, before its update of the weights; NaN for quantities that the objective does not have."""
 
     step: int
     loss: float
     log_partition: float
-    """The objective's own: MECO's `log u`, NCE's constant."""
+    """The objective's own log Z: `log u` of MECO, the constant of NCE."""
     true_log_partition: float
-    """By the `truth` that `train` was given."""
+    """log Z by the `truth` that was passed to `train`."""
     effective_sample_size: float
     gamma: float
     gradient_norm: float
     seconds: float
-    """Since the run began, without what the watcher took."""
+    """Time since the start of the run, without that of the watcher."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a watcher sees after each step."""
+    """The progress that a watcher receives after each step."""
 
     step: int
     steps: int
     record: Record
     weights: Callable[[], dict[str, Tensor]]
-    """The energy's trained parameters as they would be if the run ended here: copies, averaged where that is asked."""
+    """Returns copies of the energy's parameters as they would be if the run ended now, averaged if requested."""
 
 
 Watcher = Callable[[Progress], object]
 """Called after each step; returning True stops the run after a checkpoint."""
 Truth = Callable[[nn.Module], float]
+"""Returns the true log Z of an energy."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """How a run went; `records` are every `record_every`-th step and the last."""
+    """The result of a run; `records` contains every `record_every`-th step and the last."""
 
     ended: Ended
     steps: int
     records: tuple[Record, ...]
     seconds: float
     trusted: bool
-    """Whether the weights were well enough supported all along: `reason` says why not."""
+    """Whether the result is sufficiently supported by the noise; `reason` says why not."""
     reason: str = ""
 
     @property
     def log_partition(self) -> float:
-        """The objective's last idea of log Z."""
+        """The objective's last estimate of log Z."""
         return self.records[-1].log_partition if self.records else math.nan
 
 
 class _RunState(nn.Module):
-    """All that a checkpoint holds; copies, because parts may share their tensors (a noise that is the tilt's base)."""
+    """The full state of a run for checkpoints, as copies, because parts may share tensors (noise and base)."""
 
     def __init__(self, parts: dict[str, nn.Module]) -> None:
         super().__init__()
@@ -116,13 +117,13 @@ def train(
     watcher: Watcher | None = None,
     judge: HoldOutJudge | None = None,
 ) -> TrainingResult:
-    """Train an energy in place on `data (n, *event_shape)`, float32 or float64 as the energy is.
+    """Train an energy in place on `data (n, *event_shape)`, in the precision of the energy, float32 or float64.
 
-    `noise` may be None for an objective without. A step whose gradient is not finite changes nothing; twenty in a row
-    end the run as `NON_FINITE`; energies of the data beyond 1e8 end it as `DIVERGED`. With `settings.out`, a
-    checkpoint of the same settings and data is gone on with, to the same bits as a run that was never interrupted.
-    `truth` gives the true log Z of the energy for the records. `judge` looks at rows held out every 50 steps and may
-    end the run, as `CANCELLED`. All is moved to `settings.device`, where the energy stays.
+    `noise` may be None for an objective that needs none. A step with a non-finite gradient is skipped; twenty in a row
+    end the run as `NON_FINITE`, and a loss beyond 1e8 ends it as `DIVERGED`. With `settings.out`, a checkpoint of the
+    same settings and data is resumed and gives the same bits as an uninterrupted run. `truth` provides the true log Z
+    for the records. `judge` evaluates the hold-out rows every 50 steps and may end the run as `CANCELLED`. Everything
+    is moved to `settings.device`, where the energy remains.
 
     >>> import torch
     >>> from relaxon.neuromorphic.energy import MECO, GaussianNoise, QuadraticEnergy, TrainingSettings, train
@@ -149,6 +150,8 @@ def train(
 
 
 class _EnergyRun:
+    """The state of a training run."""
+
     def __init__(
         self,
         energy: nn.Module,
@@ -193,7 +196,7 @@ class _EnergyRun:
                 self.records.append(record)
             self.seconds += time.perf_counter() - began
             if lost:
-                return self._finish(Ended.NON_FINITE, f"{self.lost} gradients in a row were not finite")
+                return self._finish(Ended.NON_FINITE, f"{self.lost} consecutive gradients were not finite")
             if runaway:
                 return self._finish(Ended.DIVERGED, f"the loss reached {record.loss:.1e} at step {self.step}")
             if self.judge is not None and self.step % CHECK_EVERY == 0:
@@ -205,7 +208,7 @@ class _EnergyRun:
             if stopped and not last:
                 return self._finish(Ended.CANCELLED, "the watcher stopped the run")
         if self.step < settings.steps:
-            return self._finish(Ended.CANCELLED, "the rows held out gained nothing more")
+            return self._finish(Ended.CANCELLED, "the hold-out rows no longer gained")
         return self._finish(Ended.FINISHED, self._explain_doubt())
 
     def _is_judged_done(self) -> bool:
@@ -230,27 +233,27 @@ class _EnergyRun:
         return {name: named[name].detach().clone() for name in names}
 
     def _explain_doubt(self) -> str:
-        """Why the result of a finished run is not to be trusted; empty where it is."""
+        """Return why the result of a finished run is unreliable, or an empty string if it is reliable."""
         sizes = [size for size in self.sizes[-max(1, self.settings.steps // 10) :] if not math.isnan(size)]
         if sizes and sum(sizes) / len(sizes) < SCARCE:
             mean = sum(sizes) / len(sizes)
-            return f"the noise hardly meets the model: {mean:.1f} effective samples a step at the end of the run"
+            return f"the noise hardly overlaps the model: {mean:.1f} effective samples per step at the end of the run"
         return self._explain_distance() if self.objective.needs_noise else ""
 
     @torch.no_grad()
     def _explain_distance(self) -> str:
-        """Why the noise says nothing of where the data are; empty where it does."""
+        """Return why the noise does not cover the data, or an empty string if it does."""
         noise = self.working.noise
         own = noise.log_prob(noise.sample(LOOKED_AT, _make_generator(self.settings.seed, 2, 0)))
         share = float((noise.log_prob(self.data[:LOOKED_AT]) < own.min()).double().mean())
         if share > MOST_OUTSIDE:
-            return f"the noise hardly meets the data: {share:.0%} of the rows lie where none of its samples do"
+            return f"the noise hardly overlaps the data: {share:.0%} of the rows lie where none of its samples do"
         return ""
 
     def _batch(self) -> Tensor:
         epoch, place = divmod(self.step, self.per_epoch)
         if epoch != self.order_of:
-            # Drawn anew from the seed and the epoch, so that a resumed run needs no generator's state.
+            # Drawn from the seed and the epoch, so that a resumed run does not need the state of a generator.
             self.order = torch.randperm(len(self.data), generator=_make_generator(self.settings.seed, 0, epoch))
             self.order, self.order_of = self.order.to(self.data.device), epoch
         return self.data[self.order[place * self.settings.batch : (place + 1) * self.settings.batch]]
@@ -297,7 +300,7 @@ class _EnergyRun:
             decay = self._decay()
             with torch.no_grad():
                 for average, parameter in zip(self.averages, self.averaged, strict=True):
-                    # The first step drops the start value: averages begin at 0 and are divided by 1 − decay^step.
+                    # Averages start from 0 at the first step and are divided by 1 − decay^step when they are read.
                     average.mul_(decay if self.step else 0.0).add_(parameter, alpha=1 - decay)
         return norm
 
@@ -318,7 +321,7 @@ class _EnergyRun:
                 write_checkpoint(self.settings.out, self.whole, self.optimiser, self.averages, record)
 
     def _identify(self) -> dict[str, Any]:
-        """What a run must share with a checkpoint to go on with it."""
+        """Return what a checkpoint must match for the run to resume it."""
         settings = self.settings.describe()
         objective = f"{type(self.objective).__name__} {self.objective!r}"
         same = {"settings": settings, "objective": objective, "data": list(self.data.shape), "digest": self._digest}
@@ -326,7 +329,7 @@ class _EnergyRun:
 
     @cached_property
     def _digest(self) -> str:
-        """Of the rows themselves."""
+        """Digest of the rows."""
         rows = self.data.detach().cpu().contiguous()
         return hashlib.blake2b(rows.numpy().tobytes(), digest_size=16).hexdigest()
 
@@ -335,7 +338,7 @@ class _EnergyRun:
         if out is None:
             return
         same, before = self._identify(), read_record(out)
-        if before is not None and "digest" not in before:  # written before checkpoints held one
+        if before is not None and "digest" not in before:  # written before checkpoints contained a digest
             del same["digest"]
         record = restore_checkpoint(out, self.whole, self.optimiser, self.averages, same)
         if record is not None:
@@ -345,7 +348,7 @@ class _EnergyRun:
 
 
 def _make_generator(seed: int, stream: int, index: int) -> torch.Generator:
-    """A generator of its own for each use and step of a run."""
-    # Mixed first: torch's generator takes the last 32 bits of a seed, and there is more to tell apart here.
+    """Return a separate generator for each use and step of a run."""
+    # The numbers are hashed first, because torch's generator uses only the last 32 bits of a seed.
     mixed = np.random.SeedSequence((seed, stream, index)).generate_state(1)
     return torch.Generator().manual_seed(int(mixed[0]))

@@ -1,4 +1,4 @@
-"""What a training run of an energy is: steps, batches, optimiser, and where its checkpoint is kept."""
+"""The settings of a training run of an energy: steps, batches, optimiser and checkpoints."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ Schedule = Literal["constant", "cosine"]
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """What a training run is; the same settings on the same machine give the same weights, resumed or not.
+    """The settings of a training run; the same settings on the same machine give the same weights, resumed or not.
 
-    `optimiser` "momentum" is the dampened average `v ← (1−β) v + β g` of the paper with `β = 1 − momentum`; "sgd" is
-    without; "diffgrad" and "normalized" are those of `relaxon.neuromorphic.optimizers`. `schedule` "cosine" lets the
-    rate fall to zero. `clip` bounds the gradient's norm. `average` keeps an exponential average of the weights with
-    that decay (corrected for its start), which is what the energy holds in the end. `noise_batch` None is as large as
-    `batch`."""
+    `optimiser` "momentum" is the dampened average `v ← (1−β) v + β g` of the MECO paper with `β = 1 − momentum`, "sgd"
+    has no momentum, and "diffgrad" and "normalized" are those of `relaxon.neuromorphic.optimizers`. `schedule="cosine"`
+    lets the learning rate fall to zero. `clip` bounds the norm of the gradient. `average` is the decay of a
+    bias-corrected exponential moving average of the weights, which the energy holds at the end. `noise_batch=None`
+    means `batch`.
+    """
 
     steps: int = 2000
     batch: int = 256
@@ -41,12 +42,11 @@ class TrainingSettings:
     record_every: int = 10
     device: str = "cpu"
     out: Path | None = None
-    """Folder for the checkpoint; a run of the same settings found there is gone on with."""
+    """Folder for the checkpoint; a run with the same settings found there is resumed."""
     checkpoint_every: int = 500
-    """Steps."""
+    """Steps between checkpoints."""
     checkpoint_seconds: float | None = None
-    """In place of those steps: a checkpoint after the step that ends so many seconds after the last one, less often
-    where writing is slow; where 0, after every step."""
+    """Seconds between checkpoints, instead of steps; less often if writing is slow, and after every step for 0."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "record_every", "checkpoint_every"):
@@ -73,14 +73,14 @@ class TrainingSettings:
             raise ValueError(f"device must be one that torch knows, got {self.device!r}") from error
 
     def describe(self) -> dict[str, Any]:
-        """The settings that decide the outcome, as JSON values."""
+        """Return the settings that determine the outcome, as JSON values."""
         left_out = ("out", "checkpoint_every", "checkpoint_seconds")
         names = [name for name in self.__dataclass_fields__ if name not in left_out]
         return {name: getattr(self, name) for name in names}
 
 
 def make_optimizer(settings: TrainingSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimiser that the settings name."""
+    """Return the optimiser of the settings."""
     decay = settings.weight_decay
     if settings.optimiser == "adam":
         return torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=decay)
@@ -101,11 +101,11 @@ def make_optimizer(settings: TrainingSettings, parameters: list[nn.Parameter]) -
 
 
 def check_optimizer(name: str, value: str, weight_decay: float) -> None:
-    """Refuse, under that argument's name, what cannot train an energy."""
+    """Raise `ValueError` naming the argument for an optimiser that cannot train an energy."""
     if value in ADAPTIVE:
         raise ValueError(
-            f"{name} must not be {value!r}: energies are trained on batches of one size, whose loss is in general no "
-            f"mean over samples"
+            f"{name} must not be {value!r}: energies are trained on batches of a fixed size, whose loss is in general "
+            f"not a mean over samples"
         )
     if value not in get_args(Optimiser):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(Optimiser)))}, got {value!r}")
