@@ -46,16 +46,19 @@ def read_estimator(folder: Path, what: str) -> tuple[dict[str, Any], dict[str, N
     return content, arrays
 
 
-def describe_estimator(estimator: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+def describe_estimator(estimator: Any, kinds: Mapping[str, type | str]) -> dict[str, Any]:
     """Describe a fitted estimator as JSON values: its kind, parameters, columns, outcome, and classes or outputs.
+
+    `kinds` has the class of each kind, or its name.
 
     Raises
     ------
     TypeError : for an estimator that is not one of `kinds`, and for classes that JSON cannot represent.
     """
-    kind = next((name for name, made in kinds.items() if type(estimator) is made), None)
+    names = {kind: found if isinstance(found, str) else found.__name__ for kind, found in kinds.items()}
+    kind = next((kind for kind, name in names.items() if type(estimator).__name__ == name), None)
     if kind is None:
-        raise TypeError(f"only {', '.join(made.__name__ for made in kinds.values())} can be saved, got {estimator!r}")
+        raise TypeError(f"only {', '.join(names.values())} can be saved, got {estimator!r}")
     content = {
         "format": FORMAT,
         "relaxon": __version__,

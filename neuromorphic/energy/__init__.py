@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.estimators.density import EnergyDensity as EnergyDensity
     from relaxon.neuromorphic.energy.estimators.density import UntrustedDensityWarning as UntrustedDensityWarning
     from relaxon.neuromorphic.energy.estimators.distribution import EnergyDistribution as EnergyDistribution
+    from relaxon.neuromorphic.energy.estimators.loading import load_estimator as load_estimator
     from relaxon.neuromorphic.energy.estimators.outliers import EnergyOutlierDetector as EnergyOutlierDetector
     from relaxon.neuromorphic.energy.estimators.regressor import EnergyRegressor as EnergyRegressor
     from relaxon.neuromorphic.energy.noise.adaptive import AdaptiveNoise as AdaptiveNoise
@@ -64,7 +65,6 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.samplers.riemannian import RiemannianHMC as RiemannianHMC
     from relaxon.neuromorphic.energy.samplers.transitions import Box as Box
     from relaxon.neuromorphic.energy.storage import load_energy as load_energy
-    from relaxon.neuromorphic.energy.storage import load_estimator as load_estimator
     from relaxon.neuromorphic.energy.storage import save_energy as save_energy
     from relaxon.neuromorphic.energy.training.loop import Ended as Ended
     from relaxon.neuromorphic.energy.training.loop import Progress as Progress
@@ -103,7 +103,8 @@ _MODULES = {
     "samplers.euclidean": "HMC MALA ULA",
     "samplers.riemannian": "RiemannianHMC",
     "samplers.transitions": "Box",
-    "storage": "load_energy load_estimator save_energy",
+    "estimators.loading": "load_estimator",
+    "storage": "load_energy save_energy",
     "training.loop": "Ended Progress Record TrainingResult train",
     "training.settings": "TrainingSettings",
 }

@@ -27,6 +27,7 @@ from relaxon.neuromorphic.energy.noise.adaptive import AdaptiveNoise, DefensiveN
 from relaxon.neuromorphic.energy.noise.distributions import GaussianNoise, NoiseModule, StudentNoise, UniformNoise
 from relaxon.neuromorphic.energy.noise.fitted import KernelDensityNoise, MixtureNoise
 from relaxon.neuromorphic.energy.noise.flow import FlowNoise
+from relaxon.neuromorphic.energy.training.loop import Ended, Record, TrainingResult
 
 FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -165,26 +166,6 @@ def save_estimator(estimator: Any, folder: Path | str) -> None:
     save_modules(folder, modules, whole, tensors)
 
 
-def load_estimator(folder: Path | str) -> Any:
-    """Return the estimator that `save_estimator` wrote; raise `ValueError` for any other contents."""
-    from relaxon.neuromorphic.energy.estimators.density import EnergyDensity
-    from relaxon.neuromorphic.energy.estimators.outliers import EnergyOutlierDetector
-    from relaxon.neuromorphic.energy.estimators.regressor import EnergyRegressor
-
-    kinds: dict[str, Any] = {made.__name__: made for made in (EnergyDensity, EnergyOutlierDetector, EnergyRegressor)}
-    modules, card, tensors = load_modules(folder)
-    try:
-        parameters = {name: tuple(v) if isinstance(v, list) else v for name, v in card["parameters"].items()}
-        estimator = kinds[card["estimator"]](**parameters)
-        estimator.n_features_in_ = int(card["features"])
-        if card["feature_names"] is not None:
-            estimator.feature_names_in_ = np.array(card["feature_names"], dtype=object)
-        estimator._restore(modules, card["fitted"], tensors)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder} does not contain a complete estimator: {error!r}") from error
-    return estimator
-
-
 def encode_json(value: Any) -> Any:
     """Encode non-finite floats as strings, for JSON; `decode_json` is the inverse."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -207,15 +188,13 @@ def decode_json(value: Any) -> Any:
     return [decode_json(one) for one in value] if isinstance(value, list) else value
 
 
-def describe_training(training: Any) -> Description | None:
+def describe_training(training: TrainingResult | None) -> Description | None:
     """Return a `TrainingResult` as JSON values."""
     return None if training is None else asdict(training) | {"ended": training.ended.value}
 
 
-def restore_training(card: Description | None) -> Any:
+def restore_training(card: Description | None) -> TrainingResult | None:
     """Return the `TrainingResult` of such values."""
-    from relaxon.neuromorphic.energy.training.loop import Ended, Record, TrainingResult
-
     if card is None:
         return None
     records = tuple(Record(**record) for record in card["records"])

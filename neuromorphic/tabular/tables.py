@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,20 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.extras import require
-from relaxon.neuromorphic.tabular.cells import DECIMALS, Decimal
+from relaxon.neuromorphic.tabular.cells import DECIMALS
+from relaxon.neuromorphic.tabular.columns import Cell, ColumnTable, abbreviate, format_word
+from relaxon.neuromorphic.tabular.columns import ReadingOptions as ReadingOptions
+from relaxon.neuromorphic.tabular.columns import TableError as TableError
+from relaxon.neuromorphic.tabular.columns import has_words as has_words
+from relaxon.neuromorphic.tabular.text_tables import read_text_table
 
 Task = Literal["regression", "classification"]
-Cell = float | str | None
-"""A number, a word, or None for a missing cell."""
-
-MISSING = ("", "?", "na", "n/a", "nan", "null", "none")
-"""Cell contents that mean a missing value, regardless of case."""
 MAX_CATEGORIES = 100
 """Maximum number of distinct words of a categorical column; a column with more holds names."""
 MAX_CLASSES = 20
 """Maximum number of distinct integers of a classification target; a target with more is a quantity."""
-SHOWN, SHOWN_WORDS = 20, 4
-"""Maximum number of characters of a word, and of words of a column, in a message."""
 BUNDLED = {
     "breast_cancer": "classification",
     "diabetes": "regression",
@@ -34,47 +32,6 @@ BUNDLED = {
     "iris": "classification",
     "wine": "classification",
 }
-
-
-class TableError(ValueError):
-    """A table that cannot be used for training; the message says what to change."""
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnTable:
-    """Named columns of equal length, each containing numbers or words."""
-
-    names: tuple[str, ...]
-    columns: tuple[list[Cell], ...]
-    notes: tuple[str, ...] = field(default=(), compare=False)
-    """Remarks for the user on how the file was read."""
-    marks: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """The decimal marks that were found, by column name."""
-
-    @property
-    def rows(self) -> int:
-        return len(self.columns[0]) if self.columns else 0
-
-    def column(self, name: str) -> list[Cell]:
-        if name not in self.names:
-            raise TableError(f"there is no column {name!r}; the columns are {', '.join(self.names)}")
-        return self.columns[self.names.index(name)]
-
-    def without(self, names: Sequence[str]) -> ColumnTable:
-        for name in names:
-            self.column(name)
-        kept = [index for index, name in enumerate(self.names) if name not in names]
-        names, columns = tuple(self.names[i] for i in kept), tuple(self.columns[i] for i in kept)
-        return ColumnTable(names, columns, self.notes, self.marks)
-
-    def describe(self, name: str) -> str:
-        """Describe how a column was read: as numbers with their decimal mark or as words, and with how many missing."""
-        cells = self.column(name)
-        words = {_word(cell) for cell in cells if cell is not None} if has_words(cells) else None
-        mark = {",": ", decimal comma", ".": ", decimal point"}.get(self.marks.get(name, ""), "")
-        kind = f"numbers{mark}" if words is None else f"{len(words)} words ({_abbreviate(sorted(words))})"
-        missing = sum(cell is None for cell in cells)
-        return f"{name!r}: {kind}" + (f", {missing} of {len(cells)} missing" if missing else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +63,8 @@ class Encoding:
                 place = {word: index for index, word in enumerate(words)}
                 block = np.zeros((len(cells), len(words)))
                 for row, cell in enumerate(cells):
-                    if cell is not None and _word(cell) in place:
-                        block[row, place[_word(cell)]] = 1.0
+                    if cell is not None and format_word(cell) in place:
+                        block[row, place[format_word(cell)]] = 1.0
                 parts.append(block)
         return np.hstack(parts)
 
@@ -125,7 +82,7 @@ def build_encoding(table: ColumnTable) -> Encoding:
         if not any(isinstance(cell, str) for cell in cells):
             categories.append(None)
             continue
-        words = tuple(sorted({_word(cell) for cell in cells if cell is not None}))
+        words = tuple(sorted({format_word(cell) for cell in cells if cell is not None}))
         if len(words) > MAX_CATEGORIES:
             raise TableError(
                 f"column {name!r} has {len(words)} different words, more than {MAX_CATEGORIES}: drop it with "
@@ -157,33 +114,19 @@ def parse_target(name: str, target: Sequence[Cell], task: Task) -> NDArray[Any]:
     if len(set(target)) < 2:
         raise TableError(f"the target {name!r} must have at least two classes, got {target[0]!r} only")
     if has_words(target):
-        classes = {_word(cell) for cell in target if cell is not None}
+        classes = {format_word(cell) for cell in target if cell is not None}
         if len(classes) > MAX_CATEGORIES or len(classes) > max(MAX_CLASSES, len(target) / 2):
             raise TableError(
                 f"the target {name!r} has {len(classes)} different words in {len(target)} rows "
-                f"({_abbreviate(sorted(classes))}): they are names rather than classes"
+                f"({abbreviate(sorted(classes))}): they are names rather than classes"
             )
-        return np.array([_word(cell) for cell in target if cell is not None])
+        return np.array([format_word(cell) for cell in target if cell is not None])
     numbers = np.array(target, np.float64)
     return numbers.astype(np.int64) if np.array_equal(numbers, np.round(numbers)) else numbers.astype(str)
 
 
-@dataclass(frozen=True, slots=True)
-class ReadingOptions:
-    """Options for reading a text file."""
-
-    decimal: Decimal | None = None
-    """The decimal mark, "." or ","; None to detect it."""
-    words: tuple[str, ...] = ()
-    """Columns to read as words even if they look like numbers."""
-    drop_index: bool = False
-    """Whether to drop columns without a name."""
-
-
 def read_table(path: Path, options: ReadingOptions | None = None) -> ColumnTable:
     """Read a table from a `.parquet` file, or from a text file with a header line and one of the usual delimiters."""
-    from relaxon.neuromorphic.tabular.text_tables import read_text_table
-
     if not path.is_file():
         raise TableError(f"there is no file {path}; the bundled data sets are {', '.join(BUNDLED)}")
     options = options or ReadingOptions()
@@ -191,7 +134,7 @@ def read_table(path: Path, options: ReadingOptions | None = None) -> ColumnTable
     table = _read_parquet(path) if binary else read_text_table(path, options)
     for name in options.words if binary else ():
         column = table.column(name)
-        column[:] = [None if cell is None else _word(cell) for cell in column]
+        column[:] = [None if cell is None else format_word(cell) for cell in column]
     if table.rows == 0:
         raise TableError(f"{path} has no rows")
     return table
@@ -270,17 +213,3 @@ def _read_parquet(path: Path) -> ColumnTable:
                 f"drop or convert it"
             )
     return ColumnTable(tuple(map(str, found.column_names)), tuple(columns))
-
-
-def _word(cell: float | str) -> str:
-    return cell if isinstance(cell, str) else f"{cell:g}"
-
-
-def has_words(cells: Sequence[Cell]) -> bool:
-    return any(isinstance(cell, str) for cell in cells)
-
-
-def _abbreviate(words: Sequence[str]) -> str:
-    """List the first few words, each shortened."""
-    shown = [word if len(word) <= SHOWN else word[: SHOWN - 1] + "…" for word in words[:SHOWN_WORDS]]
-    return ", ".join(shown) + (", …" if len(words) > SHOWN_WORDS else "")

@@ -15,7 +15,7 @@ from relaxon.neuromorphic.tabular.cells import (
     parse_number,
     read_column,
 )
-from relaxon.neuromorphic.tabular.tables import MISSING, Cell, ColumnTable, ReadingOptions, TableError
+from relaxon.neuromorphic.tabular.columns import MISSING, Cell, ColumnTable, ReadingOptions, TableError
 
 DELIMITERS = ",;\t|"
 NO_DELIMITER = "\x1f"

@@ -117,7 +117,7 @@ def test_the_gap_is_judged_by_size_and_error() -> None:
 
 
 def test_the_regressor_says_whether_rows_held_out_agree(tmp_path: Any) -> None:
-    from relaxon.neuromorphic.energy.storage import load_estimator
+    from relaxon.neuromorphic.energy import load_estimator
 
     y = A[:, 0] + 0.3 * A[:, 1]
     sound = EnergyRegressor((16,), steps=200, random_state=0).fit(A, y)

@@ -18,9 +18,13 @@ from sklearn.utils import check_random_state
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting.estimators.inputs import TableInputs
 from relaxon.neuromorphic.boosting.estimators.parameters import check_parameters, check_single
+from relaxon.neuromorphic.boosting.estimators.saving import save
+from relaxon.neuromorphic.boosting.networks import export
+from relaxon.neuromorphic.boosting.networks.compression import compress
 from relaxon.neuromorphic.boosting.networks.merged import MergedNetwork, Stage, merge
 from relaxon.neuromorphic.boosting.networks.signs import build_sign_network
 from relaxon.neuromorphic.boosting.stages.sign_units import choose_thresholds
+from relaxon.neuromorphic.boosting.training.checkpoint import BoostingCheckpoint, read_seed
 from relaxon.neuromorphic.boosting.training.loop import REFUSALS, boost
 from relaxon.neuromorphic.boosting.training.losses import Loss
 from relaxon.neuromorphic.boosting.training.runs import (
@@ -132,8 +136,6 @@ class BoostedNetwork(TableInputs):
 
         See `relaxon.neuromorphic.boosting.networks.compression.compress`.
         """
-        from relaxon.neuromorphic.boosting.networks.compression import compress
-
         found: Self = compress(self, X, n_units)
         return found
 
@@ -160,17 +162,13 @@ class BoostedNetwork(TableInputs):
 
         These are logits for the classifier, log-means for `loss="poisson"`, and otherwise predictions.
         """
-        from relaxon.neuromorphic.boosting.networks.export import to_torch
-
         self._check_exportable("to_torch()")
-        return to_torch(self._fitted(), self._indicated)
+        return export.to_torch(self._fitted(), self._indicated)
 
     def to_onnx(self) -> Any:
         """Return the network as a float64 ONNX model with input `X` and output `prediction` or `probabilities`."""
-        from relaxon.neuromorphic.boosting.networks.export import to_onnx
-
         self._check_exportable("to_onnx()")
-        return to_onnx(self._fitted(), self._link(), self._indicated)
+        return export.to_onnx(self._fitted(), self._link(), self._indicated)
 
     def _check_exportable(self, what: str) -> None:
         """Raise `ValueError` for networks that neither torch nor ONNX can express: sign units and categories."""
@@ -184,8 +182,6 @@ class BoostedNetwork(TableInputs):
 
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to the folder `path` as `network.safetensors` and `model.json`, without pickle."""
-        from relaxon.neuromorphic.boosting.storage import save
-
         save(self, Path(path))
 
     # ---- training ------------------------------------------------------------------------------------------------
@@ -224,8 +220,6 @@ class BoostedNetwork(TableInputs):
         settings = self._build_settings(len(x), y.shape[1])
         before, keeper = self._resume_state() if again else None, None
         if checkpoints is not None:
-            from relaxon.neuromorphic.boosting.training.checkpoint import BoostingCheckpoint
-
             keeper = BoostingCheckpoint(checkpoints, settings, loss, train, validation)
             before = keeper.read()
         trained = boost(settings, loss, train, validation, before, callback, keeper)
@@ -265,8 +259,6 @@ class BoostedNetwork(TableInputs):
     def _draw_seed(self, checkpoints: Checkpoints | None) -> int:
         """Return the seed of this fit: that of the checkpoint to resume if `random_state` is None, else a drawn one."""
         if checkpoints is not None and self.random_state is None:
-            from relaxon.neuromorphic.boosting.training.checkpoint import read_seed
-
             kept = read_seed(checkpoints.folder)
             if kept is not None:
                 return kept

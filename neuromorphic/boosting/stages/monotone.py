@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting.stages import kernels
+from relaxon.neuromorphic.boosting.stages import descent_kernels, kernels
 from relaxon.neuromorphic.boosting.stages.fitting import Draws, Sample, StageFitter, StageSettings
 from relaxon.neuromorphic.boosting.stages.projection_kernels import projected_objective
 
@@ -87,7 +87,5 @@ class MonotoneStageFitter(StageFitter):
         return value, int(found.nit), int(found.nfev)
 
     def _smaller(self, units: int, rows: int, dtype: Any) -> tuple[Any, ...]:
-        from relaxon.neuromorphic.boosting.stages.descent_kernels import buffers
-
-        own = buffers(self.features, rows, units, self.outputs, 1, dtype)
+        own = descent_kernels.buffers(self.features, rows, units, self.outputs, 1, dtype)
         return (*self._buffers[:2], *own[2:])

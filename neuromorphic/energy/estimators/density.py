@@ -10,7 +10,7 @@ import math
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from relaxon.core import validation
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.energy.energies.families import MLPEnergy, TiltedEnergy
+from relaxon.neuromorphic.energy.estimators.distribution import EnergyDistribution
 from relaxon.neuromorphic.energy.estimators.tilting import (
     REFERENCE_ROWS,
     explain_overfitting,
@@ -40,14 +41,12 @@ from relaxon.neuromorphic.energy.objectives.score_matching import ScoreMatching
 from relaxon.neuromorphic.energy.partition.importance_sampling import ImportanceSampling
 from relaxon.neuromorphic.energy.partition.log_partition import LogPartition, log_partition
 from relaxon.neuromorphic.energy.samplers.euclidean import MALA
+from relaxon.neuromorphic.energy.storage import decode_json, describe_training, restore_training, save_estimator
 from relaxon.neuromorphic.energy.training.held_out import ensure_variation
 from relaxon.neuromorphic.energy.training.loop import TrainingResult, Watcher
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, check_optimizer
 from relaxon.neuromorphic.parameters import check_real
 from relaxon.neuromorphic.torch_checkpoints import read_record
-
-if TYPE_CHECKING:
-    from relaxon.neuromorphic.energy.estimators.distribution import EnergyDistribution
 
 Array = NDArray[np.float64]
 OBJECTIVES = {"meco": MECO, "nce": NCE, "ence": ENCE, "snl": SNL, "score-matching": ScoreMatching}
@@ -358,22 +357,16 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def distribution(self) -> EnergyDistribution:
         """Return the model as a `torch.distributions.Distribution` in the units of X."""
-        from relaxon.neuromorphic.energy.estimators.distribution import EnergyDistribution
-
         check_is_fitted(self)
         return EnergyDistribution(self)
 
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to a folder as safetensors and JSON, without pickle."""
-        from relaxon.neuromorphic.energy.storage import save_estimator
-
         check_is_fitted(self)
         save_estimator(self, path)
 
     def _parts(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
         """Return the modules, values and tensors of the fitted estimator, from which `_restore` rebuilds it."""
-        from relaxon.neuromorphic.energy.storage import describe_training
-
         card = {
             "log_partition": asdict(self.log_partition_),
             "verdict": asdict(self.verdict_),
@@ -383,8 +376,6 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return {"energy": self.energy_}, card, {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _restore(self, modules: dict[str, Any], card: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        from relaxon.neuromorphic.energy.storage import decode_json, restore_training
-
         card = decode_json(card)
         self.energy_ = modules["energy"]
         self.noise_ = self.energy_.base

@@ -17,6 +17,7 @@ from relaxon.core import validation
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.energy.estimators.density import EnergyDensity
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective
+from relaxon.neuromorphic.energy.storage import save_estimator
 from relaxon.neuromorphic.energy.training.loop import Watcher
 
 Array = NDArray[np.float64]
@@ -139,8 +140,6 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def save(self, path: str | Path) -> None:
         """Write the fitted detector to a folder as safetensors and JSON, without pickle."""
-        from relaxon.neuromorphic.energy.storage import save_estimator
-
         check_is_fitted(self)
         save_estimator(self, path)
 

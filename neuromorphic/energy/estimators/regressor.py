@@ -32,6 +32,7 @@ from relaxon.neuromorphic.energy.estimators.grid_density import GridDensity
 from relaxon.neuromorphic.energy.estimators.tilting import LARGEST_GAP, REFERENCE_ROWS
 from relaxon.neuromorphic.energy.estimators.verdict import DensityVerdict
 from relaxon.neuromorphic.energy.noise.rank import explain_generalisation_gap
+from relaxon.neuromorphic.energy.storage import save_estimator
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, check_optimizer, make_optimizer
 from relaxon.neuromorphic.parameters import check_real
 
@@ -303,8 +304,6 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to a folder as safetensors and JSON, without pickle."""
-        from relaxon.neuromorphic.energy.storage import save_estimator
-
         check_is_fitted(self)
         save_estimator(self, path)
 

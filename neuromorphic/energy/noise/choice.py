@@ -11,6 +11,7 @@ from torch import Tensor
 from relaxon.neuromorphic.energy.noise.adaptive import DefensiveNoise
 from relaxon.neuromorphic.energy.noise.distributions import GaussianNoise
 from relaxon.neuromorphic.energy.noise.fitted import KernelDensityNoise, MixtureNoise
+from relaxon.neuromorphic.energy.noise.flow import FlowNoise
 
 NoiseName = Literal["auto", "gaussian", "mixture", "kernel", "flow"]
 NOISES = ("auto", "gaussian", "mixture", "kernel", "flow")
@@ -27,7 +28,7 @@ def fit_noise(name: str, rest: Tensor, held: Tensor, seed: int) -> Any:
         "gaussian": lambda: GaussianNoise.fit(rest),
         "mixture": lambda: MixtureNoise.fit(rest, seed=seed),
         "kernel": lambda: KernelDensityNoise.fit(rest),
-        "flow": lambda: _fit_flow(rest, seed),
+        "flow": lambda: FlowNoise.fit(rest, seed=seed),
     }
     if name != "auto":
         return add_wide_component(fits[name](), rest)
@@ -44,9 +45,3 @@ def add_wide_component(noise: Any, data: Tensor) -> DefensiveNoise:
         wide = KernelDensityNoise(noise.points, WIDE * noise.factor, noise.event_shape)
         return DefensiveNoise(noise, wide, SHARE)
     return DefensiveNoise.around(noise, data, share=SHARE, widen=WIDE)
-
-
-def _fit_flow(data: Tensor, seed: int) -> Any:
-    from relaxon.neuromorphic.energy.noise.flow import FlowNoise
-
-    return FlowNoise.fit(data, seed=seed)
