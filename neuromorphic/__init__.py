@@ -1,5 +1,5 @@
 """Learning by relaxation: `equilibrium` (equilibrium propagation), `boosting` (gradient-boosted networks), `energy`
-(energy-based models); `diagnostics` says what a training makes of its rows.
+(energy-based models); `diagnostics` shows how a training treats its rows.
 
-Importing this package loads nothing heavy; torch and Numba come with the subpackage that needs them.
+Importing this package loads nothing heavy; torch and Numba are imported by the subpackages that need them.
 """

@@ -1,4 +1,4 @@
-"""Checkpoints of training: where, how often, and how their file is replaced so that it is whole at any moment."""
+"""Checkpoints of training: their folder, their frequency, and the atomic replacement of their file."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pathlib import Path
 from relaxon.core import validation
 
 LEAST_WORK = 20.0
-"""Times as long as the last checkpoint took to write is worked before the next: writing costs a twentieth at most."""
+"""Minimum time between checkpoints, relative to the time that writing one takes, so that overhead is at most 5 %."""
 
 
 class DamagedCheckpoint(ValueError):
-    """A checkpoint's file that cannot be read; removing it begins the training anew."""
+    """A checkpoint file that cannot be read; training starts from the beginning if it is removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """Have `fit` keep a checkpoint in `folder`, and go on from the one that it finds there.
+    """Have `fit` keep a checkpoint in `folder` and resume from an existing one.
 
-    A fit that was cut off, at any moment, and is called again with the same data and parameters ends with the same bits
-    as one that never was; with other data or parameters it is refused. `seconds` is how much work may be lost: a
-    checkpoint is written at the end of a step, so many seconds after the last, less often where writing is slow;
-    where 0, at the end of every step.
+    A fit that was interrupted at any moment, and is called again with the same data and parameters, gives the same bits
+    as an uninterrupted one. A checkpoint of other data or parameters is refused. `seconds` bounds the work that may be
+    lost: a checkpoint is written at the end of a step once `seconds` have passed since the last one, less often if
+    writing is slow, and after every step for 0.
 
     Raises
     ------
@@ -44,7 +44,7 @@ class Checkpoints:
 
 
 class Pace:
-    """When the next checkpoint is due."""
+    """The schedule of checkpoints."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -53,12 +53,13 @@ class Pace:
 
     @property
     def due(self) -> bool:
+        """Whether the next checkpoint is due."""
         passed = time.perf_counter() - self._last
         return self._seconds == 0.0 or passed >= max(self._seconds, LEAST_WORK * self._took)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Around the writing of one."""
+        """Time the writing of a checkpoint, for use as a context manager."""
         began = time.perf_counter()
         yield
         self._last = time.perf_counter()
@@ -66,9 +67,9 @@ class Pace:
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` make a file and put it in the place of `path`, which is the old file or the new one at any moment.
+    """Replace `path` atomically by the file that `write` produces; create the folder if missing.
 
-    The folder is made where missing. What is there after the call is there after a loss of power too.
+    The new contents survive a loss of power after the call.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -79,9 +80,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold what was written to a file, or the names in a folder."""
+    """Flush a file, or the entries of a folder, to disk."""
     if os.name == "nt" and path.is_dir():
-        return  # Windows has no such call for folders
+        return  # not supported for folders on Windows
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""A fitted estimator for tables on disk: arrays in safetensors, the rest in JSON; nothing that could run when read."""
+"""Files of fitted estimators for tables: arrays in safetensors and the rest in JSON, so that loading runs no code."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MODEL, ARRAYS = "model.json", "network.safetensors"
 
 
 def write_estimator(path: Path, content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write both files into the folder `path`, made where it is not there; each file is complete or not there."""
+    """Write both files to the folder `path`, which is created if missing; each file is replaced atomically."""
     path.mkdir(parents=True, exist_ok=True)
-    # The arrays first: a folder with a model.json is complete.
+    # The arrays come first, so that a folder with a model.json is complete.
     part = path / (ARRAYS + ".part")
     write_tensors(part, arrays)
     os.replace(part, path / ARRAYS)
@@ -31,7 +31,7 @@ def write_estimator(path: Path, content: Mapping[str, Any], arrays: Mapping[str,
 
 
 def read_estimator(folder: Path, what: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return what `write_estimator` wrote; raise `ValueError` for anything else found there, calling it `what`."""
+    """Return what `write_estimator` wrote; raise `ValueError` for other contents, with `what` naming the estimator."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -39,28 +39,33 @@ def read_estimator(folder: Path, what: str) -> tuple[dict[str, Any], dict[str, N
         content = json.loads((folder / MODEL).read_text(encoding="utf-8"))
         arrays = load_file(folder / ARRAYS)
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise ValueError(f"{folder} holds no saved {what}: {error}") from None
+        raise ValueError(f"{folder} does not contain a saved {what}: {error}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{folder / MODEL} must have format {FORMAT}, got {found!r}")
     return content, arrays
 
 
-def describe_estimator(estimator: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Return what JSON says of any fitted estimator: its kind, parameters, columns, outcome, and classes or outputs.
+def describe_estimator(estimator: Any, kinds: Mapping[str, type | str]) -> dict[str, Any]:
+    """Describe a fitted estimator as JSON values: its kind, parameters, columns, outcome, and classes or outputs.
+
+    `kinds` has the class of each kind, or its name.
 
     Raises
     ------
-    TypeError : for an estimator that is none of `kinds`, and for classes that JSON cannot hold.
+    TypeError : for an estimator that is not one of `kinds`, and for classes that JSON cannot represent.
     """
-    kind = next((name for name, made in kinds.items() if type(estimator) is made), None)
+    names = {kind: found if isinstance(found, str) else found.__name__ for kind, found in kinds.items()}
+    kind = next((kind for kind, name in names.items() if type(estimator).__name__ == name), None)
     if kind is None:
-        raise TypeError(f"only {', '.join(made.__name__ for made in kinds.values())} can be saved, got {estimator!r}")
+        raise TypeError(f"only {', '.join(names.values())} can be saved, got {estimator!r}")
     content = {
         "format": FORMAT,
         "relaxon": __version__,
         "kind": kind,
-        "parameters": {name: _plain(name, value) for name, value in estimator.get_params(deep=False).items()},
+        "parameters": {
+            name: _encode_parameter(name, value) for name, value in estimator.get_params(deep=False).items()
+        },
         "n_features": int(estimator.n_features_in_),
         "feature_names": getattr(estimator, "feature_names_in_", np.array([])).tolist() or None,
         "outcome": estimator.outcome_.value,
@@ -71,14 +76,14 @@ def describe_estimator(estimator: Any, kinds: Mapping[str, type]) -> dict[str, A
 
 
 def restore_columns(estimator: Any, content: Mapping[str, Any]) -> None:
-    """Set the number and the names of the columns that `content` has."""
+    """Set the number and the names of the columns from `content`."""
     estimator.n_features_in_ = int(content["n_features"])
     if content["feature_names"] is not None:
         estimator.feature_names_in_ = np.array(content["feature_names"], dtype=object)
 
 
 def restore_classes(estimator: Any, content: Mapping[str, Any], outputs: int) -> None:
-    """Set the classes that `content` has; raise `ValueError` where the network's `outputs` are not theirs."""
+    """Set the classes from `content`; raise `ValueError` if the number of `outputs` does not match them."""
     labels = content["classes"]
     classes = np.array(labels["values"], dtype=object if labels["dtype"] == "object" else labels["dtype"])
     expected = 1 if len(classes) == 2 else len(classes)
@@ -94,17 +99,17 @@ def _describe_classes(classes: NDArray[Any]) -> dict[str, Any]:
     return {"dtype": "object" if classes.dtype == object else classes.dtype.str, "values": values}
 
 
-def _plain(name: str, value: Any) -> Any:
+def _encode_parameter(name: str, value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if name == "class_weight" and not isinstance(value, str | None):
-        return [[_plain("", label), float(weight)] for label, weight in value.items()]
+        return [[_encode_parameter("", label), float(weight)] for label, weight in value.items()]
     if name == "layers" and value is not None:
         return [int(width) for width in value]
     if name in ("categorical_features", "monotone_constraints") and not isinstance(value, str | None):
         if isinstance(value, Mapping):
             return {str(column): int(direction) for column, direction in value.items()}
-        return [_plain("", one) for one in value]
+        return [_encode_parameter("", one) for one in value]
     if isinstance(value, np.random.RandomState):
-        return None  # a generator has no lasting state to write; the seed drawn from it is kept
+        return None  # a generator cannot be stored; the seed that was drawn from it is
     return value

@@ -1,4 +1,4 @@
-"""What `relaxon train` does with any estimator for tables: a table in, a stored model, a report and pictures out."""
+"""The part of `relaxon train` that all estimators for tables share: read a table, train, store model and report."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from relaxon.core.extras import explain
 from relaxon.core.training_bar import Record
-from relaxon.neuromorphic.boosting import tables
+from relaxon.neuromorphic.tabular import tables
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """What is trained on: features, target, their names, and how a table becomes features."""
+class TableProblem:
+    """A training problem: features, target, their names, and the encoding of the table as features."""
 
     name: str
     X: NDArray[np.float64]
@@ -31,13 +31,13 @@ class Problem:
     features: list[str]
     task: str
     encoding: tables.Encoding | None
-    said: tuple[str, ...]
-    """How the data were read, for the person who reads along."""
+    notes: tuple[str, ...]
+    """Remarks for the user on how the data were read."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableFit:
-    """A trained estimator and what it was trained on."""
+    """A trained estimator and a description of its data."""
 
     data: str
     task: str
@@ -52,7 +52,7 @@ class TableFit:
         return "error rate" if self.task == "classification" else "RMSE"
 
     def error(self, predicted: NDArray[Any], target: NDArray[Any]) -> float:
-        """Return the share of wrong labels, or the root of the mean squared error."""
+        """Return the error rate or the root mean squared error."""
         if self.task == "classification":
             return float(np.mean(predicted != target))
         return float(np.sqrt(np.mean(np.square(predicted - target))))
@@ -60,40 +60,40 @@ class TableFit:
 
 @dataclass(frozen=True, slots=True)
 class TableCommand:
-    """A subcommand of `relaxon train`: its name, and what differs between estimators.
+    """A subcommand of `relaxon train`: its name and the parts that differ between estimators.
 
-    `make` returns the estimator that the arguments ask for, and `train` fits it to the rows given, with a progress bar.
-    `report` is the module with `measure_errors`, and `print_report`, `write_report` and `write_pictures` of what that
-    returns; it is loaded only to train.
+    `make` builds the estimator from the arguments, and `train` fits it to the given rows with a progress bar. `report`
+    is the module with `measure_errors`, and with `print_report`, `write_report` and `write_pictures` of its result; it
+    is imported only for training.
     """
 
     name: str
-    make: Callable[[argparse.Namespace, Problem], Any]
-    train: Callable[[Any, Problem, Rows, argparse.Namespace, Any], None]
+    make: Callable[[argparse.Namespace, TableProblem], Any]
+    train: Callable[[Any, TableProblem, Rows, argparse.Namespace, Any], None]
     report: str
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say which table is read, what is predicted, and what is held out."""
+    """Add the arguments for the table, the target and the hold-out rows."""
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data",
         required=True,
-        help=f"a CSV or Parquet file, or one of scikit-learn's sets: {', '.join(tables.BUNDLED)}",
+        help=f"a CSV or Parquet file, or one of scikit-learn's data sets: {', '.join(tables.BUNDLED)}",
     )
-    data.add_argument("--target", help="the column to predict; needed for a file")
+    data.add_argument("--target", help="the column to predict; required for a file")
     tables.add_reading_arguments(data)
-    data.add_argument("--task", choices=("regression", "classification"), help="by default what the target looks like")
-    data.add_argument("--test", type=float, default=0.2, help="part of the rows held out for the report; 0.2")
+    data.add_argument("--task", choices=("regression", "classification"), help="by default inferred from the target")
+    data.add_argument("--test", type=float, default=0.2, help="fraction of the rows held out for the report; 0.2")
 
 
 def add_out_argument(parser: argparse.ArgumentParser, default: Path) -> None:
-    """Add the folder that everything is written to."""
-    parser.add_argument("--out", type=Path, default=default, help=f"folder for model, report, pictures; {default}")
+    """Add the argument for the output folder."""
+    parser.add_argument("--out", type=Path, default=default, help=f"folder for model, report and pictures; {default}")
 
 
 def run_table_command(command: TableCommand, args: argparse.Namespace, record: Record) -> int:
-    """Train under a progress bar and write everything to `--out`; 0 when done, 2 for arguments that are refused."""
+    """Train with a progress bar and write all results to `--out`; return 0 on success and 2 for invalid arguments."""
     from rich.console import Console
 
     report = importlib.import_module(command.report)
@@ -102,7 +102,7 @@ def run_table_command(command: TableCommand, args: argparse.Namespace, record: R
         problem = read_problem(args)
         estimator = command.make(args, problem)
         train, test = split_rows(args.test, problem)
-        for line in problem.said:
+        for line in problem.notes:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         since = time.perf_counter()
         command.train(estimator, problem, train, args, console)
@@ -126,37 +126,37 @@ def run_table_command(command: TableCommand, args: argparse.Namespace, record: R
     return 0
 
 
-def read_problem(args: argparse.Namespace) -> Problem:
-    """Return what `--data` and the arguments that go with it name; raise `TableError` for what does not fit."""
+def read_problem(args: argparse.Namespace) -> TableProblem:
+    """Read the problem that `--data` and its arguments describe; raise `TableError` if they do not fit together."""
     if tables.is_bundled(args.data):
-        tables.refuse_reading_arguments(args, f"are for files, and {args.data} is one of scikit-learn's sets")
-        X, y, names = tables.bundled(args.data)
+        tables.refuse_reading_arguments(args, f"are for files, and {args.data} is one of scikit-learn's data sets")
+        X, y, names = tables.load_bundled(args.data)
         task = args.task or tables.BUNDLED[args.data]
-        said: tuple[str, ...] = (f"task: {task} of {len(y)} rows", f"{len(names)} columns of numbers")
-        return Problem(args.data, X, y, names, task, None, said)
-    table = tables.read_table(Path(args.data), tables.reading_options(args))
-    column = tables.target_column(table, args)
-    task = args.task or tables.task_of(column)
+        notes: tuple[str, ...] = (f"task: {task} of {len(y)} rows", f"{len(names)} columns of numbers")
+        return TableProblem(args.data, X, y, names, task, None, notes)
+    table = tables.read_table(Path(args.data), tables.parse_reading_options(args))
+    column = tables.select_target(table, args)
+    task = args.task or tables.infer_task(column)
     rest = table.without([args.target, *args.drop])
-    encoding = tables.encoding_of(rest)
-    y = tables.target_values(args.target, column, task)
-    found = "as --task says" if args.task else "as the target looks"
-    said = (
+    encoding = tables.build_encoding(rest)
+    y = tables.parse_target(args.target, column, task)
+    origin = "given by --task" if args.task else "inferred from the target"
+    notes = (
         *table.notes,
-        f"task: {task} ({found}) of {table.rows} rows; target {table.describe(args.target)}",
+        f"task: {task} ({origin}) of {table.rows} rows; target {table.describe(args.target)}",
         *map(rest.describe, rest.names),
     )
-    return Problem(Path(args.data).name, encoding.features(rest), y, encoding.feature_names, task, encoding, said)
+    return TableProblem(Path(args.data).name, encoding.features(rest), y, encoding.feature_names, task, encoding, notes)
 
 
-def split_rows(share: float, problem: Problem) -> tuple[Rows, Rows]:
-    """Return rows to train on and rows held out, of each class its share, the same whatever the network's seed."""
+def split_rows(share: float, problem: TableProblem) -> tuple[Rows, Rows]:
+    """Return training and hold-out rows, stratified by class and independent of the seed of the network."""
     from sklearn.model_selection import train_test_split
 
     if not 0.0 < share < 1.0:
         raise ValueError(f"--test must be between 0 and 1, got {share}")
     labels = problem.y if problem.task == "classification" else None
-    # A class with one row cannot be in both parts: then the rows are split regardless of class.
+    # A class with a single row cannot be in both parts; then the split is not stratified.
     if labels is not None and np.unique(labels, return_counts=True)[1].min() < 2:
         labels = None
     try:

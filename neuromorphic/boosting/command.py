@@ -1,4 +1,4 @@
-"""`relaxon train boosting`: a table in, a stored network, a report and pictures out."""
+"""`relaxon train boosting`: train a boosted network on a table and write the model, a report and pictures."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from relaxon.core.training_bar import Record, nowhere, training_bar
 from relaxon.neuromorphic.table_training import (
-    Problem,
     Rows,
     TableCommand,
+    TableProblem,
     add_data_arguments,
     add_out_argument,
     run_table_command,
@@ -20,56 +20,62 @@ from relaxon.neuromorphic.table_training import (
 
 DEFAULT_OUT = Path("runs/boosting")
 REGRESSIONS = ("squared", "absolute", "huber", "quantile", "poisson")
-"""As in `regressor`, which needs scikit-learn."""
+"""The losses of the regressor, repeated here because importing it requires scikit-learn."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `relaxon train boosting`."""
     add_data_arguments(parser)
     network = parser.add_argument_group("network")
-    network.add_argument("--units", type=int, default=200)
+    network.add_argument("--units", type=int, default=200, help="total number of hidden units; 200")
     network.add_argument("--layers", type=int, nargs="+", help="units of each hidden layer, instead of --units")
-    network.add_argument("--per-stage", type=int, default=1, help="J, units trained together")
-    network.add_argument("--rate", type=float, default=0.5, help="η, the learning rate")
+    network.add_argument("--per-stage", type=int, default=1, help="J, the number of units trained together; 1")
+    network.add_argument("--rate", type=float, default=0.5, help="η, the learning rate; 0.5")
     network.add_argument(
         "--loss",
         choices=(*REGRESSIONS, "log_loss", "comp-sum"),
-        help="of a regression: squared, absolute, huber, quantile or poisson; of a classification: log_loss, comp-sum",
+        help="regression: squared, absolute, huber, quantile or poisson; classification: log_loss or comp-sum",
     )
-    network.add_argument("--tau", type=float, help="of --loss comp-sum, above 0 and below 2")
-    network.add_argument("--binary", action="store_true", help="sign units of binary weights, predicted in bits")
-    network.add_argument("--bits", type=int, help="of the code that sign units see of each column; 4")
-    network.add_argument("--quantile", type=float, help="of --loss quantile")
-    network.add_argument("--newton", choices=("guarded", "published"), default="guarded")
-    network.add_argument("--ridge", type=float)
+    network.add_argument("--tau", type=float, help="τ of --loss comp-sum, above 0 and below 2")
+    network.add_argument("--binary", action="store_true", help="sign units with binary weights, predicted by bits")
+    network.add_argument("--bits", type=int, help="length of the code by which sign units see each column; 4")
+    network.add_argument("--quantile", type=float, help="level of --loss quantile")
     network.add_argument(
-        "--missing", choices=("mean", "indicate"), default="mean", help="what a missing number counts as"
+        "--newton", choices=("guarded", "published"), default="guarded", help="step of each stage; guarded"
+    )
+    network.add_argument("--ridge", type=float, help="weight decay; 0.1 if guarded, 1e-4 as published")
+    network.add_argument(
+        "--missing",
+        choices=("mean", "indicate"),
+        default="mean",
+        help="replace missing numbers by the mean, or add indicators as well",
     )
     network.add_argument(
-        "--early-stopping", action="store_true", help="stop on a validation share of the training rows"
+        "--early-stopping", action="store_true", help="stop by the loss on a hold-out share of the training rows"
     )
-    network.add_argument("--seed", type=int, default=0)
+    network.add_argument("--seed", type=int, default=0, help="seed of all randomness; 0")
     parser.add_argument(
-        "--checkpoint", type=Path, help="folder for the run's state; a run that was cut off goes on there"
+        "--checkpoint", type=Path, help="folder for checkpoints; an interrupted run is resumed from there"
     )
     add_out_argument(parser, DEFAULT_OUT)
 
 
-def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
-    from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
-    from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
+def _estimator(args: argparse.Namespace, problem: TableProblem) -> Any:
+    from relaxon.neuromorphic.boosting.estimators.classifier import GradientBoostedNetworkClassifier
+    from relaxon.neuromorphic.boosting.estimators.regressor import GradientBoostedNetworkRegressor
 
     regression = problem.task == "regression"
     if args.loss is not None and (args.loss in REGRESSIONS) != regression:
         other = "classification" if regression else "regression"
         raise ValueError(
-            f"--loss is for a {other} where it is {args.loss}, this is a {problem.task}; --task {other} makes it one"
+            f"--loss {args.loss} is for a {other}, and this is a {problem.task}; --task {other} makes it one"
         )
     if args.tau is not None and args.loss != "comp-sum":
-        raise ValueError("--tau goes with --loss comp-sum")
+        raise ValueError("--tau requires --loss comp-sum")
     if args.bits is not None and not args.binary:
-        raise ValueError("--bits goes with --binary")
+        raise ValueError("--bits requires --binary")
     if args.quantile is not None and args.loss != "quantile":
-        raise ValueError("--quantile goes with --loss quantile")
+        raise ValueError("--quantile requires --loss quantile")
     missing = bool(np.isnan(problem.X).any())
     made: Any = GradientBoostedNetworkRegressor() if regression else GradientBoostedNetworkClassifier()
     made.set_params(
@@ -92,8 +98,8 @@ def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
     return made
 
 
-def _fit(estimator: Any, problem: Problem, train: Rows, args: argparse.Namespace, console: Any) -> None:
-    from relaxon.neuromorphic.boosting.runs import StageProgress
+def _fit(estimator: Any, problem: TableProblem, train: Rows, args: argparse.Namespace, console: Any) -> None:
+    from relaxon.neuromorphic.boosting.training.runs import StageProgress
     from relaxon.neuromorphic.checkpoints import Checkpoints
 
     kept = None if args.checkpoint is None else Checkpoints(args.checkpoint)
@@ -111,5 +117,5 @@ COMMAND = TableCommand("boosting", _estimator, _fit, "relaxon.neuromorphic.boost
 
 
 def run(args: argparse.Namespace, record: Record = nowhere) -> int:
-    """Train under a progress bar and write everything to `--out`; 0 when done, 2 for arguments that are refused."""
+    """Train with a progress bar and write all results to `--out`; return 0 on success and 2 for invalid arguments."""
     return run_table_command(COMMAND, args, record)

@@ -1,4 +1,4 @@
-"""What `relaxon train boosting` says at the end: scores, a JSON report, and three pictures."""
+"""The report of `relaxon train boosting`: scores, a JSON file and three pictures."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from relaxon._version import __version__
 from relaxon.neuromorphic.table_training import TableFit
 
 SHOWN = 10
-"""Columns whose importance is printed; the report has all."""
+"""Number of columns whose importance is printed; the JSON report lists all."""
 PICTURED = 20
+"""Number of columns in the picture of the importances."""
 CURVE_POINTS = 200
-"""Points of the truncation curve, so that a long network's does not take longer than its training."""
+"""Maximum number of points of the truncation curve, so that drawing it takes less time than training."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Errors at each number of units: `(points,)`."""
+    """Errors as a function of the number of units kept, `(points,)` each."""
 
     measure: str
     units: NDArray[np.int64]
@@ -32,12 +33,12 @@ class Scores:
     test: NDArray[np.float64]
 
     def least_units(self, within: float = 0.02) -> int:
-        """The fewest units whose test error is within a share of the whole network's."""
+        """Return the fewest units whose test error exceeds that of the whole network by at most the share `within`."""
         return int(self.units[np.argmax(self.test <= self.test[-1] * (1.0 + within))])
 
 
 def measure_errors(fit: TableFit, X: Any, y: Any, test_X: Any, test_y: Any) -> Scores:
-    """Errors on both parts at each number of units, the last those of the whole network."""
+    """Return the training and test errors at each number of units; the last are those of the whole network."""
     ends = fit.estimator.network_.ends[1:]
     kept = set(np.unique(np.linspace(0, max(len(ends) - 1, 0), CURVE_POINTS).astype(int)).tolist())
     units, curves = [0], []
@@ -52,7 +53,7 @@ def measure_errors(fit: TableFit, X: Any, y: Any, test_X: Any, test_y: Any) -> S
 
 
 def print_report(console: Console, fit: TableFit, scores: Scores) -> None:
-    """The outcome in a few lines."""
+    """Print the outcome in a few lines."""
     estimator = fit.estimator
     console.print(f"{fit.data}: {fit.task}, {fit.train_rows:,} rows to train on, {fit.test_rows:,} held out, "
                   f"{len(fit.features)} columns", style="bold", markup=False, highlight=False)  # fmt: skip
@@ -70,12 +71,12 @@ def print_report(console: Console, fit: TableFit, scores: Scores) -> None:
         highlight=False,
     )
     order = np.argsort(-estimator.feature_importances_, kind="stable")[:SHOWN]
-    told = ", ".join(f"{fit.features[i]} {estimator.feature_importances_[i]:.0%}" for i in order)
-    console.print(f"Columns that matter: {told}", markup=False, highlight=False)
+    shares = ", ".join(f"{fit.features[i]} {estimator.feature_importances_[i]:.0%}" for i in order)
+    console.print(f"Most important columns: {shares}", markup=False, highlight=False)
 
 
 def write_report(path: Path, fit: TableFit, scores: Scores, encoding: dict[str, Any] | None) -> None:
-    """All figures as JSON, and how a table's cells become features."""
+    """Write all figures, and the encoding of the table's cells as features, as JSON."""
     estimator = fit.estimator
     parameters = {name: value for name, value in estimator.get_params().items() if name != "class_weight"}
     content = {
@@ -106,7 +107,7 @@ def write_report(path: Path, fit: TableFit, scores: Scores, encoding: dict[str, 
 
 
 def write_pictures(folder: Path, fit: TableFit, scores: Scores) -> None:
-    """`loss.png`, `truncation.png` and `importances.png`."""
+    """Write `loss.png`, `truncation.png` and `importances.png`."""
     from matplotlib.figure import Figure
 
     estimator = fit.estimator
@@ -126,9 +127,7 @@ def write_pictures(folder: Path, fit: TableFit, scores: Scores) -> None:
     axes.plot(scores.units, scores.train, label="training rows")
     axes.plot(scores.units, scores.test, label="held-out rows")
     axes.axvline(scores.least_units(), color="0.6", linestyle=":", label="within 2 % of the whole network")
-    axes.set(
-        xlabel="units kept", ylabel=scores.measure, title=f"{fit.data}: the network cut at each stage", ylim=(0, None)
-    )
+    axes.set(xlabel="units kept", ylabel=scores.measure, title=f"{fit.data}: truncation of the network", ylim=(0, None))
     axes.legend()
     figure.savefig(folder / "truncation.png", dpi=120)
 
@@ -136,5 +135,5 @@ def write_pictures(folder: Path, fit: TableFit, scores: Scores) -> None:
     figure = Figure(figsize=(6, 0.8 + 0.25 * len(order)), layout="constrained")
     axes = figure.add_subplot()
     axes.barh([fit.features[i] for i in order], estimator.feature_importances_[order])
-    axes.set(xlabel="share of the mean absolute gradient", title=f"{fit.data}: columns that matter")
+    axes.set(xlabel="share of the mean absolute gradient", title=f"{fit.data}: feature importances")
     figure.savefig(folder / "importances.png", dpi=120)

@@ -1,4 +1,4 @@
-"""A fitted estimator on disk: arrays in safetensors, the rest in JSON; nothing that could run code when read."""
+"""Loading of the fitted estimators that `save` wrote."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.binary.packing import SignMatrix, pack_signs
-from relaxon.neuromorphic.boosting.categories import Categories
-from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
-from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork
-from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
-from relaxon.neuromorphic.boosting.runs import Outcome
-from relaxon.neuromorphic.boosting.sign_network import SignNetwork, of_signs
+from relaxon.neuromorphic.binary.packing import SignMatrix
+from relaxon.neuromorphic.boosting.estimators.classifier import GradientBoostedNetworkClassifier
+from relaxon.neuromorphic.boosting.estimators.regressor import GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.boosting.networks.merged import Layer, MergedNetwork
+from relaxon.neuromorphic.boosting.networks.signs import SignNetwork, build_sign_network
+from relaxon.neuromorphic.boosting.training.runs import Outcome
 from relaxon.neuromorphic.estimator_files import (
-    describe_estimator,
     read_estimator,
     restore_classes,
     restore_columns,
-    write_estimator,
 )
+from relaxon.neuromorphic.tabular.categories import TargetCategories
 
 KINDS = {
     "regressor": GradientBoostedNetworkRegressor,
@@ -30,79 +28,41 @@ KINDS = {
 Estimator = GradientBoostedNetworkRegressor | GradientBoostedNetworkClassifier
 
 
-def save(estimator: Any, path: Path) -> None:
-    """Write `estimator` to the folder `path`, made where it is not there; each file is complete or not there."""
-    network = estimator._fitted()
-    content = describe_estimator(estimator, KINDS) | {
-        "seed": estimator._seed,
-        "attempts": estimator._attempts,
-        "refused": estimator.n_refused_stages_,
-        "dead": estimator.n_dead_units_,
-        "hidden_layers": len(network.layers),
-    }
-    arrays = {
-        "shift": network.shift,
-        "scale": network.scale,
-        "output": network.output,
-        "initial": network.initial,
-        "intercepts": network.intercepts,
-        "sizes": network.sizes,
-        "gain": network.gain,
-        "unit": estimator._unit,
-        "train_loss": estimator.train_loss_,
-        "validation_loss": estimator.validation_loss_,
-        "importances": estimator.feature_importances_,
-        "indicated": estimator._indicated,
-    }
-    if estimator._categories is not None:
-        known = estimator._categories
-        content["categories"] = {"places": list(known.places), "keys": [list(keys) for keys in known.keys]}
-        arrays |= {f"category_means_{index}": mean for index, mean in enumerate(known.means)}
-    for index, layer in enumerate(network.layers):
-        # The weights of sign units in bits.
-        signs = isinstance(network, SignNetwork)
-        arrays |= {f"weights_{index}": pack_signs(layer.weights).packed if signs else layer.weights}
-        arrays |= {f"bias_{index}": layer.bias}
-    if isinstance(network, SignNetwork):
-        arrays["thresholds"] = network.thresholds
-    write_estimator(path, content, arrays)
-
-
 def load(path: str | Path) -> Estimator:
-    """The estimator that `save` wrote to the folder `path`; raises `ValueError` for anything else found there."""
+    """Return the estimator that `save` wrote to the folder `path`; raise `ValueError` for any other contents."""
     folder = Path(path)
     content, arrays = read_estimator(folder, "boosted network")
     try:
-        return _restored(content, arrays)
+        return _restore_estimator(content, arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} holds no complete boosted network: {error!r}") from None
 
 
-def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estimator:
+def _restore_estimator(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estimator:
     kind = content["kind"]
-    parameters = {name: _restored_parameter(name, value) for name, value in content["parameters"].items()}
+    parameters = {name: _restore_parameter(name, value) for name, value in content["parameters"].items()}
     estimator: Any = KINDS[kind](**parameters)
     hidden = range(content["hidden_layers"])
-    layers = tuple(Layer(_weights(arrays, index), arrays[f"bias_{index}"]) for index in hidden)
+    layers = tuple(Layer(_restore_weights(arrays, index), arrays[f"bias_{index}"]) for index in hidden)
     names = ("shift", "scale", "output", "initial", "intercepts", "sizes", "gain")
     network = MergedNetwork(layers=layers, **{name: arrays[name] for name in names})
     if ("thresholds" in arrays) != bool(estimator.binary):
-        raise ValueError("thresholds must be there for sign units, and for them only")
+        raise ValueError("thresholds must be present for sign units and only for them")
     if "thresholds" in arrays:
-        network = of_signs(network, arrays["thresholds"])
-    # Models of before there were indicators have none.
+        network = build_sign_network(network, arrays["thresholds"])
+    # Models stored before indicators existed have none.
     indicated = arrays.get("indicated", np.empty(0, np.int64))
     features = int(content["n_features"])
     if indicated.ndim != 1 or not np.isin(indicated, np.arange(features)).all():
         raise ValueError(f"indicated must be places of columns below {features}, got {indicated.tolist()}")
     estimator._indicated = indicated
-    estimator._categories = _categories(content, arrays, features, network.outputs)
+    estimator._categories = _restore_categories(content, arrays, features, network.outputs)
     restore_columns(estimator, content)
-    _check(network, len(estimator._sources(network.outputs)))
+    _check_shapes(network, len(estimator._sources(network.outputs)))
     estimator.network_ = network
     estimator.outcome_ = Outcome(content["outcome"])
     estimator._seed, estimator._attempts = int(content["seed"]), int(content["attempts"])
-    # Models of before these were counted have none.
+    # Models stored before these were counted lack them.
     estimator.n_refused_stages_, estimator.n_dead_units_ = int(content.get("refused", 0)), int(content.get("dead", 0))
     estimator._unit = arrays["unit"]
     estimator.train_loss_, estimator.validation_loss_ = arrays["train_loss"], arrays["validation_loss"]
@@ -115,25 +75,25 @@ def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estim
     return restored
 
 
-def _categories(
+def _restore_categories(
     content: dict[str, Any], arrays: dict[str, NDArray[Any]], features: int, outputs: int
-) -> Categories | None:
-    """The categories of a stored model; None where it has none."""
-    told = content.get("categories")
-    if told is None:
+) -> TargetCategories | None:
+    """Return the categories of a stored model, or None if it has none."""
+    stored = content.get("categories")
+    if stored is None:
         return None
-    places, keys = tuple(map(int, told["places"])), tuple(tuple(own) for own in told["keys"])
+    places, keys = tuple(map(int, stored["places"])), tuple(tuple(own) for own in stored["keys"])
     if len(keys) != len(places) or sorted(set(places)) != list(places) or not all(0 <= p < features for p in places):
         raise ValueError(f"categories must be of columns below {features}, each once, got {places}")
     means = tuple(arrays[f"category_means_{index}"] for index in range(len(places)))
     for own, mean in zip(keys, means, strict=True):
         if mean.shape != (len(own) + 2, outputs) or not np.isfinite(mean).all():
             raise ValueError(f"category_means must be finite and {(len(own) + 2, outputs)}, got {mean.shape}")
-    return Categories(places, keys, means)
+    return TargetCategories(places, keys, means)
 
 
-def _check(network: MergedNetwork, features: int) -> None:
-    """Refuse arrays whose shapes do not belong together, before a prediction meets them."""
+def _check_shapes(network: MergedNetwork, features: int) -> None:
+    """Raise `ValueError` for arrays whose shapes are inconsistent, before they are used in a prediction."""
     wide, outputs = features, network.outputs
     if isinstance(network, SignNetwork):
         if network.thresholds.ndim != 2 or network.thresholds.shape[1] != features or len(network.layers) > 1:
@@ -162,15 +122,15 @@ def _check(network: MergedNetwork, features: int) -> None:
         raise ValueError("the arrays must be finite")
 
 
-def _weights(arrays: dict[str, NDArray[Any]], index: int) -> NDArray[np.float64]:
-    """A layer's weights; of sign units unpacked."""
+def _restore_weights(arrays: dict[str, NDArray[Any]], index: int) -> NDArray[np.float64]:
+    """Return the weights of a layer, unpacked from bits for sign units."""
     stored = arrays[f"weights_{index}"]
     if "thresholds" not in arrays:
         return stored
     return SignMatrix(stored, int(arrays["thresholds"].size)).unpack().astype(np.float64)
 
 
-def _restored_parameter(name: str, value: Any) -> Any:
+def _restore_parameter(name: str, value: Any) -> Any:
     if name == "class_weight" and isinstance(value, list):
         return dict(value)
     return tuple(value) if name == "layers" and value is not None else value

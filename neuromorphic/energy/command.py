@@ -1,4 +1,4 @@
-"""`relaxon train energy`: rows in; a density whose log Z has an error and a verdict, scores and pictures out."""
+"""`relaxon train energy`: fit a density with log Z, its error and a verdict; write the model, scores and a picture."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.training_bar import Record, nowhere, training_bar
-from relaxon.neuromorphic.boosting import tables
+from relaxon.neuromorphic.tabular import tables
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.datasets import PlanarDensity
-    from relaxon.neuromorphic.energy.density import EnergyDensity
+    from relaxon.neuromorphic.energy.estimators.density import EnergyDensity
 
 Array = NDArray[np.float64]
 PLANAR_NAMES = ("eight-gaussians", "rings", "two-moons", "checkerboard")
 DEFAULT_OUT = Path("runs/energy")
 SHOWN_SAMPLES = 2000
+"""Number of samples in the picture."""
 NODES = 300
-"""Along each axis, of the quadrature that a known density is compared by."""
+"""Number of nodes along each axis of the quadrature for the comparison with a known density."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """What is trained on, what it is judged by, and the density where it is known."""
+class DensityRows:
+    """The training and hold-out rows, and the true density if it is known."""
 
     name: str
     features: list[str]
@@ -38,6 +39,7 @@ class Rows:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `relaxon train energy`."""
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data",
@@ -45,40 +47,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a CSV or Parquet file of numbers, or one of {', '.join(PLANAR_NAMES)}, whose density is known",
     )
     tables.add_reading_arguments(data)
-    data.add_argument("--rows", type=int, default=20_000, help="drawn of a known density; 20000")
-    data.add_argument("--test", type=float, default=0.2, help="part of the rows held out for the report; 0.2")
+    data.add_argument("--rows", type=int, default=20_000, help="rows drawn from a known density; 20000")
+    data.add_argument("--test", type=float, default=0.2, help="fraction of the rows held out for the report; 0.2")
     model = parser.add_argument_group("model")
     model.add_argument("--hidden", type=int, nargs="*", default=[96, 96], help="units of each hidden layer; 96 96")
-    model.add_argument("--noise", choices=("auto", "gaussian", "mixture", "kernel", "flow"), default="auto")
-    model.add_argument("--objective", choices=("meco", "nce", "ence", "snl", "score-matching"), default="meco")
-    model.add_argument("--steps", type=int, default=2000, help="2000")
-    model.add_argument("--batch", type=int, default=512, help="512")
-    model.add_argument("--rate", type=float, default=3e-3, help="of the optimiser; 0.003")
-    model.add_argument("--optimizer", choices=("adam", "sgd", "momentum", "diffgrad", "normalized"), default="adam")
-    model.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw density, samples and log u (PNG, SVG or PDF)")
+    model.add_argument(
+        "--noise",
+        choices=("auto", "gaussian", "mixture", "kernel", "flow"),
+        default="auto",
+        help="noise distribution to tilt; auto",
+    )
+    model.add_argument(
+        "--objective",
+        choices=("meco", "nce", "ence", "snl", "score-matching"),
+        default="meco",
+        help="training objective; meco",
+    )
+    model.add_argument("--steps", type=int, default=2000, help="training steps; 2000")
+    model.add_argument("--batch", type=int, default=512, help="rows per step; 512")
+    model.add_argument("--rate", type=float, default=3e-3, help="learning rate; 0.003")
+    model.add_argument(
+        "--optimizer",
+        choices=("adam", "sgd", "momentum", "diffgrad", "normalized"),
+        default="adam",
+        help="optimiser; adam",
+    )
+    model.add_argument("--seed", type=int, default=0, help="seed of all randomness; 0")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="plot density, samples and log u (PNG, SVG or PDF)")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"folder for the model; {DEFAULT_OUT}")
 
 
 def run(args: argparse.Namespace, record: Record = nowhere) -> int:
-    """Train under a progress bar, print the report, write the model; 0 when done, 2 for arguments that are refused."""
+    """Train with a progress bar, print the report and write the model; return 0, or 2 for invalid arguments."""
     import warnings
 
     from rich.console import Console
 
     console, out = Console(stderr=True), Console()
     try:
-        rows = _rows(args, console)
+        rows = _read_rows(args, console)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the verdict is printed
-            model = _fitted(args, rows, console)
-            told = _told(model, rows)
+            model = _fit_density(args, rows, console)
+            report = _build_report(model, rows)
     except (TypeError, ValueError, FileNotFoundError) as error:
         console.print(f"relaxon train energy: {error}", markup=False)
         return 2
     model.save(args.out / "model")
-    record(told)
-    for name, value in told.items():
+    record(report)
+    for name, value in report.items():
         shown = f"{value:.6g}" if isinstance(value, float) else value
         out.print(f"{name.replace('_', ' ')}: {shown}", markup=False, highlight=False)
     if args.plot is not None:
@@ -87,7 +104,7 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     return 0
 
 
-def _rows(args: argparse.Namespace, console: Any) -> Rows:
+def _read_rows(args: argparse.Namespace, console: Any) -> DensityRows:
     if not 0.0 < args.test < 1.0:
         raise ValueError(f"--test must be between 0 and 1, got {args.test}")
     if args.data in PLANAR_NAMES and not Path(args.data).exists():
@@ -100,31 +117,31 @@ def _rows(args: argparse.Namespace, console: Any) -> Rows:
         assert truth is not None
         x, features = truth.sample(args.rows, args.seed + 1), ["x", "y"]
     else:
-        x, features, truth = *_table(args, console), None
+        x, features, truth = *_read_table(args, console), None
     order = np.random.default_rng(args.seed).permutation(len(x))
     held = max(1, round(args.test * len(x)))
-    return Rows(Path(args.data).name, features, x[order[held:]], x[order[:held]], truth)
+    return DensityRows(Path(args.data).name, features, x[order[held:]], x[order[:held]], truth)
 
 
-def _table(args: argparse.Namespace, console: Any) -> tuple[Array, list[str]]:
-    table = tables.read_table(Path(args.data), tables.reading_options(args)).without(args.drop)
+def _read_table(args: argparse.Namespace, console: Any) -> tuple[Array, list[str]]:
+    table = tables.read_table(Path(args.data), tables.parse_reading_options(args)).without(args.drop)
     for line in (*table.notes, f"task: density of {table.rows} rows", *map(table.describe, table.names)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     words = [name for name, cells in zip(table.names, table.columns, strict=True) if tables.has_words(cells)]
     if words:
         raise ValueError(
-            f"columns of words have no density: {', '.join(map(repr, words))}; --drop them, or write numbers"
+            f"columns of words have no density: {', '.join(map(repr, words))}; --drop them, or convert them to numbers"
         )
     for name in table.names:
         missing = sum(cell is None for cell in table.column(name))
         if missing:
             raise ValueError(f"column {name!r} is missing in {missing} of {table.rows} rows: fill or remove them")
-    x: Array = tables.encoding_of(table).features(table)
+    x: Array = tables.build_encoding(table).features(table)
     return x, list(table.names)
 
 
-def _fitted(args: argparse.Namespace, rows: Rows, console: Any) -> EnergyDensity:
-    from relaxon.neuromorphic.energy.density import EnergyDensity
+def _fit_density(args: argparse.Namespace, rows: DensityRows, console: Any) -> EnergyDensity:
+    from relaxon.neuromorphic.energy.estimators.density import EnergyDensity
 
     model = EnergyDensity(
         tuple(args.hidden),
@@ -149,11 +166,11 @@ def _fitted(args: argparse.Namespace, rows: Rows, console: Any) -> EnergyDensity
     return model
 
 
-def _told(model: EnergyDensity, rows: Rows) -> dict[str, Any]:
-    """The report, as JSON values."""
+def _build_report(model: EnergyDensity, rows: DensityRows) -> dict[str, Any]:
+    """Return the report as JSON values."""
     found = model.log_partition_
     held = model.score_samples(rows.test)
-    told: dict[str, Any] = {
+    report: dict[str, Any] = {
         "data": rows.name,
         "rows": len(rows.train),
         "features": len(rows.features),
@@ -172,16 +189,16 @@ def _told(model: EnergyDensity, rows: Rows) -> dict[str, Any]:
         nodes, cell = rows.truth.nodes(NODES)
         log_model = model.score_samples(nodes)
         entropy = rows.truth.cross_entropy(rows.truth.log_density(nodes), NODES)
-        told["true_entropy"] = entropy
-        told["nll_above_it"] = rows.truth.cross_entropy(log_model, NODES) - entropy
-        told["mass"] = float(np.exp(log_model).sum() * cell)
+        report["true_entropy"] = entropy
+        report["nll_above_it"] = rows.truth.cross_entropy(log_model, NODES) - entropy
+        report["mass"] = float(np.exp(log_model).sum() * cell)
     return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in told.items()
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in report.items()
     }
 
 
-def draw(path: Path, model: EnergyDensity, rows: Rows) -> None:
-    """Density and samples in the first two features, and the tracked log u; the format goes by the file's ending."""
+def draw(path: Path, model: EnergyDensity, rows: DensityRows) -> None:
+    """Plot density, samples in the first two features, and the tracked log u; the suffix determines the format."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -211,17 +228,17 @@ def draw(path: Path, model: EnergyDensity, rows: Rows) -> None:
         one.legend(markerscale=3)
     one.set_title("samples")
     _draw_tracker(axes[-1], model)
-    figure.suptitle(f"{rows.name}: log Z {model.log_partition_.value:.4g}, {_verdict(model)}")
+    figure.suptitle(f"{rows.name}: log Z {model.log_partition_.value:.4g}, {_describe_verdict(model)}")
     figure.savefig(path, dpi=110)
 
 
 def _draw_tracker(axis: Any, model: EnergyDensity) -> None:
-    """Log u as training went, beside the log Z that was found in the end, with its interval."""
+    """Plot log u during training, together with the final log Z and its interval."""
     records = () if model.training_ is None else model.training_.records
     if records:
         axis.plot([one.step for one in records], [one.log_partition for one in records], label="log u")
     found = model.log_partition_
-    axis.axhline(found.value, color="#d55e00", linestyle="--", label="log Z of the weights that were kept")
+    axis.axhline(found.value, color="#d55e00", linestyle="--", label="log Z of the final weights")
     if all(map(math.isfinite, found.interval)):
         axis.axhspan(*found.interval, color="#d55e00", alpha=0.2)
     axis.set_xlabel("step")
@@ -229,5 +246,5 @@ def _draw_tracker(axis: Any, model: EnergyDensity) -> None:
     axis.legend()
 
 
-def _verdict(model: EnergyDensity) -> str:
+def _describe_verdict(model: EnergyDensity) -> str:
     return "trusted" if model.verdict_.trusted else f"not trusted: {model.verdict_.reason[:80]}"

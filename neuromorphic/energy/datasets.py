@@ -1,4 +1,4 @@
-"""Two-dimensional data sets with a known density: samples, log-density, and the box that holds them."""
+"""Two-dimensional data sets with a known density: samples, log-density and a bounding box."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from relaxon.core import validation
 
 Array = NDArray[np.float64]
 NODES = 1000
-"""Along each axis, of the quadrature that gives the entropy."""
+"""Number of nodes along each axis of the quadrature for the entropy."""
 
 
 class PlanarDensity(ABC):
-    """A density on the plane: `sample(count, seed)`, `log_density(x)`, and a box outside which it is negligible."""
+    """A density on the plane with samples, log-density, and a box outside of which it is negligible."""
 
     __slots__ = ()
     name: ClassVar[str]
     half_width: ClassVar[float]
-    """Of the square about 0."""
+    """Half the side of the box, a square centred at 0."""
 
     @abstractmethod
     def sample(self, count: int, seed: int = 0) -> Array:
-        """`(count, 2)` independent points."""
+        """Draw independent points, `(count, 2)`."""
 
     @abstractmethod
     def log_density(self, x: Array) -> Array:
-        """`log p(x)` of points `(n, 2)`, normalised; −∞ where the density is 0."""
+        """Return the normalised `log p(x)` of points `(n, 2)`; −∞ where the density is 0."""
 
     def nodes(self, count: int = NODES) -> tuple[Array, float]:
-        """Midpoints `(count², 2)` of a grid on the box, and a cell's area."""
+        """Return the midpoints `(count², 2)` of a grid on the box, and the area of a cell."""
         step = 2 * self.half_width / count
         axis = -self.half_width + step * (np.arange(count) + 0.5)
         grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
         return grid.reshape(-1, 2), step * step
 
     def cross_entropy(self, log_model: Array, count: int = NODES) -> float:
-        """`−∫ p log m` from the model's log-density at `nodes(count)`: its NLL on unlimited data."""
+        """Return `−∫ p log m` from the model's log-density at `nodes(count)`: its NLL on unlimited data."""
         nodes, cell = self.nodes(count)
         return _cross_entropy(self.log_density(nodes), log_model, cell)
 
     def entropy(self) -> float:
-        """`−∫ p log p` by quadrature: what no model's NLL falls below."""
+        """Return `−∫ p log p` by quadrature, the lower bound of the NLL of any model."""
         nodes, cell = self.nodes()
         log_p = self.log_density(nodes)
         return _cross_entropy(log_p, log_p, cell)
@@ -59,7 +59,7 @@ def _cross_entropy(log_p: Array, log_model: Array, cell: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class EightGaussians(PlanarDensity):
-    """Eight Gaussians of deviation `spread` on a circle of radius `radius`."""
+    """Eight Gaussians of standard deviation `spread` on a circle of radius `radius`."""
 
     radius: float = 4 / math.sqrt(2)
     spread: float = 0.5 / math.sqrt(2)
@@ -71,7 +71,7 @@ class EightGaussians(PlanarDensity):
         return self.radius * np.stack([np.cos(angle), np.sin(angle)], 1)
 
     def sample(self, count: int, seed: int = 0) -> Array:
-        rng = _generator(count, seed)
+        rng = _make_generator(count, seed)
         chosen = self._centres()[rng.integers(8, size=count)]
         return chosen + self.spread * rng.standard_normal((count, 2))
 
@@ -82,7 +82,7 @@ class EightGaussians(PlanarDensity):
 
 @dataclass(frozen=True, slots=True)
 class Rings(PlanarDensity):
-    """Concentric rings, equally likely: the radius is normal about each of `radii`, the angle uniform."""
+    """Equally likely concentric rings: the radius is normal around each of `radii`, and the angle is uniform."""
 
     radii: tuple[float, ...] = (1.0, 2.0, 3.0)
     spread: float = 0.15
@@ -90,7 +90,7 @@ class Rings(PlanarDensity):
     half_width: ClassVar[float] = 5.0
 
     def sample(self, count: int, seed: int = 0) -> Array:
-        rng = _generator(count, seed)
+        rng = _make_generator(count, seed)
         chosen = np.array(self.radii)[rng.integers(len(self.radii), size=count)]
         r = chosen + self.spread * rng.standard_normal(count)
         angle = rng.uniform(0, 2 * np.pi, count)
@@ -98,7 +98,7 @@ class Rings(PlanarDensity):
 
     def log_density(self, x: Array) -> Array:
         r = np.hypot(x[:, 0], x[:, 1]).clip(np.finfo(float).tiny)
-        # A radius drawn below 0 is the same point as its opposite; both are counted.
+        # A negative radius denotes a point in the opposite direction; both are counted.
         both = np.stack([r, -r], 1)[:, :, None]
         squared = (((both - np.array(self.radii)) / self.spread) ** 2).reshape(len(x), -1)
         normal = math.log(len(self.radii) * self.spread * math.sqrt(2 * np.pi))
@@ -107,7 +107,7 @@ class Rings(PlanarDensity):
 
 @dataclass(frozen=True, slots=True)
 class TwoMoons(PlanarDensity):
-    """Two half circles of radius `scale` that reach into each other, blurred by a Gaussian of deviation `spread`."""
+    """Two interleaved half circles of radius `scale`, blurred by a Gaussian of standard deviation `spread`."""
 
     scale: float = 2.0
     spread: float = 0.2
@@ -115,17 +115,17 @@ class TwoMoons(PlanarDensity):
     half_width: ClassVar[float] = 6.0
 
     def _moons(self, t: Array) -> Array:
-        """Both arcs at angles t, `(2, len(t), 2)`, centred on 0."""
+        """Return both arcs at angles t, `(2, len(t), 2)`, centred at 0."""
         upper = np.stack([np.cos(t) - 0.5, np.sin(t) - 0.25], -1)
         return self.scale * np.stack([upper, -upper])
 
     def sample(self, count: int, seed: int = 0) -> Array:
-        rng = _generator(count, seed)
+        rng = _make_generator(count, seed)
         t, moon = rng.uniform(0, np.pi, count), rng.integers(2, size=count)
         return self._moons(t)[moon, np.arange(count)] + self.spread * rng.standard_normal((count, 2))
 
     def log_density(self, x: Array) -> Array:
-        # Gauss-Legendre along the arc: nodes a third of the spread apart integrate the Gaussian to rounding.
+        # Gauss-Legendre along the arc: nodes a third of the spread apart integrate the Gaussian to rounding accuracy.
         count = int(np.ceil(3 * np.pi * self.scale / self.spread))
         place, weight = np.polynomial.legendre.leggauss(count)
         points = self._moons((place + 1) * np.pi / 2).reshape(-1, 2)
@@ -140,13 +140,13 @@ class TwoMoons(PlanarDensity):
 
 @dataclass(frozen=True, slots=True)
 class Checkerboard(PlanarDensity):
-    """Uniform on every other square, of side 2, of a board of 4 × 4."""
+    """The uniform distribution on every other square, of side 2, of a 4 × 4 board."""
 
     name: ClassVar[str] = "checkerboard"
     half_width: ClassVar[float] = 6.25  # so that the edges lie between the nodes of a quadrature
 
     def sample(self, count: int, seed: int = 0) -> Array:
-        rng = _generator(count, seed)
+        rng = _make_generator(count, seed)
         column, pair = rng.integers(4, size=count), rng.integers(2, size=count)
         corner = np.stack([column, 2 * pair + column % 2], 1)
         return 2.0 * (corner + rng.random((count, 2))) - 4
@@ -159,23 +159,23 @@ class Checkerboard(PlanarDensity):
 
 
 PLANAR: dict[str, PlanarDensity] = {one.name: one for one in (EightGaussians(), Rings(), TwoMoons(), Checkerboard())}
-"""By name."""
+"""The data sets by name."""
 
 
 def planar(name: str) -> PlanarDensity:
-    """The data set of a name; ValueError for another."""
+    """Return the data set of the given name; raise `ValueError` for an unknown one."""
     if name not in PLANAR:
         raise ValueError(f"name must be one of {', '.join(map(repr, PLANAR))}, got {name!r}")
     return PLANAR[name]
 
 
-def _generator(count: int, seed: int) -> np.random.Generator:
+def _make_generator(count: int, seed: int) -> np.random.Generator:
     validation.positive_int("count", count)
     return np.random.default_rng(seed)
 
 
 def _log_sum(values: Array) -> Array:
-    """`log Σ exp` over the last axis."""
+    """Return `log Σ exp` over the last axis."""
     largest = values.max(-1, keepdims=True)
     found: Array = np.log(np.exp(values - largest).sum(-1)) + largest[..., 0]
     return found

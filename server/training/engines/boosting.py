@@ -250,7 +250,10 @@ ENGINE = TrainingEngine(
     plan=plan,
     train=train,
     step="stage",
-    imports=("relaxon.neuromorphic.boosting.classifier", "relaxon.neuromorphic.boosting.regressor"),
+    imports=(
+        "relaxon.neuromorphic.boosting.estimators.classifier",
+        "relaxon.neuromorphic.boosting.estimators.regressor",
+    ),
     load=load,
     describe=describe,
     check=check,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.checkpoints import Checkpoints
-from relaxon.neuromorphic.energy.rank import lacking_rank_of_table
+from relaxon.neuromorphic.energy.noise.rank import explain_table_rank_deficiency
 from relaxon.proto import energy_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.jobs.folder import CHECKPOINT
@@ -41,7 +41,7 @@ from relaxon.wire.conversions.fields import read_settings
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy import EnergyDensity, LogPartition
-    from relaxon.neuromorphic.energy.partition import Method
+    from relaxon.neuromorphic.energy.partition.log_partition import Method
     from relaxon.server.config.settings import ServerSettings
     from relaxon.server.training.service import Context, TrainingService
 
@@ -95,7 +95,7 @@ def _check_rows(features: NDArray[Any], kernels: bool) -> None:
     flat = [column for column in range(features.shape[1]) if not features[:, column].std() > 0]
     if flat:
         raise errors.invalid("features", f"features must vary in each column to have a density, {flat[:5]} do not")
-    lacking = lacking_rank_of_table(features)
+    lacking = explain_table_rank_deficiency(features)
     # With kernels, and for the training rows alone, the model's verdict says it.
     if lacking and not kernels:
         raise errors.invalid("features", f"features must have a covariance of full rank to have a density; {lacking}")
@@ -310,7 +310,7 @@ ENGINE = TrainingEngine(
     train=train,
     step="report",
     # The optimisers of torch import its compiler at their first step.
-    imports=("relaxon.neuromorphic.energy.density", "torch._dynamo"),
+    imports=("relaxon.neuromorphic.energy.estimators.density", "torch._dynamo"),
     load=load,
     describe=describe,
     check=check,

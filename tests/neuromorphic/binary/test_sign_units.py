@@ -7,15 +7,15 @@ from relaxon.cli import main
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier as Classifier
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor as Regressor
 from relaxon.neuromorphic.boosting import load
-from relaxon.neuromorphic.boosting.sign_network import SignNetwork
-from relaxon.neuromorphic.boosting.sign_units import (
+from relaxon.neuromorphic.boosting.networks.signs import SignNetwork
+from relaxon.neuromorphic.boosting.stages.fitting import Draws, StageSettings
+from relaxon.neuromorphic.boosting.stages.sign_units import (
     SignStageFitter,
     best_bias,
     choose_thresholds,
     encode,
     sign_activations,
 )
-from relaxon.neuromorphic.boosting.stage import Draws, StageSettings
 from relaxon.neuromorphic.checkpoints import Checkpoints
 
 
@@ -174,9 +174,9 @@ def test_the_command_trains_sign_units_and_refuses_what_does_not_go_together(tmp
     assert (model.binary, model.bits, model.loss, model.tau) == (True, 3, "comp-sum", 1.5)
     capsys.readouterr()
     for options, said in (
-        (["--bits", "3"], "--bits goes with --binary"),
-        (["--tau", "1.5"], "--tau goes with --loss comp-sum"),
-        (["--loss", "huber"], "--loss is for a regression"),
+        (["--bits", "3"], "--bits requires --binary"),
+        (["--tau", "1.5"], "--tau requires --loss comp-sum"),
+        (["--loss", "huber"], "--loss huber is for a regression"),
         (["--binary", "--newton", "published"], "newton must be 'guarded'"),
     ):
         assert main([*start, *options]) == 2

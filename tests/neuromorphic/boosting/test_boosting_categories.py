@@ -14,7 +14,7 @@ from relaxon.neuromorphic.boosting import (
     shapley_values,
     train_ensemble,
 )
-from relaxon.neuromorphic.boosting.categories import PRIOR, find_means, find_ordered_means
+from relaxon.neuromorphic.tabular.categories import PRIOR, find_means, find_ordered_means
 
 pandas = pytest.importorskip("pandas")
 pyarrow = pytest.importorskip("pyarrow")
@@ -165,5 +165,5 @@ def test_a_warm_start_goes_on_with_the_same_statistics() -> None:
     part = fitted(X=X, y=y, n_units=5, warm_start=True)
     part.set_params(n_units=15).fit(X, y)
     np.testing.assert_array_equal(part.predict(X), whole.predict(X))
-    with pytest.raises(ValueError, match="categories of the earlier fit"):
+    with pytest.raises(ValueError, match="categories of the previous fit"):
         part.fit(X.assign(town="a"), y)

@@ -114,7 +114,7 @@ def test_a_checkpoint_of_another_run_is_refused(changes: Any, rows: Any, named: 
     first = {"loss": "huber"} if "huber_delta" in changes else {}
     GradientBoostedNetworkRegressor(3, **{"random_state": 0, **first}).fit(X, Y, checkpoints=every)
     other = GradientBoostedNetworkRegressor(3, **{"random_state": 0, **changes})
-    with pytest.raises(ValueError, match=f"checkpoints must be in a folder of its own.*of other {named}"):
+    with pytest.raises(ValueError, match=f"checkpoints must be in a separate folder.*with different {named}"):
         other.fit(X[rows], Y[rows], checkpoints=every)
 
 
@@ -134,5 +134,5 @@ def test_what_cannot_be_is_refused_by_name(tmp_path: Any) -> None:
     with pytest.raises(ValueError, match=r"^seconds must"):
         Checkpoints(tmp_path, seconds=-1.0)
     warm = GradientBoostedNetworkRegressor(3, warm_start=True, random_state=0).fit(X, Y)
-    with pytest.raises(ValueError, match=r"^checkpoints must be None where a warm start"):
+    with pytest.raises(ValueError, match=r"^checkpoints must be None for a warm start"):
         warm.set_params(n_units=5).fit(X, Y, checkpoints=Checkpoints(tmp_path))

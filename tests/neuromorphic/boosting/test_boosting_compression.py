@@ -84,7 +84,7 @@ def test_exact_values_leave_out_columns_that_no_unit_sees_and_refuse_too_many() 
     assert not told.values[:, 12:].any()
     full = GradientBoostedNetworkRegressor(3, random_state=0).fit(rng.normal(size=(80, 20)), y)
     with pytest.raises(
-        ValueError, match="method must be 'sampled' where more than 15 columns count, got 'exact' with 20"
+        ValueError, match="method must be 'sampled' for more than 15 active columns, got 'exact' with 20"
     ):
         shapley_values(full, X[:1], X[:2], method="exact")
     with pytest.raises(ValueError, match="method must be 'sampled' or 'exact'"):

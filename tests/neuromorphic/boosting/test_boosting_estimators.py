@@ -17,9 +17,9 @@ from relaxon.neuromorphic.boosting import (
     Outcome,
     StageProgress,
     load,
-    losses,
-    reference,
 )
+from relaxon.neuromorphic.boosting.stages import reference
+from relaxon.neuromorphic.boosting.training import losses
 
 X, Y = make_friedman1(700, 6, noise=0.5, random_state=1)
 CX, CY = make_classification(700, 8, n_informative=5, n_classes=3, flip_y=0.1, random_state=2)
@@ -270,7 +270,7 @@ def test_a_warm_start_with_fewer_units_or_other_classes_is_refused() -> None:
     model = classifier(8, warm_start=True).fit(CX, CY)
     with pytest.raises(ValueError, match="n_units must be at least"):
         model.set_params(n_units=4).fit(CX, CY)
-    with pytest.raises(ValueError, match="classes of the earlier fit"):
+    with pytest.raises(ValueError, match="classes of the previous fit"):
         model.set_params(n_units=10).fit(CX, labels(2))
 
 

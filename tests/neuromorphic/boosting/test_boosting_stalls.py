@@ -14,7 +14,7 @@ from relaxon.neuromorphic.boosting import (
     Outcome,
     load,
 )
-from relaxon.neuromorphic.boosting.network import logistic
+from relaxon.neuromorphic.boosting.networks.merged import logistic
 
 
 def fitted(model: Any, X: Any, y: Any) -> Any:
@@ -25,7 +25,9 @@ def fitted(model: Any, X: Any, y: Any) -> Any:
 
 def test_training_that_has_nothing_left_to_gain_ends_and_says_so(tmp_path: Any) -> None:
     X, y = load_diabetes(return_X_y=True)
-    with pytest.warns(ConvergenceWarning, match=r"ended with \d+ of 200 units: 10 stages .*ridge=1;.*smaller ridge"):
+    with pytest.warns(
+        ConvergenceWarning, match=r"ended with \d+ of 200 units: 10 consecutive stages.*ridge=1;.*smaller ridge"
+    ):
         model = GradientBoostedNetworkRegressor(ridge=1.0, random_state=0).fit(X, y)
     assert model.outcome_ is Outcome.STALLED
     assert model.n_units_ < 200

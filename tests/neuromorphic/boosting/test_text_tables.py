@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from relaxon.cli import main
-from relaxon.neuromorphic.boosting import tables
-from relaxon.neuromorphic.boosting.cells import parse_number
-from relaxon.neuromorphic.boosting.tables import ReadingOptions, TableError
+from relaxon.neuromorphic.tabular import tables
+from relaxon.neuromorphic.tabular.cells import parse_number
+from relaxon.neuromorphic.tabular.tables import ReadingOptions, TableError
 
 
-def read(tmp_path: Path, text: str, **options: Any) -> tables.Table:
+def read(tmp_path: Path, text: str, **options: Any) -> tables.ColumnTable:
     path = tmp_path / "t.csv"
     path.write_text(text, encoding="utf-8")
     return tables.read_table(path, ReadingOptions(**options))
@@ -121,7 +121,7 @@ def test_a_line_of_units_is_said_and_left_out(tmp_path: Path) -> None:
     text = "time;temp;share;city\ns;°C;1;\n0;20,5;0,5;Ulm\n1;21,5;0,25;Bonn\n2;22,5;0,75;Ulm\n"
     table = read(tmp_path, text)
     assert table.columns == ([0.0, 1.0, 2.0], [20.5, 21.5, 22.5], [0.5, 0.25, 0.75], ["Ulm", "Bonn", "Ulm"])
-    assert table.notes == ("row 2 is read as a line of units and left out: s, °C",)
+    assert table.notes == ("row 2 is read as a line of units and skipped: s, °C",)
     with pytest.raises(TableError, match="column 'temp'.*row 4 has 'broken'"):
         read(tmp_path, text.replace("21,5", "broken") + "3;1,5;1,5;Ulm\n")
 
@@ -150,10 +150,10 @@ def test_an_index_without_a_name_is_said_and_dropped_by_the_option(tmp_path: Pat
     text = ",a,b,\n0,1.5,2,\n1,2.5,1,\n2,3.5,2,\n"
     table = read(tmp_path, text)
     assert table.names == ("column 1", "a", "b")
-    assert table.notes == ("column 1 counts the rows, as an index does; it is a feature unless --drop-index is given",)
+    assert table.notes == ("column 1 numbers the rows, as an index does; it is a feature unless --drop-index is given",)
     dropped = read(tmp_path, text, drop_index=True)
     assert dropped.names == ("a", "b")
-    assert "is left out" in dropped.notes[0]
+    assert "is dropped" in dropped.notes[0]
 
 
 def test_a_header_with_a_comma_does_not_make_the_delimiter(tmp_path: Path) -> None:
@@ -179,8 +179,8 @@ def test_the_command_trains_a_regression_and_says_how_it_reads(
     path = weather(tmp_path)
     assert train("boosting", "--data", path, "--target", "power", "--units", 10, "--out", tmp_path / "out") == 0
     said = capsys.readouterr().err
-    assert "row 2 is read as a line of units and left out: °C, %, kW" in said
-    assert "task: regression (as the target looks) of 80 rows; target 'power': numbers, decimal comma" in said
+    assert "row 2 is read as a line of units and skipped: °C, %, kW" in said
+    assert "task: regression (inferred from the target) of 80 rows; target 'power': numbers, decimal comma" in said
     assert "'temp': numbers, decimal comma" in said
     assert "'hum': numbers" in said
     report = json.loads((tmp_path / "out" / "report.json").read_text())

@@ -10,7 +10,11 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from relaxon.neuromorphic.energy import EnergyDensity, EnergyOutlierDetector, EnergyRegressor, GaussianNoise
-from relaxon.neuromorphic.energy.rank import generalisation_gap, lacking_rank, lacking_rank_of_table
+from relaxon.neuromorphic.energy.noise.rank import (
+    explain_generalisation_gap,
+    explain_rank_deficiency,
+    explain_table_rank_deficiency,
+)
 
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((300, 3))
@@ -44,7 +48,7 @@ def test_a_covariance_without_full_rank_is_refused(table: str, noise: str) -> No
 def test_kernels_have_a_density_there_that_is_not_to_be_trusted(table: str) -> None:
     x, said = TABLES[table]
     for made in (density(noise="kernel"), EnergyOutlierDetector(hidden_sizes=(4,), steps=5, random_state=0)):
-        with pytest.warns(ConvergenceWarning, match="not to be trusted.*no full rank"):
+        with pytest.warns(ConvergenceWarning, match="unreliable.*does not have full rank"):
             made.fit(x)
         verdict = getattr(made, "density_", made).verdict_
         assert not verdict.trusted
@@ -74,14 +78,14 @@ def test_the_features_names_are_said() -> None:
 @pytest.mark.parametrize("correlation", [0.0, 0.99, 0.9999])
 def test_full_rank_is_found_however_correlated(correlation: float) -> None:
     x = np.c_[A[:, :2], correlation * A[:, 0] + np.sqrt(1 - correlation**2) * A[:, 2]]
-    assert lacking_rank_of_table(x) == ""
-    assert lacking_rank_of_table(x * [1e-8, 1.0, 1e8] + 1e3) == ""
+    assert explain_table_rank_deficiency(x) == ""
+    assert explain_table_rank_deficiency(x * [1e-8, 1.0, 1e8] + 1e3) == ""
 
 
 def test_rank_is_judged_without_the_unit_of_a_feature() -> None:
     for size in (1e-12, 1.0, 1e12):
-        assert "1 of 3" in lacking_rank_of_table(np.c_[A[:, :2], size * A[:, 0]])
-    assert lacking_rank(np.zeros((3, 3))) != ""
+        assert "1 of 3" in explain_table_rank_deficiency(np.c_[A[:, :2], size * A[:, 0]])
+    assert explain_rank_deficiency(np.zeros((3, 3))) != ""
 
 
 def test_rows_held_out_speak_against_a_density_of_too_few_rows() -> None:
@@ -89,10 +93,10 @@ def test_rows_held_out_speak_against_a_density_of_too_few_rows() -> None:
     few, more = (np.random.default_rng(1).standard_normal((rows, 30)) for rows in (40, 90))
     with pytest.warns(ConvergenceWarning, match="too few to judge"):
         assert not density(noise="gaussian").fit(few).verdict_.trusted
-    with pytest.warns(ConvergenceWarning, match="likelier than rows held out"):
+    with pytest.warns(ConvergenceWarning, match="more likely than the hold-out rows"):
         found = density(noise="gaussian").fit(more[:70])
     fresh = np.random.default_rng(2).standard_normal((500, 30))
-    with pytest.warns(UserWarning, match="not to be trusted"):
+    with pytest.warns(UserWarning, match="unreliable"):
         assert found.score_samples(more[:70]).mean() - found.score_samples(fresh).mean() > 10
 
 
@@ -104,16 +108,16 @@ def test_a_density_of_enough_rows_is_trusted() -> None:
 
 def test_the_gap_is_judged_by_size_and_error() -> None:
     rng = np.random.default_rng(0)
-    alike = generalisation_gap(rng.normal(-3, 1, 500), rng.normal(-3.1, 1, 100), 2, 0.5)
-    apart = generalisation_gap(rng.normal(-3, 1, 500), rng.normal(-9, 30, 100), 2, 0.5)
+    alike = explain_generalisation_gap(rng.normal(-3, 1, 500), rng.normal(-3.1, 1, 100), 2, 0.5)
+    apart = explain_generalisation_gap(rng.normal(-3, 1, 500), rng.normal(-9, 30, 100), 2, 0.5)
     assert alike == ""
-    assert "likelier than rows held out by" in apart
-    assert "not finite" in generalisation_gap(np.zeros(5), np.array([-np.inf]), 2, 0.5)
-    assert generalisation_gap(np.full(50, 2248.0), np.full(10, -5e14), 200, 0.5) != ""
+    assert "more likely than the hold-out rows by" in apart
+    assert "not finite" in explain_generalisation_gap(np.zeros(5), np.array([-np.inf]), 2, 0.5)
+    assert explain_generalisation_gap(np.full(50, 2248.0), np.full(10, -5e14), 200, 0.5) != ""
 
 
 def test_the_regressor_says_whether_rows_held_out_agree(tmp_path: Any) -> None:
-    from relaxon.neuromorphic.energy.store import load_estimator
+    from relaxon.neuromorphic.energy import load_estimator
 
     y = A[:, 0] + 0.3 * A[:, 1]
     sound = EnergyRegressor((16,), steps=200, random_state=0).fit(A, y)
@@ -121,7 +125,7 @@ def test_the_regressor_says_whether_rows_held_out_agree(tmp_path: Any) -> None:
     sound.save(tmp_path / "sound")
     assert load_estimator(tmp_path / "sound").verdict_ == sound.verdict_
     few = RNG.standard_normal((40, 200))
-    with pytest.warns(ConvergenceWarning, match="none were held out to judge by"):
+    with pytest.warns(ConvergenceWarning, match="none of 40 rows were held out to judge by"):
         assert not EnergyRegressor((16,), steps=50, random_state=0).fit(few, few[:, 0]).verdict_.trusted
     with pytest.warns(ConvergenceWarning, match="the targets do not vary"):
         assert not EnergyRegressor((16,), steps=50, random_state=0).fit(A, np.ones(300)).verdict_.trusted

@@ -175,7 +175,7 @@ def test_nce_does_not_get_there_and_says_so():
     error, result = to_sixteen(NCE(), 0, False, optimiser="adam")
     assert error > 3
     assert not result.trusted
-    assert "noise hardly meets the data" in result.reason
+    assert "noise hardly overlaps the data" in result.reason
 
 
 # ---- runs
