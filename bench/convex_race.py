@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.boosting.preparation import standardisation
-from relaxon.neuromorphic.convex.admm import AdmmSettings, Solved, solve_admm
-from relaxon.neuromorphic.convex.cones import PatternCones
-from relaxon.neuromorphic.convex.losses import SquaredError
 from relaxon.neuromorphic.convex.network import augment
-from relaxon.neuromorphic.convex.patterns import draw_patterns
-from relaxon.neuromorphic.convex.program import Objective, PatternProgram, primal_value
+from relaxon.neuromorphic.convex.program.cones import PatternCones
+from relaxon.neuromorphic.convex.program.formulation import Objective, PatternProgram, primal_value
+from relaxon.neuromorphic.convex.program.losses import SquaredError
+from relaxon.neuromorphic.convex.program.patterns import draw_patterns
+from relaxon.neuromorphic.convex.solving.admm import AdmmSettings, Solved, solve_admm
 
 Array = NDArray[np.float64]
 Record = dict[str, Any]

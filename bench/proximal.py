@@ -27,8 +27,8 @@ from relaxon._version import __version__
 from relaxon.cli.machine import describe_machine
 from relaxon.neuromorphic.proximal import polish_proximal, pretrained, train_proximal
 from relaxon.neuromorphic.proximal.command import judge_model, soft_threshold_error
-from relaxon.neuromorphic.proximal.recipes import choose_recipe
 from relaxon.neuromorphic.proximal.reference import ProximalReference
+from relaxon.neuromorphic.proximal.training.recipes import choose_recipe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "proximal"))
 import digits

@@ -13,9 +13,8 @@ from sklearn.utils.validation import validate_data
 
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting import preparation
-from relaxon.neuromorphic.convex.admm import Callback
 from relaxon.neuromorphic.convex.estimator import ConvexEstimator
-from relaxon.neuromorphic.convex.losses import (
+from relaxon.neuromorphic.convex.program.losses import (
     HINGE,
     LOGISTIC,
     SQUARED,
@@ -26,6 +25,7 @@ from relaxon.neuromorphic.convex.losses import (
     SoftmaxLoss,
     SquaredError,
 )
+from relaxon.neuromorphic.convex.solving.admm import Callback
 from relaxon.neuromorphic.parameters import check_choice
 
 Array = NDArray[np.float64]

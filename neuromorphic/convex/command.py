@@ -73,7 +73,7 @@ def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
 
 
 def _fit(estimator: Any, problem: Problem, train: Rows, args: argparse.Namespace, console: Any) -> None:
-    from relaxon.neuromorphic.convex.admm import ConvexProgress
+    from relaxon.neuromorphic.convex.solving.admm import ConvexProgress
 
     with training_bar(console, "gap {task.fields[gap]:.1e}") as bar:
         task = bar.add_task("iterations", total=None, gap=float("nan"))

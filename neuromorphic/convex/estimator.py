@@ -15,7 +15,12 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting import preparation
-from relaxon.neuromorphic.convex.admm import (
+from relaxon.neuromorphic.convex.network import ConvexNetwork, augment, recover
+from relaxon.neuromorphic.convex.program.cones import PatternCones
+from relaxon.neuromorphic.convex.program.formulation import Objective, PatternProgram, Program, UnitProgram
+from relaxon.neuromorphic.convex.program.losses import ConvexLoss
+from relaxon.neuromorphic.convex.program.patterns import draw_patterns
+from relaxon.neuromorphic.convex.solving.admm import (
     AdmmSettings,
     Callback,
     ConvexHistory,
@@ -23,13 +28,8 @@ from relaxon.neuromorphic.convex.admm import (
     Solved,
     solve_admm,
 )
-from relaxon.neuromorphic.convex.certificate import ConvexCertificate, certify, draw_units
-from relaxon.neuromorphic.convex.cones import PatternCones
-from relaxon.neuromorphic.convex.losses import ConvexLoss
-from relaxon.neuromorphic.convex.network import ConvexNetwork, augment, recover
-from relaxon.neuromorphic.convex.patterns import draw_patterns
-from relaxon.neuromorphic.convex.program import Objective, PatternProgram, Program, UnitProgram
-from relaxon.neuromorphic.convex.refinement import refine
+from relaxon.neuromorphic.convex.solving.certificate import ConvexCertificate, certify, draw_units
+from relaxon.neuromorphic.convex.solving.refinement import refine
 from relaxon.neuromorphic.parameters import check_choice, check_whole
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.convex.program import PatternProgram, Program, UnitProgram
+from relaxon.neuromorphic.convex.program.formulation import PatternProgram, Program, UnitProgram
 
 Array = NDArray[np.float64]
 

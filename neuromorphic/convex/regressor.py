@@ -11,9 +11,9 @@ from sklearn.utils.validation import validate_data
 
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting import preparation
-from relaxon.neuromorphic.convex.admm import Callback
 from relaxon.neuromorphic.convex.estimator import ConvexEstimator
-from relaxon.neuromorphic.convex.losses import SQUARED, ConvexLoss, RobustLoss, SquaredError
+from relaxon.neuromorphic.convex.program.losses import SQUARED, ConvexLoss, RobustLoss, SquaredError
+from relaxon.neuromorphic.convex.solving.admm import Callback
 from relaxon.neuromorphic.parameters import check_choice
 
 Array = NDArray[np.float64]

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from relaxon._version import __version__
-from relaxon.neuromorphic.convex.admm import ConvexHistory
+from relaxon.neuromorphic.convex.solving.admm import ConvexHistory
 from relaxon.neuromorphic.table_training import TableFit
 
 

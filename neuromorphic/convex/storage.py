@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.convex.admm import ConvexHistory, ConvexOutcome
-from relaxon.neuromorphic.convex.certificate import ConvexCertificate
 from relaxon.neuromorphic.convex.classifier import ConvexNetworkClassifier
 from relaxon.neuromorphic.convex.network import ConvexNetwork
 from relaxon.neuromorphic.convex.regressor import ConvexNetworkRegressor
+from relaxon.neuromorphic.convex.solving.admm import ConvexHistory, ConvexOutcome
+from relaxon.neuromorphic.convex.solving.certificate import ConvexCertificate
 from relaxon.neuromorphic.estimator_files import (
     describe_estimator,
     read_estimator,

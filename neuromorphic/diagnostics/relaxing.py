@@ -21,15 +21,15 @@ from torch.func import functional_call
 
 from relaxon.neuromorphic.diagnostics.losses import LossKind
 from relaxon.neuromorphic.diagnostics.subjects import Parameters, Subject, finite_rows
-from relaxon.neuromorphic.equilibrium.classifier import EquilibriumClassifier
-from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
-from relaxon.neuromorphic.equilibrium.estimators import FreePhase
-from relaxon.neuromorphic.equilibrium.exact_gradients import Implicit
-from relaxon.neuromorphic.equilibrium.gradients import free_phase
-from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
-from relaxon.neuromorphic.equilibrium.network import Network
-from relaxon.neuromorphic.equilibrium.phases import Phases
-from relaxon.neuromorphic.equilibrium.relaxation import FixedStep, Outcome
+from relaxon.neuromorphic.equilibrium.classifier.estimator import EquilibriumClassifier
+from relaxon.neuromorphic.equilibrium.estimators.exact import Implicit
+from relaxon.neuromorphic.equilibrium.estimators.gradients import free_phase
+from relaxon.neuromorphic.equilibrium.estimators.nudged import FreePhase
+from relaxon.neuromorphic.equilibrium.networks.convolutional import ConvolutionalNetwork
+from relaxon.neuromorphic.equilibrium.networks.layered import LayeredNetwork
+from relaxon.neuromorphic.equilibrium.networks.network import Network
+from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
+from relaxon.neuromorphic.equilibrium.relaxation.relaxers import FixedStep, Outcome
 
 STEPS = 5000
 CLOSEST = {torch.float32: 1e-6, torch.float64: 1e-10}

@@ -73,11 +73,11 @@ def _train(args: argparse.Namespace, console: Any, record: Record) -> int:
     import torch
 
     from relaxon.neuromorphic.equilibrium import datasets
-    from relaxon.neuromorphic.equilibrium.recipes import recipe
-    from relaxon.neuromorphic.equilibrium.store import save_network
-    from relaxon.neuromorphic.equilibrium.training import train
-    from relaxon.neuromorphic.equilibrium.training_report import Ended
-    from relaxon.neuromorphic.equilibrium.training_report import Progress as Step
+    from relaxon.neuromorphic.equilibrium.networks.storage import save_network
+    from relaxon.neuromorphic.equilibrium.training.loop import train
+    from relaxon.neuromorphic.equilibrium.training.recipes import recipe
+    from relaxon.neuromorphic.equilibrium.training.report import Ended
+    from relaxon.neuromorphic.equilibrium.training.report import Progress as Step
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
@@ -108,7 +108,7 @@ def _train(args: argparse.Namespace, console: Any, record: Record) -> int:
         save_network(network, args.out, card)
         console.print(f"network.safetensors and network.json in {args.out}", markup=False)
     if args.plot is not None:
-        from relaxon.neuromorphic.equilibrium.picture import draw_training
+        from relaxon.neuromorphic.equilibrium.training.picture import draw_training
 
         draw_training(report, args.plot)
     return 0

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 
 from relaxon.core import validation
 from relaxon.core.solution import Result
-from relaxon.neuromorphic.proximal.normal_equations import DENSE_ENTRIES, DENSE_SIDE, dense_matrix
-from relaxon.neuromorphic.proximal.operators import Array, ForwardOperator
+from relaxon.neuromorphic.proximal.forward.normal_equations import DENSE_ENTRIES, DENSE_SIDE, dense_matrix
+from relaxon.neuromorphic.proximal.forward.operators import Array, ForwardOperator
 
 RELAXATION = 1.8
 """Over-relaxation of ADMM (Boyd et al. 2011, section 3.4.3)."""

@@ -15,8 +15,8 @@ from relaxon.core.training_bar import Record, nowhere, training_bar
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.model import ProximalModel
-    from relaxon.neuromorphic.proximal.polishing import PolishSettings
-    from relaxon.neuromorphic.proximal.recipes import Recipe
+    from relaxon.neuromorphic.proximal.training.polishing import PolishSettings
+    from relaxon.neuromorphic.proximal.training.recipes import Recipe
 
 Array = NDArray[np.float64]
 DEFAULT_OUT = Path("runs/proximal")
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
 
 def _recipe(args: argparse.Namespace) -> Recipe:
     from relaxon.neuromorphic.proximal import datasets
-    from relaxon.neuromorphic.proximal.recipes import NAMES, choose_recipe, recipe_for_samples
+    from relaxon.neuromorphic.proximal.training.recipes import NAMES, choose_recipe, recipe_for_samples
 
     path = Path(args.data)
     if args.data in NAMES:
@@ -109,7 +109,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 
 def _polish(args: argparse.Namespace, suited: PolishSettings | None) -> PolishSettings | None:
-    from relaxon.neuromorphic.proximal.polishing import PolishSettings
+    from relaxon.neuromorphic.proximal.training.polishing import PolishSettings
 
     if args.polish_gammas is None:
         return suited
@@ -136,8 +136,8 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def _train(args: argparse.Namespace, recipe: Recipe, console: Any) -> ProximalModel:
-    from relaxon.neuromorphic.proximal.polishing import PolishProgress, polish_proximal
-    from relaxon.neuromorphic.proximal.training import MatchingOutcome, MatchingProgress, train_proximal
+    from relaxon.neuromorphic.proximal.training.matching import MatchingOutcome, MatchingProgress, train_proximal
+    from relaxon.neuromorphic.proximal.training.polishing import PolishProgress, polish_proximal
 
     with training_bar(console, "stage {task.fields[stage]}  error {task.fields[error]:.4g}") as bar:
         task = bar.add_task("steps", total=recipe.matching.steps, stage=0, error=math.nan)

@@ -16,9 +16,9 @@ from relaxon.neuromorphic.proximal.inversion import InversionCallback, Preimage,
 from relaxon.neuromorphic.proximal.potentials import NetworkSettings, Potential
 
 if TYPE_CHECKING:
-    from relaxon.neuromorphic.proximal.operators import ForwardOperator
+    from relaxon.neuromorphic.proximal.forward.operators import ForwardOperator
     from relaxon.neuromorphic.proximal.plug_and_play import Method, PlugAndPlayCallback, Reconstruction
-    from relaxon.neuromorphic.proximal.training import MatchingResult
+    from relaxon.neuromorphic.proximal.training.matching import MatchingResult
 
 Array = NDArray[np.float64]
 ENTRIES_AT_ONCE = 1 << 22
@@ -169,14 +169,14 @@ class ProximalModel:
 
     def save(self, folder: Path | str, card: dict[str, Any] | None = None) -> None:
         """Write the model to a folder (made where missing): safetensors and JSON, no pickle."""
-        from relaxon.neuromorphic.proximal.store import save_proximal
+        from relaxon.neuromorphic.proximal.storage import save_proximal
 
         save_proximal(self, folder, card)
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
         """Return the model that `save` wrote; FileNotFoundError where there is none, ValueError for a damaged one."""
-        from relaxon.neuromorphic.proximal.store import load_proximal
+        from relaxon.neuromorphic.proximal.storage import load_proximal
 
         found: Any = load_proximal(folder)
         return found  # type: ignore[no-any-return]

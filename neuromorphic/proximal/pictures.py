@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.model import ProximalModel
-    from relaxon.neuromorphic.proximal.recipes import Recipe
+    from relaxon.neuromorphic.proximal.training.recipes import Recipe
 
 Array = NDArray[np.float64]
 SHOWN = 6

@@ -27,9 +27,9 @@ from torch import Tensor
 
 from relaxon.core import validation
 from relaxon.core.solution import Result
+from relaxon.neuromorphic.proximal.forward.normal_equations import NormalEquations
+from relaxon.neuromorphic.proximal.forward.operators import ForwardOperator, check_signal
 from relaxon.neuromorphic.proximal.inversion import solve_shifted
-from relaxon.neuromorphic.proximal.normal_equations import NormalEquations
-from relaxon.neuromorphic.proximal.operators import ForwardOperator, check_signal
 from relaxon.neuromorphic.proximal.potentials import Potential
 
 if TYPE_CHECKING:

@@ -72,12 +72,12 @@ TASKS = {
     "equilibrium": Task(
         "relaxon.server.training.equilibrium_task",
         "epoch",
-        ("relaxon.neuromorphic.equilibrium.classifier_store", "torch._dynamo"),
+        ("relaxon.neuromorphic.equilibrium.classifier.storage", "torch._dynamo"),
     ),
     "proximal": Task(
         "relaxon.server.training.proximal_task",
         "report",
-        ("relaxon.neuromorphic.proximal.training", "torch._dynamo"),
+        ("relaxon.neuromorphic.proximal.training.matching", "torch._dynamo"),
     ),
 }
 NICENESS = 10

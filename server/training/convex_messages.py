@@ -95,7 +95,7 @@ def metadata(job: Job, newest: Json | None) -> pb.ConvexTraining:
 
 def _check_size(rows: AnnouncedRows, estimator: Any, settings: ServerSettings) -> None:
     """Refuse what takes more memory, or tells of more steps, than this server gives to one job."""
-    from relaxon.neuromorphic.convex.refinement import DIRECTIONS
+    from relaxon.neuromorphic.convex.solving.refinement import DIRECTIONS
 
     count, columns = rows.features.shape
     outputs = rows.outputs

@@ -28,7 +28,7 @@ from relaxon.server.training.equilibrium_task import DATA, KIND, SEQUENCES, clas
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium import EquilibriumClassifier, Estimator
-    from relaxon.neuromorphic.equilibrium.comparison import ComparisonRow
+    from relaxon.neuromorphic.equilibrium.estimators.comparison import ComparisonRow
 
 MAX_EPOCHS = 100_000
 MAX_POINTS = 64
@@ -183,7 +183,7 @@ def metadata(job: Job, newest: Json | None) -> pb.EquilibriumTraining:
 
 
 def _estimator(index: int, asked: pb.GradientEstimator) -> Estimator:
-    from relaxon.neuromorphic.equilibrium.named import estimator_named
+    from relaxon.neuromorphic.equilibrium.estimators.registry import estimator_named
 
     field = f"estimators[{index}]"
     n = asked.n if asked.HasField("n") else DEFAULT_POINTS

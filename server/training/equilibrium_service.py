@@ -116,7 +116,7 @@ def presentation(models: ModelStore) -> Presentation:
 
 def loaded(models: ModelStore, name: str) -> EquilibriumClassifier:
     """A stored model; NOT_FOUND where there is none."""
-    from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier
+    from relaxon.neuromorphic.equilibrium.classifier.storage import load_classifier
 
     model: EquilibriumClassifier = models.load(KIND, name, load_classifier)
     return model
@@ -129,7 +129,7 @@ def described(models: ModelStore, name: str, field: str = "model", whole: bool =
 
 
 def _output(model: EquilibriumClassifier, what: str, features: NDArray[Any]) -> tuple[NDArray[np.float64], Relaxation]:
-    from relaxon.neuromorphic.equilibrium.classifier import decision
+    from relaxon.neuromorphic.equilibrium.classifier.estimator import decision
 
     check_finite("features", features)
     logits, relaxed = model.relaxed(features)

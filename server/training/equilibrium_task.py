@@ -27,7 +27,7 @@ def run(folder: Path, request: Json, tell: Tell) -> None:
     from safetensors.numpy import load_file
     from sklearn.exceptions import ConvergenceWarning
 
-    from relaxon.neuromorphic.equilibrium.classifier_store import save_classifier
+    from relaxon.neuromorphic.equilibrium.classifier.storage import save_classifier
 
     classifier = classifier_of(request)
     arrays = load_file(folder / DATA)

@@ -100,7 +100,7 @@ class InverseRun:
 
     def reconstruct(self, job: SolveJob) -> Any:
         """Run in a worker thread; it ends within one application of A where nobody waits any more."""
-        from relaxon.neuromorphic.proximal.poisson_map import UnsolvedFieldError
+        from relaxon.neuromorphic.proximal.forward.poisson_map import UnsolvedFieldError
 
         record: Any = job.record  # whose progress is a solve's: it reads what the two have in common
         try:

@@ -280,7 +280,7 @@ def _load_convex(folder: Path) -> Any:
 
 
 def _load_equilibrium(folder: Path) -> Any:
-    from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier
+    from relaxon.neuromorphic.equilibrium.classifier.storage import load_classifier
 
     return load_classifier(folder)
 

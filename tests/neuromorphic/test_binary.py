@@ -30,7 +30,7 @@ from relaxon.neuromorphic.equilibrium import (
     save_network,
     train,
 )
-from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier, save_classifier
+from relaxon.neuromorphic.equilibrium.classifier.storage import load_classifier, save_classifier
 
 
 def slope_of(module, points):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from relaxon.neuromorphic.convex import ConvexNetworkClassifier, ConvexNetworkRegressor, ConvexOutcome
-from relaxon.neuromorphic.convex.admm import AdmmSettings, Solved, solve_admm
-from relaxon.neuromorphic.convex.certificate import certify
-from relaxon.neuromorphic.convex.cones import ConeProjector, PatternCones
-from relaxon.neuromorphic.convex.losses import (
+from relaxon.neuromorphic.convex.network import recover
+from relaxon.neuromorphic.convex.program.cones import ConeProjector, PatternCones
+from relaxon.neuromorphic.convex.program.formulation import Objective, PatternProgram, primal_value
+from relaxon.neuromorphic.convex.program.losses import (
     HINGE,
     LOGISTIC,
     SQUARED,
@@ -21,12 +21,12 @@ from relaxon.neuromorphic.convex.losses import (
     SoftmaxLoss,
     SquaredError,
 )
-from relaxon.neuromorphic.convex.maps import PatternMap, RobustMap
-from relaxon.neuromorphic.convex.network import recover
-from relaxon.neuromorphic.convex.patterns import draw_patterns
-from relaxon.neuromorphic.convex.program import Objective, PatternProgram, primal_value
+from relaxon.neuromorphic.convex.program.maps import PatternMap, RobustMap
+from relaxon.neuromorphic.convex.program.patterns import draw_patterns
 from relaxon.neuromorphic.convex.reference import project_plainly, published_admm
-from relaxon.neuromorphic.convex.refinement import refine
+from relaxon.neuromorphic.convex.solving.admm import AdmmSettings, Solved, solve_admm
+from relaxon.neuromorphic.convex.solving.certificate import certify
+from relaxon.neuromorphic.convex.solving.refinement import refine
 from relaxon.solvers.kernels.threads import num_threads
 
 N, D, P, BETA = 40, 4, 6, 0.02

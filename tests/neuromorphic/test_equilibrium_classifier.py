@@ -21,8 +21,8 @@ from relaxon.neuromorphic.equilibrium import (
     Phases,
     Unrolled,
 )
-from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier, save_classifier
-from relaxon.neuromorphic.equilibrium.named import estimator_named
+from relaxon.neuromorphic.equilibrium.classifier.storage import load_classifier, save_classifier
+from relaxon.neuromorphic.equilibrium.estimators.registry import estimator_named
 
 
 @parametrize_with_checks([EquilibriumClassifier(hidden_sizes=(8,), epochs=6)])

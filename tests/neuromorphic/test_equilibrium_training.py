@@ -30,9 +30,9 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     save_network,
     train,
 )
-from relaxon.neuromorphic.equilibrium.network import squared_loss  # noqa: E402
-from relaxon.neuromorphic.equilibrium.recipes import training_phases  # noqa: E402
-from relaxon.neuromorphic.equilibrium.training_report import Ended  # noqa: E402
+from relaxon.neuromorphic.equilibrium.networks.network import squared_loss  # noqa: E402
+from relaxon.neuromorphic.equilibrium.training.recipes import training_phases  # noqa: E402
+from relaxon.neuromorphic.equilibrium.training.report import Ended  # noqa: E402
 
 
 @pytest.fixture(scope="module")

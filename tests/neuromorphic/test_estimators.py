@@ -34,7 +34,7 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     gradient,
     predict,
 )
-from relaxon.neuromorphic.equilibrium.relaxation import largest  # noqa: E402
+from relaxon.neuromorphic.equilibrium.relaxation.relaxers import largest  # noqa: E402
 
 
 def errors(net, batch, estimators, phases=EXACT, **options):
@@ -228,7 +228,7 @@ def test_real_points_one_after_the_other_say_what_a_batch_of_them_says(digits, m
     net, phases = asymmetric(50.0), Phases(Alternating(500, tolerance=1e-13))
     for estimator in (Cauchy(n, 0.4), AsymmetricCauchy(n, 0.4)):
         batch = gradient(net, x, y, estimator, phases)
-        monkeypatch.setattr("relaxon.neuromorphic.equilibrium.contour.WORTH_APART", 0)
+        monkeypatch.setattr("relaxon.neuromorphic.equilibrium.estimators.contour.WORTH_APART", 0)
         apart = gradient(net, x, y, estimator, phases)
         monkeypatch.undo()
         assert torch.allclose(flat(apart.gradients), flat(batch.gradients), rtol=1e-9, atol=1e-12)

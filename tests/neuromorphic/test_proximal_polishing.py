@@ -17,8 +17,8 @@ from relaxon.neuromorphic.proximal import (  # noqa: E402
 )
 from relaxon.neuromorphic.proximal.command import soft_threshold_error  # noqa: E402
 from relaxon.neuromorphic.proximal.datasets import list_laplace_quantiles  # noqa: E402
-from relaxon.neuromorphic.proximal.polishing import _PolishRun, spread_noisy_signals  # noqa: E402
 from relaxon.neuromorphic.proximal.potentials import build_potential  # noqa: E402
+from relaxon.neuromorphic.proximal.training.polishing import _PolishRun, spread_noisy_signals  # noqa: E402
 
 QUANTILES = list_laplace_quantiles(400)
 SETTINGS = PolishSettings((0.3, 0.15), iterations=40, points=60)

@@ -56,7 +56,7 @@ def test_matching_comes_nearer_to_soft_thresholding_than_the_absolute_error_does
 
 
 def test_posterior_pairs_have_the_expectation_of_drawn_ones():
-    from relaxon.neuromorphic.proximal.training import _MatchingRun
+    from relaxon.neuromorphic.proximal.training.matching import _MatchingRun
 
     data = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
     network = NetworkSettings((2,), hidden=(5,))

@@ -21,8 +21,8 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     save_network,
     train,
 )
-from relaxon.neuromorphic.equilibrium.contraction import Contraction  # noqa: E402
-from relaxon.neuromorphic.equilibrium.training import shifted  # noqa: E402
+from relaxon.neuromorphic.equilibrium.networks.contraction import Contraction  # noqa: E402
+from relaxon.neuromorphic.equilibrium.training.loop import shifted  # noqa: E402
 
 
 def made(loss="squared", activation="relu6", image=(2, 7, 5), **options):

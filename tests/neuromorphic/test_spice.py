@@ -18,7 +18,7 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     train,
     write_netlist,
 )
-from relaxon.neuromorphic.equilibrium.gradients import free_phase  # noqa: E402
+from relaxon.neuromorphic.equilibrium.estimators.gradients import free_phase  # noqa: E402
 
 AT_REST = Phases(Alternating(2000, tolerance=1e-13))
 

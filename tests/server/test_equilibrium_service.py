@@ -18,8 +18,8 @@ from relaxon.neuromorphic.equilibrium import (
     RecurrentBackprop,
     Unrolled,
 )
-from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier, save_classifier
-from relaxon.neuromorphic.equilibrium.training_report import Ended
+from relaxon.neuromorphic.equilibrium.classifier.storage import load_classifier, save_classifier
+from relaxon.neuromorphic.equilibrium.training.report import Ended
 from relaxon.proto import boosting_pb2, job_pb2, model_pb2
 from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.proto.equilibrium_pb2_grpc import EquilibriumServiceStub

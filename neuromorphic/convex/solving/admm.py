@@ -1,0 +1,285 @@
+"""The alternating direction method of multipliers for both programs.
+
+With `u = v` and, but for the squared loss, `z = F u` as the two copies (Boyd et al. 2011, sections 3 and 6.4; Bai et
+al. 2023, section 3, who copy `G u = s` besides, where the cones' constraints are `s ≥ 0`):
+
+    (1) u ← argmin ℓ(Fu) + ½ ρ ‖u − v + λ‖²                    one Cholesky factor, reused
+    (2) v ← group soft threshold, at β/ρ, of the projection of u + λ onto the cones
+    (3) λ ← λ + u − v
+
+The threshold of the projection is the proximal map of `β‖v‖` on a cone, so that `v` is in its cone at each iteration
+and the objective at `v` bounds the optimum from above. The multipliers of the loss at `u`, scaled until they satisfy
+the dual constraints, bound it from below.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.neuromorphic.convex.program.formulation import Program, primal_value
+from relaxon.neuromorphic.convex.program.losses import SquaredError
+from relaxon.neuromorphic.convex.solving.normal_equations import normal_equations
+
+Array = NDArray[np.float64]
+
+RELAXATION = 1.6
+"""Over-relaxation (Boyd et al. 2011, section 3.4.3)."""
+UNBALANCED, LARGEST_CHANGE = 3.0, 5.0
+"""ρ changes where one relative residual is so many times the other, by this factor at most (ibid., section 3.4.1)."""
+PATIENCE = 1.15
+"""The penalties rest from one change until the iterations have grown by this factor, so that changes get rare, as
+convergence needs."""
+CHECK_EVERY = 10
+DUAL_WORTH = 3.0
+"""The dual bound is computed where the larger residual fell by this factor since the last time, as it costs as much as
+several iterations."""
+
+
+class ConvexOutcome(enum.Enum):
+    """How a fit ended."""
+
+    CONVERGED = "converged"
+    ITERATION_LIMIT = "iteration limit"
+    INTERRUPTED = "interrupted by the callback"
+    NOT_FINITE = "not finite"
+
+
+@dataclass(frozen=True, slots=True)
+class ConvexProgress:
+    """Where the iteration stands; both bounds hold for the program's optimum."""
+
+    iteration: int
+    primal: float
+    dual: float
+    primal_residual: float
+    dual_residual: float
+
+    @property
+    def relative_gap(self) -> float:
+        """`(primal − dual) / primal`."""
+        return relative_gap(self.primal, self.dual)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvexHistory:
+    """What was measured at each check, `(checks,)`: bounds are the best so far, residuals relative."""
+
+    iteration: NDArray[np.int64]
+    primal: Array
+    dual: Array
+    primal_residual: Array
+    dual_residual: Array
+    rho: Array
+
+    @property
+    def relative_gap(self) -> Array:
+        """`(primal − dual) / primal` at each check."""
+        return np.array([relative_gap(p, d) for p, d in zip(self.primal, self.dual, strict=True)])
+
+
+def relative_gap(primal: float, dual: float) -> float:
+    """Return `(primal − dual) / primal`, 0 where both are 0."""
+    return max(primal - dual, 0.0) / max(primal, 1e-300) if primal > dual else 0.0
+
+
+Callback = Callable[[ConvexProgress], bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class AdmmSettings:
+    """When to stop, the first penalty, and above how many rows there is no Cholesky factor but conjugate gradients."""
+
+    tolerance: float
+    iterations: int
+    rho: float | None = None
+    largest_factor: int = 8192
+
+
+@dataclass(slots=True)
+class Solved:
+    """The best variables found, the best dual point, and how it went."""
+
+    variables: Array
+    theta: Array
+    primal: float
+    dual: float
+    outcome: ConvexOutcome
+    iterations: int
+    history: ConvexHistory
+
+    @property
+    def relative_gap(self) -> float:
+        """`(primal − dual) / primal`."""
+        return relative_gap(self.primal, self.dual)
+
+    def after(self, before: Solved) -> Solved:
+        """Return this solution with the iterations and the history of the round before it in front."""
+        names = [field.name for field in fields(ConvexHistory)]
+        joined = {name: np.concatenate([getattr(before.history, name), getattr(self.history, name)]) for name in names}
+        joined["iteration"][len(before.history.iteration) :] += before.iterations
+        return replace(self, iterations=self.iterations + before.iterations, history=ConvexHistory(**joined))
+
+
+@dataclass(slots=True)
+class _Track:
+    """The best points so far and the figures of each check."""
+
+    variables: Array
+    theta: Array
+    primal: float
+    dual: float
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    last_worst: float = np.inf
+
+    def history(self) -> ConvexHistory:
+        table = np.array(self.rows, np.float64).reshape(-1, 6)
+        return ConvexHistory(table[:, 0].astype(np.int64), *(table[:, j].copy() for j in range(1, 6)))
+
+    def solved(self, outcome: ConvexOutcome, iterations: int) -> Solved:
+        return Solved(self.variables, self.theta, self.primal, self.dual, outcome, iterations, self.history())
+
+
+@dataclass(frozen=True, slots=True)
+class _Residuals:
+    """Relative residuals: of the copy `u = v`, of its multipliers, and the same of `F u = z`."""
+
+    primal: float
+    dual: float
+    split: float
+    slack: float
+
+    @property
+    def worst(self) -> float:
+        return max(self.primal, self.dual, self.split, self.slack)
+
+
+class _Iterate:
+    """The copies, their scaled multipliers and the penalties: `v`, `λ`, ρ; `z`, its multiplier and σ."""
+
+    def __init__(self, program: Program, settings: AdmmSettings, start: Array | None) -> None:
+        self.program, self.loss, self.c = program, program.objective.loss, program.objective.shares
+        self.normal = normal_equations(program.map, self.c, settings.largest_factor)
+        self.v = program.zeros() if start is None else start.copy()
+        self.scaled = np.zeros_like(self.v)
+        self.z = program.map.forward(program.difference(self.v))
+        self.multiplier = np.zeros_like(self.z)
+        self.theta = self.loss.gradient(self.z, self.c)
+        self.sigma = self.loss.curvature
+        # A ρ at which the threshold β/ρ is of the size that the variables will have.
+        self.rho = settings.rho or max(program.objective.beta, 0.1 * program.dual_norm(self.theta))
+        # A change of the difference v − w costs half as much in v and half in w.
+        self.pairs = 1.0 if program.difference(self.v).shape == self.v.shape else 2.0
+        self.change_at = CHECK_EVERY
+
+    def factorise(self) -> None:
+        """Prepare the linear system for these penalties."""
+        self.normal.set_weight(self.pairs * self.sigma / self.rho)
+
+    def step(self) -> None:
+        """Take an iteration, the steps (1) to (3)."""
+        program, loss = self.program, self.loss
+        target = loss.y if isinstance(loss, SquaredError) else self.z - self.multiplier
+        # (1) The minimum over u: its sums stay those of v − λ, its differences solve the normal equations.
+        start = self.v - self.scaled
+        behind = program.difference(start)
+        pulled = program.map.adjoint(self.c[:, None] * target)
+        self.q = self.normal.solve(behind + self.pairs * self.sigma / self.rho * pulled)
+        self.u = program.lift(start, self.q - behind)
+        # (2) and (3), over-relaxed.
+        relaxed = RELAXATION * self.u + (1.0 - RELAXATION) * self.v + self.scaled
+        self.v_before, self.v = self.v, program.shrink(relaxed, program.objective.beta / self.rho)
+        self.scaled = relaxed - self.v
+        if not isinstance(loss, SquaredError):
+            self.outputs = program.map.forward(self.q)
+            moved = RELAXATION * self.outputs + (1.0 - RELAXATION) * self.z + self.multiplier
+            self.z_before, self.z = self.z, loss.prox(moved, self.sigma)
+            self.multiplier = moved - self.z
+
+    def residuals(self) -> _Residuals:
+        """Return the residuals of the last step, and set the loss's multipliers at `u`, `theta`."""
+        primal = _share(_norm(self.u - self.v), max(_norm(self.u), _norm(self.v)))
+        dual = _share(_norm(self.v - self.v_before), _norm(self.scaled))
+        if isinstance(self.loss, SquaredError):
+            self.theta = self.loss.gradient(self.program.map.forward(self.q), self.c)
+            return _Residuals(primal, dual, 0.0, 0.0)
+        self.theta = self.sigma * self.c[:, None] * self.multiplier
+        split = _share(_norm(self.outputs - self.z), max(_norm(self.outputs), _norm(self.z)))
+        return _Residuals(primal, dual, split, _share(_norm(self.z - self.z_before), _norm(self.multiplier)))
+
+    def balance(self, found: _Residuals, iteration: int) -> None:
+        """Change the penalties where one residual is far above the other, and it is time for that."""
+        change, bend = _balance(found.primal, found.dual), _balance(found.split, found.slack)
+        if iteration < self.change_at or (change == 1.0 and bend == 1.0):
+            return
+        self.change_at = int(PATIENCE * iteration) + CHECK_EVERY
+        self.rho, self.scaled = self.rho * change, self.scaled / change
+        self.sigma, self.multiplier = self.sigma * bend, self.multiplier / bend
+        if change != bend:
+            self.factorise()
+
+
+def solve_admm(
+    program: Program, settings: AdmmSettings, callback: Callback | None = None, start: Array | None = None
+) -> Solved:
+    """Return the solution of the program, up to a relative gap or a number of iterations.
+
+    It begins at `start`, which is in the constraint set, else at 0. The callback ends it by returning `True`.
+    """
+    at = _Iterate(program, settings, start)
+    track = _Track(at.v.copy(), 0.0 * at.theta, primal_value(program, at.v, at.z), 0.0)
+    _improve_dual(program, track, at.theta)
+    # At β no smaller than the dual norm of the gradient at 0, the optimum is 0.
+    if relative_gap(track.primal, track.dual) <= settings.tolerance:
+        return track.solved(ConvexOutcome.CONVERGED, 0)
+    at.factorise()
+    for iteration in range(1, settings.iterations + 1):
+        at.step()
+        last = iteration == settings.iterations
+        if iteration % CHECK_EVERY and not last:
+            continue
+        if not np.isfinite(at.v).all():
+            return track.solved(ConvexOutcome.NOT_FINITE, iteration)
+        found = at.residuals()
+        value = primal_value(program, at.v)
+        if value < track.primal:
+            track.primal, track.variables = value, at.v.copy()
+        if found.worst * DUAL_WORTH <= track.last_worst or last:
+            track.last_worst = found.worst
+            _improve_dual(program, track, at.theta)
+        track.rows.append((iteration, track.primal, track.dual, found.primal, found.dual, at.rho))
+        if relative_gap(track.primal, track.dual) <= settings.tolerance:
+            return track.solved(ConvexOutcome.CONVERGED, iteration)
+        if callback and callback(ConvexProgress(iteration, track.primal, track.dual, found.primal, found.dual)):
+            return track.solved(ConvexOutcome.INTERRUPTED, iteration)
+        at.balance(found, iteration)
+    return track.solved(ConvexOutcome.ITERATION_LIMIT, settings.iterations)
+
+
+def _improve_dual(program: Program, track: _Track, theta: Array) -> None:
+    """Scale `θ` into the dual's constraints and keep it where its value is the best so far."""
+    objective = program.objective
+    norm = program.dual_norm(theta)
+    longest = 1.0 if norm <= objective.beta else objective.beta / norm
+    value, t = objective.loss.dual_value(theta, objective.shares, longest)
+    if value > track.dual:
+        track.dual, track.theta = value, t * theta
+
+
+def _balance(first: float, second: float) -> float:
+    """Return the factor by which a penalty changes, so that both residuals fall together."""
+    if first <= 0.0 or second <= 0.0 or 1.0 / UNBALANCED < first / second < UNBALANCED:
+        return 1.0
+    return float(np.clip(np.sqrt(first / second), 1.0 / LARGEST_CHANGE, LARGEST_CHANGE))
+
+
+def _norm(a: Array) -> float:
+    return float(np.linalg.norm(a))
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole > 0.0 else (0.0 if part == 0.0 else np.inf)

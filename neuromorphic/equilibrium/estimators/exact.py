@@ -1,0 +1,139 @@
+"""References that the estimators are measured against: gradients that no nudge is needed for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from relaxon.core import validation
+from relaxon.implicit import DerivativeVerdict, ImplicitOptions, implicit
+from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator, FreePhase
+from relaxon.neuromorphic.equilibrium.estimators.result import Reading
+from relaxon.neuromorphic.equilibrium.networks.network import Network, parameter_gradients
+from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Relaxation, Relaxer, judged, largest
+
+
+@dataclass(frozen=True, slots=True)
+class Implicit(Estimator):
+    """The exact gradient: `Jᵀδ = −g` solved by GMRES until the relative residual is `tolerance` (that of the dtype,
+    1e-5 or 1e-12, where None)."""
+
+    tolerance: float | None = None
+    steps: int = 400
+    name: ClassVar[str] = "implicit"
+
+    def __post_init__(self) -> None:
+        validation.positive_int("steps", self.steps)
+        if self.tolerance is not None:
+            validation.positive_float("tolerance", self.tolerance)
+
+    @property
+    def label(self) -> str:
+        return "Implicit()"
+
+    def read(self, free: FreePhase) -> Reading:
+        tolerance = self.tolerance or (1e-5 if free.rates.dtype == torch.float32 else 1e-12)
+        verdicts: list[DerivativeVerdict] = []
+        options = ImplicitOptions(
+            method="gmres",
+            rtol=tolerance,
+            root_rtol=math.inf,  # the free phase is judged by its own tolerance
+            max_iterations=self.steps,
+            error_estimate="none",
+            on_unconverged="record",
+        )
+        at_rest = implicit(
+            lambda state, *_: state,
+            lambda state, push, network: network.field(state, free.drive) + push,
+            options=options,
+            constants=("network",),
+            batch_dims=1,
+            on_verdict=verdicts.append,
+        )
+        # δ is what the loss at the equilibrium gains by a push on each unit.
+        side = free.network.activation.derivative(free.state) * free.network.nudge(free.rates, free.target)
+        with torch.enable_grad():
+            push = torch.zeros_like(free.state, requires_grad=True)
+            (delta,) = torch.autograd.grad(at_rest(free.state, push, free.network), push, side)
+        (verdict,) = verdicts
+        residual = verdict.linear_residual
+        relaxed = Relaxation(delta, residual, tolerance, verdict.products, judged(residual, tolerance))
+        return Reading(delta, relaxed, None, verdict.products * len(side))
+
+
+@dataclass(frozen=True, slots=True)
+class RecurrentBackprop(Estimator):
+    """The adjoint relaxed like a state, `δ ← δ + step (φ'(Jᵀδ + g))`, by a relaxer (the nudged phase's where None).
+
+    Source: Almeida 1987, Pineda 1987.
+    """
+
+    relaxer: Relaxer | None = None
+    name: ClassVar[str] = "recurrent-backprop"
+
+    @property
+    def label(self) -> str:
+        return "RecurrentBackprop()"
+
+    def read(self, free: FreePhase) -> Reading:
+        apply, side = adjoint_system(free)
+        relaxer = self.relaxer or free.phases.nudge
+        relaxed = relaxer.relax(lambda delta: side - apply(delta), torch.zeros_like(side))
+        return Reading(relaxed.state, relaxed, None, relaxed.steps * len(side))
+
+
+@dataclass(frozen=True, slots=True)
+class Unrolled(Estimator):
+    """Back-propagation through `steps` fixed steps of relaxation from the start state (BPTT).
+
+    δ is not measured: the whole gradient comes from torch's graph. Exact as the steps grow.
+    """
+
+    steps: int = 60
+    step: float = 1.0
+    name: ClassVar[str] = "unrolled"
+
+    def __post_init__(self) -> None:
+        validation.positive_int("steps", self.steps)
+        validation.positive_float("step", self.step)
+
+    @property
+    def label(self) -> str:
+        return f"Unrolled({self.steps})"
+
+    def read(self, free: FreePhase) -> Reading:
+        raise NotImplementedError("an unrolled gradient has no adjoint; see `unrolled_gradients`")
+
+    def unrolled_gradients(self, network: Network, x: Tensor, target: Tensor) -> tuple[dict[str, Tensor], Relaxation]:
+        """The gradient through the steps, and how near to rest their last state is."""
+        drive = network.drive(x)
+        u = network.start(drive)
+        for _ in range(self.steps):
+            u = u + self.step * network.field(u, drive)
+        loss = network.loss(network.activation(u), target).mean()
+        found = parameter_gradients(network, loss)
+        with torch.no_grad():
+            residual = largest(network.field(u, drive))
+        tolerance = UNROLLED_TOLERANCE[u.dtype]
+        return found, Relaxation(u.detach(), residual, tolerance, self.steps, judged(residual, tolerance))
+
+
+UNROLLED_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
+"""Backpropagation through time needs no rest; further from it than this it is the gradient of something else."""
+
+
+def adjoint_system(free: FreePhase) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """`K δ = φ'g` with `K = λ − φ' Pᵀ`: the adjoint equation times φ', which may be 0."""
+    network = free.network
+    slope = network.activation.derivative(free.state)
+    side = slope * network.nudge(free.rates, free.target)
+
+    def apply(delta: Tensor) -> Tensor:
+        return network.leak * delta - slope * network.couple_transpose(delta, free.rates, free.drive)
+
+    return apply, side

@@ -1,0 +1,233 @@
+"""A network as a device would run it: bounded, rounded and noisy weights and rates, read at a fixed time.
+
+The gradient is measured on the device and applied to weights kept in full precision elsewhere, as in training with
+the device in the loop. `hardware_costs` tells what each limit costs, as the angle to the exact gradient of the network
+in full precision.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from relaxon.core import validation
+from relaxon.neuromorphic.equilibrium.estimators.comparison import closeness
+from relaxon.neuromorphic.equilibrium.estimators.exact import Implicit
+from relaxon.neuromorphic.equilibrium.estimators.gradients import gradient
+from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator
+from relaxon.neuromorphic.equilibrium.estimators.result import Gradient, Verdict
+from relaxon.neuromorphic.equilibrium.networks.network import Network
+from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
+from relaxon.neuromorphic.equilibrium.relaxation.readout import Readout, check_range, in_levels
+from relaxon.neuromorphic.equilibrium.relaxation.relaxers import FixedStep
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The limits of a device; what is None or 0 is none.
+
+    Weights are the matrices and kernels of a network, both directions of tied ones in the same cells; biases stay as
+    they are. They are clipped to `±weight_bound`, rounded to `2^weight_bits − 1` levels, and each is then off by
+    Gaussian noise of standard deviation `weight_noise`, drawn at each programming and the same in all phases that
+    follow. Rates are read as `Readout(rate_bound, rate_bits, rate_noise)` says. `state_noise` is added to every state
+    at every step. Phases are read after `free_steps` and `nudged_steps` steps of relaxation, at rest or not.
+    """
+
+    weight_bound: float | None = None
+    weight_bits: int | None = None
+    weight_noise: float = 0.0
+    rate_bound: float | None = None
+    rate_bits: int | None = None
+    rate_noise: float = 0.0
+    state_noise: float = 0.0
+    free_steps: int | None = None
+    nudged_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        check_range("weight_bound", self.weight_bound, "weight_bits", self.weight_bits)
+        check_range("rate_bound", self.rate_bound, "rate_bits", self.rate_bits)
+        for name in ("weight_noise", "rate_noise", "state_noise"):
+            validation.non_negative_float(name, getattr(self, name))
+        for name in ("free_steps", "nudged_steps"):
+            if getattr(self, name) is not None:
+                validation.positive_int(name, getattr(self, name))
+
+    @property
+    def noisy(self) -> bool:
+        """Whether anything is drawn."""
+        return self.weight_noise > 0 or self.rate_noise > 0 or self.state_noise > 0
+
+    @property
+    def readout(self) -> Readout | None:
+        """How rates are read; None where exactly."""
+        if self.rate_bound is None and not self.rate_noise:
+            return None
+        return Readout(self.rate_bound, self.rate_bits, self.rate_noise)
+
+    def phases(self, phases: Phases) -> Phases:
+        """Return phases that end at the device's read-out times, with its noise beside their own."""
+        free, nudged = phases.free, phases.nudge
+        if self.free_steps is not None:
+            free = FixedStep(self.free_steps, early_stop=False)
+        if self.nudged_steps is not None:
+            nudged = FixedStep(self.nudged_steps, early_stop=False)
+        return Phases(free, nudged, math.hypot(phases.noise, self.state_noise), phases.average)
+
+
+def program(network: Network, hardware: Hardware, generator: torch.Generator | None = None) -> Network:
+    """Return a copy of a network with the weights that the device holds for it.
+
+    ValueError where `hardware` has `weight_noise` and there is no `generator` (a CPU generator) to draw it from.
+
+    >>> import torch
+    >>> from relaxon.neuromorphic.equilibrium import Hardware, LayeredNetwork, program
+    >>> held = program(LayeredNetwork((4, 8, 3)), Hardware(weight_bound=0.5, weight_bits=2))
+    >>> sorted(set(held.weights[0].flatten().tolist()))
+    [-0.5, 0.0, 0.5]
+    """
+    if hardware.weight_noise and generator is None:
+        raise ValueError("generator must be given where hardware has weight_noise, got None")
+    held = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in held.parameters():
+            if parameter.ndim < 2:
+                continue
+            value = in_levels(parameter, hardware.weight_bound, hardware.weight_bits)
+            if hardware.weight_noise:
+                noise = torch.randn(value.shape, generator=generator, dtype=value.dtype)
+                value = value + hardware.weight_noise * noise.to(value.device)
+            parameter.copy_(value)
+    return held
+
+
+def hardware_gradient(
+    network: Network,
+    x: Tensor,
+    target: Tensor,
+    estimator: Estimator,
+    hardware: Hardware,
+    phases: Phases | None = None,
+    generator: torch.Generator | None = None,
+) -> Gradient:
+    """Return the gradient that an estimator measures of a batch on the device; arguments and errors as `gradient`.
+
+    Its verdict is `NOISY` where rates were rounded or anything was drawn, unless something worse happened.
+    """
+    held = program(network, hardware, generator)
+    found = gradient(
+        held, x, target, estimator, hardware.phases(phases or Phases()), generator, readout=hardware.readout
+    )
+    if found.verdict is Verdict.OK and hardware.weight_noise:
+        return replace(found, verdict=Verdict.NOISY, message="the weights carry noise")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareCost:
+    """What a limit costs: the measured gradient against the exact one of the network in full precision."""
+
+    limit: str
+    cosine: float
+    """Mean over the draws; NaN where a gradient is not finite."""
+    angle: float
+    """Degrees, of the mean cosine."""
+    relative_error: float
+    """‖g − g_exact‖ / ‖g_exact‖, mean over the draws."""
+    verdict: Verdict
+    """Of the last draw."""
+    draws: int
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareReport:
+    """What `hardware_costs` found: without limits, with each alone, and with all."""
+
+    estimator: str
+    rows: tuple[HardwareCost, ...]
+
+    def table(self) -> str:
+        """Plain text, a line a limit."""
+        width = max(len(row.limit) for row in self.rows)
+        lines = [f"{'limit':<{width}}  {'cosine':>8}  {'angle':>6}  {'error':>8}  {'draws':>5}  verdict"]
+        for row in self.rows:
+            lines.append(
+                f"{row.limit:<{width}}  {row.cosine:8.5f}  {row.angle:5.1f}°  {row.relative_error:8.1e}  "
+                f"{row.draws:5d}  {row.verdict.value}"
+            )
+        return "\n".join(lines)
+
+
+def hardware_costs(
+    network: Network,
+    batch: tuple[Tensor, Tensor],
+    estimator: Estimator,
+    hardware: Hardware,
+    *,
+    phases: Phases | None = None,
+    draws: int = 5,
+    seed: int = 0,
+) -> HardwareReport:
+    """Measure what each of a device's limits costs in gradient angle, alone and all together.
+
+    Limits that belong together are one: bits are measured with their bound. Rows with anything drawn are means over
+    `draws` seeds from `seed` on. The reference is `Implicit()` on the network as it is.
+
+    >>> import torch
+    >>> from relaxon.neuromorphic.equilibrium import Cauchy, Hardware, LayeredNetwork, hardware_costs
+    >>> network = LayeredNetwork((4, 8, 3), dtype=torch.float64)
+    >>> x = torch.rand(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    >>> device = Hardware(weight_bound=2.0, weight_bits=8, rate_bound=1.0, rate_bits=12, free_steps=40)
+    >>> report = hardware_costs(network, (x, torch.tensor([0, 1, 2, 0, 1])), Cauchy(2, 0.5), device)
+    >>> [row.limit for row in report.rows]
+    ['none', 'weights within ±2', 'weights of 8 bits', 'rates within ±1', 'rates of 12 bits', 'free phase of 40 steps', 'all']
+    >>> all(row.cosine > 0.99 for row in report.rows)
+    True
+    """  # noqa: E501  a line of output
+    validation.positive_int("draws", draws)
+    x, target = batch
+    phases = phases or Phases()
+    exact = gradient(network, x, target, Implicit(), Phases(phases.free, phases.nudged))
+    rows = []
+    for name, limits in [("none", Hardware()), *_apart(hardware), ("all", hardware)]:
+        count = draws if limits.noisy or phases.noise else 1
+        found = [
+            hardware_gradient(network, x, target, estimator, limits, phases, torch.Generator().manual_seed(seed + draw))
+            for draw in range(count)
+        ]
+        pairs = [closeness(one, exact) for one in found]
+        cosine = statistics.fmean(cosine for cosine, _ in pairs)
+        angle = math.degrees(math.acos(min(1.0, max(-1.0, cosine)))) if math.isfinite(cosine) else math.nan
+        error = statistics.fmean(error for _, error in pairs)
+        rows.append(HardwareCost(name, cosine, angle, error, found[-1].verdict, count))
+    return HardwareReport(estimator.label, tuple(rows))
+
+
+def _apart(hardware: Hardware) -> list[tuple[str, Hardware]]:
+    """Each limit of a device alone, in the order of the fields."""
+    words = {
+        "weight_bound": "weights within ±{:g}",
+        "weight_bits": "weights of {} bits",
+        "weight_noise": "noise {:g} on weights",
+        "rate_bound": "rates within ±{:g}",
+        "rate_bits": "rates of {} bits",
+        "rate_noise": "noise {:g} on read rates",
+        "state_noise": "noise {:g} on states",
+        "free_steps": "free phase of {} steps",
+        "nudged_steps": "nudged phase of {} steps",
+    }
+    needed = {"weight_bits": "weight_bound", "rate_bits": "rate_bound"}
+    found = []
+    for field in fields(Hardware):
+        value = getattr(hardware, field.name)
+        if not value:
+            continue
+        limits = {field.name: value}
+        if field.name in needed:
+            limits[needed[field.name]] = getattr(hardware, needed[field.name])
+        found.append((words[field.name].format(value), Hardware(**limits)))
+    return found

@@ -1,0 +1,242 @@
+"""Convolutional networks with feedback and softmax pooling: every part holomorphic, no batch norm, no max."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d, linear
+
+from relaxon.core import validation
+from relaxon.neuromorphic.equilibrium.networks.activations import activation_named
+from relaxon.neuromorphic.equilibrium.networks.layered import angle_between, check_choices, check_loss, turned
+from relaxon.neuromorphic.equilibrium.networks.network import (
+    Drive,
+    Feedback,
+    LossName,
+    Network,
+    readout_error,
+    readout_loss,
+    soft_max,
+)
+
+POOL = 2
+Draw = Literal["normal", "orthogonal"]
+
+
+class ConvolutionalNetwork(Network):
+    """Layers of `r_n` with `P_n = pool(W_n ∗ r_{n−1} + b_n) + ∂/∂r_n [r_{n+1} · pool(B_{n+1} ∗ r_n + b_{n+1})]`.
+
+    Pooling is the softmax-weighted mean of each 2×2 window; the last layer is read out by a softmax outside the
+    dynamics.
+
+    Parameters
+    ----------
+    image : channels, height, width; height and width divisible by 2 once for each layer.
+    channels : of each relaxing layer.
+    classes : of the readout.
+    kernel : odd side of the kernels; borders are padded with zeros.
+    loss, tau : "cross-entropy", or "comp-sum" with its τ.
+    draw : of the kernels between relaxing layers, "normal", or "orthogonal": `gain` times a matrix of orthonormal rows
+        or columns at the middle of the kernel and 0 elsewhere (Xiao et al. 2018), so that a bound on the kernels' norm
+        leaves as much of every pattern as it can.
+    feedback, angle, activation, gain, input_gain, seed, dtype : as `LayeredNetwork`.
+
+    Source: Laborieux and Zenke 2022, 2024.
+
+    >>> from relaxon.neuromorphic.equilibrium import ConvolutionalNetwork
+    >>> ConvolutionalNetwork((1, 8, 8), (4, 8), 10).units
+    96
+    """
+
+    def __init__(
+        self,
+        image: tuple[int, int, int],
+        channels: Sequence[int],
+        classes: int,
+        *,
+        kernel: int = 3,
+        activation: str = "sigmoid",
+        feedback: Feedback = "tied",
+        angle: float = 0.0,
+        loss: LossName = "cross-entropy",
+        tau: float = 1.0,
+        gain: float = 0.3,
+        input_gain: float = 1.0,
+        draw: Draw = "normal",
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.image = tuple(validation.positive_int(f"image[{i}]", side) for i, side in enumerate(image))
+        self.channels = tuple(validation.positive_int(f"channels[{i}]", c) for i, c in enumerate(channels))
+        self.classes, self.kernel = (
+            validation.positive_int("classes", classes),
+            validation.positive_int("kernel", kernel),
+        )
+        if len(self.image) != 3:
+            raise ValueError(f"image must be (channels, height, width), got {tuple(image)}")
+        if not self.channels:
+            raise ValueError("channels must name at least one layer, got none")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, got {kernel}")
+        if any(side % POOL ** len(self.channels) for side in self.image[1:]):
+            raise ValueError(
+                f"image must have sides divisible by {POOL ** len(self.channels)} for {len(self.channels)} layers, "
+                f"got {self.image[1]}×{self.image[2]}"
+            )
+        check_choices(feedback, angle, loss, dtype)
+        if loss == "squared":
+            raise ValueError("loss must be 'cross-entropy' or 'comp-sum' for a convolutional network, got 'squared'")
+        self.loss_name, self.tau = loss, check_loss(loss, tau)
+        if draw not in get_args(Draw):
+            raise ValueError(f"draw must be 'normal' or 'orthogonal', got {draw!r}")
+        validation.non_negative_float("gain", gain)
+        validation.positive_float("input_gain", input_gain)
+        self.activation = activation_named(activation)
+        self.declared_holomorphic = self.activation.holomorphic
+        self.symmetric = feedback == "tied"
+        self.feedback, self.angle = feedback, float(angle)
+        sides = [(self.image[1] // POOL**n, self.image[2] // POOL**n) for n in range(1, len(self.channels) + 1)]
+        self.shapes = [(c, *side) for c, side in zip(self.channels, sides, strict=True)]
+        self.sizes = [math.prod(shape) for shape in self.shapes]
+        self.units = sum(self.sizes)
+        generator = torch.Generator().manual_seed(seed)
+        drawn = []
+        for n, (rows, columns) in enumerate(zip(self.channels, (self.image[0], *self.channels), strict=False)):
+            fan_in = columns * self.kernel**2
+            shape = (rows, columns, self.kernel, self.kernel)
+            scale = (gain if n else input_gain) / math.sqrt(fan_in)
+            normal = torch.randn(shape, generator=generator, dtype=torch.float64)
+            drawn.append(orthogonal(normal) * gain if n and draw == "orthogonal" else normal * scale)
+        readout = torch.randn(self.classes, self.sizes[-1], generator=generator, dtype=torch.float64)
+        self.weights = nn.ParameterList([nn.Parameter(weight.to(dtype)) for weight in drawn])
+        middle = 0.5 if activation == "sigmoid" else 0.0
+        self.biases = nn.ParameterList([nn.Parameter(torch.full((len(w),), middle, dtype=dtype)) for w in drawn])
+        self.readout = nn.Parameter((readout * gain / math.sqrt(self.sizes[-1])).to(dtype))
+        self.readout_bias = nn.Parameter(torch.zeros(self.classes, dtype=dtype))
+        self.backward_weights = nn.ParameterList()
+        if feedback == "independent":
+            for weight in drawn[1:]:
+                self.backward_weights.append(nn.Parameter(turned(weight, angle, generator).to(dtype)))
+
+        self.bind_parameters()
+
+    def bind_parameters(self) -> None:
+        # Plain lists beside the registered ones: slicing a ParameterList registers its parameters anew, at each step.
+        self._forward_weights, self._inner_biases = list(self.weights)[1:], list(self.biases)[1:]
+        self._feedback_weights = self._forward_weights if self.feedback == "tied" else list(self.backward_weights)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make a network of this form, as JSON values."""
+        return {
+            "image": list(self.image),
+            "channels": list(self.channels),
+            "classes": self.classes,
+            "kernel": self.kernel,
+            "activation": self.activation.name,
+            "feedback": self.feedback,
+            "angle": self.angle,
+            **({} if self.tau is None else {"loss": self.loss_name, "tau": self.tau}),
+        }
+
+    def feedback_angles(self) -> list[float]:
+        """Degrees between `B` and `W`, for each pair of layers."""
+        pairs = zip(self._forward_weights, self._feedback_weights, strict=True)
+        return [angle_between(w.detach(), b.detach()) for w, b in pairs]
+
+    def checked_input(self, x: Tensor) -> Tensor:
+        x = super().checked_input(x)
+        if x.shape[1:] != torch.Size(self.image):
+            raise ValueError(f"x must be (batch, {', '.join(map(str, self.image))}), got shape {tuple(x.shape)}")
+        return x
+
+    def drive(self, x: Tensor) -> Drive:
+        return pooled(self._convolved(x, self.weights[0], self.biases[0])).flatten(1)
+
+    def _convolved(self, r: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        padding = self.kernel // 2
+        if not r.is_complex():
+            return conv2d(r, weight, bias, padding=padding)
+        parts = conv2d(torch.cat([r.real, r.imag]), weight, padding=padding)
+        return torch.complex(parts[: len(r)] + bias[:, None, None], parts[len(r) :])
+
+    def _convolved_back(self, h: Tensor, weight: Tensor) -> Tensor:
+        padding = self.kernel // 2
+        if not h.is_complex():
+            return conv_transpose2d(h, weight, padding=padding)
+        parts = conv_transpose2d(torch.cat([h.real, h.imag]), weight, padding=padding)
+        return torch.complex(parts[: len(h)], parts[len(h) :])
+
+    def pull(self, r: Tensor, drive: Drive) -> Tensor:
+        rates = [
+            part.reshape(-1, *shape) for part, shape in zip(torch.split(r, self.sizes, -1), self.shapes, strict=True)
+        ]
+        pulled = [drive.reshape(-1, *self.shapes[0])]
+        tied = self.feedback == "tied"
+        for n, (up, down) in enumerate(zip(self._forward_weights, self._feedback_weights, strict=True)):
+            bias = self._inner_biases[n]
+            h = self._convolved(rates[n], up, bias)
+            pulled.append(pooled(h))
+            other = h if tied else self._convolved(rates[n], down, bias)
+            pulled[n] = pulled[n] + self._convolved_back(pooled_back(other, rates[n + 1]), down)
+        return torch.cat([part.flatten(1) for part in pulled], -1).to(r.dtype)
+
+    def _logits(self, r: Tensor) -> Tensor:
+        last = r[..., -self.sizes[-1] :]
+        if last.is_complex():
+            return torch.complex(linear(last.real, self.readout, self.readout_bias), linear(last.imag, self.readout))
+        return linear(last, self.readout, self.readout_bias)
+
+    def loss(self, r: Tensor, target: Tensor) -> Tensor:
+        return readout_loss(self._logits(r), target, self.tau)
+
+    def nudge(self, r: Tensor, target: Tensor) -> Tensor:
+        difference = readout_error(self._logits(r), target, self.tau)
+        if difference.is_complex():
+            error = torch.complex(difference.real @ self.readout, difference.imag @ self.readout)
+        else:
+            error = difference @ self.readout
+        return nn.functional.pad(error, (self.units - self.sizes[-1], 0))
+
+    def scores(self, r: Tensor) -> Tensor:
+        return self._logits(r)
+
+
+def orthogonal(kernels: Tensor) -> Tensor:
+    """Kernels `(out, in, k, k)` whose middle is the orthogonal factor of that of the ones given, and 0 elsewhere."""
+    middle = kernels.shape[-1] // 2
+    left, _, right = torch.linalg.svd(kernels[:, :, middle, middle], full_matrices=False)
+    found = torch.zeros_like(kernels)
+    found[:, :, middle, middle] = left @ right
+    return found
+
+
+def _windows(h: Tensor) -> Tensor:
+    """`(batch, c, n0, n1) → (batch, c, n0/2, n1/2, 4)`."""
+    batch, channels, rows, columns = h.shape
+    blocks = h.reshape(batch, channels, rows // POOL, POOL, columns // POOL, POOL)
+    return blocks.permute(0, 1, 2, 4, 3, 5).flatten(-2)
+
+
+def _unwindowed(w: Tensor) -> Tensor:
+    batch, channels, rows, columns, _ = w.shape
+    blocks = w.reshape(batch, channels, rows, columns, POOL, POOL).permute(0, 1, 2, 4, 3, 5)
+    return blocks.reshape(batch, channels, rows * POOL, columns * POOL)
+
+
+def pooled(h: Tensor) -> Tensor:
+    """`Σ_i h_i e^{h_i} / Σ_i e^{h_i}` over each 2×2 window."""
+    w = _windows(h)
+    return (soft_max(w) * w).sum(-1)
+
+
+def pooled_back(h: Tensor, v: Tensor) -> Tensor:
+    """The derivative of `Σ v · pool(h)` by `h`: `p_i (1 + h_i − pool(h)) v`."""
+    w = _windows(h)
+    p = soft_max(w)
+    mean = (p * w).sum(-1, keepdim=True)
+    return _unwindowed(p * (1 + w - mean) * v[..., None])

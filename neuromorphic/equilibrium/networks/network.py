@@ -1,0 +1,382 @@
+"""What a network of relaxing units is: `du/dt = P(φ(u), x) − λu − β ∂L/∂r`, and the networks given as a function.
+
+The estimators measure the rate `r = φ(u)` and nudge with `∂L/∂r`: in that coordinate the Jacobian is `∂P/∂r − λ/φ'`,
+whose antisymmetric part is that of the coupling `∂P/∂r` alone, so that tied weights make it exactly symmetric.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from relaxon.neuromorphic.equilibrium.networks.activations import ACTIVATIONS, Activation, activation_named
+from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Field
+from relaxon.neuromorphic.losses import comp_sum, comp_sum_weight
+
+Drive = Tensor
+"""What the input contributes, `(batch, …)` and real; computed once a batch."""
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""`(rates (batch, units), target (batch, …)) → (batch,)`, holomorphic in the rates where a contour is complex."""
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no entry is NaN or infinite: in one pass, without a mask as large as the tensor."""
+    low, high = tensor.aminmax() if tensor.numel() else (tensor.sum(), tensor.sum())
+    return bool(torch.isfinite(low)) and bool(torch.isfinite(high))
+
+
+def pulled_back(function: Callable[[Tensor], Tensor], r: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """A function's value at `r`, and `v ↦ Jᴴ v`."""
+    value, pullback = torch.func.vjp(function, r)[:2]
+    return value, lambda v: pullback(v)[0]
+
+
+class Network(nn.Module, ABC):
+    """Units with state `u`, `(batch, units)`, real or complex; subclasses say how they are coupled.
+
+    `leak` is λ, 1 for units that leak and 0 for a bare vector field. `classes` is the number of classes of a
+    classifier, 0 where targets are arrays. `declared_holomorphic` is None where only a probe can tell.
+    """
+
+    units: int
+    leak: float = 1.0
+    classes: int = 0
+    activation: Activation = ACTIVATIONS["sigmoid"]
+    declared_holomorphic: bool | None = None
+    symmetric: bool = False
+    """Whether the coupling is symmetric by construction; False where only a probe can tell."""
+
+    @abstractmethod
+    def drive(self, x: Tensor) -> Drive:
+        """What the input contributes."""
+
+    @abstractmethod
+    def pull(self, r: Tensor, drive: Drive) -> Tensor:
+        """`P(r, x)`, `(batch, units)`: what the rates and the input do to each unit."""
+
+    @abstractmethod
+    def loss(self, r: Tensor, target: Tensor) -> Tensor:
+        """The loss of each sample, `(batch,)`."""
+
+    @abstractmethod
+    def scores(self, r: Tensor) -> Tensor:
+        """What the network says at rates `r`: `(batch, outputs)`, the largest the predicted class."""
+
+    def bind_parameters(self) -> None:
+        """Take the parameters anew from the module's registry, where a network keeps them in lists of its own.
+
+        To be called where `torch.func.functional_call` has put other tensors in their place.
+        """
+
+    def nudge(self, r: Tensor, target: Tensor) -> Tensor:
+        """`∂L/∂r`, `(batch, units)`, holomorphic where the loss is."""
+        losses, pullback = pulled_back(lambda rates: self.loss(rates, target), r)
+        # torch's pullback of a holomorphic function is the conjugate of its derivative.
+        return torch.conj_physical(pullback(torch.ones_like(losses)))
+
+    def field(self, u: Tensor, drive: Drive) -> Tensor:
+        """`F(u, x) = P(φ(u), x) − λu`."""
+        return self.leaked(self.pull(self.activation(u), drive), u)
+
+    def free_field(self, drive: Drive) -> Field:
+        """`u ↦ F(u, x)`, what a free phase relaxes."""
+        return lambda u: self.field(u, drive)
+
+    def nudged_field(self, drive: Drive, target: Tensor, beta: Tensor, anchor: Tensor | None) -> Field:
+        """`P(r) − λu − β ∂L/∂r`, with `−2A(r − anchor)` where there is an anchor; `beta` `()` or `(batch, 1)`."""
+        pull = (lambda r: self.pull(r, drive)) if anchor is None else self.adjoint_pull(anchor, drive)
+
+        def field(u: Tensor) -> Tensor:
+            r = self.activation(u)
+            return self.leaked(torch.addcmul(pull(r), beta, self.nudge(r, target), value=-1), u)
+
+        return field
+
+    def leaked(self, pull: Tensor, u: Tensor) -> Tensor:
+        """`pull − λu`."""
+        if self.leak == 1.0:
+            return pull - u
+        return pull - self.leak * u if self.leak else pull
+
+    def start(self, drive: Drive) -> Tensor:
+        """The state that a free phase starts from."""
+        return torch.zeros(len(drive), self.units, dtype=drive.dtype, device=drive.device)
+
+    def gradients(
+        self, rates: Tensor, x: Tensor, drive: Drive, target: Tensor, adjoint: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The batch's mean loss, and `(∂F/∂θ)ᵀ δ + ∂L/∂θ` of it by parameter, at free rates with adjoint δ."""
+        # A caller's no_grad must not turn the gradient into zeros.
+        with torch.enable_grad():
+            pull = self.pull(rates, self.drive(x))
+            loss = self.loss(rates, target).mean()
+            found = parameter_gradients(self, (pull * adjoint).sum() / len(x) + loss)
+        return loss.detach(), found
+
+    def couple(self, v: Tensor, r: Tensor, drive: Drive) -> Tensor:
+        """`∂P/∂r · v` at real rates `r`, all real."""
+        image: Tensor = torch.func.jvp(lambda rates: self.pull(rates, drive), (r,), (v,))[1]
+        return image
+
+    def couple_transpose(self, v: Tensor, r: Tensor, drive: Drive) -> Tensor:
+        """`(∂P/∂r)ᵀ · v` at real rates `r`, all real."""
+        return pulled_back(lambda rates: self.pull(rates, drive), r)[1](v)
+
+    def adjoint_pull(self, anchor: Tensor, drive: Drive) -> Callable[[Tensor], Tensor]:
+        """`r ↦ P(r) − (J − Jᵀ)(r − anchor)`, J the coupling at the real rates `anchor`; r real or complex."""
+
+        def corrected(r: Tensor) -> Tensor:
+            v = r - anchor
+            if not v.is_complex():
+                twist = self.couple(v, anchor, drive) - self.couple_transpose(v, anchor, drive)
+                return self.pull(r, drive) - twist
+            # J is real: it acts on the real and the imaginary part apart.
+            parts = [
+                self.couple(part, anchor, drive) - self.couple_transpose(part, anchor, drive)
+                for part in (v.real.contiguous(), v.imag.contiguous())
+            ]
+            return self.pull(r, drive) - torch.complex(*parts)
+
+        return corrected
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def checked(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Input and encoded target; TypeError or ValueError naming the argument for what the network cannot take."""
+        return self.checked_input(x), self.checked_target(target, len(x))
+
+    def checked_input(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x must be a torch tensor, got {type(x).__name__}")
+        if x.dtype != self.dtype:
+            raise TypeError(f"x must have the network's dtype {self.dtype}, got {x.dtype}")
+        if x.device != self.device:
+            raise ValueError(f"x must be on the network's device {self.device}, got {x.device}")
+        if x.ndim < 2 or len(x) == 0:
+            raise ValueError(f"x must be (batch, …) with at least one sample, got shape {tuple(x.shape)}")
+        if not all_finite(x):
+            bad = int((~torch.isfinite(x)).sum())
+            raise ValueError(f"x must be finite, got {bad} NaN or infinite of {x.numel()} entries")
+        return x
+
+    def checked_target(self, target: Tensor, batch: int) -> Tensor:
+        if not isinstance(target, Tensor):
+            raise TypeError(f"target must be a torch tensor, got {type(target).__name__}")
+        if target.ndim == 0 or len(target) != batch:
+            raise ValueError(f"target must hold one entry for each of {batch} samples, got shape {tuple(target.shape)}")
+        if target.device != self.device:
+            raise ValueError(f"target must be on the network's device {self.device}, got {target.device}")
+        if not self.classes:
+            if target.is_floating_point() and not bool(torch.isfinite(target).all()):
+                raise ValueError("target must be finite, got NaN or infinite entries")
+            return target
+        if target.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8) or target.ndim != 1:
+            raise TypeError(
+                f"target must be class indices (batch,) of integers, got {target.dtype} {tuple(target.shape)}"
+            )
+        low, high = int(target.min()), int(target.max())
+        if low < 0 or high >= self.classes:
+            raise ValueError(f"target must be between 0 and {self.classes - 1}, got {low if low < 0 else high}")
+        return nn.functional.one_hot(target.long(), self.classes).to(self.dtype)
+
+
+def holomorphic(network: Network, u: Tensor, drive: Drive, target: Tensor) -> bool:
+    """Whether field and nudge are complex-differentiable at `u` and real on the real line, as far as a probe can tell.
+
+    A function is holomorphic where its derivative along `iv` is `i` times that along `v` (Cauchy and Riemann).
+    """
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(2, *u.shape, dtype=u.dtype, generator=generator).to(u.device)
+    small = torch.finfo(u.dtype).eps ** 0.25
+    z = torch.complex(u + small * v[0], small * v[1])
+
+    def both(state: Tensor) -> Tensor:
+        r = network.activation(state)
+        return torch.cat([network.field(state, drive), network.nudge(r, target)], -1)
+
+    try:
+        value = both(z)
+        if not value.is_complex():
+            return False
+        along = torch.func.jvp(both, (z,), (torch.complex(v[0], torch.zeros_like(v[0])),))[1]
+        across = torch.func.jvp(both, (z,), (torch.complex(torch.zeros_like(v[0]), v[0]),))[1]
+        mirrored = both(z.conj().resolve_conj())
+    except (RuntimeError, ValueError, NotImplementedError, TypeError):
+        # torch refuses max, relu, comparisons and the like at complex numbers.
+        return False
+    tolerance = torch.finfo(u.dtype).eps ** 0.5
+    scale = float(along.abs().max()) + tolerance
+    straight: bool = float((across - 1j * along).abs().max()) <= tolerance * scale
+    size = float(value.abs().max()) + tolerance
+    real: bool = float((mirrored - value.conj()).abs().max()) <= tolerance * size
+    return straight and real
+
+
+def parameter_gradients(network: Network, scalar: Tensor) -> dict[str, Tensor]:
+    """`∂ scalar/∂θ` for every parameter that requires it; zero for one that the scalar does not reach."""
+    named = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    if not scalar.requires_grad:
+        return {name: torch.zeros_like(parameter) for name, parameter in named.items()}
+    found = torch.autograd.grad(scalar, list(named.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(parameter) if gradient is None else gradient
+        for (name, parameter), gradient in zip(named.items(), found, strict=True)
+    }
+
+
+class VectorField(Network):
+    """Any vector field given as a torch function: `du/dt = field(u, x) − β ∂L/∂u`, state and rate the same.
+
+    `field` is a module, so that its parameters are found; `(u (batch, units), x) → (batch, units)`. For a complex
+    contour `field` and `loss` must be holomorphic in `u`; that is probed before it is relied on.
+
+    >>> import torch
+    >>> from relaxon.neuromorphic.equilibrium import Cauchy, Phases, VectorField, gradient
+    >>> class Pendulums(torch.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.weight = torch.nn.Parameter(torch.eye(3, dtype=torch.float64) * 0.3)
+    ...     def forward(self, u, x):
+    ...         return x - u - 0.5 * torch.sin(u @ self.weight.to(u.dtype).T)
+    >>> network = VectorField(Pendulums(), 3, loss=lambda u, y: 0.5 * (u - y).square().sum(-1))
+    >>> x = torch.full((2, 3), 0.4, dtype=torch.float64)
+    >>> found = gradient(network, x, torch.zeros_like(x), Cauchy(6, 0.2))
+    >>> found.verdict.name, tuple(found.gradients)
+    ('OK', ('function.weight',))
+    """
+
+    leak = 0.0
+    activation = ACTIVATIONS["identity"]
+
+    def __init__(
+        self, field: nn.Module, units: int, loss: Loss, scores: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        super().__init__()
+        if not isinstance(field, nn.Module):
+            raise TypeError(f"field must be a torch module, got {type(field).__name__}")
+        if not any(True for _ in field.parameters()):
+            raise ValueError("field must have parameters, got a module without any")
+        self.function, self.units = field, units
+        self._loss, self._scores = loss, scores
+
+    def drive(self, x: Tensor) -> Drive:
+        return x
+
+    def start(self, drive: Drive) -> Tensor:
+        return torch.zeros(len(drive), self.units, dtype=self.dtype, device=drive.device)
+
+    def pull(self, r: Tensor, drive: Drive) -> Tensor:
+        pull: Tensor = self.function(r, drive)
+        return pull
+
+    def loss(self, r: Tensor, target: Tensor) -> Tensor:
+        return self._loss(r, target)
+
+    def scores(self, r: Tensor) -> Tensor:
+        return r if self._scores is None else self._scores(r)
+
+
+class EnergyNetwork(Network):
+    """Units of a Hopfield energy `E = Σ∫φ⁻¹ − Φ(r, x)`: the coupling is `∂Φ/∂r`, symmetric by construction.
+
+    `potential` is a module `(r (batch, units), x) → (batch,)`, holomorphic in `r` for a complex contour.
+    Source: Scellier and Bengio 2017.
+    """
+
+    def __init__(
+        self,
+        potential: nn.Module,
+        units: int,
+        loss: Loss,
+        scores: Callable[[Tensor], Tensor] | None = None,
+        activation: str = "sigmoid",
+    ) -> None:
+        super().__init__()
+        if not isinstance(potential, nn.Module):
+            raise TypeError(f"potential must be a torch module, got {type(potential).__name__}")
+        self.potential, self.units = potential, units
+        self.activation = activation_named(activation)
+        self._loss, self._scores = loss, scores
+
+    def drive(self, x: Tensor) -> Drive:
+        return x
+
+    def start(self, drive: Drive) -> Tensor:
+        return torch.zeros(len(drive), self.units, dtype=self.dtype, device=drive.device)
+
+    def pull(self, r: Tensor, drive: Drive) -> Tensor:
+        values, pullback = pulled_back(lambda rates: self.potential(rates, drive), r)
+        return torch.conj_physical(pullback(torch.ones_like(values)))
+
+    def loss(self, r: Tensor, target: Tensor) -> Tensor:
+        return self._loss(r, target)
+
+    def scores(self, r: Tensor) -> Tensor:
+        return r if self._scores is None else self._scores(r)
+
+
+class HopfieldPotential(nn.Module):
+    """`Φ = ½ rᵀ W r + rᵀ (V x + b)` of a fully recurrent network; W is symmetrised and its diagonal left out."""
+
+    def __init__(
+        self, inputs: int, units: int, *, gain: float = 0.5, seed: int = 0, dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+
+        def drawn(rows: int, columns: int, scale: float) -> nn.Parameter:
+            values = torch.randn(rows, columns, generator=generator, dtype=torch.float64) * scale / columns**0.5
+            return nn.Parameter(values.to(dtype))
+
+        self.recurrent = drawn(units, units, gain)
+        self.input = drawn(units, inputs, 1.0)
+        self.bias = nn.Parameter(torch.zeros(units, dtype=dtype))
+
+    def forward(self, r: Tensor, x: Tensor) -> Tensor:
+        weight = 0.5 * (self.recurrent + self.recurrent.T)
+        weight = (weight - torch.diag(torch.diagonal(weight))).to(r.dtype)
+        drive = (x @ self.input.T + self.bias).to(r.dtype)
+        return 0.5 * (r * (r @ weight)).sum(-1) + (r * drive).sum(-1)
+
+
+Feedback = Literal["tied", "independent"]
+LossName = Literal["squared", "cross-entropy", "comp-sum"]
+
+
+def squared_loss(r: Tensor, target: Tensor) -> Tensor:
+    """`½ Σ (r − y)²`, without a conjugate, so that it is holomorphic."""
+    return 0.5 * (r - target).square().sum(-1)
+
+
+def soft_max(z: Tensor) -> Tensor:
+    """The softmax, of complex numbers too (shifted by the largest real part)."""
+    if not z.is_complex():
+        return torch.softmax(z, -1)
+    e = torch.exp(z - z.real.amax(-1, keepdim=True))
+    return e / e.sum(-1, keepdim=True)
+
+
+def cross_entropy(z: Tensor, target: Tensor) -> Tensor:
+    """`log Σ e^z − zᵀy` for real logits and one-hot targets."""
+    return torch.logsumexp(z, -1) - (z * target).sum(-1)
+
+
+def readout_loss(z: Tensor, target: Tensor, tau: float | None) -> Tensor:
+    """The loss of each sample from logits and one-hot targets: cross-entropy, or with τ the comp-sum loss."""
+    return cross_entropy(z, target) if tau is None else comp_sum(z, target, tau)
+
+
+def readout_error(z: Tensor, target: Tensor, tau: float | None) -> Tensor:
+    """`∂L/∂z` of `readout_loss`, real or complex: `softmax − y`, with τ times `p_y^{τ−1}`."""
+    error = soft_max(z) - target
+    return error if tau is None else error * comp_sum_weight(z, target, tau)

@@ -1,0 +1,145 @@
+"""Trained networks on disk: a safetensors file for the weights and a JSON file for what they belong to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from relaxon.core.tensor_files import write_tensors
+from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
+from relaxon.neuromorphic.equilibrium.networks.convolutional import ConvolutionalNetwork
+from relaxon.neuromorphic.equilibrium.networks.layered import LayeredNetwork
+from relaxon.neuromorphic.equilibrium.networks.residual import ResidualNetwork
+
+FORMAT = 1
+KINDS: dict[str, type[LayeredNetwork] | type[ConvolutionalNetwork] | type[ResidualNetwork]] = {
+    "layered": LayeredNetwork,
+    "convolutional": ConvolutionalNetwork,
+    "binary": BinaryLayeredNetwork,
+    "residual": ResidualNetwork,
+}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+StoredNetwork = LayeredNetwork | ConvolutionalNetwork | ResidualNetwork
+
+
+def describe(network: torch.nn.Module) -> dict[str, Any]:
+    """The form of a network as JSON values; TypeError for one that cannot be stored."""
+    for kind, made in KINDS.items():
+        if type(network) is made:
+            return {
+                "format": FORMAT,
+                "kind": kind,
+                "dtype": str(network.dtype).removeprefix("torch."),
+                **network.config(),
+            }
+    raise TypeError(
+        f"network must be a LayeredNetwork, a ConvolutionalNetwork or a ResidualNetwork to be stored, "
+        f"got {type(network).__name__}"
+    )
+
+
+def save_network(network: StoredNetwork, folder: Path | str, card: dict[str, Any] | None = None) -> None:
+    """Write `network.safetensors` and `network.json` into a folder (made where missing); a binary network in bits.
+
+    `card` is what else is to be known of the model (accuracy, data, settings): JSON values.
+    """
+    description = describe(network)
+    if card is not None:
+        description["card"] = json.loads(json.dumps(card, allow_nan=False))
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(description, indent=1)
+    # The weights carry their description, so that a crash between the two files cannot pair the wrong ones.
+    partial = folder / "network.partial"
+    tensors = network.packed_state() if isinstance(network, BinaryLayeredNetwork) else network.state_dict()
+    write_tensors(partial, tensors, {"description": text})
+    partial.replace(folder / "network.safetensors")
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(folder / "network.json")
+
+
+def load_network(folder: Path | str, device: str = "cpu") -> tuple[StoredNetwork, dict[str, Any]]:
+    """The network of a folder and its card; FileNotFoundError where there is none, ValueError for a damaged one."""
+    path = Path(folder) / "network.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"folder must hold network.safetensors, got {str(folder)!r}")
+    try:
+        with safe_open(path, "pt") as file:
+            description = json.loads((file.metadata() or {})["description"])
+        tensors = load_file(path)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a stored network: {error}") from error
+    network = build(description)
+    card: dict[str, Any] = description.get("card", {})
+    if isinstance(network, BinaryLayeredNetwork):
+        try:
+            network.load_packed(tensors)
+        except ValueError as error:
+            raise ValueError(f"{path} is not a stored binary network: {error}") from error
+        if not all(bool(torch.isfinite(bias).all()) for bias in network.biases):
+            raise ValueError(f"{path} must hold finite weights, got NaN or infinite ones")
+        return network.to(device), card
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    held = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != held:
+        wrong = sorted(name for name in expected.keys() | held.keys() if expected.get(name) != held.get(name))
+        raise ValueError(f"{path} must hold the tensors its description says, got others for {', '.join(wrong)}")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise ValueError(f"{path} must hold finite weights, got NaN or infinite ones")
+    network.load_state_dict(tensors)
+    return network.to(device), card
+
+
+def build(description: dict[str, Any]) -> StoredNetwork:
+    """A network of that form; ValueError for one that this version does not know."""
+    if description.get("format") != FORMAT or description.get("kind") not in KINDS:
+        got = f"format {description.get('format')!r}, kind {description.get('kind')!r}"
+        raise ValueError(f"a stored network must be of format {FORMAT} and of kind {' or '.join(KINDS)}, got {got}")
+    dtype = DTYPES[description["dtype"]]
+    tau = description.get("tau", 1.0)
+    if description["kind"] == "binary":
+        return BinaryLayeredNetwork(
+            description["sizes"],
+            binarizer=description["binarizer"],
+            loss=description["loss"],
+            tau=tau,
+            dtype=dtype,
+        )
+    if description["kind"] == "layered":
+        return LayeredNetwork(
+            description["sizes"],
+            activation=description["activation"],
+            feedback=description["feedback"],
+            angle=description["angle"],
+            loss=description["loss"],
+            tau=tau,
+            dtype=dtype,
+        )
+    channels, height, width = description["image"]
+    if description["kind"] == "residual":
+        return ResidualNetwork(
+            (channels, height, width),
+            description["channels"],
+            description["classes"],
+            activation=description["activation"],
+            loss=description["loss"],
+            tau=tau,
+            dtype=dtype,
+        )
+    return ConvolutionalNetwork(
+        (channels, height, width),
+        description["channels"],
+        description["classes"],
+        kernel=description["kernel"],
+        activation=description["activation"],
+        feedback=description["feedback"],
+        angle=description["angle"],
+        loss=description.get("loss", "cross-entropy"),
+        tau=tau,
+        dtype=dtype,
+    )

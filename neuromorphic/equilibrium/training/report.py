@@ -1,0 +1,93 @@
+"""How a training run goes and how it went: by step, by epoch and as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from torch import Tensor
+
+from relaxon.neuromorphic.equilibrium.estimators.result import Gradient, Verdict
+
+
+class Ended(Enum):
+    """How a training run ended."""
+
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    NON_FINITE = "non_finite"
+
+
+@dataclass(frozen=True, slots=True)
+class EpochMetrics:
+    """An epoch as it was trained; accuracies are shares of 1, None where there is no such data."""
+
+    epoch: int
+    loss: float
+    """Mean over the epoch's batches, at their free equilibria, each before its step."""
+    accuracy: float | None
+    """On the training batches, likewise."""
+    test_accuracy: float | None
+    test_loss: float | None
+    free_steps: float
+    nudged_steps: float
+    """Relaxation steps, means over the batches."""
+    verdicts: dict[str, int]
+    """How many batches got which verdict."""
+    angle: float | None
+    """Degrees to the exact gradient on a probe batch after the epoch; None without `probe` or where not finite."""
+    antisymmetry: float | None
+    """Estimate of ‖A‖_F in the rates, root of the mean over the probe batch."""
+    feedback_angles: list[float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a watcher sees after each step; `metrics` after the last step of an epoch."""
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    verdict: Verdict
+    metrics: EpochMetrics | None = None
+
+
+Watcher = Callable[[Progress], object]
+"""Called after each step; returning True stops the run after a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """How a run went."""
+
+    ended: Ended
+    epochs: tuple[EpochMetrics, ...]
+    steps: int
+    seconds: float
+    message: str = ""
+
+
+@dataclass(slots=True)
+class Sums:
+    """Of the epoch that is going on; kept in the checkpoint."""
+
+    batches: int = 0
+    samples: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    free_steps: int = 0
+    nudged_steps: int = 0
+    verdicts: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, found: Gradient, target: Tensor, classes: int) -> None:
+        self.batches += 1
+        self.samples += len(target)
+        self.loss += found.loss
+        self.correct += int((found.scores.argmax(-1) == target).sum()) if classes else 0
+        self.free_steps += found.free.steps
+        self.nudged_steps += found.nudged.steps if found.nudged is not None else 0
+        self.verdicts[found.verdict.value] = self.verdicts.get(found.verdict.value, 0) + 1
