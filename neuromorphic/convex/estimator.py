@@ -17,15 +17,15 @@ from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.convex.network import ConvexNetwork, augment, recover
 from relaxon.neuromorphic.convex.program.cones import PatternCones
-from relaxon.neuromorphic.convex.program.formulation import Objective, PatternProgram, Program, UnitProgram
+from relaxon.neuromorphic.convex.program.formulation import ConvexObjective, PatternProgram, Program, UnitProgram
 from relaxon.neuromorphic.convex.program.losses import ConvexLoss
 from relaxon.neuromorphic.convex.program.patterns import draw_patterns
 from relaxon.neuromorphic.convex.solving.admm import (
     AdmmSettings,
+    AdmmSolution,
     Callback,
     ConvexHistory,
     ConvexOutcome,
-    Solved,
     solve_admm,
 )
 from relaxon.neuromorphic.convex.solving.certificate import ConvexCertificate, certify, draw_units
@@ -118,7 +118,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         rng = np.random.default_rng(seed)
         x_shift, x_scale = preparation.standardisation(x, w)
         seen = augment(x, x_shift, x_scale)
-        objective = Objective(loss, w / w.sum(), float(self.beta), len(unit))
+        objective = ConvexObjective(loss, w / w.sum(), float(self.beta), len(unit))
         box = np.append(float(self.epsilon) * x_scale, 0.0)
         program = self._program(objective, seen, box, rng)
         settings = AdmmSettings(float(self.tol), int(self.max_iter), largest_factor=int(self.largest_factor))
@@ -130,7 +130,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _solve(
         self, program: Program, settings: AdmmSettings, rng: np.random.Generator, callback: Callback | None
-    ) -> tuple[Program, Solved]:
+    ) -> tuple[Program, AdmmSolution]:
         """Solve the program, and again with new patterns as often as `refinements` says and the dual has any."""
         rounds = int(self.refinements) if isinstance(program, PatternProgram) else 0
         first = replace(settings, tolerance=max(settings.tolerance, ROUGH)) if rounds else settings
@@ -147,7 +147,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
             solved = solve_admm(program, again, _later(callback, solved.iterations), start).after(solved)
         return program, solved
 
-    def _program(self, objective: Objective, x: Array, box: Array, rng: np.random.Generator) -> Program:
+    def _program(self, objective: ConvexObjective, x: Array, box: Array, rng: np.random.Generator) -> Program:
         if self.program == "units":
             return UnitProgram.of(objective, x, draw_units(int(self.n_patterns), x.shape[1], rng))
         patterns = draw_patterns(x, int(self.n_patterns), rng)

@@ -75,27 +75,26 @@ def _train(args: argparse.Namespace, console: Any, record: Record) -> int:
     from relaxon.neuromorphic.equilibrium import datasets
     from relaxon.neuromorphic.equilibrium.networks.storage import save_network
     from relaxon.neuromorphic.equilibrium.training.loop import train
-    from relaxon.neuromorphic.equilibrium.training.recipes import recipe
-    from relaxon.neuromorphic.equilibrium.training.report import Ended
-    from relaxon.neuromorphic.equilibrium.training.report import Progress as Step
+    from relaxon.neuromorphic.equilibrium.training.recipes import build_run
+    from relaxon.neuromorphic.equilibrium.training.report import TrainingOutcome, TrainingProgress
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     data = datasets.load(args.data)
-    network, settings = recipe(data, args)
+    network, settings = build_run(data, args)
     network = network.to(args.device)
     shown = data if args.channels else data.flat()
     x, y, test_x, test_y = (torch.from_numpy(a).to(args.device) for a in (shown.x, shown.y, shown.test_x, shown.test_y))
     with training_bar(console, "loss {task.fields[loss]:.3f}") as bar:
         task = bar.add_task("training", total=None, loss=float("nan"))
 
-        def show(step: Step) -> None:
+        def show(step: TrainingProgress) -> None:
             bar.update(task, total=step.steps, completed=step.step, loss=step.loss)
             if step.metrics is not None:
                 bar.console.print(_line(step.metrics), markup=False, highlight=False, soft_wrap=True)
 
         report = train(network, (x, y), settings, test=(test_x, test_y), watcher=show)
-    if report.ended is Ended.NON_FINITE:
+    if report.ended is TrainingOutcome.NON_FINITE:
         console.print(f"relaxon train equilibrium: {report.message}", markup=False)
         return 1
     last = report.epochs[-1]

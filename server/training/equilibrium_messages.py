@@ -183,7 +183,7 @@ def metadata(job: Job, newest: Json | None) -> pb.EquilibriumTraining:
 
 
 def _estimator(index: int, asked: pb.GradientEstimator) -> Estimator:
-    from relaxon.neuromorphic.equilibrium.estimators.registry import estimator_named
+    from relaxon.neuromorphic.equilibrium.estimators.registry import build_estimator
 
     field = f"estimators[{index}]"
     n = asked.n if asked.HasField("n") else DEFAULT_POINTS
@@ -191,7 +191,7 @@ def _estimator(index: int, asked: pb.GradientEstimator) -> Estimator:
     _at_most("estimators", n, MAX_POINTS, f"{field}.n")
     _at_most("estimators", asked.steps, MAX_STEPS, f"{field}.steps")
     try:
-        return estimator_named(asked.name, n, radius, asked.steps if asked.HasField("steps") else None)
+        return build_estimator(asked.name, n, radius, asked.steps if asked.HasField("steps") else None)
     except (ValueError, TypeError) as error:
         raise errors.invalid(field, f"{field}: {error}") from error
 

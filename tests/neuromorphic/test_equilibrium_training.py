@@ -32,7 +32,7 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
 )
 from relaxon.neuromorphic.equilibrium.networks.network import squared_loss  # noqa: E402
 from relaxon.neuromorphic.equilibrium.training.recipes import training_phases  # noqa: E402
-from relaxon.neuromorphic.equilibrium.training.report import Ended  # noqa: E402
+from relaxon.neuromorphic.equilibrium.training.report import TrainingOutcome  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def same(a, b):
 
 def test_training_learns_the_digits(data, test):
     report = train(network(), data, settings(epochs=15, schedule="cosine"), test=test)
-    assert report.ended is Ended.FINISHED
+    assert report.ended is TrainingOutcome.FINISHED
     assert report.epochs[-1].loss < report.epochs[0].loss / 2
     assert report.epochs[-1].test_accuracy > 0.7
 
@@ -96,11 +96,11 @@ def test_a_resumed_run_ends_with_the_same_bits(data, test, tmp_path, optimiser):
     first = train(whole, data, settings(**options), test=test)
     # Stopped in the middle of an epoch, then gone on with by a network made anew.
     stopped = train(parts, data, settings(**options, out=tmp_path), test=test, watcher=lambda step: step.step == 8)
-    assert (stopped.ended, stopped.steps) == (Ended.CANCELLED, 8)
+    assert (stopped.ended, stopped.steps) == (TrainingOutcome.CANCELLED, 8)
     parts = network(feedback="independent", angle=90.0, seed=5)
     second = train(parts, data, settings(**options, out=tmp_path), test=test)
     assert same(bits(whole), bits(parts))
-    assert second.ended is Ended.FINISHED
+    assert second.ended is TrainingOutcome.FINISHED
     for one, other in zip(first.epochs, second.epochs, strict=True):
         assert (one.loss, one.test_accuracy, one.angle, one.verdicts) == (
             other.loss,
@@ -149,7 +149,7 @@ def test_a_run_that_is_lost_ends_and_says_so(data):
     net = network(activation="identity", gain=60.0)
     before = bits(net)
     report = train(net, data, settings(estimator=OneSided(0.5), contraction=None, readout_bound=None))
-    assert report.ended is Ended.NON_FINITE
+    assert report.ended is TrainingOutcome.NON_FINITE
     assert report.steps == 20
     assert same(before, bits(net))  # no step was taken on a gradient without a value
 
@@ -313,7 +313,7 @@ def test_the_command_trains_stores_and_resumes(tmp_path, capsys):
     clipped = ["--residual", "--activation", "relu6", "--n", "2", "--shift", "1", "--epochs", "1"]
     assert main([*arguments[:4], "--channels", "2", *clipped]) == 0
     assert main([*arguments[:4], *clipped]) == 2
-    assert "residual must not be given without channels" in capsys.readouterr().err
+    assert "residual must be False where channels is None" in capsys.readouterr().err
     assert main([*arguments[:4], "--n", "0"]) == 2
 
 

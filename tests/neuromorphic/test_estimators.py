@@ -166,7 +166,7 @@ def test_every_estimator_works_on_every_network(name):
 def test_half_the_contour_says_what_the_whole_contour_says(digits):
     """Conjugate symmetry, for odd and even numbers of points, against all N points relaxed by hand."""
     net, (x, y) = network(), digits
-    _, encoded = net.checked(x, y)
+    _, encoded = net.validate(x, y)
     with torch.no_grad():
         drive = net.drive(x)
         free = EXACT.free.relax(lambda u: net.field(u, drive), net.start(drive)).state
@@ -285,7 +285,7 @@ def test_layered_gradients_are_those_of_a_graph(digits):
     for options in ({}, {"feedback": "independent", "angle": 50.0}, {"loss": "squared"}):
         net = network(**options)
         net.biases[0].requires_grad_(False)
-        _, encoded = net.checked(x, y)
+        _, encoded = net.validate(x, y)
         generator = torch.Generator().manual_seed(0)
         rates, adjoint = (torch.rand(20, net.units, dtype=torch.float64, generator=generator) for _ in range(2))
         with torch.no_grad():

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Objective:
+class ConvexObjective:
     """What both programs share: the loss, the rows' shares `(n,)`, β, the number of outputs."""
 
     loss: ConvexLoss
@@ -36,7 +36,7 @@ class Objective:
 class Program(Protocol):
     """What the ADMM needs of a program, whose variables `V` are one array."""
 
-    objective: Objective
+    objective: ConvexObjective
 
     @property
     def map(self) -> LinearMap:
@@ -74,7 +74,7 @@ def primal_value(program: Program, v: Array, outputs: Array | None = None) -> fl
 class PatternProgram:
     """The program of sampled patterns; variables `(K, 2, P, d)`: `v` and `w` of each pattern and output."""
 
-    objective: Objective
+    objective: ConvexObjective
     x: Array
     patterns: NDArray[np.bool_]
     cones: PatternCones
@@ -121,12 +121,12 @@ class PatternProgram:
 class UnitProgram:
     """The program of sampled units; variables `(K, m)`: the output weights of the units."""
 
-    objective: Objective
+    objective: ConvexObjective
     units: Array
     map: UnitMap
 
     @classmethod
-    def of(cls, objective: Objective, x: Array, units: Array) -> UnitProgram:
+    def of(cls, objective: ConvexObjective, x: Array, units: Array) -> UnitProgram:
         """Return the program of unit directions `(m, d)` over rows `(n, d)`."""
         return cls(objective, units, UnitMap(np.maximum(x @ units.T, 0.0)))
 

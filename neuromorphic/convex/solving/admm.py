@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from relaxon.neuromorphic.convex.program.formulation import Program, primal_value
 from relaxon.neuromorphic.convex.program.losses import SquaredError
-from relaxon.neuromorphic.convex.solving.normal_equations import normal_equations
+from relaxon.neuromorphic.convex.solving.normal_equations import build_normal_solver
 
 Array = NDArray[np.float64]
 
@@ -101,7 +101,7 @@ class AdmmSettings:
 
 
 @dataclass(slots=True)
-class Solved:
+class AdmmSolution:
     """The best variables found, the best dual point, and how it went."""
 
     variables: Array
@@ -117,7 +117,7 @@ class Solved:
         """`(primal − dual) / primal`."""
         return relative_gap(self.primal, self.dual)
 
-    def after(self, before: Solved) -> Solved:
+    def after(self, before: AdmmSolution) -> AdmmSolution:
         """Return this solution with the iterations and the history of the round before it in front."""
         names = [field.name for field in fields(ConvexHistory)]
         joined = {name: np.concatenate([getattr(before.history, name), getattr(self.history, name)]) for name in names}
@@ -140,8 +140,8 @@ class _Track:
         table = np.array(self.rows, np.float64).reshape(-1, 6)
         return ConvexHistory(table[:, 0].astype(np.int64), *(table[:, j].copy() for j in range(1, 6)))
 
-    def solved(self, outcome: ConvexOutcome, iterations: int) -> Solved:
-        return Solved(self.variables, self.theta, self.primal, self.dual, outcome, iterations, self.history())
+    def solved(self, outcome: ConvexOutcome, iterations: int) -> AdmmSolution:
+        return AdmmSolution(self.variables, self.theta, self.primal, self.dual, outcome, iterations, self.history())
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +158,12 @@ class _Residuals:
         return max(self.primal, self.dual, self.split, self.slack)
 
 
-class _Iterate:
+class _AdmmState:
     """The copies, their scaled multipliers and the penalties: `v`, `λ`, ρ; `z`, its multiplier and σ."""
 
     def __init__(self, program: Program, settings: AdmmSettings, start: Array | None) -> None:
         self.program, self.loss, self.c = program, program.objective.loss, program.objective.shares
-        self.normal = normal_equations(program.map, self.c, settings.largest_factor)
+        self.normal = build_normal_solver(program.map, self.c, settings.largest_factor)
         self.v = program.zeros() if start is None else start.copy()
         self.scaled = np.zeros_like(self.v)
         self.z = program.map.forward(program.difference(self.v))
@@ -225,12 +225,12 @@ class _Iterate:
 
 def solve_admm(
     program: Program, settings: AdmmSettings, callback: Callback | None = None, start: Array | None = None
-) -> Solved:
+) -> AdmmSolution:
     """Return the solution of the program, up to a relative gap or a number of iterations.
 
     It begins at `start`, which is in the constraint set, else at 0. The callback ends it by returning `True`.
     """
-    at = _Iterate(program, settings, start)
+    at = _AdmmState(program, settings, start)
     track = _Track(at.v.copy(), 0.0 * at.theta, primal_value(program, at.v, at.z), 0.0)
     _improve_dual(program, track, at.theta)
     # At β no smaller than the dual norm of the gradient at 0, the optimum is 0.

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.convex.program.cones import PatternCones
-from relaxon.neuromorphic.convex.program.formulation import Objective, PatternProgram, Program, UnitProgram
+from relaxon.neuromorphic.convex.program.formulation import ConvexObjective, PatternProgram, Program, UnitProgram
 from relaxon.neuromorphic.convex.program.patterns import draw_patterns
-from relaxon.neuromorphic.convex.solving.admm import Solved, relative_gap
+from relaxon.neuromorphic.convex.solving.admm import AdmmSolution, relative_gap
 
 Array = NDArray[np.float64]
 
@@ -51,7 +51,9 @@ class ConvexCertificate:
     drawn_dual: float
 
 
-def certify(program: Program, solved: Solved, x: Array, draws: int, rng: np.random.Generator) -> ConvexCertificate:
+def certify(
+    program: Program, solved: AdmmSolution, x: Array, draws: int, rng: np.random.Generator
+) -> ConvexCertificate:
     """Return the certificate of a solved program; `draws` patterns or units are drawn to test its dual with."""
     objective = program.objective
     norms = _drawn_norms(program, solved.theta, x, draws, rng)
@@ -86,7 +88,7 @@ def _drawn_norms(program: Program, theta: Array, x: Array, draws: int, rng: np.r
     found = []
     for column in new.T:
         pattern = column[:, None]
-        one = Objective(objective.loss, objective.shares, objective.beta, objective.outputs)
+        one = ConvexObjective(objective.loss, objective.shares, objective.beta, objective.outputs)
         cones = PatternCones.of(x, pattern, program.cones.box)
         found.append(PatternProgram(one, x, pattern, cones).dual_norm(theta))
     return np.array(found, np.float64)

@@ -26,7 +26,7 @@ CLOSE = 1e-10
 STEPS = 1000
 
 
-class NormalEquations(Protocol):
+class NormalSolver(Protocol):
     """A way to solve `(I + t FᵀCF) q = r`."""
 
     def set_weight(self, t: float) -> None:
@@ -36,7 +36,7 @@ class NormalEquations(Protocol):
         """Return `q` for right-hand sides `(K, N)`."""
 
 
-def normal_equations(map: LinearMap, c: Array, largest: int) -> NormalEquations:
+def build_normal_solver(map: LinearMap, c: Array, largest: int) -> NormalSolver:
     """Return the solver by a factor where that has at most `largest` rows, else by conjugate gradients."""
     rows = len(c) if map.by_rows else map.unknowns
     return FactoredNormal(map, c) if rows <= largest else IterativeNormal(map, c, max(1, largest // 2))

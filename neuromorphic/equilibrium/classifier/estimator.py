@@ -22,17 +22,17 @@ from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.binary.packed import MOST_SWEEPS, PackedEquilibrium, pack_network
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.equilibrium.checkpoint import recorded
-from relaxon.neuromorphic.equilibrium.classifier.network import build_network, image_of
+from relaxon.neuromorphic.equilibrium.classifier.network import build_network, form_of, image_shape
 from relaxon.neuromorphic.equilibrium.estimators.comparison import Comparison, compare_gradients
 from relaxon.neuromorphic.equilibrium.estimators.gradients import predict
 from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator
-from relaxon.neuromorphic.equilibrium.estimators.registry import estimator_named
+from relaxon.neuromorphic.equilibrium.estimators.registry import build_estimator
+from relaxon.neuromorphic.equilibrium.networks.form import DEFAULT_BOUNDS
 from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Alternating, Anderson, FixedStep, Outcome, Relaxation
-from relaxon.neuromorphic.equilibrium.training.bounds import BOUNDS
 from relaxon.neuromorphic.equilibrium.training.homeostasis import JacobianHomeostasis
 from relaxon.neuromorphic.equilibrium.training.loop import train
-from relaxon.neuromorphic.equilibrium.training.report import Ended, Watcher
+from relaxon.neuromorphic.equilibrium.training.report import TrainingOutcome, Watcher
 from relaxon.neuromorphic.equilibrium.training.settings import TrainingSettings
 from relaxon.neuromorphic.losses import calibrated_scale
 
@@ -159,7 +159,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     ) -> Self:
         """Train on `X (samples, features)` and labels `y (samples,)`; warns where a run ends before its last epoch.
 
-        `watcher` sees a `Progress` after each step; where it returns True, training ends with the steps done.
+        `watcher` sees a `TrainingProgress` after each step; where it returns True, training ends with the steps done.
         With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
         """
         refuse_masks(X=X, y=y)
@@ -191,7 +191,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
                 free = replace(settings.phases, free=UNBOUNDED_FREE)
                 settings = replace(settings, contraction=None, readout_bound=None, phases=free)
         self.report_ = train(network, (self._tensor(x), target), settings, watcher=watcher)
-        if self.report_.ended is not Ended.FINISHED:
+        if self.report_.ended is not TrainingOutcome.FINISHED:
             why = self.report_.message or self.report_.ended.value
             warnings.warn(f"training ended early: {why}", ConvergenceWarning, stacklevel=2)
         return self
@@ -215,7 +215,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         if self.channels is None:
             return x.mean(0), x.std(0)
         # Of a pixel by itself the deviation says little: a corner that is black but once would be blown up.
-        colours = x.reshape(len(x), image_of(self, columns)[0], -1)
+        colours = x.reshape(len(x), image_shape(self, columns)[0], -1)
         each = columns // colours.shape[1]
         return colours.mean((0, 2)).repeat(each), colours.std((0, 2)).repeat(each)
 
@@ -240,8 +240,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def _bounds(self) -> tuple[float | None, float | None]:
         """On the coupling and on the readout; without the first there is none on the second either."""
-        kind = "layered" if self.channels is None else "residual" if self.residual else "convolutional"
-        coupling, readout = BOUNDS[kind]
+        coupling, readout = DEFAULT_BOUNDS[form_of(self).kind]
         given = (self.contraction, self.readout_bound)
         for name, value in zip(BOUNDED, given, strict=True):
             if isinstance(value, str) and value != "auto":
@@ -262,11 +261,11 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     def _estimator(self) -> Estimator:
         if isinstance(self.estimator, Estimator):
             return self.estimator
-        return estimator_named(self.estimator, self.n, self.radius)
+        return build_estimator(self.estimator, self.n, self.radius)
 
     def _tensor(self, x: NDArray[np.float64]) -> torch.Tensor:
         rows = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
-        return rows if self.channels is None else rows.view(-1, *image_of(self, x.shape[1]))
+        return rows if self.channels is None else rows.view(-1, *image_shape(self, x.shape[1]))
 
     def relaxed(self, X: ArrayLike) -> tuple[NDArray[np.float64], Relaxation]:
         """Logits at the free equilibrium, `(samples, classes)`, and how the free phase went."""

@@ -14,7 +14,7 @@ from relaxon.neuromorphic.equilibrium.classifier.estimator import EquilibriumCla
 from relaxon.neuromorphic.equilibrium.networks.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.networks.residual import ResidualNetwork
 from relaxon.neuromorphic.equilibrium.networks.storage import StoredNetwork, load_network, save_network
-from relaxon.neuromorphic.equilibrium.training.report import Ended, EpochMetrics, TrainingReport
+from relaxon.neuromorphic.equilibrium.training.report import EpochMetrics, TrainingOutcome, TrainingReport
 
 CARD = "classifier"
 TUPLES = ("hidden_sizes", "image", "channels")
@@ -107,7 +107,7 @@ def _restored(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassi
         for index, (loss, accuracy) in enumerate(zip(card["loss"], card["accuracy"], strict=True))
     )
     classifier.report_ = TrainingReport(
-        Ended(card["ended"]), epochs, int(card["steps"]), float(card["seconds"]), card["message"]
+        TrainingOutcome(card["ended"]), epochs, int(card["steps"]), float(card["seconds"]), card["message"]
     )
     return classifier
 

@@ -57,7 +57,7 @@ def equilibrium_state(
             raise ValueError(f"parameters must be those of the network, got a difference in {sorted(missing)}")
 
     def relax(start: None, network: Network, x: Tensor) -> Tensor:
-        drive = network.drive(network.checked_input(x))
+        drive = network.drive(network.validate_input(x))
         return phases.free.relax(network.free_field(drive), network.start(drive)).state
 
     def field(state: Tensor, network: Network, x: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from torch import Tensor
 from relaxon.core import validation
 from relaxon.implicit import DerivativeVerdict, ImplicitOptions, implicit
 from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator, FreePhase
-from relaxon.neuromorphic.equilibrium.estimators.result import Reading
+from relaxon.neuromorphic.equilibrium.estimators.result import AdjointReading
 from relaxon.neuromorphic.equilibrium.networks.network import Network, parameter_gradients
-from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Relaxation, Relaxer, judged, largest
+from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Relaxation, Relaxer, judge_residual, largest
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class Implicit(Estimator):
     def label(self) -> str:
         return "Implicit()"
 
-    def read(self, free: FreePhase) -> Reading:
+    def read(self, free: FreePhase) -> AdjointReading:
         tolerance = self.tolerance or (1e-5 if free.rates.dtype == torch.float32 else 1e-12)
         verdicts: list[DerivativeVerdict] = []
         options = ImplicitOptions(
             method="gmres",
             rtol=tolerance,
-            root_rtol=math.inf,  # the free phase is judged by its own tolerance
+            root_rtol=math.inf,  # the free phase is judge_residual by its own tolerance
             max_iterations=self.steps,
             error_estimate="none",
             on_unconverged="record",
@@ -62,8 +62,8 @@ class Implicit(Estimator):
             (delta,) = torch.autograd.grad(at_rest(free.state, push, free.network), push, side)
         (verdict,) = verdicts
         residual = verdict.linear_residual
-        relaxed = Relaxation(delta, residual, tolerance, verdict.products, judged(residual, tolerance))
-        return Reading(delta, relaxed, None, verdict.products * len(side))
+        relaxed = Relaxation(delta, residual, tolerance, verdict.products, judge_residual(residual, tolerance))
+        return AdjointReading(delta, relaxed, None, verdict.products * len(side))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,11 @@ class RecurrentBackprop(Estimator):
     def label(self) -> str:
         return "RecurrentBackprop()"
 
-    def read(self, free: FreePhase) -> Reading:
+    def read(self, free: FreePhase) -> AdjointReading:
         apply, side = adjoint_system(free)
         relaxer = self.relaxer or free.phases.nudge
         relaxed = relaxer.relax(lambda delta: side - apply(delta), torch.zeros_like(side))
-        return Reading(relaxed.state, relaxed, None, relaxed.steps * len(side))
+        return AdjointReading(relaxed.state, relaxed, None, relaxed.steps * len(side))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Unrolled(Estimator):
     def label(self) -> str:
         return f"Unrolled({self.steps})"
 
-    def read(self, free: FreePhase) -> Reading:
+    def read(self, free: FreePhase) -> AdjointReading:
         raise NotImplementedError("an unrolled gradient has no adjoint; see `unrolled_gradients`")
 
     def unrolled_gradients(self, network: Network, x: Tensor, target: Tensor) -> tuple[dict[str, Tensor], Relaxation]:
@@ -120,7 +120,7 @@ class Unrolled(Estimator):
         with torch.no_grad():
             residual = largest(network.field(u, drive))
         tolerance = UNROLLED_TOLERANCE[u.dtype]
-        return found, Relaxation(u.detach(), residual, tolerance, self.steps, judged(residual, tolerance))
+        return found, Relaxation(u.detach(), residual, tolerance, self.steps, judge_residual(residual, tolerance))
 
 
 UNROLLED_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from relaxon.neuromorphic.equilibrium.estimators.exact import Unrolled
 from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator, FreePhase, exactly
-from relaxon.neuromorphic.equilibrium.estimators.result import Gradient, Reading, Verdict, verdict
+from relaxon.neuromorphic.equilibrium.estimators.result import AdjointReading, Gradient, Verdict, verdict
 from relaxon.neuromorphic.equilibrium.networks.network import Network, all_finite
 from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation.readout import Readout
-from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Noise, Relaxation
+from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Relaxation, StateNoise
 
 
 def gradient(
@@ -59,13 +59,13 @@ def gradient(
     """
     phases = phases or Phases()
     estimator.refuse(network)
-    x, encoded = network.checked(x, target)
+    x, encoded = network.validate(x, target)
     if phases.noise and generator is None:
         raise ValueError("generator must be given where the phases have noise, got None")
     if readout is not None and readout.noise and generator is None:
         raise ValueError("generator must be given where the readout has noise, got None")
     read = exactly if readout is None else partial(readout.read, generator=generator)
-    noise = Noise(phases.noise, generator, phases.average) if phases.noise and generator is not None else None
+    noise = StateNoise(phases.noise, generator, phases.average) if phases.noise and generator is not None else None
     with torch.no_grad():
         free = free_phase(network, x, encoded, phases, noise, estimator.scale, read)
     if isinstance(estimator, Unrolled):
@@ -73,7 +73,7 @@ def gradient(
             found, through = estimator.unrolled_gradients(network, x, encoded)
         with torch.no_grad():
             loss = network.loss(free.rates, encoded).mean()
-        reading = Reading(free.rates, through, None, 3 * estimator.steps * len(x))
+        reading = AdjointReading(free.rates, through, None, 3 * estimator.steps * len(x))
     else:
         with torch.no_grad():
             reading = estimator.read(free)
@@ -104,7 +104,7 @@ def free_phase(
     x: Tensor,
     encoded: Tensor,
     phases: Phases,
-    noise: Noise | None = None,
+    noise: StateNoise | None = None,
     scale: float = 1.0,
     read: Callable[[Tensor], Tensor] = exactly,
 ) -> FreePhase:
@@ -118,7 +118,7 @@ def free_phase(
 @torch.no_grad()
 def predict(network: Network, x: Tensor, phases: Phases | None = None) -> tuple[Tensor, Relaxation]:
     """Scores `(batch, outputs)` at the free equilibrium, and how the relaxation went."""
-    x = network.checked_input(x)
+    x = network.validate_input(x)
     drive = network.drive(x)
     relaxer = (phases or Phases()).free
     relaxed = relaxer.relax(network.free_field(drive), network.start(drive))

@@ -23,14 +23,14 @@ from relaxon.neuromorphic.equilibrium.estimators.contour import (
     on_polynomial,
     to_complex,
 )
-from relaxon.neuromorphic.equilibrium.estimators.result import Reading
+from relaxon.neuromorphic.equilibrium.estimators.result import AdjointReading
 from relaxon.neuromorphic.equilibrium.networks.network import Network, holomorphic
 from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation.relaxers import (
     RUNAWAY,
-    Noise,
     Outcome,
     Relaxation,
+    StateNoise,
     largest,
 )
 
@@ -50,7 +50,7 @@ class FreePhase:
     phases: Phases
     relaxation: Relaxation
     rates: Tensor
-    noise: Noise | None
+    noise: StateNoise | None
     read: Callable[[Tensor], Tensor] = exactly
     """What is read of rates."""
 
@@ -73,7 +73,7 @@ class Estimator(ABC):
         """ValueError where the estimator cannot work on the network at all."""
 
     @abstractmethod
-    def read(self, free: FreePhase) -> Reading:
+    def read(self, free: FreePhase) -> AdjointReading:
         """Measure δ."""
 
     @property
@@ -99,7 +99,7 @@ class _Contour(Estimator):
         if self.contour()[0] > 2:
             refuse_non_holomorphic(network)
 
-    def read(self, free: FreePhase) -> Reading:
+    def read(self, free: FreePhase) -> AdjointReading:
         n, radius = self.contour()
         if n > 2:
             refuse_unless_probed(free)
@@ -121,7 +121,7 @@ class _Contour(Estimator):
             floor = relaxed.tolerance * math.sqrt(slope.numel())
             truncation = 0.0 if miss <= floor and size <= floor else miss / size if size > 0 else math.inf
         rows = sum(part.steps * len(part.state) * (2 if part.state.is_complex() else 1) for _, part in parts)
-        return Reading(-slope, relaxed, truncation, rows, n, None if self.asymmetric else asymmetry(free))
+        return AdjointReading(-slope, relaxed, truncation, rows, n, None if self.asymmetric else asymmetry(free))
 
 
 def _nudged(free: FreePhase, points: Tensor, start: Tensor, scale: float, asymmetric: bool) -> Relaxation:
@@ -167,89 +167,83 @@ def _together(parts: list[Relaxation]) -> Relaxation:
 
 
 @dataclass(frozen=True, slots=True)
-class OneSided(_Contour):
-    """`(r(β) − r(0)) / β`: first order in β. Source: Scellier and Bengio 2017."""
+class _RealNudges(_Contour):
+    """What the estimators with real nudges share: their number is fixed."""
 
     beta: float = 0.1
+    points: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        if validation.finite_float("beta", self.beta) == 0:
+            raise ValueError("beta must not be 0")
+
+    def contour(self) -> tuple[int, float]:
+        return self.points, self.beta
+
+    @property
+    def label(self) -> str:
+        return f"{type(self).__name__}({self.beta:g})"
+
+
+@dataclass(frozen=True, slots=True)
+class OneSided(_RealNudges):
+    """The one-sided difference `(r(β) − r(0)) / β`, of first order in β. Source: Scellier and Bengio 2017."""
+
     name: ClassVar[str] = "one-sided"
-
-    def __post_init__(self) -> None:
-        _check_beta(self.beta)
-
-    def contour(self) -> tuple[int, float]:
-        return 1, self.beta
-
-    @property
-    def label(self) -> str:
-        return f"OneSided({self.beta:g})"
+    points: ClassVar[int] = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Centred(_Contour):
-    """`(r(β) − r(−β)) / 2β`: second order in β. Source: Laborieux et al. 2021."""
+class Centred(_RealNudges):
+    """The centred difference `(r(β) − r(−β)) / 2β`, of second order in β. Source: Laborieux et al. 2021."""
 
-    beta: float = 0.1
     name: ClassVar[str] = "centred"
-
-    def __post_init__(self) -> None:
-        _check_beta(self.beta)
-
-    def contour(self) -> tuple[int, float]:
-        return 2, self.beta
-
-    @property
-    def label(self) -> str:
-        return f"Centred({self.beta:g})"
+    points: ClassVar[int] = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Cauchy(_Contour):
-    """Cauchy's integral over `n` nudges `|β| e^{2πit/n}`: error `(|β|/ρ)^n`, ρ the radius of analyticity.
-
-    Exact for symmetric Jacobians at any radius below ρ as n grows; n = 1 and 2 are the one-sided and the centred
-    estimate. n > 2 needs a holomorphic network. Source: Laborieux and Zenke 2022.
-    """
+class _Circle(_Contour):
+    """What the two Cauchy estimators share: `n` points on a circle of this radius."""
 
     n: int = 6
     radius: float = 0.5
+
+    def __post_init__(self) -> None:
+        validation.positive_int("n", self.n)
+        validation.positive_float("radius", self.radius)
+
+    def contour(self) -> tuple[int, float]:
+        return self.n, self.radius
+
+    @property
+    def label(self) -> str:
+        return f"{type(self).__name__}({self.n}, {self.radius:g})"
+
+
+@dataclass(frozen=True, slots=True)
+class Cauchy(_Circle):
+    """Cauchy's integral over `n` nudges `|β| e^{2πit/n}`, with the error `(|β|/ρ)^n`, ρ the radius of analyticity.
+
+    As n grows, it is exact for symmetric Jacobians at any radius below ρ. With n = 1 and n = 2 it is the one-sided and
+    the centred estimate. n > 2 requires a holomorphic network. Source: Laborieux and Zenke 2022.
+    """
+
     name: ClassVar[str] = "cauchy"
 
-    def __post_init__(self) -> None:
-        validation.positive_int("n", self.n)
-        validation.positive_float("radius", self.radius)
-
-    def contour(self) -> tuple[int, float]:
-        return self.n, self.radius
-
-    @property
-    def label(self) -> str:
-        return f"{type(self).__name__}({self.n}, {self.radius:g})"
-
 
 @dataclass(frozen=True, slots=True)
-class AsymmetricCauchy(_Contour):
-    """As `Cauchy`, exact without weight symmetry: the nudged dynamics get `−2A(r − r₀)`, A the antisymmetric part of
-    the Jacobian at the free rates `r₀`. With `J = S + A` the response to the nudge is then that of `S − A = Jᵀ`.
+class AsymmetricCauchy(_Circle):
+    """Cauchy's integral without the assumption of symmetric weights.
 
-    Needs a product with Jᵀ (for layered networks: the weights read backwards), so it is a reference as much as a rule
-    for hardware; it costs no more than `Cauchy` on layered networks.
+    The nudged dynamics have the additional term `−2A(r − r₀)`, where A is the antisymmetric part of the Jacobian at the
+    free rates `r₀`. With `J = S + A`, the response to the nudge is then that of `S − A = Jᵀ`.
+
+    This needs products with Jᵀ (in layered networks: the weights read backwards), so it serves as a reference as much
+    as a rule for hardware. On layered networks it costs no more than `Cauchy`.
     """
 
-    n: int = 6
-    radius: float = 0.5
     name: ClassVar[str] = "asymmetric-cauchy"
     asymmetric: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        validation.positive_int("n", self.n)
-        validation.positive_float("radius", self.radius)
-
-    def contour(self) -> tuple[int, float]:
-        return self.n, self.radius
-
-    @property
-    def label(self) -> str:
-        return f"{type(self).__name__}({self.n}, {self.radius:g})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +282,7 @@ class ContinuousOscillation(Estimator):
     def refuse(self, network: Network) -> None:
         refuse_non_holomorphic(network)
 
-    def read(self, free: FreePhase) -> Reading:
+    def read(self, free: FreePhase) -> AdjointReading:
         refuse_unless_probed(free)
         network, complex_type = free.network, to_complex(free.rates.dtype)
         u = free.state.to(complex_type)
@@ -316,7 +310,7 @@ class ContinuousOscillation(Estimator):
         truncation = float(mean.real.norm()) / count / size if size > 0 else None
         # The state keeps turning: there is no residual to judge it by but that it stays finite.
         relaxed = Relaxation(u, residual, RUNAWAY, steps, outcome)
-        return Reading(-slope_real, relaxed, truncation, 2 * steps * len(u), self.period, asymmetry(free))
+        return AdjointReading(-slope_real, relaxed, truncation, 2 * steps * len(u), self.period, asymmetry(free))
 
 
 def asymmetry(free: FreePhase) -> float:
@@ -358,8 +352,3 @@ def refuse_unless_probed(free: FreePhase) -> None:
             "estimator must not use complex nudges: the network's field or loss is not holomorphic at the free state "
             "(abs, max, relu, comparisons and conjugates are not); use OneSided or Centred"
         )
-
-
-def _check_beta(beta: float) -> None:
-    if validation.finite_float("beta", beta) == 0:
-        raise ValueError("beta must not be 0")

@@ -1,6 +1,8 @@
-"""Estimators by name, as the classifier, the training command and the service know them."""
+"""Estimators by name, for the classifier, the training command and the service."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from relaxon.neuromorphic.equilibrium.estimators.exact import Implicit, RecurrentBackprop, Unrolled
 from relaxon.neuromorphic.equilibrium.estimators.nudged import (
@@ -24,21 +26,21 @@ ESTIMATORS: tuple[type[Estimator], ...] = (
 )
 
 
-def estimator_named(name: str, n: int, radius: float, steps: int | None = None) -> Estimator:
-    """The estimator of a name; ValueError for an unknown one.
+def build_estimator(name: str, n: int, radius: float, steps: int | None = None) -> Estimator:
+    """Return the estimator of this name; ValueError for an unknown name.
 
-    `n` is taken by the two of Cauchy; `radius` by all with a nudge; `steps` by "continuous" (of a turn) and "unrolled",
-    which have their own defaults where it is None.
+    `n` is used by the two Cauchy estimators, `radius` by every estimator with a nudge. `steps` is the period of
+    "continuous" and the number of steps of "unrolled"; None means their own defaults.
     """
-    if name in (Cauchy.name, AsymmetricCauchy.name):
-        return Cauchy(n, radius) if name == Cauchy.name else AsymmetricCauchy(n, radius)
-    if name in (Centred.name, OneSided.name):
-        return Centred(radius) if name == Centred.name else OneSided(radius)
-    if name == ContinuousOscillation.name:
-        return ContinuousOscillation(radius) if steps is None else ContinuousOscillation(radius, steps)
-    if name == Unrolled.name:
-        return Unrolled() if steps is None else Unrolled(steps)
-    if name in (Implicit.name, RecurrentBackprop.name):
-        return Implicit() if name == Implicit.name else RecurrentBackprop()
-    names = ", ".join(repr(kind.name) for kind in ESTIMATORS)
-    raise ValueError(f"estimator must be an Estimator or one of {names}, got {name!r}")
+    by_name = {kind.name: kind for kind in ESTIMATORS}
+    if name not in by_name:
+        raise ValueError(f"estimator must be an Estimator or one of {', '.join(map(repr, by_name))}, got {name!r}")
+    kind: Callable[..., Estimator] = by_name[name]
+    given = () if steps is None else (steps,)
+    if kind in (Cauchy, AsymmetricCauchy):
+        return kind(n, radius)
+    if kind in (Centred, OneSided):
+        return kind(radius)
+    if kind is ContinuousOscillation:
+        return kind(radius, *given)
+    return kind(*given) if kind is Unrolled else kind()

@@ -67,7 +67,7 @@ class Gradient:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class AdjointReading:
     """What an estimator measured: δ with `dL/dθ = (∂F/∂θ)ᵀ δ` at the free state, and how."""
 
     adjoint: Tensor

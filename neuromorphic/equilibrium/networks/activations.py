@@ -118,7 +118,7 @@ ACTIVATIONS = {
 """By name. "sigmoid" is σ(4u − 2), "dsilu" the derivative of `u σ(u)`; the last three are not holomorphic."""
 
 
-def activation_named(name: str) -> Activation:
+def find_activation(name: str) -> Activation:
     """The activation of that name; ValueError for an unknown one."""
     if name not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}")

@@ -52,7 +52,7 @@ class Contraction:
     """
 
     def __init__(self, network: Network, bound: float, readout: float | None) -> None:
-        self.maps: list[tuple[LinearMap, float]] = []
+        self.maps: list[tuple[WeightMap, float]] = []
         if isinstance(network, LayeredNetwork):
             most = bound / CHAIN_NORM.get(len(network.layers), 2.0)
             coupled = [*network.weights[1 : len(network.layers)], *network.backward_weights]
@@ -99,7 +99,7 @@ class Contraction:
                 linear.weight.mul_(bound / norm)
 
 
-class LinearMap(ABC):
+class WeightMap(ABC):
     """A linear map given by weights, and the right singular vector of its largest singular value as far as found."""
 
     def __init__(self, weight: Tensor, vector: Tensor) -> None:
@@ -126,7 +126,7 @@ class LinearMap(ABC):
         return norm
 
 
-class Matrix(LinearMap):
+class Matrix(WeightMap):
     """The map of a matrix `(rows, columns)`."""
 
     def __init__(self, weight: Tensor) -> None:
@@ -139,7 +139,7 @@ class Matrix(LinearMap):
         return self.weight.T @ v
 
 
-class Convolution(LinearMap):
+class Convolution(WeightMap):
     """The map of kernels `(out, in, k, k)` on images of `(rows, columns)`, padded with zeros by half a kernel."""
 
     def __init__(self, weight: Tensor, side: list[int], stride: int = 1) -> None:

@@ -8,26 +8,23 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d, linear
+from torch.nn.functional import conv2d, conv_transpose2d
 
 from relaxon.core import validation
-from relaxon.neuromorphic.equilibrium.networks.activations import activation_named
-from relaxon.neuromorphic.equilibrium.networks.layered import angle_between, check_choices, check_loss, turned
-from relaxon.neuromorphic.equilibrium.networks.network import (
-    Drive,
-    Feedback,
-    LossName,
-    Network,
-    readout_error,
-    readout_loss,
-    soft_max,
+from relaxon.neuromorphic.equilibrium.networks.activations import find_activation
+from relaxon.neuromorphic.equilibrium.networks.network import Drive, Feedback, LossName, soft_max
+from relaxon.neuromorphic.equilibrium.networks.readout_network import (
+    FeedbackNetwork,
+    check_choices,
+    check_images,
+    check_loss,
 )
 
 POOL = 2
 Draw = Literal["normal", "orthogonal"]
 
 
-class ConvolutionalNetwork(Network):
+class ConvolutionalNetwork(FeedbackNetwork):
     """Layers of `r_n` with `P_n = pool(W_n ∗ r_{n−1} + b_n) + ∂/∂r_n [r_{n+1} · pool(B_{n+1} ∗ r_n + b_{n+1})]`.
 
     Pooling is the softmax-weighted mean of each 2×2 window; the last layer is read out by a softmax outside the
@@ -71,16 +68,10 @@ class ConvolutionalNetwork(Network):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        self.image = tuple(validation.positive_int(f"image[{i}]", side) for i, side in enumerate(image))
-        self.channels = tuple(validation.positive_int(f"channels[{i}]", c) for i, c in enumerate(channels))
-        self.classes, self.kernel = (
-            validation.positive_int("classes", classes),
-            validation.positive_int("kernel", kernel),
-        )
-        if len(self.image) != 3:
-            raise ValueError(f"image must be (channels, height, width), got {tuple(image)}")
-        if not self.channels:
-            raise ValueError("channels must name at least one layer, got none")
+        self.image, self.channels = check_images(image, channels, "layer")
+        self.input_shape = self.image
+        self.classes = validation.positive_int("classes", classes)
+        self.kernel = validation.positive_int("kernel", kernel)
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, got {kernel}")
         if any(side % POOL ** len(self.channels) for side in self.image[1:]):
@@ -96,14 +87,14 @@ class ConvolutionalNetwork(Network):
             raise ValueError(f"draw must be 'normal' or 'orthogonal', got {draw!r}")
         validation.non_negative_float("gain", gain)
         validation.positive_float("input_gain", input_gain)
-        self.activation = activation_named(activation)
+        self.activation = find_activation(activation)
         self.declared_holomorphic = self.activation.holomorphic
         self.symmetric = feedback == "tied"
         self.feedback, self.angle = feedback, float(angle)
         sides = [(self.image[1] // POOL**n, self.image[2] // POOL**n) for n in range(1, len(self.channels) + 1)]
         self.shapes = [(c, *side) for c, side in zip(self.channels, sides, strict=True)]
         self.sizes = [math.prod(shape) for shape in self.shapes]
-        self.units = sum(self.sizes)
+        self.units, self.read_units = sum(self.sizes), self.sizes[-1]
         generator = torch.Generator().manual_seed(seed)
         drawn = []
         for n, (rows, columns) in enumerate(zip(self.channels, (self.image[0], *self.channels), strict=False)):
@@ -118,17 +109,16 @@ class ConvolutionalNetwork(Network):
         self.biases = nn.ParameterList([nn.Parameter(torch.full((len(w),), middle, dtype=dtype)) for w in drawn])
         self.readout = nn.Parameter((readout * gain / math.sqrt(self.sizes[-1])).to(dtype))
         self.readout_bias = nn.Parameter(torch.zeros(self.classes, dtype=dtype))
-        self.backward_weights = nn.ParameterList()
-        if feedback == "independent":
-            for weight in drawn[1:]:
-                self.backward_weights.append(nn.Parameter(turned(weight, angle, generator).to(dtype)))
-
+        self.draw_feedback(drawn[1:], angle, generator, dtype)
         self.bind_parameters()
 
     def bind_parameters(self) -> None:
         # Plain lists beside the registered ones: slicing a ParameterList registers its parameters anew, at each step.
         self._forward_weights, self._inner_biases = list(self.weights)[1:], list(self.biases)[1:]
         self._feedback_weights = self._forward_weights if self.feedback == "tied" else list(self.backward_weights)
+
+    def readout_parameters(self) -> tuple[Tensor, Tensor]:
+        return self.readout, self.readout_bias
 
     def config(self) -> dict[str, Any]:
         """The arguments that make a network of this form, as JSON values."""
@@ -142,17 +132,6 @@ class ConvolutionalNetwork(Network):
             "angle": self.angle,
             **({} if self.tau is None else {"loss": self.loss_name, "tau": self.tau}),
         }
-
-    def feedback_angles(self) -> list[float]:
-        """Degrees between `B` and `W`, for each pair of layers."""
-        pairs = zip(self._forward_weights, self._feedback_weights, strict=True)
-        return [angle_between(w.detach(), b.detach()) for w, b in pairs]
-
-    def checked_input(self, x: Tensor) -> Tensor:
-        x = super().checked_input(x)
-        if x.shape[1:] != torch.Size(self.image):
-            raise ValueError(f"x must be (batch, {', '.join(map(str, self.image))}), got shape {tuple(x.shape)}")
-        return x
 
     def drive(self, x: Tensor) -> Drive:
         return pooled(self._convolved(x, self.weights[0], self.biases[0])).flatten(1)
@@ -184,26 +163,6 @@ class ConvolutionalNetwork(Network):
             other = h if tied else self._convolved(rates[n], down, bias)
             pulled[n] = pulled[n] + self._convolved_back(pooled_back(other, rates[n + 1]), down)
         return torch.cat([part.flatten(1) for part in pulled], -1).to(r.dtype)
-
-    def _logits(self, r: Tensor) -> Tensor:
-        last = r[..., -self.sizes[-1] :]
-        if last.is_complex():
-            return torch.complex(linear(last.real, self.readout, self.readout_bias), linear(last.imag, self.readout))
-        return linear(last, self.readout, self.readout_bias)
-
-    def loss(self, r: Tensor, target: Tensor) -> Tensor:
-        return readout_loss(self._logits(r), target, self.tau)
-
-    def nudge(self, r: Tensor, target: Tensor) -> Tensor:
-        difference = readout_error(self._logits(r), target, self.tau)
-        if difference.is_complex():
-            error = torch.complex(difference.real @ self.readout, difference.imag @ self.readout)
-        else:
-            error = difference @ self.readout
-        return nn.functional.pad(error, (self.units - self.sizes[-1], 0))
-
-    def scores(self, r: Tensor) -> Tensor:
-        return self._logits(r)
 
 
 def orthogonal(kernels: Tensor) -> Tensor:

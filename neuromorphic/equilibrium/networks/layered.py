@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from relaxon.core import validation
-from relaxon.neuromorphic.equilibrium.networks.activations import activation_named
+from relaxon.neuromorphic.equilibrium.networks.activations import find_activation
 from relaxon.neuromorphic.equilibrium.networks.chain import ChainField
-from relaxon.neuromorphic.equilibrium.networks.network import (
-    Drive,
-    Feedback,
-    LossName,
-    Network,
-    readout_error,
-    readout_loss,
-    squared_loss,
-)
+from relaxon.neuromorphic.equilibrium.networks.network import Drive, Feedback, LossName, readout_error, readout_loss
+from relaxon.neuromorphic.equilibrium.networks.readout_network import FeedbackNetwork, check_choices, check_loss
 from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Field
-from relaxon.neuromorphic.losses import CALIBRATED, check_tau
 
 
-class LayeredNetwork(Network):
+class LayeredNetwork(FeedbackNetwork):
     """A multi-layer perceptron whose layers also feed back.
 
     Parameters
@@ -69,7 +61,7 @@ class LayeredNetwork(Network):
         if len(self.sizes) < 3:
             raise ValueError(f"sizes must name input, hidden layers and output, got {tuple(sizes)}")
         check_choices(feedback, angle, loss, dtype)
-        self.activation = activation_named(activation)
+        self.activation = find_activation(activation)
         self.declared_holomorphic = self.activation.holomorphic
         self.symmetric = feedback == "tied"
         self.feedback, self.loss_name, self.angle = feedback, loss, float(angle)
@@ -79,6 +71,7 @@ class LayeredNetwork(Network):
         self.classes = self.sizes[-1]
         relaxing = self.sizes[1:] if loss == "squared" else self.sizes[1:-1]
         self.layers = list(relaxing)
+        self.input_shape, self.read_units = self.sizes[:1], relaxing[-1]
         self.units = sum(relaxing)
         generator = torch.Generator().manual_seed(seed)
         gains = [input_gain, *[gain] * (len(self.sizes) - 2)]
@@ -94,11 +87,7 @@ class LayeredNetwork(Network):
         self.biases = nn.ParameterList(
             [nn.Parameter(torch.full((len(weight),), b, dtype=dtype)) for weight, b in zip(drawn, starts, strict=True)]
         )
-        self.backward_weights = nn.ParameterList()
-        if feedback == "independent":
-            for weight in drawn[1 : len(relaxing)]:
-                self.backward_weights.append(nn.Parameter(turned(weight, angle, generator).to(dtype)))
-
+        self.draw_feedback(drawn[1 : len(relaxing)], angle, generator, dtype)
         self.bind_parameters()
 
     def bind_parameters(self) -> None:
@@ -106,7 +95,10 @@ class LayeredNetwork(Network):
         self._forward_weights = list(self.weights)[1 : len(self.layers)]
         self._feedback_weights = self._forward_weights if self.feedback == "tied" else list(self.backward_weights)
         self._inner_biases = list(self.biases)[1 : len(self.layers)]
-        self._readout, self._readout_bias = [self.weights[-1]], [self.biases[-1]]
+        self._readout = (self.weights[-1], self.biases[-1])
+
+    def readout_parameters(self) -> tuple[Tensor, Tensor]:
+        return self._readout
 
     def config(self) -> dict[str, Any]:
         """The arguments that make a network of this form, as JSON values."""
@@ -118,17 +110,6 @@ class LayeredNetwork(Network):
             "loss": self.loss_name,
             **({} if self.tau is None else {"tau": self.tau}),
         }
-
-    def feedback_angles(self) -> list[float]:
-        """Degrees between `B` and `W`, for each pair of relaxing layers."""
-        pairs = zip(self._forward_weights, self._feedback_weights, strict=True)
-        return [angle_between(w.detach(), b.detach()) for w, b in pairs]
-
-    def checked_input(self, x: Tensor) -> Tensor:
-        x = super().checked_input(x)
-        if x.shape[1:] != (self.sizes[0],):
-            raise ValueError(f"x must be (batch, {self.sizes[0]}), got shape {tuple(x.shape)}")
-        return x
 
     def drive(self, x: Tensor) -> Drive:
         return linear(x, self.weights[0], self.biases[0])
@@ -163,7 +144,7 @@ class LayeredNetwork(Network):
             drives = list(torch.split(self._adjoint_constant(anchor, drive), self.layers, -1))
 
         encoded, amplitude = target.detach(), beta.detach()
-        readout, bias = self._readout[0].detach(), self._readout_bias[0].detach()
+        readout, bias = (parameter.detach() for parameter in self._readout)
 
         def push(rates: Tensor, planes: bool, factor: float, total: Tensor) -> None:
             if self.loss_name == "squared":
@@ -213,33 +194,6 @@ class LayeredNetwork(Network):
             pulled.append(torch.zeros_like(rates[n]) if total is None else total)
         return torch.cat(pulled, -1)
 
-    def _logits(self, r: Tensor) -> Tensor:
-        last = r[..., -self.layers[-1] :]
-        readout, bias = self._readout[0], self._readout_bias[0]
-        if last.is_complex():
-            return torch.complex(linear(last.real, readout, bias), linear(last.imag, readout))
-        return linear(last, readout, bias)
-
-    def loss(self, r: Tensor, target: Tensor) -> Tensor:
-        if self.loss_name == "squared":
-            return squared_loss(r[..., -self.layers[-1] :], target)
-        return readout_loss(self._logits(r), target, self.tau)
-
-    def nudge(self, r: Tensor, target: Tensor) -> Tensor:
-        return nn.functional.pad(self._error(r, target), (self.units - self.layers[-1], 0))
-
-    def _error(self, r: Tensor, target: Tensor) -> Tensor:
-        """`∂L/∂r` of the last layer."""
-        error: Tensor
-        if self.loss_name == "squared":
-            error = r[..., -self.layers[-1] :] - target
-            return error
-        difference = readout_error(self._logits(r), target, self.tau)
-        if difference.is_complex():
-            return torch.complex(difference.real @ self._readout[0], difference.imag @ self._readout[0])
-        error = difference @ self._readout[0]
-        return error
-
     def gradients(
         self, rates: Tensor, x: Tensor, drive: Drive, target: Tensor, adjoint: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -256,7 +210,7 @@ class LayeredNetwork(Network):
                 else:
                     found[f"backward_weights.{n - 1}"] = back
         if self.loss_name != "squared":
-            logits = self._logits(rates)
+            logits = self.logits(rates)
             error = readout_error(logits, target, self.tau) / len(x)
             last = len(self.sizes) - 2
             found[f"weights.{last}"], found[f"biases.{last}"] = error.T @ r[-1], error.sum(0)
@@ -264,46 +218,3 @@ class LayeredNetwork(Network):
         else:
             loss = self.loss(rates, target).mean()
         return loss, {name: found[name] for name, parameter in self.named_parameters() if parameter.requires_grad}
-
-    def scores(self, r: Tensor) -> Tensor:
-        return r[..., -self.layers[-1] :] if self.loss_name == "squared" else self._logits(r)
-
-
-def turned(weight: Tensor, angle: float, generator: torch.Generator) -> Tensor:
-    """A matrix as long as `weight`, `angle` degrees from it, otherwise random."""
-    other = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
-    other -= weight * ((other * weight).sum() / weight.square().sum())
-    other *= weight.norm() / other.norm()
-    radians = math.radians(angle)
-    return math.cos(radians) * weight + math.sin(radians) * other
-
-
-def angle_between(a: Tensor, b: Tensor) -> float:
-    """Degrees between two tensors, as vectors."""
-    a, b = a.double(), b.double()
-    cosine = float((a * b).sum() / (a.norm() * b.norm()))
-    return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
-
-
-def check_choices(feedback: str, angle: float, loss: str, dtype: torch.dtype) -> None:
-    """Refuse what no network takes."""
-    if feedback not in get_args(Feedback):
-        raise ValueError(f"feedback must be 'tied' or 'independent', got {feedback!r}")
-    if loss not in get_args(LossName):
-        raise ValueError(f"loss must be 'squared', 'cross-entropy' or 'comp-sum', got {loss!r}")
-    if not 0 <= validation.finite_float("angle", angle) <= 180:
-        raise ValueError(f"angle must be between 0 and 180 degrees, got {angle!r}")
-    if feedback == "tied" and angle:
-        raise ValueError(f"angle must be 0 where feedback is tied, got {angle!r}")
-    if dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
-
-
-def check_loss(loss: str, tau: float) -> float | None:
-    """Return τ for the comp-sum loss and None for the others, whose `tau` must be 1."""
-    number = check_tau(tau, CALIBRATED)
-    if loss == "comp-sum":
-        return number
-    if number != 1.0:
-        raise ValueError(f"tau must be 1 unless loss is 'comp-sum', got {tau!r} with loss {loss!r}")
-    return None

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from relaxon.neuromorphic.equilibrium.networks.activations import ACTIVATIONS, Activation, activation_named
+from relaxon.neuromorphic.equilibrium.networks.activations import ACTIVATIONS, Activation, find_activation
 from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Field
 from relaxon.neuromorphic.losses import comp_sum, comp_sum_weight
 
@@ -29,7 +29,7 @@ def all_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(low)) and bool(torch.isfinite(high))
 
 
-def pulled_back(function: Callable[[Tensor], Tensor], r: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def pull_back(function: Callable[[Tensor], Tensor], r: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """A function's value at `r`, and `v ↦ Jᴴ v`."""
     value, pullback = torch.func.vjp(function, r)[:2]
     return value, lambda v: pullback(v)[0]
@@ -74,7 +74,7 @@ class Network(nn.Module, ABC):
 
     def nudge(self, r: Tensor, target: Tensor) -> Tensor:
         """`∂L/∂r`, `(batch, units)`, holomorphic where the loss is."""
-        losses, pullback = pulled_back(lambda rates: self.loss(rates, target), r)
+        losses, pullback = pull_back(lambda rates: self.loss(rates, target), r)
         # torch's pullback of a holomorphic function is the conjugate of its derivative.
         return torch.conj_physical(pullback(torch.ones_like(losses)))
 
@@ -124,7 +124,7 @@ class Network(nn.Module, ABC):
 
     def couple_transpose(self, v: Tensor, r: Tensor, drive: Drive) -> Tensor:
         """`(∂P/∂r)ᵀ · v` at real rates `r`, all real."""
-        return pulled_back(lambda rates: self.pull(rates, drive), r)[1](v)
+        return pull_back(lambda rates: self.pull(rates, drive), r)[1](v)
 
     def adjoint_pull(self, anchor: Tensor, drive: Drive) -> Callable[[Tensor], Tensor]:
         """`r ↦ P(r) − (J − Jᵀ)(r − anchor)`, J the coupling at the real rates `anchor`; r real or complex."""
@@ -151,11 +151,11 @@ class Network(nn.Module, ABC):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def checked(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def validate(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Input and encoded target; TypeError or ValueError naming the argument for what the network cannot take."""
-        return self.checked_input(x), self.checked_target(target, len(x))
+        return self.validate_input(x), self.validate_target(target, len(x))
 
-    def checked_input(self, x: Tensor) -> Tensor:
+    def validate_input(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a torch tensor, got {type(x).__name__}")
         if x.dtype != self.dtype:
@@ -169,7 +169,7 @@ class Network(nn.Module, ABC):
             raise ValueError(f"x must be finite, got {bad} NaN or infinite of {x.numel()} entries")
         return x
 
-    def checked_target(self, target: Tensor, batch: int) -> Tensor:
+    def validate_target(self, target: Tensor, batch: int) -> Tensor:
         if not isinstance(target, Tensor):
             raise TypeError(f"target must be a torch tensor, got {type(target).__name__}")
         if target.ndim == 0 or len(target) != batch:
@@ -305,7 +305,7 @@ class EnergyNetwork(Network):
         if not isinstance(potential, nn.Module):
             raise TypeError(f"potential must be a torch module, got {type(potential).__name__}")
         self.potential, self.units = potential, units
-        self.activation = activation_named(activation)
+        self.activation = find_activation(activation)
         self._loss, self._scores = loss, scores
 
     def drive(self, x: Tensor) -> Drive:
@@ -315,7 +315,7 @@ class EnergyNetwork(Network):
         return torch.zeros(len(drive), self.units, dtype=self.dtype, device=drive.device)
 
     def pull(self, r: Tensor, drive: Drive) -> Tensor:
-        values, pullback = pulled_back(lambda rates: self.potential(rates, drive), r)
+        values, pullback = pull_back(lambda rates: self.potential(rates, drive), r)
         return torch.conj_physical(pullback(torch.ones_like(values)))
 
     def loss(self, r: Tensor, target: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +13,13 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, linear
 
 from relaxon.core import validation
-from relaxon.neuromorphic.equilibrium.networks.activations import Activation, activation_named
-from relaxon.neuromorphic.equilibrium.networks.layered import check_choices, check_loss
-from relaxon.neuromorphic.equilibrium.networks.network import (
-    Drive,
-    LossName,
-    Network,
-    readout_error,
-    readout_loss,
-    squared_loss,
+from relaxon.neuromorphic.equilibrium.networks.activations import Activation, find_activation
+from relaxon.neuromorphic.equilibrium.networks.network import Drive, LossName
+from relaxon.neuromorphic.equilibrium.networks.readout_network import (
+    ReadoutNetwork,
+    check_choices,
+    check_images,
+    check_loss,
 )
 
 KERNEL = 3
@@ -40,7 +38,7 @@ class Edge:
     stride: int
 
 
-class ResidualNetwork(Network):
+class ResidualNetwork(ReadoutNetwork):
     """Blocks of two layers, the second of which also listens to the block's input by a 1×1 convolution.
 
     `P_n = Σ W_e ∗ r_below + Σ W_eᵀ ∗ r_above + b_n`: the first layer of a block is reached by a 3×3 convolution, the
@@ -80,19 +78,13 @@ class ResidualNetwork(Network):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        self.image = tuple(validation.positive_int(f"image[{i}]", side) for i, side in enumerate(image))
-        self.channels = tuple(validation.positive_int(f"channels[{i}]", c) for i, c in enumerate(channels))
+        self.image, self.channels = check_images(image, channels, "block")
+        self.input_shape = self.image
         self.classes = validation.positive_int("classes", classes)
-        if len(self.image) != 3:
-            raise ValueError(f"image must be (channels, height, width), got {tuple(image)}")
-        if not self.channels:
-            raise ValueError("channels must name at least one block, got none")
         check_choices("tied", 0.0, loss, dtype)
-        if loss not in get_args(LossName):
-            raise ValueError(f"loss must be 'squared', 'cross-entropy' or 'comp-sum', got {loss!r}")
         validation.positive_float("gain", gain)
         self.loss_name, self.tau = loss, check_loss(loss, tau)
-        self.inner = activation_named(activation)
+        self.inner = find_activation(activation)
         self.declared_holomorphic = self.inner.holomorphic
         self.symmetric = True
         self._lay_out()
@@ -118,7 +110,7 @@ class ResidualNetwork(Network):
         if self.loss_name == "squared":
             self.sizes = [*self.sizes, self.classes]
         self.units = sum(self.sizes)
-        self.last = math.prod(self.shapes[-1])
+        self.read_units = math.prod(self.shapes[-1])
 
     def _draw(self, gain: float, seed: int, dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -139,13 +131,16 @@ class ResidualNetwork(Network):
             ]
         )
         self.biases = nn.ParameterList([nn.Parameter(torch.zeros(count, dtype=dtype)) for count in counts[1:]])
-        self.readout = drawn((self.classes, self.last), gain * HEAD_GAIN)
+        self.readout = drawn((self.classes, self.read_units), gain * HEAD_GAIN)
         self.readout_bias = nn.Parameter(torch.zeros(self.classes, dtype=dtype))
         self.bind_parameters()
 
     def bind_parameters(self) -> None:
         # A plain list beside the registered one, whose slices would register parameters anew.
         self._kernels = list(self.weights)
+
+    def readout_parameters(self) -> tuple[Tensor, Tensor]:
+        return self.readout, self.readout_bias
 
     def config(self) -> dict[str, Any]:
         """The arguments that make a network of this form, as JSON values."""
@@ -157,12 +152,6 @@ class ResidualNetwork(Network):
             "loss": self.loss_name,
             **({} if self.tau is None else {"tau": self.tau}),
         }
-
-    def checked_input(self, x: Tensor) -> Tensor:
-        x = super().checked_input(x)
-        if x.shape[1:] != torch.Size(self.image):
-            raise ValueError(f"x must be (batch, {', '.join(map(str, self.image))}), got shape {tuple(x.shape)}")
-        return x
 
     def drive(self, x: Tensor) -> Drive:
         """Image and biases, for each unit."""
@@ -211,31 +200,6 @@ class ResidualNetwork(Network):
             add(len(self.shapes), linear(split[len(self.shapes) - 1], self.readout))
             add(len(self.shapes) - 1, split[-1] @ self.readout)
         return torch.cat([p if p is not None else torch.zeros_like(s) for p, s in zip(pulled, split, strict=True)], -1)
-
-    def _logits(self, r: Tensor) -> Tensor:
-        last = r[..., -self.last :]
-        if last.is_complex():
-            return torch.complex(linear(last.real, self.readout, self.readout_bias), linear(last.imag, self.readout))
-        return linear(last, self.readout, self.readout_bias)
-
-    def loss(self, r: Tensor, target: Tensor) -> Tensor:
-        if self.loss_name == "squared":
-            return squared_loss(r[..., -self.classes :], target)
-        return readout_loss(self._logits(r), target, self.tau)
-
-    def nudge(self, r: Tensor, target: Tensor) -> Tensor:
-        if self.loss_name == "squared":
-            error = r[..., -self.classes :] - target
-            return nn.functional.pad(error, (self.units - self.classes, 0))
-        difference = readout_error(self._logits(r), target, self.tau)
-        if difference.is_complex():
-            error = torch.complex(difference.real @ self.readout, difference.imag @ self.readout)
-        else:
-            error = difference @ self.readout
-        return nn.functional.pad(error, (self.units - self.last, 0))
-
-    def scores(self, r: Tensor) -> Tensor:
-        return r[..., -self.classes :] if self.loss_name == "squared" else self._logits(r)
 
 
 def adjacency_norm(network: ResidualNetwork) -> float:

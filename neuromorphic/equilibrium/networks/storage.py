@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ KINDS: dict[str, type[LayeredNetwork] | type[ConvolutionalNetwork] | type[Residu
     "binary": BinaryLayeredNetwork,
     "residual": ResidualNetwork,
 }
+ABOUT = ("format", "kind", "dtype", "card")
+"""Entries of a description that are not arguments of the network."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 StoredNetwork = LayeredNetwork | ConvolutionalNetwork | ResidualNetwork
 
@@ -96,50 +99,13 @@ def load_network(folder: Path | str, device: str = "cpu") -> tuple[StoredNetwork
 
 
 def build(description: dict[str, Any]) -> StoredNetwork:
-    """A network of that form; ValueError for one that this version does not know."""
+    """Return a network of the form described; ValueError for a form that this version does not know."""
     if description.get("format") != FORMAT or description.get("kind") not in KINDS:
         got = f"format {description.get('format')!r}, kind {description.get('kind')!r}"
         raise ValueError(f"a stored network must be of format {FORMAT} and of kind {' or '.join(KINDS)}, got {got}")
-    dtype = DTYPES[description["dtype"]]
-    tau = description.get("tau", 1.0)
-    if description["kind"] == "binary":
-        return BinaryLayeredNetwork(
-            description["sizes"],
-            binarizer=description["binarizer"],
-            loss=description["loss"],
-            tau=tau,
-            dtype=dtype,
-        )
-    if description["kind"] == "layered":
-        return LayeredNetwork(
-            description["sizes"],
-            activation=description["activation"],
-            feedback=description["feedback"],
-            angle=description["angle"],
-            loss=description["loss"],
-            tau=tau,
-            dtype=dtype,
-        )
-    channels, height, width = description["image"]
-    if description["kind"] == "residual":
-        return ResidualNetwork(
-            (channels, height, width),
-            description["channels"],
-            description["classes"],
-            activation=description["activation"],
-            loss=description["loss"],
-            tau=tau,
-            dtype=dtype,
-        )
-    return ConvolutionalNetwork(
-        (channels, height, width),
-        description["channels"],
-        description["classes"],
-        kernel=description["kernel"],
-        activation=description["activation"],
-        feedback=description["feedback"],
-        angle=description["angle"],
-        loss=description.get("loss", "cross-entropy"),
-        tau=tau,
-        dtype=dtype,
-    )
+    arguments = {name: value for name, value in description.items() if name not in ABOUT}
+    make: Callable[..., StoredNetwork] = KINDS[description["kind"]]
+    try:
+        return make(**arguments, dtype=DTYPES[description["dtype"]])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"a stored network must have the arguments of its kind, got {error}") from error

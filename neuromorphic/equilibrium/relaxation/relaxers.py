@@ -47,7 +47,7 @@ class Relaxation:
 
 
 @dataclass(frozen=True, slots=True)
-class Noise:
+class StateNoise:
     """Gaussian noise of this standard deviation on the states, at every step of relaxation; `average` last steps are
     averaged to a reading. Drawn on the CPU, so that a seed means the same on any device."""
 
@@ -64,7 +64,9 @@ class Noise:
 class Relaxer(Protocol):
     """`scale` multiplies the tolerance: a nudge of 0.01 wants states a hundred times as exact."""
 
-    def relax(self, field: Field, start: Tensor, *, scale: float = 1.0, noise: Noise | None = None) -> Relaxation: ...
+    def relax(
+        self, field: Field, start: Tensor, *, scale: float = 1.0, noise: StateNoise | None = None
+    ) -> Relaxation: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,9 @@ class FixedStep:
         validation.positive_int("steps", self.steps)
         validation.positive_float("step", self.step)
         validation.positive_int("check_every", self.check_every)
-        if self.tolerance is not None:
-            validation.positive_float("tolerance", self.tolerance)
+        _check_tolerance(self.tolerance)
 
-    def relax(self, field: Field, start: Tensor, *, scale: float = 1.0, noise: Noise | None = None) -> Relaxation:
+    def relax(self, field: Field, start: Tensor, *, scale: float = 1.0, noise: StateNoise | None = None) -> Relaxation:
         tolerance = (self.tolerance or DEFAULT_TOLERANCE[start.dtype]) * scale
         if noise is not None:
             return self._noisy(field, start, tolerance, noise)
@@ -99,11 +100,11 @@ class FixedStep:
             if last or (self.early_stop and taken % self.check_every == 0):
                 residual = largest(g)
                 if last or residual <= tolerance or not residual < RUNAWAY:
-                    return Relaxation(u, residual, tolerance, taken, judged(residual, tolerance))
+                    return Relaxation(u, residual, tolerance, taken, judge_residual(residual, tolerance))
             u = u + (g if self.step == 1.0 else self.step * g)
             taken += 1
 
-    def _noisy(self, field: Field, start: Tensor, tolerance: float, noise: Noise) -> Relaxation:
+    def _noisy(self, field: Field, start: Tensor, tolerance: float, noise: StateNoise) -> Relaxation:
         u, total, counted = start, torch.zeros_like(start), min(noise.average, self.steps)
         for taken in range(self.steps):
             u = u + self.step * field(u) + noise.drawn(u)
@@ -142,10 +143,9 @@ class Alternating:
 
     def __post_init__(self) -> None:
         validation.positive_int("steps", self.steps)
-        if self.tolerance is not None:
-            validation.positive_float("tolerance", self.tolerance)
+        _check_tolerance(self.tolerance)
 
-    def relax(self, field: Field, start: Tensor, *, scale: float = 1.0, noise: Noise | None = None) -> Relaxation:
+    def relax(self, field: Field, start: Tensor, *, scale: float = 1.0, noise: StateNoise | None = None) -> Relaxation:
         halves = getattr(field, "halves", None)
         if halves is None or noise is not None:
             return FixedStep(2 * self.steps, tolerance=self.tolerance).relax(field, start, scale=scale, noise=noise)
@@ -156,7 +156,7 @@ class Alternating:
             parts.follow()
             residual = parts.propose()
             if taken == self.steps or residual <= tolerance or not residual < RUNAWAY:
-                return Relaxation(parts.state(), residual, tolerance, taken, judged(residual, tolerance))
+                return Relaxation(parts.state(), residual, tolerance, taken, judge_residual(residual, tolerance))
             parts.accept(mixed=residual < before)
             before = residual
             taken += 1
@@ -179,10 +179,9 @@ class Anderson:
         validation.positive_int("steps", self.steps)
         validation.positive_float("step", self.step)
         validation.positive_int("history", self.history)
-        if self.tolerance is not None:
-            validation.positive_float("tolerance", self.tolerance)
+        _check_tolerance(self.tolerance)
 
-    def relax(self, field: Field, start: Tensor, *, scale: float = 1.0, noise: Noise | None = None) -> Relaxation:
+    def relax(self, field: Field, start: Tensor, *, scale: float = 1.0, noise: StateNoise | None = None) -> Relaxation:
         if noise is not None:
             return FixedStep(self.steps, self.step, self.tolerance).relax(field, start, scale=scale, noise=noise)
         tolerance = (self.tolerance or DEFAULT_TOLERANCE[start.dtype]) * scale
@@ -194,7 +193,7 @@ class Anderson:
             g = field(u)
             residual = largest(g)
             if taken == self.steps or residual <= tolerance or not residual < RUNAWAY:
-                return Relaxation(u, residual, tolerance, taken, judged(residual, tolerance))
+                return Relaxation(u, residual, tolerance, taken, judge_residual(residual, tolerance))
             move = self.step * g
             if before is not None:
                 states = [*states, u - before[0]][-self.history :]
@@ -204,6 +203,11 @@ class Anderson:
             if moves:
                 u = u - _mixed(torch.stack(states), torch.stack(moves), move)
             taken += 1
+
+
+def _check_tolerance(tolerance: float | None) -> None:
+    if tolerance is not None:
+        validation.positive_float("tolerance", tolerance)
 
 
 def _mixed(states: Tensor, moves: Tensor, move: Tensor) -> Tensor:
@@ -223,7 +227,7 @@ def largest(g: Tensor) -> float:
     return float(torch.view_as_real(g).abs().amax()) if g.is_complex() else float(g.abs().amax())
 
 
-def judged(residual: float, tolerance: float) -> Outcome:
+def judge_residual(residual: float, tolerance: float) -> Outcome:
     """Converged, not yet, or gone."""
     if residual <= tolerance:
         return Outcome.CONVERGED

@@ -25,10 +25,10 @@ from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Outcome
 from relaxon.neuromorphic.equilibrium.training.homeostasis import JacobianHomeostasis
 from relaxon.neuromorphic.equilibrium.training.report import (
-    Ended,
     EpochMetrics,
-    Progress,
     Sums,
+    TrainingOutcome,
+    TrainingProgress,
     TrainingReport,
     Watcher,
 )
@@ -76,11 +76,11 @@ def train(
     _refuse_hardware(network, settings)
     if settings.shift and x.ndim != len(("batch", "channels", "height", "width")):
         raise ValueError(f"shift must be 0 where data are not images, got {settings.shift} for x {tuple(x.shape)}")
-    run = _Run(network, x, target, settings, held_out)
+    run = _TrainingRun(network, x, target, settings, held_out)
     return run.go(watcher)
 
 
-class _Run:
+class _TrainingRun:
     def __init__(
         self,
         network: Network,
@@ -121,22 +121,22 @@ class _Run:
             if self.lost >= LOST_STEPS:
                 self._save()
                 return self._report(
-                    Ended.NON_FINITE, f"{self.lost} gradients in a row were not finite: {found.message}"
+                    TrainingOutcome.NON_FINITE, f"{self.lost} gradients in a row were not finite: {found.message}"
                 )
-            progress = Progress(self.step, self.steps, epoch, found.loss, found.verdict, metrics)
+            progress = TrainingProgress(self.step, self.steps, epoch, found.loss, found.verdict, metrics)
             stopped = watcher is not None and watcher(progress) is True
             if self._due(metrics is not None) or stopped or last:
                 self._save()
             if stopped and not last:
-                return self._report(Ended.CANCELLED)
-        return self._report(Ended.FINISHED)
+                return self._report(TrainingOutcome.CANCELLED)
+        return self._report(TrainingOutcome.FINISHED)
 
     def _due(self, epoch_ended: bool) -> bool:
         if self.settings.checkpoint_seconds is not None:
             return self.pace.due
         return epoch_ended and len(self.epochs) % self.settings.checkpoint_every == 0
 
-    def _report(self, ended: Ended, message: str = "") -> TrainingReport:
+    def _report(self, ended: TrainingOutcome, message: str = "") -> TrainingReport:
         if self.latent is not None:
             self.latent.harden()
         return TrainingReport(ended, tuple(self.epochs), self.step, self.seconds, message)
@@ -317,7 +317,7 @@ def _checked(network: Network, data: tuple[Tensor, Tensor], name: str) -> tuple[
     if not isinstance(data, tuple) or len(data) != 2:
         raise TypeError(f"{name} must be a pair of tensors (x, target), got {type(data).__name__}")
     try:
-        network.checked(*data)
+        network.validate(*data)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name}: {error}") from None
     return data
@@ -379,7 +379,7 @@ def evaluate(network: Network, x: Tensor, target: Tensor, phases: Phases | None 
     loss, correct = 0.0, 0
     for first in range(0, len(x), EVALUATION_BATCH):
         part, labels = x[first : first + EVALUATION_BATCH], target[first : first + EVALUATION_BATCH]
-        part, encoded = network.checked(part, labels)
+        part, encoded = network.validate(part, labels)
         drive = network.drive(part)
         relaxed = quiet.free.relax(network.free_field(drive), network.start(drive))
         rates = network.activation(relaxed.state)

@@ -11,7 +11,7 @@ from torch import Tensor
 from relaxon.neuromorphic.equilibrium.estimators.result import Gradient, Verdict
 
 
-class Ended(Enum):
+class TrainingOutcome(Enum):
     """How a training run ended."""
 
     FINISHED = "finished"
@@ -44,7 +44,7 @@ class EpochMetrics:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TrainingProgress:
     """What a watcher sees after each step; `metrics` after the last step of an epoch."""
 
     step: int
@@ -55,7 +55,7 @@ class Progress:
     metrics: EpochMetrics | None = None
 
 
-Watcher = Callable[[Progress], object]
+Watcher = Callable[[TrainingProgress], object]
 """Called after each step; returning True stops the run after a checkpoint."""
 
 
@@ -63,7 +63,7 @@ Watcher = Callable[[Progress], object]
 class TrainingReport:
     """How a run went."""
 
-    ended: Ended
+    ended: TrainingOutcome
     epochs: tuple[EpochMetrics, ...]
     steps: int
     seconds: float
