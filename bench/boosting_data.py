@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting import tables
+from relaxon.neuromorphic.tabular import tables
 
 Task = Literal["regression", "classification"]
 FOLDS = 10
@@ -50,8 +50,8 @@ def data_set(name: str, files: dict[str, tuple[Path, str]]) -> DataSet:
         path, target = files[name]
         table = tables.read_table(path)
         column, rest = table.column(target), table.without([target])
-        task = tables.task_of(column)
-        X, y = tables.encoding_of(rest).features(rest), tables.target_values(target, column, task)
+        task = tables.infer_task(column)
+        X, y = tables.build_encoding(rest).features(rest), tables.parse_target(target, column, task)
         return cut(name, task, X, y, f"file {path.name}")
     if name in KEEL:
         return keel(name)
@@ -61,7 +61,7 @@ def data_set(name: str, files: dict[str, tuple[Path, str]]) -> DataSet:
         noise = {"friedman1": 1.0, "friedman2": 125.0, "friedman3": 0.1}[name]
         X, y = getattr(datasets, f"make_{name}")(ROWS, noise=noise, random_state=SPLIT_SEED)
         return cut(name, "regression", X, y, "generated, scikit-learn")
-    X, y, _ = tables.bundled(name)
+    X, y, _ = tables.load_bundled(name)
     return cut(name, tables.BUNDLED[name], X, y, "scikit-learn")
 
 

@@ -23,8 +23,8 @@ from relaxon.neuromorphic.boosting import (
     GradientBoostedNetworkRegressor,
     Stage,
     StageProgress,
-    reference,
 )
+from relaxon.neuromorphic.boosting.stages import reference
 
 ROWS, COLUMNS = 10_000, 20
 NOISE = 1.0

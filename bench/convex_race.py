@@ -16,13 +16,13 @@ import boosting_data as data
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting.preparation import standardisation
 from relaxon.neuromorphic.convex.network import augment
 from relaxon.neuromorphic.convex.program.cones import PatternCones
 from relaxon.neuromorphic.convex.program.formulation import ConvexObjective, PatternProgram, primal_value
 from relaxon.neuromorphic.convex.program.losses import SquaredError
 from relaxon.neuromorphic.convex.program.patterns import draw_patterns
 from relaxon.neuromorphic.convex.solving.admm import AdmmSettings, AdmmSolution, solve_admm
+from relaxon.neuromorphic.tabular.preparation import find_standardisation
 
 Array = NDArray[np.float64]
 Record = dict[str, Any]
@@ -62,7 +62,7 @@ def problem(name: str, patterns: int, beta: float) -> RaceProblem:
     """Return the program of a set of regression, all its rows."""
     fold = next(data.data_set(name, {}).folds())
     X, y = np.vstack([fold.X, fold.test_X]), np.concatenate([fold.y, fold.test_y]).astype(np.float64)
-    x = augment(X, *standardisation(X, np.ones(len(X))))
+    x = augment(X, *find_standardisation(X, np.ones(len(X))))
     target = (y - y.mean()) / y.std()
     return RaceProblem(
         f"{name}, {patterns} patterns, β = {beta:g}",

@@ -20,7 +20,7 @@ from relaxon.neuromorphic.energy import (
     planar,
     train,
 )
-from relaxon.neuromorphic.energy.derivatives import energy_gradient
+from relaxon.neuromorphic.energy.energies.derivatives import energy_gradient
 
 Row = dict[str, Any]
 Train = Callable[[torch.Tensor, int], MLPEnergy]

@@ -35,7 +35,7 @@ from relaxon.neuromorphic.energy import (
     train,
 )
 from relaxon.neuromorphic.energy.datasets import NODES, PLANAR, PlanarDensity
-from relaxon.neuromorphic.energy.objectives import log_mean_exp
+from relaxon.neuromorphic.energy.objectives.noise_contrastive import log_mean_exp
 
 Row = dict[str, Any]
 THETA = 16.0

@@ -60,7 +60,9 @@ def describe_estimator(estimator: Any, kinds: Mapping[str, type]) -> dict[str, A
         "format": FORMAT,
         "relaxon": __version__,
         "kind": kind,
-        "parameters": {name: _plain(name, value) for name, value in estimator.get_params(deep=False).items()},
+        "parameters": {
+            name: _encode_parameter(name, value) for name, value in estimator.get_params(deep=False).items()
+        },
         "n_features": int(estimator.n_features_in_),
         "feature_names": getattr(estimator, "feature_names_in_", np.array([])).tolist() or None,
         "outcome": estimator.outcome_.value,
@@ -94,17 +96,17 @@ def _describe_classes(classes: NDArray[Any]) -> dict[str, Any]:
     return {"dtype": "object" if classes.dtype == object else classes.dtype.str, "values": values}
 
 
-def _plain(name: str, value: Any) -> Any:
+def _encode_parameter(name: str, value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if name == "class_weight" and not isinstance(value, str | None):
-        return [[_plain("", label), float(weight)] for label, weight in value.items()]
+        return [[_encode_parameter("", label), float(weight)] for label, weight in value.items()]
     if name == "layers" and value is not None:
         return [int(width) for width in value]
     if name in ("categorical_features", "monotone_constraints") and not isinstance(value, str | None):
         if isinstance(value, Mapping):
             return {str(column): int(direction) for column, direction in value.items()}
-        return [_plain("", one) for one in value]
+        return [_encode_parameter("", one) for one in value]
     if isinstance(value, np.random.RandomState):
         return None  # a generator has no lasting state to write; the seed drawn from it is kept
     return value

@@ -24,7 +24,7 @@ CALIBRATED = 2.0
 """From this τ on the loss is smallest where the likeliest class has all: no probabilities follow from its logits."""
 
 
-def log_softmax_of(logits: Tensor, target: Tensor) -> Tensor:
+def select_log_softmax(logits: Tensor, target: Tensor) -> Tensor:
     """Return `log softmax` of the class that the one-hot `target` marks; logits `(…, classes)`, real or complex."""
     if not logits.is_complex():
         # Not times the target: of a class that is ruled out by −∞, 0 · ∞ would be NaN.
@@ -39,7 +39,7 @@ def comp_sum(logits: Tensor, target: Tensor, tau: float) -> Tensor:
 
     `(e^{(1−τ) L} − 1)/(1 − τ)` with `L = −log softmax`, so that small losses keep their digits.
     """
-    surprise = -log_softmax_of(logits, target)
+    surprise = -select_log_softmax(logits, target)
     if tau == 1.0:
         return surprise
     power = (1.0 - tau) * surprise
@@ -48,7 +48,7 @@ def comp_sum(logits: Tensor, target: Tensor, tau: float) -> Tensor:
 
 def comp_sum_weight(logits: Tensor, target: Tensor, tau: float) -> Tensor:
     """Return `p_y^{τ−1}`, `(…, 1)`: the gradient of `Φ_τ` by the logits is this times `softmax − target`."""
-    return torch.exp((tau - 1.0) * log_softmax_of(logits, target))[..., None]
+    return torch.exp((tau - 1.0) * select_log_softmax(logits, target))[..., None]
 
 
 def check_tau(tau: object, below: float = math.inf) -> float:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from relaxon.core import validation
 from relaxon.implicit.modules import call_with
+from relaxon.neuromorphic.parameters import check_real
 
 ADAPTIVE = ("adadagrad", "adadagrad-norm")
 """Those that choose the size of the batches, from the spread of the samples' gradients."""
@@ -83,13 +84,13 @@ class DiffGrad(_Stepping):
         if not isinstance(betas, tuple | list) or len(betas) != 2:
             raise ValueError(f"betas must be a pair of numbers, got {betas!r}")
         for index, beta in enumerate(betas):
-            _check_decay(f"betas[{index}]", beta)
+            check_real(f"betas[{index}]", beta, least=0.0, below=1.0)
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
 
     def _update(self) -> None:
         for group in self.param_groups:
             first, second = group["betas"]
-            for parameter, gradient in _gradients(group):
+            for parameter, gradient in _iterate_gradients(group):
                 state = self.state[parameter]
                 if not state:
                     state["step"] = torch.zeros((), dtype=torch.float32)
@@ -97,7 +98,7 @@ class DiffGrad(_Stepping):
                         state[name] = torch.zeros_like(parameter)
                 state["step"] += 1
                 taken = int(state["step"])
-                gradient = _decayed(gradient, parameter, group["weight_decay"])
+                gradient = _add_decay(gradient, parameter, group["weight_decay"])
                 state["mean"].lerp_(gradient, 1 - first)
                 state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
                 friction = torch.sigmoid((state["previous"] - gradient).abs())
@@ -122,11 +123,11 @@ class NormalizedGradientDescent(_Stepping):
 
     def __init__(self, params: Iterable[Any], lr: float = 0.1, momentum: float = 0.0) -> None:
         validation.positive_float("lr", lr)
-        _check_decay("momentum", momentum)
+        check_real("momentum", momentum, least=0.0, below=1.0)
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     def _update(self) -> None:
-        found = [pair for group in self.param_groups for pair in _gradients(group)]
+        found = [pair for group in self.param_groups for pair in _iterate_gradients(group)]
         if not found:
             return
         # In double precision, as squares of single numbers overflow; a norm of NaN goes into the parameters.
@@ -134,7 +135,7 @@ class NormalizedGradientDescent(_Stepping):
         if norm == 0.0:
             return
         for group in self.param_groups:
-            for parameter, gradient in _gradients(group):
+            for parameter, gradient in _iterate_gradients(group):
                 direction = gradient / norm
                 if group["momentum"]:
                     state = self.state[parameter]
@@ -267,8 +268,8 @@ class AdaptiveBatchAdaGrad(_Stepping):
         return total
 
     def _update(self) -> None:
-        found = [(group, *pair) for group in self.param_groups for pair in _gradients(group)]
-        moves = [(group, p, _decayed(g, p, group["weight_decay"])) for group, p, g in found]
+        found = [(group, *pair) for group in self.param_groups for pair in _iterate_gradients(group)]
+        moves = [(group, p, _add_decay(g, p, group["weight_decay"])) for group, p, g in found]
         whole = sum((gradient.square().sum() for _, _, gradient in moves), start=torch.zeros(()))
         for group, parameter, gradient in moves:
             state = self.state[parameter]
@@ -304,7 +305,7 @@ class AdaptiveBatchSampler:
             low = high
 
 
-def optimizer_named(
+def build_optimizer(
     name: str, params: Iterable[Any], lr: float, *, momentum: float, batch: int, most: int, weight_decay: float = 0.0
 ) -> Optimizer:
     """Return the optimiser "diffgrad", "normalized", "adadagrad" or "adadagrad-norm", as the trainers make it.
@@ -330,7 +331,7 @@ def optimizer_named(
     raise ValueError(f"optimizer must be 'diffgrad', 'normalized', 'adadagrad' or 'adadagrad-norm', got {name!r}")
 
 
-def _gradients(group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
+def _iterate_gradients(group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
     for parameter in group["params"]:
         if parameter.grad is not None:
             if parameter.grad.is_sparse:
@@ -343,10 +344,5 @@ def _double_norm(gradient: Tensor) -> float:
     return float(torch.linalg.vector_norm(real, dtype=torch.float64))
 
 
-def _decayed(gradient: Tensor, parameter: Tensor, decay: float) -> Tensor:
+def _add_decay(gradient: Tensor, parameter: Tensor, decay: float) -> Tensor:
     return gradient.add(parameter, alpha=decay) if decay else gradient
-
-
-def _check_decay(name: str, value: object) -> None:
-    if not 0 <= validation.finite_float(name, value) < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")

@@ -1,14 +1,28 @@
-"""Checks of an estimator's parameters: each refuses by the parameter's name what came in place of what is expected."""
+"""The parameters of estimators: stored by the constructor and checked by `fit`.
+
+Each check names the parameter, the expectation and the value that was given.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral, Real
 
 import numpy as np
 
 
+def store_arguments(estimator: object, arguments: Mapping[str, object]) -> None:
+    """Set each constructor argument as the attribute of its name, untouched, as scikit-learn requires.
+
+    `arguments` is what `locals()` returns at the start of the constructor.
+    """
+    for name, value in arguments.items():
+        if name != "self":
+            setattr(estimator, name, value)
+
+
 def check_whole(name: str, value: object, least: int = 1) -> None:
-    """Raise `TypeError` for what is no integer, `ValueError` for one below `least`."""
+    """Raise `TypeError` if `value` is not an integer, and `ValueError` if it is below `least`."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < least:
@@ -24,17 +38,17 @@ def check_real(
     up_to: float = np.inf,
     below: float = np.inf,
 ) -> None:
-    """Raise `TypeError` for what is no real number, `ValueError` for one that is not finite or out of the bounds."""
+    """Raise `TypeError` if `value` is not a real number, and `ValueError` if it is not finite or out of bounds."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
     number = float(value)
     if not (np.isfinite(number) and above < number and least <= number <= up_to and number < below):
-        bounds = [("greater than", above), ("at least", least), ("at most", up_to), ("less than", below)]
+        bounds = [("greater than", above), ("at least", least), ("at most", up_to), ("below", below)]
         said = " and ".join(f"{words} {bound:g}" for words, bound in bounds if np.isfinite(bound))
         raise ValueError(f"{name} must be {said or 'finite'}, got {value!r}")
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raise `ValueError` for a value that is none of the choices."""
+    """Raise `ValueError` if `value` is not one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")

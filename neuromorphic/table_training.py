@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from relaxon.core.extras import explain
 from relaxon.core.training_bar import Record
-from relaxon.neuromorphic.boosting import tables
+from relaxon.neuromorphic.tabular import tables
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class TableProblem:
     """What is trained on: features, target, their names, and how a table becomes features."""
 
     name: str
@@ -68,8 +68,8 @@ class TableCommand:
     """
 
     name: str
-    make: Callable[[argparse.Namespace, Problem], Any]
-    train: Callable[[Any, Problem, Rows, argparse.Namespace, Any], None]
+    make: Callable[[argparse.Namespace, TableProblem], Any]
+    train: Callable[[Any, TableProblem, Rows, argparse.Namespace, Any], None]
     report: str
 
 
@@ -126,30 +126,30 @@ def run_table_command(command: TableCommand, args: argparse.Namespace, record: R
     return 0
 
 
-def read_problem(args: argparse.Namespace) -> Problem:
+def read_problem(args: argparse.Namespace) -> TableProblem:
     """Return what `--data` and the arguments that go with it name; raise `TableError` for what does not fit."""
     if tables.is_bundled(args.data):
         tables.refuse_reading_arguments(args, f"are for files, and {args.data} is one of scikit-learn's sets")
-        X, y, names = tables.bundled(args.data)
+        X, y, names = tables.load_bundled(args.data)
         task = args.task or tables.BUNDLED[args.data]
         said: tuple[str, ...] = (f"task: {task} of {len(y)} rows", f"{len(names)} columns of numbers")
-        return Problem(args.data, X, y, names, task, None, said)
-    table = tables.read_table(Path(args.data), tables.reading_options(args))
-    column = tables.target_column(table, args)
-    task = args.task or tables.task_of(column)
+        return TableProblem(args.data, X, y, names, task, None, said)
+    table = tables.read_table(Path(args.data), tables.parse_reading_options(args))
+    column = tables.select_target(table, args)
+    task = args.task or tables.infer_task(column)
     rest = table.without([args.target, *args.drop])
-    encoding = tables.encoding_of(rest)
-    y = tables.target_values(args.target, column, task)
+    encoding = tables.build_encoding(rest)
+    y = tables.parse_target(args.target, column, task)
     found = "as --task says" if args.task else "as the target looks"
     said = (
         *table.notes,
         f"task: {task} ({found}) of {table.rows} rows; target {table.describe(args.target)}",
         *map(rest.describe, rest.names),
     )
-    return Problem(Path(args.data).name, encoding.features(rest), y, encoding.feature_names, task, encoding, said)
+    return TableProblem(Path(args.data).name, encoding.features(rest), y, encoding.feature_names, task, encoding, said)
 
 
-def split_rows(share: float, problem: Problem) -> tuple[Rows, Rows]:
+def split_rows(share: float, problem: TableProblem) -> tuple[Rows, Rows]:
     """Return rows to train on and rows held out, of each class its share, the same whatever the network's seed."""
     from sklearn.model_selection import train_test_split
 

@@ -30,11 +30,12 @@ BROUGHT = {
 """The distribution that brings a package, where it is called otherwise."""
 NEED_TORCH = re.compile(
     r"relaxon\.(implicit|solvers\.torch|solvers\.dcdm\.(device|network|start|torch_cycle|training)$"
-    r"|neuromorphic\.energy\.(?!command|kernels|importance$|diagnostics|datasets|reference)"
+    r"|neuromorphic\.energy\.(?!command|kernels|datasets|reference"
+    r"|partition\.importance_weights$|samplers\.convergence$|noise\.rank$)"
     r"|neuromorphic\.proximal\.(inversion|model|plug_and_play|polishing|potentials|store|training)$"
-    r"|neuromorphic\.equilibrium\.(?!command|kernels|datasets|reference)|neuromorphic\.boosting\.sequential"
+    r"|neuromorphic\.equilibrium\.(?!command|kernels|datasets|reference)|neuromorphic\.boosting\.training\.sequential"
     r"|neuromorphic\.diagnostics\.(?!command|blocks|pictures|stored)"
-    r"|neuromorphic\.(losses|optimizers)$|neuromorphic\.binary\.(?!kernels|packing))"
+    r"|neuromorphic\.(losses|optimizers|torch_checkpoints)$|neuromorphic\.binary\.(?!kernels|packing))"
 )
 """Modules that are for nothing but torch's tensors."""
 
@@ -126,7 +127,7 @@ TORCH = (
     "from relaxon.solvers.driver.registry import get; get('dcdm-cnn')",
     "from relaxon.solvers.driver.registry import get; get('dcdm@cuda')",
     "from relaxon.solvers.dcdm.cnn import load_network; load_network(None)",
-    "from relaxon.neuromorphic.boosting.export import to_torch; to_torch(None)",
+    "from relaxon.neuromorphic.boosting.networks.export import to_torch; to_torch(None)",
     "from relaxon.neuromorphic.convex.export import to_torch; to_torch(None)",
 )
 
@@ -146,9 +147,9 @@ OTHERS = {
     "from relaxon.solvers import AlgebraicMultigridCG; AlgebraicMultigridCG().prepare_matrix(None)": "pyamg",
     "from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier": "sklearn",
     "from relaxon.neuromorphic.convex import ConvexNetworkClassifier": "sklearn",
-    "from relaxon.neuromorphic.energy.noise_flow import FlowNoise; FlowNoise((2,))": "zuko",
-    "from relaxon.neuromorphic.boosting.export import to_onnx; to_onnx(None, '')": "onnx",
-    "from relaxon.neuromorphic.boosting.tables import _read_parquet; _read_parquet(None)": "pyarrow",
+    "from relaxon.neuromorphic.energy.noise.flow import FlowNoise; FlowNoise((2,))": "zuko",
+    "from relaxon.neuromorphic.boosting.networks.export import to_onnx; to_onnx(None, '')": "onnx",
+    "from relaxon.neuromorphic.tabular.tables import _read_parquet; _read_parquet(None)": "pyarrow",
 }
 
 

@@ -160,7 +160,7 @@ class BiPer(nn.Module):
         return f"omega={self.omega:g}, soft={self.soft}"
 
 
-def binarizer_named(name: str) -> ReSTE | BiPer:
+def build_binarizer(name: str) -> ReSTE | BiPer:
     """Return the activation of a name of `Binarizer`; ValueError for another."""
     if name not in get_args(Binarizer):
         raise ValueError(f"binarizer must be 'reste' or 'biper', got {name!r}")

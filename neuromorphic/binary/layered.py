@@ -13,8 +13,8 @@ from relaxon.neuromorphic.binary.activations import (
     FREQUENCY,
     Binarizer,
     BiPer,
-    binarizer_named,
     biper_slope,
+    build_binarizer,
     reste_slope,
     signs,
 )
@@ -130,7 +130,7 @@ class LatentWeights:
     def __init__(self, network: Network, contraction: float | None, readout: float | None) -> None:
         if not isinstance(network, BinaryLayeredNetwork):
             raise TypeError(f"network must be a BinaryLayeredNetwork, got {type(network).__name__}")
-        self.activation = binarizer_named(network.binarizer)
+        self.activation = build_binarizer(network.binarizer)
         self.weights = list(network.weights)
         self.latent = [nn.Parameter(weight.detach().clone()) for weight in self.weights]
         self.spreads = [float(weight.detach().square().mean().sqrt()) for weight in self.weights]

@@ -10,53 +10,39 @@ from typing import TYPE_CHECKING
 from relaxon.core.extras import offer_lazily
 
 if TYPE_CHECKING:
-    from relaxon.neuromorphic.boosting.categories import UnseenCategoryWarning
-    from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
-    from relaxon.neuromorphic.boosting.ensembles import Ensemble, train_ensemble
-    from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork, Stage
-    from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
-    from relaxon.neuromorphic.boosting.runs import Outcome, StageProgress
-    from relaxon.neuromorphic.boosting.sequential import SequentiallyTrained, SequentialSettings, train_sequentially
-    from relaxon.neuromorphic.boosting.shapley import ShapleyValues, shapley_values
-    from relaxon.neuromorphic.boosting.storage import load
+    from relaxon.neuromorphic.boosting.estimators.classifier import (
+        GradientBoostedNetworkClassifier as GradientBoostedNetworkClassifier,
+    )
+    from relaxon.neuromorphic.boosting.estimators.ensembles import Ensemble as Ensemble
+    from relaxon.neuromorphic.boosting.estimators.ensembles import train_ensemble as train_ensemble
+    from relaxon.neuromorphic.boosting.estimators.regressor import (
+        GradientBoostedNetworkRegressor as GradientBoostedNetworkRegressor,
+    )
+    from relaxon.neuromorphic.boosting.networks.merged import Layer as Layer
+    from relaxon.neuromorphic.boosting.networks.merged import MergedNetwork as MergedNetwork
+    from relaxon.neuromorphic.boosting.networks.merged import Stage as Stage
+    from relaxon.neuromorphic.boosting.networks.shapley import ShapleyValues as ShapleyValues
+    from relaxon.neuromorphic.boosting.networks.shapley import shapley_values as shapley_values
+    from relaxon.neuromorphic.boosting.storage import load as load
+    from relaxon.neuromorphic.boosting.training.runs import Outcome as Outcome
+    from relaxon.neuromorphic.boosting.training.runs import StageProgress as StageProgress
+    from relaxon.neuromorphic.boosting.training.sequential import SequentiallyTrained as SequentiallyTrained
+    from relaxon.neuromorphic.boosting.training.sequential import SequentialSettings as SequentialSettings
+    from relaxon.neuromorphic.boosting.training.sequential import train_sequentially as train_sequentially
+    from relaxon.neuromorphic.tabular.categories import UnseenCategoryWarning as UnseenCategoryWarning
 
-_HOME = {
-    "Ensemble": "ensembles",
-    "GradientBoostedNetworkClassifier": "classifier",
-    "GradientBoostedNetworkRegressor": "regressor",
-    "Layer": "network",
-    "MergedNetwork": "network",
-    "Outcome": "runs",
-    "SequentialSettings": "sequential",
-    "SequentiallyTrained": "sequential",
-    "ShapleyValues": "shapley",
-    "Stage": "network",
-    "StageProgress": "runs",
-    "UnseenCategoryWarning": "categories",
-    "load": "storage",
-    "shapley_values": "shapley",
-    "train_ensemble": "ensembles",
-    "train_sequentially": "sequential",
+_MODULES = {
+    "estimators.classifier": "GradientBoostedNetworkClassifier",
+    "estimators.ensembles": "Ensemble train_ensemble",
+    "estimators.regressor": "GradientBoostedNetworkRegressor",
+    "networks.merged": "Layer MergedNetwork Stage",
+    "networks.shapley": "ShapleyValues shapley_values",
+    "storage": "load",
+    "training.runs": "Outcome StageProgress",
+    "training.sequential": "SequentialSettings SequentiallyTrained train_sequentially",
+    "relaxon.neuromorphic.tabular.categories": "UnseenCategoryWarning",
 }
-
-__all__ = [
-    "Ensemble",
-    "GradientBoostedNetworkClassifier",
-    "GradientBoostedNetworkRegressor",
-    "Layer",
-    "MergedNetwork",
-    "Outcome",
-    "SequentialSettings",
-    "SequentiallyTrained",
-    "ShapleyValues",
-    "Stage",
-    "StageProgress",
-    "UnseenCategoryWarning",
-    "load",
-    "shapley_values",
-    "train_ensemble",
-    "train_sequentially",
-]
-
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+__all__ = sorted(_HOME)
 
 __getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)

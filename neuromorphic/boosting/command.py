@@ -10,9 +10,9 @@ import numpy as np
 
 from relaxon.core.training_bar import Record, nowhere, training_bar
 from relaxon.neuromorphic.table_training import (
-    Problem,
     Rows,
     TableCommand,
+    TableProblem,
     add_data_arguments,
     add_out_argument,
     run_table_command,
@@ -54,9 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out_argument(parser, DEFAULT_OUT)
 
 
-def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
-    from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
-    from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
+def _estimator(args: argparse.Namespace, problem: TableProblem) -> Any:
+    from relaxon.neuromorphic.boosting.estimators.classifier import GradientBoostedNetworkClassifier
+    from relaxon.neuromorphic.boosting.estimators.regressor import GradientBoostedNetworkRegressor
 
     regression = problem.task == "regression"
     if args.loss is not None and (args.loss in REGRESSIONS) != regression:
@@ -92,8 +92,8 @@ def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
     return made
 
 
-def _fit(estimator: Any, problem: Problem, train: Rows, args: argparse.Namespace, console: Any) -> None:
-    from relaxon.neuromorphic.boosting.runs import StageProgress
+def _fit(estimator: Any, problem: TableProblem, train: Rows, args: argparse.Namespace, console: Any) -> None:
+    from relaxon.neuromorphic.boosting.training.runs import StageProgress
     from relaxon.neuromorphic.checkpoints import Checkpoints
 
     kept = None if args.checkpoint is None else Checkpoints(args.checkpoint)

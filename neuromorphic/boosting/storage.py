@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.binary.packing import SignMatrix, pack_signs
-from relaxon.neuromorphic.boosting.categories import Categories
-from relaxon.neuromorphic.boosting.classifier import GradientBoostedNetworkClassifier
-from relaxon.neuromorphic.boosting.network import Layer, MergedNetwork
-from relaxon.neuromorphic.boosting.regressor import GradientBoostedNetworkRegressor
-from relaxon.neuromorphic.boosting.runs import Outcome
-from relaxon.neuromorphic.boosting.sign_network import SignNetwork, of_signs
+from relaxon.neuromorphic.boosting.estimators.classifier import GradientBoostedNetworkClassifier
+from relaxon.neuromorphic.boosting.estimators.regressor import GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.boosting.networks.merged import Layer, MergedNetwork
+from relaxon.neuromorphic.boosting.networks.signs import SignNetwork, build_sign_network
+from relaxon.neuromorphic.boosting.training.runs import Outcome
 from relaxon.neuromorphic.estimator_files import (
     describe_estimator,
     read_estimator,
@@ -22,6 +21,7 @@ from relaxon.neuromorphic.estimator_files import (
     restore_columns,
     write_estimator,
 )
+from relaxon.neuromorphic.tabular.categories import TargetCategories
 
 KINDS = {
     "regressor": GradientBoostedNetworkRegressor,
@@ -73,32 +73,32 @@ def load(path: str | Path) -> Estimator:
     folder = Path(path)
     content, arrays = read_estimator(folder, "boosted network")
     try:
-        return _restored(content, arrays)
+        return _restore_estimator(content, arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} holds no complete boosted network: {error!r}") from None
 
 
-def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estimator:
+def _restore_estimator(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estimator:
     kind = content["kind"]
-    parameters = {name: _restored_parameter(name, value) for name, value in content["parameters"].items()}
+    parameters = {name: _restore_parameter(name, value) for name, value in content["parameters"].items()}
     estimator: Any = KINDS[kind](**parameters)
     hidden = range(content["hidden_layers"])
-    layers = tuple(Layer(_weights(arrays, index), arrays[f"bias_{index}"]) for index in hidden)
+    layers = tuple(Layer(_restore_weights(arrays, index), arrays[f"bias_{index}"]) for index in hidden)
     names = ("shift", "scale", "output", "initial", "intercepts", "sizes", "gain")
     network = MergedNetwork(layers=layers, **{name: arrays[name] for name in names})
     if ("thresholds" in arrays) != bool(estimator.binary):
         raise ValueError("thresholds must be there for sign units, and for them only")
     if "thresholds" in arrays:
-        network = of_signs(network, arrays["thresholds"])
+        network = build_sign_network(network, arrays["thresholds"])
     # Models of before there were indicators have none.
     indicated = arrays.get("indicated", np.empty(0, np.int64))
     features = int(content["n_features"])
     if indicated.ndim != 1 or not np.isin(indicated, np.arange(features)).all():
         raise ValueError(f"indicated must be places of columns below {features}, got {indicated.tolist()}")
     estimator._indicated = indicated
-    estimator._categories = _categories(content, arrays, features, network.outputs)
+    estimator._categories = _restore_categories(content, arrays, features, network.outputs)
     restore_columns(estimator, content)
-    _check(network, len(estimator._sources(network.outputs)))
+    _check_shapes(network, len(estimator._sources(network.outputs)))
     estimator.network_ = network
     estimator.outcome_ = Outcome(content["outcome"])
     estimator._seed, estimator._attempts = int(content["seed"]), int(content["attempts"])
@@ -115,9 +115,9 @@ def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estim
     return restored
 
 
-def _categories(
+def _restore_categories(
     content: dict[str, Any], arrays: dict[str, NDArray[Any]], features: int, outputs: int
-) -> Categories | None:
+) -> TargetCategories | None:
     """The categories of a stored model; None where it has none."""
     told = content.get("categories")
     if told is None:
@@ -129,10 +129,10 @@ def _categories(
     for own, mean in zip(keys, means, strict=True):
         if mean.shape != (len(own) + 2, outputs) or not np.isfinite(mean).all():
             raise ValueError(f"category_means must be finite and {(len(own) + 2, outputs)}, got {mean.shape}")
-    return Categories(places, keys, means)
+    return TargetCategories(places, keys, means)
 
 
-def _check(network: MergedNetwork, features: int) -> None:
+def _check_shapes(network: MergedNetwork, features: int) -> None:
     """Refuse arrays whose shapes do not belong together, before a prediction meets them."""
     wide, outputs = features, network.outputs
     if isinstance(network, SignNetwork):
@@ -162,7 +162,7 @@ def _check(network: MergedNetwork, features: int) -> None:
         raise ValueError("the arrays must be finite")
 
 
-def _weights(arrays: dict[str, NDArray[Any]], index: int) -> NDArray[np.float64]:
+def _restore_weights(arrays: dict[str, NDArray[Any]], index: int) -> NDArray[np.float64]:
     """A layer's weights; of sign units unpacked."""
     stored = arrays[f"weights_{index}"]
     if "thresholds" not in arrays:
@@ -170,7 +170,7 @@ def _weights(arrays: dict[str, NDArray[Any]], index: int) -> NDArray[np.float64]
     return SignMatrix(stored, int(arrays["thresholds"].size)).unpack().astype(np.float64)
 
 
-def _restored_parameter(name: str, value: Any) -> Any:
+def _restore_parameter(name: str, value: Any) -> Any:
     if name == "class_weight" and isinstance(value, list):
         return dict(value)
     return tuple(value) if name == "layers" and value is not None else value

@@ -12,7 +12,6 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from relaxon.core.masked import refuse_masks
-from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.convex.estimator import ConvexEstimator
 from relaxon.neuromorphic.convex.program.losses import (
     HINGE,
@@ -27,6 +26,7 @@ from relaxon.neuromorphic.convex.program.losses import (
 )
 from relaxon.neuromorphic.convex.solving.admm import Callback
 from relaxon.neuromorphic.parameters import check_choice
+from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
 LOSSES = ("logistic", "hinge", "squared")
@@ -106,7 +106,7 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
             found = repr(classes.tolist()[0]) if len(classes) else "none"
             raise ValueError(f"y must have at least two classes among the rows with a weight, got one class: {found}")
         self.classes_ = classes
-        x, column, w = preparation.merged_rows(x, labels[:, None].astype(np.float64), w)
+        x, column, w = preparation.merge_rows(x, labels[:, None].astype(np.float64), w)
         loss = self._loss(column[:, 0].astype(np.int64))
         outputs = 1 if len(classes) == 2 else len(classes)
         self._train(x, w, loss, np.zeros(outputs), np.ones(outputs), callback)

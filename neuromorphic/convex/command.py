@@ -10,9 +10,9 @@ import numpy as np
 
 from relaxon.core.training_bar import Record, nowhere, training_bar
 from relaxon.neuromorphic.table_training import (
-    Problem,
     Rows,
     TableCommand,
+    TableProblem,
     add_data_arguments,
     add_out_argument,
     run_table_command,
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out_argument(parser, DEFAULT_OUT)
 
 
-def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
+def _estimator(args: argparse.Namespace, problem: TableProblem) -> Any:
     from relaxon.neuromorphic.convex.classifier import ConvexNetworkClassifier
     from relaxon.neuromorphic.convex.regressor import ConvexNetworkRegressor
 
@@ -72,7 +72,7 @@ def _estimator(args: argparse.Namespace, problem: Problem) -> Any:
     return made
 
 
-def _fit(estimator: Any, problem: Problem, train: Rows, args: argparse.Namespace, console: Any) -> None:
+def _fit(estimator: Any, problem: TableProblem, train: Rows, args: argparse.Namespace, console: Any) -> None:
     from relaxon.neuromorphic.convex.solving.admm import ConvexProgress
 
     with training_bar(console, "gap {task.fields[gap]:.1e}") as bar:

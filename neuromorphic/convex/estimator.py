@@ -14,7 +14,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from relaxon.core.masked import refuse_masks
-from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.convex.network import ConvexNetwork, augment, recover
 from relaxon.neuromorphic.convex.program.cones import PatternCones
 from relaxon.neuromorphic.convex.program.formulation import ConvexObjective, PatternProgram, Program, UnitProgram
@@ -31,6 +30,7 @@ from relaxon.neuromorphic.convex.solving.admm import (
 from relaxon.neuromorphic.convex.solving.certificate import ConvexCertificate, certify, draw_units
 from relaxon.neuromorphic.convex.solving.refinement import refine
 from relaxon.neuromorphic.parameters import check_choice, check_whole
+from relaxon.neuromorphic.tabular import preparation
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +116,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         """Solve the program of features (n, d), weights (n,) and a loss whose targets are in `unit` around `shift`."""
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         rng = np.random.default_rng(seed)
-        x_shift, x_scale = preparation.standardisation(x, w)
+        x_shift, x_scale = preparation.find_standardisation(x, w)
         seen = augment(x, x_shift, x_scale)
         objective = ConvexObjective(loss, w / w.sum(), float(self.beta), len(unit))
         box = np.append(float(self.epsilon) * x_scale, 0.0)

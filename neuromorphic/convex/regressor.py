@@ -10,11 +10,11 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
 from relaxon.core.masked import refuse_masks
-from relaxon.neuromorphic.boosting import preparation
 from relaxon.neuromorphic.convex.estimator import ConvexEstimator
 from relaxon.neuromorphic.convex.program.losses import SQUARED, ConvexLoss, RobustLoss, SquaredError
 from relaxon.neuromorphic.convex.solving.admm import Callback
 from relaxon.neuromorphic.parameters import check_choice
+from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
 LARGEST_TARGET = 1e150
@@ -116,8 +116,8 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
         if np.abs(flat).max() > LARGEST_TARGET:
             raise ValueError(f"y must be at most {LARGEST_TARGET:g} in size, got {np.abs(flat).max():g}")
         self._outputs = flat.shape[1] if np.ndim(targets) == 2 else None
-        x, flat, w = preparation.merged_rows(x, flat, w)
-        shift, scale = preparation.standardisation(flat, w)
+        x, flat, w = preparation.merge_rows(x, flat, w)
+        shift, scale = preparation.find_standardisation(flat, w)
         unit = np.divide(1.0, scale, out=np.ones_like(scale), where=scale > 0.0)
         standard = np.where(scale > 0.0, (flat - shift) / unit, 0.0)
         plain = SquaredError(np.ascontiguousarray(standard))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.training_bar import Record, nowhere, training_bar
-from relaxon.neuromorphic.boosting import tables
+from relaxon.neuromorphic.tabular import tables
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.diagnostics.examination import Examined
@@ -115,7 +115,7 @@ def _rows(args: argparse.Namespace, stored: LoadedModel) -> DiagnosedRows:
         return _images(args)
     if tables.is_bundled(args.data):
         tables.refuse_reading_arguments(args, f"are for files, and {args.data} is one of scikit-learn's sets")
-        X, y, names = tables.bundled(args.data)
+        X, y, names = tables.load_bundled(args.data)
         _check_columns(stored, X)
         classes = getattr(stored.model, "classes_", None)
         if classes is not None and classes.dtype.kind in "iu":  # a model fitted to the numbers of the classes
@@ -123,17 +123,17 @@ def _rows(args: argparse.Namespace, stored: LoadedModel) -> DiagnosedRows:
 
             y = getattr(datasets, f"load_{args.data}")().target
         return DiagnosedRows(args.data, X, y, names, IMAGES.get(args.data))
-    table = tables.read_table(path, tables.reading_options(args))
-    column = tables.target_column(table, args)
+    table = tables.read_table(path, tables.parse_reading_options(args))
+    column = tables.select_target(table, args)
     rest = table.without([args.target, *args.drop])
     if stored.encoding is None:
-        encoding = tables.encoding_of(rest)
+        encoding = tables.build_encoding(rest)
     else:
         categories = tuple(words if words is None else tuple(words) for words in stored.encoding["categories"])
         encoding = tables.Encoding(tuple(stored.encoding["names"]), categories)
     X = encoding.features(rest)
     task: tables.Task = "classification" if hasattr(stored.model, "classes_") else "regression"
-    y = tables.target_values(args.target, column, task)
+    y = tables.parse_target(args.target, column, task)
     _check_columns(stored, X)
     missing = int(np.isnan(X).any(1).sum())
     if missing:

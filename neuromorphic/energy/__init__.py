@@ -11,167 +11,103 @@ from typing import TYPE_CHECKING
 from relaxon.core.extras import offer_lazily
 
 if TYPE_CHECKING:
-    from relaxon.neuromorphic.energy.annealing import AIS
-    from relaxon.neuromorphic.energy.bridge import Bridge
-    from relaxon.neuromorphic.energy.chains import Chains, Mixing
-    from relaxon.neuromorphic.energy.conditional import EnergyRegressor
-    from relaxon.neuromorphic.energy.contrastive_divergence import PCD
-    from relaxon.neuromorphic.energy.datasets import PlanarDensity, planar
-    from relaxon.neuromorphic.energy.density import EnergyDensity, UntrustedDensityWarning
-    from relaxon.neuromorphic.energy.diagnostics import bulk_effective_sample_size, r_hat
-    from relaxon.neuromorphic.energy.distribution import EnergyDistribution
-    from relaxon.neuromorphic.energy.energies import (
-        ConvolutionalEnergy,
-        ExponentialFamilyEnergy,
-        MLPEnergy,
-        PolynomialStatistics,
-        QuadraticEnergy,
-        TiltedEnergy,
+    from relaxon.neuromorphic.energy.datasets import PlanarDensity as PlanarDensity
+    from relaxon.neuromorphic.energy.datasets import planar as planar
+    from relaxon.neuromorphic.energy.energies.families import ConvolutionalEnergy as ConvolutionalEnergy
+    from relaxon.neuromorphic.energy.energies.families import ExponentialFamilyEnergy as ExponentialFamilyEnergy
+    from relaxon.neuromorphic.energy.energies.families import MLPEnergy as MLPEnergy
+    from relaxon.neuromorphic.energy.energies.families import PolynomialStatistics as PolynomialStatistics
+    from relaxon.neuromorphic.energy.energies.families import QuadraticEnergy as QuadraticEnergy
+    from relaxon.neuromorphic.energy.energies.families import TiltedEnergy as TiltedEnergy
+    from relaxon.neuromorphic.energy.estimators.density import EnergyDensity as EnergyDensity
+    from relaxon.neuromorphic.energy.estimators.density import UntrustedDensityWarning as UntrustedDensityWarning
+    from relaxon.neuromorphic.energy.estimators.distribution import EnergyDistribution as EnergyDistribution
+    from relaxon.neuromorphic.energy.estimators.outliers import EnergyOutlierDetector as EnergyOutlierDetector
+    from relaxon.neuromorphic.energy.estimators.regressor import EnergyRegressor as EnergyRegressor
+    from relaxon.neuromorphic.energy.noise.adaptive import AdaptiveNoise as AdaptiveNoise
+    from relaxon.neuromorphic.energy.noise.adaptive import DefensiveNoise as DefensiveNoise
+    from relaxon.neuromorphic.energy.noise.distributions import GaussianNoise as GaussianNoise
+    from relaxon.neuromorphic.energy.noise.distributions import Noise as Noise
+    from relaxon.neuromorphic.energy.noise.distributions import StudentNoise as StudentNoise
+    from relaxon.neuromorphic.energy.noise.distributions import UniformNoise as UniformNoise
+    from relaxon.neuromorphic.energy.noise.fitted import KernelDensityNoise as KernelDensityNoise
+    from relaxon.neuromorphic.energy.noise.fitted import MixtureNoise as MixtureNoise
+    from relaxon.neuromorphic.energy.noise.flow import FlowNoise as FlowNoise
+    from relaxon.neuromorphic.energy.objectives.contrastive_divergence import PCD as PCD
+    from relaxon.neuromorphic.energy.objectives.exact import ExactMLE as ExactMLE
+    from relaxon.neuromorphic.energy.objectives.matching import EnergyMatching as EnergyMatching
+    from relaxon.neuromorphic.energy.objectives.matching import EquilibriumMatching as EquilibriumMatching
+    from relaxon.neuromorphic.energy.objectives.meco import MECO as MECO
+    from relaxon.neuromorphic.energy.objectives.noise_contrastive import ENCE as ENCE
+    from relaxon.neuromorphic.energy.objectives.noise_contrastive import NCE as NCE
+    from relaxon.neuromorphic.energy.objectives.noise_contrastive import SNL as SNL
+    from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective as Objective
+    from relaxon.neuromorphic.energy.objectives.score_matching import ScoreMatching as ScoreMatching
+    from relaxon.neuromorphic.energy.partition.annealing import AIS as AIS
+    from relaxon.neuromorphic.energy.partition.bridge import Bridge as Bridge
+    from relaxon.neuromorphic.energy.partition.importance_sampling import ImportanceSampling as ImportanceSampling
+    from relaxon.neuromorphic.energy.partition.importance_weights import WeightStatistics as WeightStatistics
+    from relaxon.neuromorphic.energy.partition.importance_weights import pareto_k as pareto_k
+    from relaxon.neuromorphic.energy.partition.importance_weights import weight_statistics as weight_statistics
+    from relaxon.neuromorphic.energy.partition.log_partition import LogPartition as LogPartition
+    from relaxon.neuromorphic.energy.partition.log_partition import log_partition as log_partition
+    from relaxon.neuromorphic.energy.partition.quadrature import Quadrature as Quadrature
+    from relaxon.neuromorphic.energy.samplers.chains import Chains as Chains
+    from relaxon.neuromorphic.energy.samplers.chains import Mixing as Mixing
+    from relaxon.neuromorphic.energy.samplers.convergence import (
+        bulk_effective_sample_size as bulk_effective_sample_size,
     )
-    from relaxon.neuromorphic.energy.exact import ExactMLE
-    from relaxon.neuromorphic.energy.importance import WeightStatistics, pareto_k, weight_statistics
-    from relaxon.neuromorphic.energy.importance_sampling import ImportanceSampling
-    from relaxon.neuromorphic.energy.matching import EnergyMatching, EquilibriumMatching
-    from relaxon.neuromorphic.energy.meco import MECO
-    from relaxon.neuromorphic.energy.noise import GaussianNoise, Noise, StudentNoise, UniformNoise
-    from relaxon.neuromorphic.energy.noise_adaptive import AdaptiveNoise, DefensiveNoise
-    from relaxon.neuromorphic.energy.noise_fitted import KernelDensityNoise, MixtureNoise
-    from relaxon.neuromorphic.energy.noise_flow import FlowNoise
-    from relaxon.neuromorphic.energy.objectives import ENCE, NCE, SNL, Objective
-    from relaxon.neuromorphic.energy.outliers import EnergyOutlierDetector
-    from relaxon.neuromorphic.energy.partition import LogPartition, log_partition
-    from relaxon.neuromorphic.energy.quadrature import Quadrature
-    from relaxon.neuromorphic.energy.riemannian import RiemannianHMC
-    from relaxon.neuromorphic.energy.samplers import HMC, MALA, ULA
-    from relaxon.neuromorphic.energy.score_matching import ScoreMatching
-    from relaxon.neuromorphic.energy.store import load_energy, load_estimator, save_energy
-    from relaxon.neuromorphic.energy.training import Ended, Progress, Record, TrainingResult, train
-    from relaxon.neuromorphic.energy.training_settings import TrainingSettings
-    from relaxon.neuromorphic.energy.transitions import Box
+    from relaxon.neuromorphic.energy.samplers.convergence import r_hat as r_hat
+    from relaxon.neuromorphic.energy.samplers.euclidean import HMC as HMC
+    from relaxon.neuromorphic.energy.samplers.euclidean import MALA as MALA
+    from relaxon.neuromorphic.energy.samplers.euclidean import ULA as ULA
+    from relaxon.neuromorphic.energy.samplers.riemannian import RiemannianHMC as RiemannianHMC
+    from relaxon.neuromorphic.energy.samplers.transitions import Box as Box
+    from relaxon.neuromorphic.energy.storage import load_energy as load_energy
+    from relaxon.neuromorphic.energy.storage import load_estimator as load_estimator
+    from relaxon.neuromorphic.energy.storage import save_energy as save_energy
+    from relaxon.neuromorphic.energy.training.loop import Ended as Ended
+    from relaxon.neuromorphic.energy.training.loop import Progress as Progress
+    from relaxon.neuromorphic.energy.training.loop import Record as Record
+    from relaxon.neuromorphic.energy.training.loop import TrainingResult as TrainingResult
+    from relaxon.neuromorphic.energy.training.loop import train as train
+    from relaxon.neuromorphic.energy.training.settings import TrainingSettings as TrainingSettings
 
-_HOME = {
-    "AIS": "annealing",
-    "AdaptiveNoise": "noise_adaptive",
-    "Box": "transitions",
-    "Bridge": "bridge",
-    "Chains": "chains",
-    "ConvolutionalEnergy": "energies",
-    "DefensiveNoise": "noise_adaptive",
-    "ENCE": "objectives",
-    "Ended": "training",
-    "EnergyDensity": "density",
-    "EnergyDistribution": "distribution",
-    "EnergyMatching": "matching",
-    "EnergyOutlierDetector": "outliers",
-    "EnergyRegressor": "conditional",
-    "EquilibriumMatching": "matching",
-    "ExactMLE": "exact",
-    "ExponentialFamilyEnergy": "energies",
-    "FlowNoise": "noise_flow",
-    "GaussianNoise": "noise",
-    "HMC": "samplers",
-    "ImportanceSampling": "importance_sampling",
-    "KernelDensityNoise": "noise_fitted",
-    "LogPartition": "partition",
-    "MALA": "samplers",
-    "MECO": "meco",
-    "MLPEnergy": "energies",
-    "Mixing": "chains",
-    "MixtureNoise": "noise_fitted",
-    "NCE": "objectives",
-    "Noise": "noise",
-    "Objective": "objectives",
-    "PCD": "contrastive_divergence",
-    "PlanarDensity": "datasets",
-    "PolynomialStatistics": "energies",
-    "Progress": "training",
-    "QuadraticEnergy": "energies",
-    "Quadrature": "quadrature",
-    "Record": "training",
-    "RiemannianHMC": "riemannian",
-    "SNL": "objectives",
-    "ScoreMatching": "score_matching",
-    "StudentNoise": "noise",
-    "TiltedEnergy": "energies",
-    "TrainingResult": "training",
-    "TrainingSettings": "training_settings",
-    "ULA": "samplers",
-    "UniformNoise": "noise",
-    "WeightStatistics": "importance",
-    "bulk_effective_sample_size": "diagnostics",
-    "UntrustedDensityWarning": "density",
-    "load_energy": "store",
-    "load_estimator": "store",
-    "log_partition": "partition",
-    "pareto_k": "importance",
-    "planar": "datasets",
-    "r_hat": "diagnostics",
-    "save_energy": "store",
-    "train": "training",
-    "weight_statistics": "importance",
+_MODULES = {
+    "datasets": "PlanarDensity planar",
+    "energies.families": (
+        "ConvolutionalEnergy ExponentialFamilyEnergy MLPEnergy PolynomialStatistics QuadraticEnergy TiltedEnergy"
+    ),
+    "estimators.density": "EnergyDensity UntrustedDensityWarning",
+    "estimators.distribution": "EnergyDistribution",
+    "estimators.outliers": "EnergyOutlierDetector",
+    "estimators.regressor": "EnergyRegressor",
+    "noise.adaptive": "AdaptiveNoise DefensiveNoise",
+    "noise.distributions": "GaussianNoise Noise StudentNoise UniformNoise",
+    "noise.fitted": "KernelDensityNoise MixtureNoise",
+    "noise.flow": "FlowNoise",
+    "objectives.contrastive_divergence": "PCD",
+    "objectives.exact": "ExactMLE",
+    "objectives.matching": "EnergyMatching EquilibriumMatching",
+    "objectives.meco": "MECO",
+    "objectives.noise_contrastive": "ENCE NCE Objective SNL",
+    "objectives.score_matching": "ScoreMatching",
+    "partition.annealing": "AIS",
+    "partition.bridge": "Bridge",
+    "partition.importance_sampling": "ImportanceSampling",
+    "partition.importance_weights": "WeightStatistics pareto_k weight_statistics",
+    "partition.log_partition": "LogPartition log_partition",
+    "partition.quadrature": "Quadrature",
+    "samplers.chains": "Chains Mixing",
+    "samplers.convergence": "bulk_effective_sample_size r_hat",
+    "samplers.euclidean": "HMC MALA ULA",
+    "samplers.riemannian": "RiemannianHMC",
+    "samplers.transitions": "Box",
+    "storage": "load_energy load_estimator save_energy",
+    "training.loop": "Ended Progress Record TrainingResult train",
+    "training.settings": "TrainingSettings",
 }
-
-__all__ = [
-    "AIS",
-    "ENCE",
-    "HMC",
-    "MALA",
-    "MECO",
-    "NCE",
-    "PCD",
-    "SNL",
-    "ULA",
-    "AdaptiveNoise",
-    "Box",
-    "Bridge",
-    "Chains",
-    "ConvolutionalEnergy",
-    "DefensiveNoise",
-    "Ended",
-    "EnergyDensity",
-    "EnergyDistribution",
-    "EnergyMatching",
-    "EnergyOutlierDetector",
-    "EnergyRegressor",
-    "EquilibriumMatching",
-    "ExactMLE",
-    "ExponentialFamilyEnergy",
-    "FlowNoise",
-    "GaussianNoise",
-    "ImportanceSampling",
-    "KernelDensityNoise",
-    "LogPartition",
-    "MLPEnergy",
-    "Mixing",
-    "MixtureNoise",
-    "Noise",
-    "Objective",
-    "PlanarDensity",
-    "PolynomialStatistics",
-    "Progress",
-    "QuadraticEnergy",
-    "Quadrature",
-    "Record",
-    "RiemannianHMC",
-    "ScoreMatching",
-    "StudentNoise",
-    "TiltedEnergy",
-    "TrainingResult",
-    "TrainingSettings",
-    "UniformNoise",
-    "UntrustedDensityWarning",
-    "WeightStatistics",
-    "bulk_effective_sample_size",
-    "load_energy",
-    "load_estimator",
-    "log_partition",
-    "pareto_k",
-    "planar",
-    "r_hat",
-    "save_energy",
-    "train",
-    "weight_statistics",
-]
-
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+__all__ = sorted(_HOME)
 
 __getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.training_bar import Record, nowhere, training_bar
-from relaxon.neuromorphic.boosting import tables
+from relaxon.neuromorphic.tabular import tables
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.datasets import PlanarDensity
-    from relaxon.neuromorphic.energy.density import EnergyDensity
+    from relaxon.neuromorphic.energy.estimators.density import EnergyDensity
 
 Array = NDArray[np.float64]
 PLANAR_NAMES = ("eight-gaussians", "rings", "two-moons", "checkerboard")
@@ -27,7 +27,7 @@ NODES = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class DensityRows:
     """What is trained on, what it is judged by, and the density where it is known."""
 
     name: str
@@ -68,11 +68,11 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
 
     console, out = Console(stderr=True), Console()
     try:
-        rows = _rows(args, console)
+        rows = _read_rows(args, console)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the verdict is printed
-            model = _fitted(args, rows, console)
-            told = _told(model, rows)
+            model = _fit_density(args, rows, console)
+            told = _build_report(model, rows)
     except (TypeError, ValueError, FileNotFoundError) as error:
         console.print(f"relaxon train energy: {error}", markup=False)
         return 2
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     return 0
 
 
-def _rows(args: argparse.Namespace, console: Any) -> Rows:
+def _read_rows(args: argparse.Namespace, console: Any) -> DensityRows:
     if not 0.0 < args.test < 1.0:
         raise ValueError(f"--test must be between 0 and 1, got {args.test}")
     if args.data in PLANAR_NAMES and not Path(args.data).exists():
@@ -100,14 +100,14 @@ def _rows(args: argparse.Namespace, console: Any) -> Rows:
         assert truth is not None
         x, features = truth.sample(args.rows, args.seed + 1), ["x", "y"]
     else:
-        x, features, truth = *_table(args, console), None
+        x, features, truth = *_read_table(args, console), None
     order = np.random.default_rng(args.seed).permutation(len(x))
     held = max(1, round(args.test * len(x)))
-    return Rows(Path(args.data).name, features, x[order[held:]], x[order[:held]], truth)
+    return DensityRows(Path(args.data).name, features, x[order[held:]], x[order[:held]], truth)
 
 
-def _table(args: argparse.Namespace, console: Any) -> tuple[Array, list[str]]:
-    table = tables.read_table(Path(args.data), tables.reading_options(args)).without(args.drop)
+def _read_table(args: argparse.Namespace, console: Any) -> tuple[Array, list[str]]:
+    table = tables.read_table(Path(args.data), tables.parse_reading_options(args)).without(args.drop)
     for line in (*table.notes, f"task: density of {table.rows} rows", *map(table.describe, table.names)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     words = [name for name, cells in zip(table.names, table.columns, strict=True) if tables.has_words(cells)]
@@ -119,12 +119,12 @@ def _table(args: argparse.Namespace, console: Any) -> tuple[Array, list[str]]:
         missing = sum(cell is None for cell in table.column(name))
         if missing:
             raise ValueError(f"column {name!r} is missing in {missing} of {table.rows} rows: fill or remove them")
-    x: Array = tables.encoding_of(table).features(table)
+    x: Array = tables.build_encoding(table).features(table)
     return x, list(table.names)
 
 
-def _fitted(args: argparse.Namespace, rows: Rows, console: Any) -> EnergyDensity:
-    from relaxon.neuromorphic.energy.density import EnergyDensity
+def _fit_density(args: argparse.Namespace, rows: DensityRows, console: Any) -> EnergyDensity:
+    from relaxon.neuromorphic.energy.estimators.density import EnergyDensity
 
     model = EnergyDensity(
         tuple(args.hidden),
@@ -149,7 +149,7 @@ def _fitted(args: argparse.Namespace, rows: Rows, console: Any) -> EnergyDensity
     return model
 
 
-def _told(model: EnergyDensity, rows: Rows) -> dict[str, Any]:
+def _build_report(model: EnergyDensity, rows: DensityRows) -> dict[str, Any]:
     """The report, as JSON values."""
     found = model.log_partition_
     held = model.score_samples(rows.test)
@@ -180,7 +180,7 @@ def _told(model: EnergyDensity, rows: Rows) -> dict[str, Any]:
     }
 
 
-def draw(path: Path, model: EnergyDensity, rows: Rows) -> None:
+def draw(path: Path, model: EnergyDensity, rows: DensityRows) -> None:
     """Density and samples in the first two features, and the tracked log u; the format goes by the file's ending."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -211,7 +211,7 @@ def draw(path: Path, model: EnergyDensity, rows: Rows) -> None:
         one.legend(markerscale=3)
     one.set_title("samples")
     _draw_tracker(axes[-1], model)
-    figure.suptitle(f"{rows.name}: log Z {model.log_partition_.value:.4g}, {_verdict(model)}")
+    figure.suptitle(f"{rows.name}: log Z {model.log_partition_.value:.4g}, {_describe_verdict(model)}")
     figure.savefig(path, dpi=110)
 
 
@@ -229,5 +229,5 @@ def _draw_tracker(axis: Any, model: EnergyDensity) -> None:
     axis.legend()
 
 
-def _verdict(model: EnergyDensity) -> str:
+def _describe_verdict(model: EnergyDensity) -> str:
     return "trusted" if model.verdict_.trusted else f"not trusted: {model.verdict_.reason[:80]}"

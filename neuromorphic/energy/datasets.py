@@ -71,7 +71,7 @@ class EightGaussians(PlanarDensity):
         return self.radius * np.stack([np.cos(angle), np.sin(angle)], 1)
 
     def sample(self, count: int, seed: int = 0) -> Array:
-        rng = _generator(count, seed)
+        rng = _make_generator(count, seed)
         chosen = self._centres()[rng.integers(8, size=count)]
         return chosen + self.spread * rng.standard_normal((count, 2))
 
@@ -90,7 +90,7 @@ class Rings(PlanarDensity):
     half_width: ClassVar[float] = 5.0
 
     def sample(self, count: int, seed: int = 0) -> Array:
-        rng = _generator(count, seed)
+        rng = _make_generator(count, seed)
         chosen = np.array(self.radii)[rng.integers(len(self.radii), size=count)]
         r = chosen + self.spread * rng.standard_normal(count)
         angle = rng.uniform(0, 2 * np.pi, count)
@@ -120,7 +120,7 @@ class TwoMoons(PlanarDensity):
         return self.scale * np.stack([upper, -upper])
 
     def sample(self, count: int, seed: int = 0) -> Array:
-        rng = _generator(count, seed)
+        rng = _make_generator(count, seed)
         t, moon = rng.uniform(0, np.pi, count), rng.integers(2, size=count)
         return self._moons(t)[moon, np.arange(count)] + self.spread * rng.standard_normal((count, 2))
 
@@ -146,7 +146,7 @@ class Checkerboard(PlanarDensity):
     half_width: ClassVar[float] = 6.25  # so that the edges lie between the nodes of a quadrature
 
     def sample(self, count: int, seed: int = 0) -> Array:
-        rng = _generator(count, seed)
+        rng = _make_generator(count, seed)
         column, pair = rng.integers(4, size=count), rng.integers(2, size=count)
         corner = np.stack([column, 2 * pair + column % 2], 1)
         return 2.0 * (corner + rng.random((count, 2))) - 4
@@ -169,7 +169,7 @@ def planar(name: str) -> PlanarDensity:
     return PLANAR[name]
 
 
-def _generator(count: int, seed: int) -> np.random.Generator:
+def _make_generator(count: int, seed: int) -> np.random.Generator:
     validation.positive_int("count", count)
     return np.random.default_rng(seed)
 

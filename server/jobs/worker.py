@@ -57,7 +57,7 @@ TASKS = {
     "boosting": Task(
         "relaxon.server.training.boosting_task",
         "stage",
-        ("relaxon.neuromorphic.boosting.classifier", "relaxon.neuromorphic.boosting.regressor"),
+        ("relaxon.neuromorphic.boosting.estimators.classifier", "relaxon.neuromorphic.boosting.estimators.regressor"),
     ),
     "convex": Task(
         "relaxon.server.training.convex_task",
@@ -67,7 +67,7 @@ TASKS = {
     "energy": Task(
         "relaxon.server.training.energy_task",
         "report",
-        ("relaxon.neuromorphic.energy.density", "torch._dynamo"),
+        ("relaxon.neuromorphic.energy.estimators.density", "torch._dynamo"),
     ),
     "equilibrium": Task(
         "relaxon.server.training.equilibrium_task",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from relaxon.core.tensor_files import write_tensors
-from relaxon.neuromorphic.energy.rank import lacking_rank_of_table
+from relaxon.neuromorphic.energy.noise.rank import explain_table_rank_deficiency
 from relaxon.proto import energy_pb2 as pb
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors
@@ -24,7 +24,7 @@ from relaxon.server.training.energy_task import DATA, KIND, density_of
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy import EnergyDensity, LogPartition
-    from relaxon.neuromorphic.energy.partition import Method
+    from relaxon.neuromorphic.energy.partition.log_partition import Method
 
 FEWEST_ROWS = 2
 MAX_STEPS = 1_000_000
@@ -47,7 +47,7 @@ class TrainPlan:
         flat = [column for column in range(features.shape[1]) if not features[:, column].std() > 0]
         if flat:
             raise errors.invalid("features", f"features must vary in each column to have a density, {flat[:5]} do not")
-        lacking = lacking_rank_of_table(features)
+        lacking = explain_table_rank_deficiency(features)
         # Under kernels, and of the training rows alone, the verdict says it.
         if lacking and self.request["parameters"].get("noise") != "kernel":
             raise errors.invalid(

@@ -7,7 +7,7 @@ from implicit_problems import drawn
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
 
 from relaxon.implicit import ImplicitOptions, implicit, record_verdicts
-from relaxon.neuromorphic.boosting import descent_kernels, kernels, projection_kernels, reference
+from relaxon.neuromorphic.boosting.stages import descent_kernels, kernels, projection_kernels, reference
 from relaxon.neuromorphic.equilibrium import FixedStep, Implicit, LayeredNetwork, Phases, equilibrium_state, gradient
 from relaxon.solvers import CellType, PoissonGrid, prepare
 from relaxon.solvers.torch import poisson_solve
@@ -161,7 +161,7 @@ def test_boosting_s_compiled_variable_projection_has_the_implicit_derivative():
     steps = 1e-6 * np.eye(hidden)
     difference = [(compiled(theta[:hidden] + e)[0] - compiled(theta[:hidden] - e)[0]) @ weight.numpy() for e in steps]
     np.testing.assert_allclose(through.numpy(), np.array(difference) / 2e-6, rtol=1e-5, atol=1e-8)
-    plain = reference.projected(theta, X.T, R.T, w, units, ridge)[hidden:]
+    plain = reference.project_outputs(theta, X.T, R.T, w, units, ridge)[hidden:]
     np.testing.assert_allclose(outer.detach().numpy(), plain, rtol=1e-9)
 
 

@@ -24,7 +24,7 @@ def brief_search(monkeypatch):
     about that search, which is most of what a small density's fit takes.
     """
     pytest.importorskip("torch")
-    from relaxon.neuromorphic.energy import far_modes, importance_sampling
+    from relaxon.neuromorphic.energy.partition import far_modes, importance_sampling
 
     shorter = {
         importance_sampling: {"PROBES": 16, "PROBE_WARM_UP": 2, "PROBE_STEPS": 2},

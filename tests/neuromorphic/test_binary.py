@@ -21,7 +21,7 @@ from relaxon.neuromorphic.binary import (
 )
 from relaxon.neuromorphic.binary.layered import LatentWeights
 from relaxon.neuromorphic.binary.packed import relax_unpacked
-from relaxon.neuromorphic.boosting.sign_units import reste_slope as reste_slope_of_arrays
+from relaxon.neuromorphic.boosting.stages.sign_units import reste_slope as reste_slope_of_arrays
 from relaxon.neuromorphic.equilibrium import (
     Cauchy,
     EquilibriumClassifier,

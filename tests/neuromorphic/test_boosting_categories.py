@@ -14,7 +14,7 @@ from relaxon.neuromorphic.boosting import (
     shapley_values,
     train_ensemble,
 )
-from relaxon.neuromorphic.boosting.categories import PRIOR, find_means, find_ordered_means
+from relaxon.neuromorphic.tabular.categories import PRIOR, find_means, find_ordered_means
 
 pandas = pytest.importorskip("pandas")
 pyarrow = pytest.importorskip("pyarrow")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from relaxon.cli import main
-from relaxon.neuromorphic.boosting import load, tables
+from relaxon.neuromorphic.boosting import load
+from relaxon.neuromorphic.tabular import tables
 
 RNG = np.random.default_rng(0)
 ROWS = 240
@@ -55,7 +56,7 @@ def test_a_regression_from_a_file(table: Path, tmp_path: Path, capsys: pytest.Ca
     # The stored model and encoding predict from the file again.
     model = load(out / "model")
     again = tables.read_table(table).without(["pay", "name", "rich"])
-    encoding = tables.encoding_of(again)
+    encoding = tables.build_encoding(again)
     assert encoding.as_dict() == report["encoding"]
     assert np.sqrt(np.mean((model.predict(encoding.features(again)) - PAY) ** 2)) < 200
 
@@ -94,17 +95,17 @@ def write(path: Path, text: str) -> Path:
 
 def test_delimiters_missing_cells_and_byte_order_marks(tmp_path: Path) -> None:
     table = tables.read_table(write(tmp_path / "t.csv", "\ufeffa;b\n1;x\n ?;NA\n3.5;'y'\n\n"))
-    assert table == tables.Table(("a", "b"), ([1.0, None, 3.5], ["x", None, "'y'"]))
-    features = tables.encoding_of(table).features(table)
+    assert table == tables.ColumnTable(("a", "b"), ([1.0, None, 3.5], ["x", None, "'y'"]))
+    features = tables.build_encoding(table).features(table)
     np.testing.assert_array_equal(features[:, 1:], [[0, 1], [0, 0], [1, 0]])
     assert np.isnan(features[1, 0])
 
 
 def test_an_unseen_word_has_no_column_set_and_an_unseen_kind_is_refused() -> None:
-    encoding = tables.encoding_of(tables.Table(("a", "b"), ([1.0, 2.0], ["x", "y"])))
-    np.testing.assert_array_equal(encoding.features(tables.Table(("b", "a"), (["z"], [3.0]))), [[3.0, 0.0, 0.0]])
+    encoding = tables.build_encoding(tables.ColumnTable(("a", "b"), ([1.0, 2.0], ["x", "y"])))
+    np.testing.assert_array_equal(encoding.features(tables.ColumnTable(("b", "a"), (["z"], [3.0]))), [[3.0, 0.0, 0.0]])
     with pytest.raises(tables.TableError, match="'a' must hold numbers"):
-        encoding.features(tables.Table(("a", "b"), (["one"], ["x"])))
+        encoding.features(tables.ColumnTable(("a", "b"), (["one"], ["x"])))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_an_unseen_word_has_no_column_set_and_an_unseen_kind_is_refused() -> Non
     ],
 )
 def test_the_task_is_what_the_target_looks_like(target: Any, task: str) -> None:
-    assert tables.task_of(target) == task
+    assert tables.infer_task(target) == task
 
 
 @pytest.mark.parametrize(

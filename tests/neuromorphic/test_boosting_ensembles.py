@@ -15,7 +15,7 @@ from relaxon.neuromorphic.boosting import (
     load,
     train_ensemble,
 )
-from relaxon.neuromorphic.boosting.ensembles import mean_network
+from relaxon.neuromorphic.boosting.estimators.ensembles import average_networks
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 X, Y = make_friedman1(300, 6, noise=1.0, random_state=0)
@@ -42,7 +42,7 @@ def test_networks_of_other_standardisations_have_their_mean_to_the_last_digits()
         GradientBoostedNetworkRegressor(10 + i, random_state=i).fit(part, y)
         for i, (part, y) in enumerate(zip(parts, targets, strict=True))
     ]
-    mean = mean_network([model.network_ for model in models])
+    mean = average_networks([model.network_ for model in models])
     np.testing.assert_allclose(mean.raw(X), np.mean([model.predict(X) for model in models], axis=0), rtol=1e-10)
     assert mean.units == sum(model.n_units_ for model in models)
 

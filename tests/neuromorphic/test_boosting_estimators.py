@@ -17,9 +17,9 @@ from relaxon.neuromorphic.boosting import (
     Outcome,
     StageProgress,
     load,
-    losses,
-    reference,
 )
+from relaxon.neuromorphic.boosting.stages import reference
+from relaxon.neuromorphic.boosting.training import losses
 
 X, Y = make_friedman1(700, 6, noise=0.5, random_state=1)
 CX, CY = make_classification(700, 8, n_informative=5, n_classes=3, flip_y=0.1, random_state=2)

@@ -9,18 +9,17 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from relaxon.neuromorphic.boosting import (
+from relaxon.neuromorphic.boosting.networks import model_kernels, prediction_kernels
+from relaxon.neuromorphic.boosting.stages import (
     descent_kernels,
     lbfgs_kernels,
-    model_kernels,
-    prediction_kernels,
     projection_kernels,
     reference,
     sigmoid_kernels,
     start_kernels,
 )
-from relaxon.neuromorphic.boosting import kernels as passes
-from relaxon.neuromorphic.boosting.stage import Draws
+from relaxon.neuromorphic.boosting.stages import kernels as passes
+from relaxon.neuromorphic.boosting.stages.fitting import Draws
 from relaxon.solvers import num_threads
 
 SHAPES = [(1, 1, 3), (1, 1, 4), (2, 3, 5), (4, 1, 9), (3, 2, 1)]
@@ -150,7 +149,7 @@ def test_projection_solves_the_outputs_and_leaves_them_no_gradient(
     kernel: Any, units: int, outputs: int, d: int
 ) -> None:
     theta, x, r, w = problem(units, outputs, d)
-    expected = reference.projected(theta, x.T, r.T, w, units, 0.03)
+    expected = reference.project_outputs(theta, x.T, r.T, w, units, 0.03)
     value, found = evaluated(kernel, theta, x, r, w, x.shape[1], units, 0.03, True)
     np.testing.assert_allclose(theta, expected, rtol=1e-8, atol=1e-9)
     plain, gradient = reference.objective(expected, x.T, r.T, w, units, 0.03)
@@ -182,11 +181,11 @@ def test_blocks_of_rows_join_without_a_seam(rows: int) -> None:
     assert value == pytest.approx(plain, rel=1e-12)
     np.testing.assert_allclose(found, gradient, rtol=1e-9, atol=1e-12)
     solved, gradient = evaluated(kernels, theta.copy(), x, r, w, rows, 2, 0.1, True)
-    kept = reference.projected(theta, x.T, r.T, w, 2, 0.1)
+    kept = reference.project_outputs(theta, x.T, r.T, w, 2, 0.1)
     plain, expected = reference.objective(kept, x.T, r.T, w, 2, 0.1)
     assert solved == pytest.approx(plain, rel=1e-9)
     np.testing.assert_allclose(gradient, expected[: gradient.size], rtol=1e-7, atol=1e-11)
-    W, b, C, c = reference.unpacked(theta, 6, 2, 2)
+    W, b, C, c = reference.unpack_parameters(theta, 6, 2, 2)
     plain_outputs = (expit(x.T @ W.T + b) @ C + c).T
     outputs = kernels.combine(kernels.unit_activations(W, b, x), C, c)
     np.testing.assert_allclose(outputs, plain_outputs, rtol=1e-12, atol=1e-13)
@@ -238,7 +237,7 @@ def test_screening_gives_the_projected_objective(kernel: Any) -> None:
     kernel.screen(starts, values, x, r, w, x.shape[1], 2, 0.01, kernel.buffers(4, x.shape[1], 2, 1, 5))
     expected = []
     for start in (theta, 2.0 * theta):
-        solved = reference.projected(start, x.T, r.T, w, 2, 0.01)
+        solved = reference.project_outputs(start, x.T, r.T, w, 2, 0.01)
         expected.append(reference.objective(solved, x.T, r.T, w, 2, 0.01)[0])
     np.testing.assert_allclose(values, expected, rtol=1e-9)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from relaxon.neuromorphic.boosting import losses
-from relaxon.neuromorphic.boosting.model_kernels import find_sums_along
+from relaxon.neuromorphic.boosting.networks.model_kernels import find_sums_along
+from relaxon.neuromorphic.boosting.training import losses
 
 RNG = np.random.default_rng(3)
 N = 60

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
-from relaxon.neuromorphic.boosting.compression import compress
+from relaxon.neuromorphic.boosting.networks.compression import compress
 
 
 def problem(n: int = 300) -> tuple[Any, Any]:

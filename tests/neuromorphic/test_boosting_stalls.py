@@ -14,7 +14,7 @@ from relaxon.neuromorphic.boosting import (
     Outcome,
     load,
 )
-from relaxon.neuromorphic.boosting.network import logistic
+from relaxon.neuromorphic.boosting.networks.merged import logistic
 
 
 def fitted(model: Any, X: Any, y: Any) -> Any:

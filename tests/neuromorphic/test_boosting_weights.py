@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_classification, make_friedman1
 
-from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor, preparation
+from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.tabular import preparation
 
 X, Y = make_friedman1(300, 6, noise=0.5, random_state=1)
 CX, CY = make_classification(300, 6, n_informative=5, n_redundant=1, n_classes=3, flip_y=0.05, random_state=2)

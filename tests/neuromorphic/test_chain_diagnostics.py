@@ -5,8 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from relaxon.neuromorphic.energy.diagnostics import bulk_effective_sample_size, mean_effective_sample_size, r_hat
-from relaxon.neuromorphic.energy.importance import pareto_k, systematic, weight_statistics
+from relaxon.neuromorphic.energy.partition.importance_weights import (
+    pareto_k,
+    resample_systematically,
+    weight_statistics,
+)
+from relaxon.neuromorphic.energy.samplers.convergence import (
+    bulk_effective_sample_size,
+    mean_effective_sample_size,
+    r_hat,
+)
 
 
 def autoregressive(phi, draws, chains, seed):
@@ -123,5 +131,5 @@ def test_weights_of_another_shape_are_refused(bad):
 
 
 def test_systematic_resampling_takes_each_as_often_as_its_weight_says():
-    places = systematic(np.log(np.array([0.5, 0.25, 0.0 + 1e-300, 0.25])), 1000, 0.5)
+    places = resample_systematically(np.log(np.array([0.5, 0.25, 0.0 + 1e-300, 0.25])), 1000, 0.5)
     assert np.bincount(places, minlength=4).tolist() == [500, 250, 0, 250]

@@ -5,8 +5,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from relaxon.neuromorphic.checkpoints import Checkpoints  # noqa: E402
-from relaxon.neuromorphic.energy import EnergyDensity, density, planar  # noqa: E402
-from relaxon.neuromorphic.equilibrium.checkpoint import FILE  # noqa: E402
+from relaxon.neuromorphic.energy import EnergyDensity, planar  # noqa: E402
+from relaxon.neuromorphic.energy.estimators import density  # noqa: E402
+from relaxon.neuromorphic.torch_checkpoints import FILE  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("brief_search")
 X = planar("two-moons").sample(300, seed=1)

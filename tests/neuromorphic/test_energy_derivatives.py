@@ -5,10 +5,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from relaxon.neuromorphic.energy import PCD, ULA, MLPEnergy, ScoreMatching  # noqa: E402
-from relaxon.neuromorphic.energy.contrastive_divergence import langevin_ends  # noqa: E402
-from relaxon.neuromorphic.energy.derivatives import has_hand_gradient, input_gradient  # noqa: E402
-from relaxon.neuromorphic.energy.energies import ACTIVATIONS  # noqa: E402
-from relaxon.neuromorphic.energy.jets import gradient_and_laplacian  # noqa: E402
+from relaxon.neuromorphic.energy.energies.derivatives import has_hand_gradient, input_gradient  # noqa: E402
+from relaxon.neuromorphic.energy.energies.families import ACTIVATIONS  # noqa: E402
+from relaxon.neuromorphic.energy.energies.jets import gradient_and_laplacian  # noqa: E402
+from relaxon.neuromorphic.energy.objectives.contrastive_divergence import run_langevin  # noqa: E402
 
 DOUBLE = torch.float64
 KINDS = [{"activation": name} for name in ACTIVATIONS]
@@ -58,7 +58,7 @@ def test_gradient_and_laplacian_are_those_of_autograd_in_x_and_in_the_parameters
 
 def test_chains_end_where_those_of_the_sampler_do():
     energy, x = made({})
-    ends = langevin_ends(energy, x, 7, 0.2, seeded(5))
+    ends = run_langevin(energy, x, 7, 0.2, seeded(5))
     chains = ULA(0.2).run(energy, x, 7, seeded(5), thin=7)
     torch.testing.assert_close(ends, chains.samples[-1], rtol=1e-10, atol=1e-10)
 

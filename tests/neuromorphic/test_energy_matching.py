@@ -17,8 +17,8 @@ from relaxon.neuromorphic.energy import (  # noqa: E402
     TrainingSettings,
     train,
 )
-from relaxon.neuromorphic.energy.derivatives import energy_gradient  # noqa: E402
-from relaxon.neuromorphic.energy.matching import paired  # noqa: E402
+from relaxon.neuromorphic.energy.energies.derivatives import energy_gradient  # noqa: E402
+from relaxon.neuromorphic.energy.objectives.matching import pair_by_transport  # noqa: E402
 
 DOUBLE = torch.float64
 CENTRES = torch.tensor([[2.0, 0.0], [-1.0, 1.5], [-1.0, -1.5]])
@@ -74,7 +74,7 @@ def test_equilibrium_matching_has_the_slope_that_its_source_gives():
 def test_pairs_are_those_of_least_distance():
     x = torch.randn(40, 3, generator=seeded(0))
     order = torch.randperm(40, generator=seeded(1))
-    assert torch.equal(paired(x[order] + 1e-3, x), order)
+    assert torch.equal(pair_by_transport(x[order] + 1e-3, x), order)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_the_warm_up_finds_a_step_size():
 
 
 def test_a_path_leads_back_to_where_it_began_and_keeps_the_energy_to_second_order():
-    from relaxon.neuromorphic.energy.transitions import Target
+    from relaxon.neuromorphic.energy.samplers.transitions import Target
 
     sampler = RiemannianHMC(funnel_metric, iterations=60, tolerance=1e-12)
     target, x = Target(funnel), torch.randn(30, 3, generator=seeded(1), dtype=DOUBLE)

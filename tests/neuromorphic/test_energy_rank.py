@@ -10,7 +10,11 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from relaxon.neuromorphic.energy import EnergyDensity, EnergyOutlierDetector, EnergyRegressor, GaussianNoise
-from relaxon.neuromorphic.energy.rank import generalisation_gap, lacking_rank, lacking_rank_of_table
+from relaxon.neuromorphic.energy.noise.rank import (
+    explain_generalisation_gap,
+    explain_rank_deficiency,
+    explain_table_rank_deficiency,
+)
 
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((300, 3))
@@ -74,14 +78,14 @@ def test_the_features_names_are_said() -> None:
 @pytest.mark.parametrize("correlation", [0.0, 0.99, 0.9999])
 def test_full_rank_is_found_however_correlated(correlation: float) -> None:
     x = np.c_[A[:, :2], correlation * A[:, 0] + np.sqrt(1 - correlation**2) * A[:, 2]]
-    assert lacking_rank_of_table(x) == ""
-    assert lacking_rank_of_table(x * [1e-8, 1.0, 1e8] + 1e3) == ""
+    assert explain_table_rank_deficiency(x) == ""
+    assert explain_table_rank_deficiency(x * [1e-8, 1.0, 1e8] + 1e3) == ""
 
 
 def test_rank_is_judged_without_the_unit_of_a_feature() -> None:
     for size in (1e-12, 1.0, 1e12):
-        assert "1 of 3" in lacking_rank_of_table(np.c_[A[:, :2], size * A[:, 0]])
-    assert lacking_rank(np.zeros((3, 3))) != ""
+        assert "1 of 3" in explain_table_rank_deficiency(np.c_[A[:, :2], size * A[:, 0]])
+    assert explain_rank_deficiency(np.zeros((3, 3))) != ""
 
 
 def test_rows_held_out_speak_against_a_density_of_too_few_rows() -> None:
@@ -104,16 +108,16 @@ def test_a_density_of_enough_rows_is_trusted() -> None:
 
 def test_the_gap_is_judged_by_size_and_error() -> None:
     rng = np.random.default_rng(0)
-    alike = generalisation_gap(rng.normal(-3, 1, 500), rng.normal(-3.1, 1, 100), 2, 0.5)
-    apart = generalisation_gap(rng.normal(-3, 1, 500), rng.normal(-9, 30, 100), 2, 0.5)
+    alike = explain_generalisation_gap(rng.normal(-3, 1, 500), rng.normal(-3.1, 1, 100), 2, 0.5)
+    apart = explain_generalisation_gap(rng.normal(-3, 1, 500), rng.normal(-9, 30, 100), 2, 0.5)
     assert alike == ""
     assert "likelier than rows held out by" in apart
-    assert "not finite" in generalisation_gap(np.zeros(5), np.array([-np.inf]), 2, 0.5)
-    assert generalisation_gap(np.full(50, 2248.0), np.full(10, -5e14), 200, 0.5) != ""
+    assert "not finite" in explain_generalisation_gap(np.zeros(5), np.array([-np.inf]), 2, 0.5)
+    assert explain_generalisation_gap(np.full(50, 2248.0), np.full(10, -5e14), 200, 0.5) != ""
 
 
 def test_the_regressor_says_whether_rows_held_out_agree(tmp_path: Any) -> None:
-    from relaxon.neuromorphic.energy.store import load_estimator
+    from relaxon.neuromorphic.energy.storage import load_estimator
 
     y = A[:, 0] + 0.3 * A[:, 1]
     sound = EnergyRegressor((16,), steps=200, random_state=0).fit(A, y)

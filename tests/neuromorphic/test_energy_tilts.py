@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from relaxon.neuromorphic.energy import ENCE, MECO, NCE, MixtureNoise, MLPEnergy, TiltedEnergy, planar
-from relaxon.neuromorphic.energy.objectives import Working
+from relaxon.neuromorphic.energy.objectives.noise_contrastive import ObjectiveState
 
 
 @pytest.mark.parametrize("objective", [MECO(), MECO.published(), NCE(), ENCE()], ids=lambda one: repr(one)[:40])
@@ -23,7 +23,7 @@ def test_a_step_is_that_of_the_energy_taken_as_any_other(objective, monkeypatch)
         working = objective.begin(one, noise, data, 256, 0)
         assert working.tilt is mine
         if not known:
-            monkeypatch.setattr(Working, "tilt", None)
+            monkeypatch.setattr(ObjectiveState, "tilt", None)
         for step in range(3):
             reading = working.read(data[100 * step : 100 * step + 100], torch.Generator().manual_seed(step))
             mine.zero_grad()

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier
-from relaxon.neuromorphic.boosting.losses import BinaryLogLoss, CompSumBoostingLoss, LogLoss
-from relaxon.neuromorphic.boosting.model_kernels import find_sums_along
+from relaxon.neuromorphic.boosting.networks.model_kernels import find_sums_along
+from relaxon.neuromorphic.boosting.training.losses import BinaryLogLoss, CompSumBoostingLoss, LogLoss
 from relaxon.neuromorphic.equilibrium import (
     Cauchy,
     ConvolutionalNetwork,

@@ -7,7 +7,7 @@ import pytest
 from small_engines import engines
 
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor
-from relaxon.neuromorphic.boosting.sequential import train_sequentially
+from relaxon.neuromorphic.boosting.training.sequential import train_sequentially
 
 X = np.random.default_rng(0).standard_normal((60, 2))
 Y = (X[:, 0] > 0).astype(int)

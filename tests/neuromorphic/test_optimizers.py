@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from relaxon.neuromorphic.energy import EnergyDensity, EnergyRegressor
-from relaxon.neuromorphic.energy.training_settings import TrainingSettings as EnergyTraining
+from relaxon.neuromorphic.energy.training.settings import TrainingSettings as EnergyTraining
 from relaxon.neuromorphic.equilibrium import (
     Cauchy,
     EquilibriumClassifier,

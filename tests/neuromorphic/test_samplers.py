@@ -39,7 +39,7 @@ def moment(power):
 
 def within(values, exact, errors=4.0):
     """Whether the mean of draws `(draws, chains)` is the exact one up to so many standard errors."""
-    from relaxon.neuromorphic.energy.diagnostics import mean_effective_sample_size
+    from relaxon.neuromorphic.energy.samplers.convergence import mean_effective_sample_size
 
     values = np.asarray(values)
     error = values.std() / math.sqrt(float(mean_effective_sample_size(values)))

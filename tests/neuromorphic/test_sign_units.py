@@ -7,15 +7,15 @@ from relaxon.cli import main
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier as Classifier
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor as Regressor
 from relaxon.neuromorphic.boosting import load
-from relaxon.neuromorphic.boosting.sign_network import SignNetwork
-from relaxon.neuromorphic.boosting.sign_units import (
+from relaxon.neuromorphic.boosting.networks.signs import SignNetwork
+from relaxon.neuromorphic.boosting.stages.fitting import Draws, StageSettings
+from relaxon.neuromorphic.boosting.stages.sign_units import (
     SignStageFitter,
     best_bias,
     choose_thresholds,
     encode,
     sign_activations,
 )
-from relaxon.neuromorphic.boosting.stage import Draws, StageSettings
 from relaxon.neuromorphic.checkpoints import Checkpoints
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from relaxon.cli import main
-from relaxon.neuromorphic.boosting import tables
-from relaxon.neuromorphic.boosting.cells import parse_number
-from relaxon.neuromorphic.boosting.tables import ReadingOptions, TableError
+from relaxon.neuromorphic.tabular import tables
+from relaxon.neuromorphic.tabular.cells import parse_number
+from relaxon.neuromorphic.tabular.tables import ReadingOptions, TableError
 
 
-def read(tmp_path: Path, text: str, **options: Any) -> tables.Table:
+def read(tmp_path: Path, text: str, **options: Any) -> tables.ColumnTable:
     path = tmp_path / "t.csv"
     path.write_text(text, encoding="utf-8")
     return tables.read_table(path, ReadingOptions(**options))

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numba.core.dispatcher import Dispatcher
 
 import relaxon
-from relaxon.neuromorphic.boosting import descent_kernels
+from relaxon.neuromorphic.boosting.stages import descent_kernels
 from relaxon.neuromorphic.energy import kernels as energy
 from relaxon.neuromorphic.equilibrium import kernels as equilibrium
 from relaxon.solvers import ConjugateDirectionsWith, PoissonGrid, gallery, prepare

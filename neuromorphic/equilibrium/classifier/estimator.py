@@ -21,7 +21,6 @@ from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.binary.packed import MOST_SWEEPS, PackedEquilibrium, pack_network
 from relaxon.neuromorphic.checkpoints import Checkpoints
-from relaxon.neuromorphic.equilibrium.checkpoint import recorded
 from relaxon.neuromorphic.equilibrium.classifier.network import build_network, form_of, image_shape
 from relaxon.neuromorphic.equilibrium.estimators.comparison import Comparison, compare_gradients
 from relaxon.neuromorphic.equilibrium.estimators.gradients import predict
@@ -35,6 +34,7 @@ from relaxon.neuromorphic.equilibrium.training.loop import train
 from relaxon.neuromorphic.equilibrium.training.report import TrainingOutcome, Watcher
 from relaxon.neuromorphic.equilibrium.training.settings import TrainingSettings
 from relaxon.neuromorphic.losses import calibrated_scale
+from relaxon.neuromorphic.torch_checkpoints import read_record
 
 UNBOUNDED_FREE = FixedStep(300, tolerance=1e-4)
 """Free phases of convolutional networks before they had bounds."""
@@ -176,7 +176,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             raise ValueError(f"X must have a standard deviation that float64 holds, got entries up to {x.max():.1e}")
         # A constant feature has nothing to say; dividing it by its rounding error would make it shout.
         self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
-        record = None if checkpoints is None else recorded(checkpoints.folder)
+        record = None if checkpoints is None else read_record(checkpoints.folder)
         seed = self._drawn_seed(record)
         network = build_network(self, x.shape[1], len(self.classes_), seed).to(self.device)
         target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)

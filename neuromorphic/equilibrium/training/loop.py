@@ -12,7 +12,6 @@ from torch import Tensor
 
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork, LatentWeights
 from relaxon.neuromorphic.checkpoints import Pace
-from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, restore, save
 from relaxon.neuromorphic.equilibrium.estimators.comparison import closeness
 from relaxon.neuromorphic.equilibrium.estimators.exact import Implicit
 from relaxon.neuromorphic.equilibrium.estimators.gradients import gradient
@@ -33,7 +32,8 @@ from relaxon.neuromorphic.equilibrium.training.report import (
     Watcher,
 )
 from relaxon.neuromorphic.equilibrium.training.settings import TrainingSettings
-from relaxon.neuromorphic.optimizers import ADAPTIVE, AdaptiveBatchAdaGrad, optimizer_named
+from relaxon.neuromorphic.optimizers import ADAPTIVE, AdaptiveBatchAdaGrad, build_optimizer
+from relaxon.neuromorphic.torch_checkpoints import restore_checkpoint, write_checkpoint
 
 PROBE = 64
 """Samples on which the angle to the exact gradient and ‖A‖ are measured after each epoch."""
@@ -289,7 +289,7 @@ class _TrainingRun:
             if self.settings.optimiser in ADAPTIVE:
                 record |= {"place": self.place, "batch": self._batch()}
             with self.pace.writing():
-                save(self.settings.out, Checkpoint(self.network, self.optimiser, self._vectors(), record))
+                write_checkpoint(self.settings.out, self.network, self.optimiser, self._vectors(), record)
 
     def _vectors(self) -> list[Tensor]:
         """State beside the network and the optimiser."""
@@ -301,7 +301,7 @@ class _TrainingRun:
         if self.settings.out is None:
             return
         same = {"settings": self.settings.described(), "data": [list(self.x.shape), list(self.target.shape)]}
-        record = restore(self.settings.out, self.network, self.optimiser, self._vectors(), same)
+        record = restore_checkpoint(self.settings.out, self.network, self.optimiser, self._vectors(), same)
         if record is not None:
             self.step, self.lost, self.seconds = record["step"], record["lost"], record["seconds"]
             self.sums = Sums(**record["sums"])
@@ -336,7 +336,7 @@ def _refuse_hardware(network: Network, settings: TrainingSettings) -> None:
 def _optimiser(settings: TrainingSettings, parameters: list[torch.nn.Parameter], rows: int) -> torch.optim.Optimizer:
     name = settings.optimiser
     if name not in ("sgd", "adam"):
-        return optimizer_named(
+        return build_optimizer(
             name, parameters, settings.rate, momentum=settings.momentum, batch=settings.batch, most=rows
         )
     if settings.optimiser == "adam":

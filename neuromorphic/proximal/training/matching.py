@@ -29,9 +29,9 @@ from torch import Tensor
 
 from relaxon.core import validation
 from relaxon.neuromorphic.checkpoints import Pace
-from relaxon.neuromorphic.equilibrium.checkpoint import Checkpoint, restore, save
 from relaxon.neuromorphic.proximal.model import ProximalModel
 from relaxon.neuromorphic.proximal.potentials import NetworkSettings, build_potential
+from relaxon.neuromorphic.torch_checkpoints import restore_checkpoint, write_checkpoint
 
 Pairing = Literal["drawn", "posterior"]
 LARGEST_PAIRS = 1 << 24
@@ -371,12 +371,12 @@ class _MatchingRun:
                 "records": [asdict(one) for one in self.records],
             }
             with self.pace.writing():
-                save(self.settings.out, Checkpoint(self.potential, self.optimiser, self.averages, record))
+                write_checkpoint(self.settings.out, self.potential, self.optimiser, self.averages, record)
 
     def _resume(self) -> None:
         if self.settings.out is None:
             return
-        record = restore(self.settings.out, self.potential, self.optimiser, self.averages, self._same())
+        record = restore_checkpoint(self.settings.out, self.potential, self.optimiser, self.averages, self._same())
         if record is not None:
             self.step, self.lost, self.astray = record["step"], record["lost"], record["astray"]
             self.seconds = record["seconds"]

@@ -1,0 +1,350 @@
+"""What the two estimators share: parameters, training, prediction by stage, truncation, importances, export."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+
+from relaxon.core.masked import refuse_masks
+from relaxon.neuromorphic.boosting.estimators.inputs import TableInputs
+from relaxon.neuromorphic.boosting.estimators.parameters import check_parameters, check_single
+from relaxon.neuromorphic.boosting.networks.merged import MergedNetwork, Stage, merge
+from relaxon.neuromorphic.boosting.networks.signs import build_sign_network
+from relaxon.neuromorphic.boosting.stages.sign_units import choose_thresholds
+from relaxon.neuromorphic.boosting.training.loop import REFUSALS, boost
+from relaxon.neuromorphic.boosting.training.losses import Loss
+from relaxon.neuromorphic.boosting.training.runs import (
+    BoostingState,
+    Callback,
+    Outcome,
+    StagewiseSettings,
+    TrainingRows,
+)
+from relaxon.neuromorphic.checkpoints import Checkpoints
+from relaxon.neuromorphic.tabular import preparation
+
+if TYPE_CHECKING:
+    import torch
+
+Array = NDArray[np.float64]
+
+IMPORTANCE_ROWS = 1000
+LARGEST_TARGET = 1e150
+"""Targets beyond it have squares that are not finite numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageDefaults:
+    """What `ridge` and `stage_tolerance` are where they are not given."""
+
+    ridge: float
+    tolerance: float
+
+
+GUARDED = StageDefaults(ridge=0.1, tolerance=1e-5)
+PUBLISHED = StageDefaults(ridge=1e-4, tolerance=2.2e-9)
+"""`MLPRegressor`'s weight decay and SciPy's stopping rule."""
+FEW_ROWS = 2000
+"""Up to so many, half of them cost accuracy (found on the benchmark's sets to choose on, of up to 1200 rows)."""
+SMALL_SHARE, SHARE = 1.0, 0.5
+"""The part of the rows that a stage sees under subsample="auto": all of a small table, the paper's half of others."""
+
+
+class BoostedNetwork(TableInputs):
+    """Base of the estimators; a subclass gives the targets, the loss and the link."""
+
+    n_units: int
+    units_per_stage: int
+    learning_rate: float
+    newton: Literal["guarded", "published"]
+    subsample: float | Literal["auto"]
+    ridge: float | None
+    stage_iterations: int
+    stage_tolerance: float | None
+    restarts: int
+    candidates: int
+    layers: tuple[int, ...] | None
+    binary: bool
+    bits: int
+    precision: Literal["double", "single"]
+    early_stopping: bool
+    validation_fraction: float
+    n_iter_no_change: int
+    tol: float
+    random_state: int | np.random.RandomState | None
+
+    train_loss_: Array
+    validation_loss_: Array
+    outcome_: Outcome
+    n_refused_stages_: int
+    n_dead_units_: int
+    feature_importances_: Array
+    _seed: int
+    _attempts: int
+    _unit: Array
+
+    # ---- what a fitted estimator answers -------------------------------------------------------------------------
+
+    @property
+    def n_units_(self) -> int:
+        """Hidden units of the merged network."""
+        return self._fitted().units
+
+    @property
+    def n_stages_(self) -> int:
+        """Boosting stages of the merged network."""
+        return self._fitted().stages
+
+    def truncate(self, n_units: int) -> Self:
+        """A copy with the first `n_units` units only, as if training had ended there.
+
+        Raises `ValueError` where `n_units` is not the number of units after some stage.
+        """
+        network = self._fitted()
+        if isinstance(n_units, bool) or not isinstance(n_units, Integral):
+            raise TypeError(f"n_units must be an integer, got {type(n_units).__name__}")
+        if n_units not in network.ends:
+            near = network.ends[np.argsort(np.abs(network.ends - int(n_units)), kind="stable")[:2]]
+            raise ValueError(
+                f"n_units must be the number of units after a stage (0 to {network.units}), got {n_units}; "
+                f"nearest: {', '.join(map(str, sorted(near)))}"
+            )
+        stages = int(np.flatnonzero(network.ends == n_units)[0])
+        shorter = copy.copy(self)
+        shorter.network_ = network.truncated(stages)
+        shorter.train_loss_ = self.train_loss_[: stages + 1].copy()
+        shorter.validation_loss_ = self.validation_loss_[: stages + 1].copy()
+        return shorter
+
+    def compressed(self, X: ArrayLike, n_units: int) -> Self:
+        """A copy with the `n_units` units that give this network's outputs on the rows `X` best; see `compression`."""
+        from relaxon.neuromorphic.boosting.networks.compression import compress
+
+        found: Self = compress(self, X, n_units)
+        return found
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages one by one: the additive model whose sum the merged network is."""
+        return self._fitted().split()
+
+    def permutation_importances(
+        self, X: ArrayLike, y: ArrayLike, *, n_repeats: int = 5, random_state: int | None = None
+    ) -> Array:
+        """How much `score` falls when a column is shuffled, the mean of `n_repeats`: `(n_features,)`."""
+        from sklearn.inspection import permutation_importance
+
+        refuse_masks(X=X, y=y)
+        found = permutation_importance(self, X, y, n_repeats=n_repeats, random_state=random_state)
+        return np.asarray(found.importances_mean)
+
+    def raw_outputs(self, X: ArrayLike) -> Array:
+        """The outputs before the link, `(n, K)`: numbers, log-means, logits."""
+        return self._predict_raw(X)
+
+    def to_torch(self) -> torch.nn.Module:
+        """The merged network as a torch module in float64: inputs `(n, d)` to outputs before the link.
+
+        For the classifier these are logits, for `loss="poisson"` log-means, else predictions.
+        """
+        from relaxon.neuromorphic.boosting.networks.export import to_torch
+
+        self._check_exportable("to_torch()")
+        return to_torch(self._fitted(), self._indicated)
+
+    def to_onnx(self) -> Any:
+        """The merged network as an ONNX model with input `X` and output `prediction` or `probabilities`, in float64."""
+        from relaxon.neuromorphic.boosting.networks.export import to_onnx
+
+        self._check_exportable("to_onnx()")
+        return to_onnx(self._fitted(), self._link(), self._indicated)
+
+    def _check_exportable(self, what: str) -> None:
+        """ValueError for an export of sign units, whose bits neither torch nor ONNX counts, and of words."""
+        self._fitted()
+        if self._categories is not None:
+            raise ValueError(
+                f"categorical_features must be None for {what}: its input is numbers; save() keeps categories"
+            )
+        if self.binary:
+            raise ValueError(f"binary must be False for {what}: neither format counts bits; save() keeps them packed")
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator to the folder `path`: `network.safetensors` and `model.json`, no pickle."""
+        from relaxon.neuromorphic.boosting.storage import save
+
+        save(self, Path(path))
+
+    # ---- training ------------------------------------------------------------------------------------------------
+
+    def _train(
+        self,
+        x: Array,
+        y: Array,
+        w: Array,
+        labels: NDArray[np.int64] | None,
+        callback: Callback | None,
+        checkpoints: Checkpoints | None,
+    ) -> None:
+        """Fit to features (n, d), encoded targets (n, K) and weights; `labels` stratify the validation rows."""
+        again = self.warm_start and hasattr(self, "network_")
+        if again and checkpoints is not None:
+            raise ValueError("checkpoints must be None where a warm start goes on from an earlier fit")
+        if not again:
+            self._seed = self._draw_seed(checkpoints)
+        x = self._add_statistics(x, y, w, self._seed)
+        if self.early_stopping:
+            chosen, held = preparation.split_rows(len(x), self.validation_fraction, labels, self._seed)
+            vx, vy, vw = x[held], y[held], w[held]
+            x, y, w = x[chosen], y[chosen], w[chosen]
+        if again:
+            shift, scale, unit = self.network_.shift, self.network_.scale, self._unit
+            thresholds = getattr(self.network_, "thresholds", None)
+        else:
+            shift, scale = preparation.find_standardisation(x, w)
+            unit = self._target_unit(y, w)
+            thresholds = choose_thresholds(x, w, int(self.bits)) if self.binary else None
+        empty = self._merge((), np.zeros(y.shape[1]), np.ones(y.shape[1]), shift, scale, thresholds)
+        train = preparation.build_rows(empty.standardised(x), y / unit, w)
+        loss = self._build_loss(train)
+        validation = preparation.build_rows(empty.standardised(vx), vy / unit, vw) if self.early_stopping else None
+        settings = self._build_settings(len(x), y.shape[1])
+        before, keeper = self._resume_state() if again else None, None
+        if checkpoints is not None:
+            from relaxon.neuromorphic.boosting.training.checkpoint import BoostingCheckpoint
+
+            keeper = BoostingCheckpoint(checkpoints, settings, loss, train, validation)
+            before = keeper.read()
+        trained = boost(settings, loss, train, validation, before, callback, keeper)
+        self._unit = unit
+        stages = tuple(trained.stages)
+        self.network_ = self._merge(stages, trained.initial, loss.gain * unit, shift, scale, thresholds)
+        self._attempts = trained.attempts
+        self.n_refused_stages_, self.n_dead_units_ = trained.refused, trained.dead
+        self.train_loss_ = np.array(trained.losses)
+        self.validation_loss_ = np.array(trained.validation)
+        self.outcome_ = trained.outcome
+        self.feature_importances_ = self._compute_importances(x)
+        if self.outcome_ is Outcome.STALLED:
+            self._warn_of_stall(settings)
+
+    def _warn_of_stall(self, settings: StagewiseSettings) -> None:
+        warnings.warn(
+            f"training ended with {self.n_units_} of {sum(settings.layers)} units: {REFUSALS} stages in a row, each "
+            f"drawn anew, had nothing to gain with ridge={settings.ridge:g}; a smaller ridge lets later units fit "
+            "finer detail, or noise",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+    def _merge(
+        self,
+        stages: tuple[Stage, ...],
+        initial: Array,
+        gain: Array,
+        shift: Array,
+        scale: Array,
+        thresholds: Array | None,
+    ) -> MergedNetwork:
+        network = merge(stages, initial, gain, shift, scale)
+        return network if thresholds is None else build_sign_network(network, thresholds)
+
+    def _draw_seed(self, checkpoints: Checkpoints | None) -> int:
+        """The seed of this fit; where none is given, that of the fit that it goes on with."""
+        if checkpoints is not None and self.random_state is None:
+            from relaxon.neuromorphic.boosting.training.checkpoint import read_seed
+
+            kept = read_seed(checkpoints.folder)
+            if kept is not None:
+                return kept
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _resume_state(self) -> BoostingState:
+        wanted = sum(self._layer_sizes())
+        if wanted < self.network_.units:
+            raise ValueError(
+                f"n_units must be at least the {self.network_.units} units there are for a warm start, got {wanted}"
+            )
+        return BoostingState(
+            initial=self.network_.initial,
+            stages=list(self.network_.split()),
+            losses=list(self.train_loss_),
+            validation=list(self.validation_loss_) if self.early_stopping else [],
+            attempts=self._attempts,
+            refused=self.n_refused_stages_,
+            dead=self.n_dead_units_,
+        )
+
+    def _build_settings(self, n: int, outputs: int) -> StagewiseSettings:
+        share, guarded = self.subsample, self.newton == "guarded"
+        usual = GUARDED if guarded else PUBLISHED
+        if isinstance(share, str):
+            share = SMALL_SHARE if guarded and n < FEW_ROWS else SHARE
+        return StagewiseSettings(
+            layers=self._layer_sizes(),
+            units_per_stage=int(self.units_per_stage),
+            learning_rate=float(self.learning_rate),
+            newton=self.newton,
+            subsample=float(share),
+            ridge=usual.ridge if self.ridge is None else float(self.ridge),
+            stage_iterations=int(self.stage_iterations),
+            stage_tolerance=usual.tolerance if self.stage_tolerance is None else float(self.stage_tolerance),
+            restarts=int(self.restarts),
+            candidates=int(self.candidates),
+            patience=int(self.n_iter_no_change) if self.early_stopping else None,
+            tolerance=float(self.tol),
+            seed=self._seed,
+            signs=bool(self.binary),
+            monotone=self._directions(outputs),
+        )
+
+    def _layer_sizes(self) -> tuple[int, ...]:
+        return (int(self.n_units),) if self.layers is None else tuple(int(width) for width in self.layers)
+
+    def _compute_importances(self, x: Array) -> Array:
+        """Mean absolute gradient of the outputs with respect to the standardised features, summing to 1."""
+        x = x[:: max(1, len(x) // IMPORTANCE_ROWS)]
+        total, hidden = np.zeros(x.shape[1]), self.network_.activations(x)
+        for output in range(self.network_.outputs):
+            # Each output in its own unit, so that one with large numbers does not drown the others.
+            total += np.abs(self.network_.input_gradient(x, output, hidden)).mean(axis=0) / self.network_.gain[output]
+        total *= self.network_.scale > 0.0
+        # What tells whether a column is missing is that column's, and so are the statistics of its categories.
+        sources = self._sources(self.network_.outputs)
+        columns = np.bincount(sources, weights=total, minlength=self.n_features_in_).astype(np.float64)
+        whole = columns.sum()
+        return columns / whole if whole > 0.0 else columns
+
+    def _predict_raw(self, X: ArrayLike) -> Array:
+        network = self._fitted()
+        if self.precision == "single":
+            check_single(self)
+        return network.raw(self._encode_input(X), self.precision == "single")
+
+    def _predict_raw_staged(self, X: ArrayLike) -> Iterator[Array]:
+        network = self._fitted()
+        return network.staged_raw(self._encode_input(X))
+
+    def _build_loss(self, train: TrainingRows) -> Loss:
+        raise NotImplementedError
+
+    def _target_unit(self, y: Array, w: Array) -> Array:
+        """The unit in which each output is trained, `(K,)`."""
+        return np.ones(y.shape[1])
+
+    def _link(self) -> str:
+        """What turns the merged outputs into predictions: "identity", "exp", "logistic" or "softmax"."""
+        raise NotImplementedError
+
+    def check_parameters(self) -> None:
+        """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
+        check_parameters(self)

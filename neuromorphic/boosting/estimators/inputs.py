@@ -1,0 +1,170 @@
+"""What a network sees of a table: numbers, whether they are missing, and the statistics of categories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
+
+from relaxon.core.masked import refuse_masks
+from relaxon.neuromorphic.boosting.networks.merged import MergedNetwork
+from relaxon.neuromorphic.tabular.categories import (
+    TargetCategories,
+    encode_categories,
+    find_categorical_columns,
+    fit_statistics,
+    read_columns,
+)
+
+Array = NDArray[np.float64]
+
+
+class TableInputs(BaseEstimator):  # type: ignore[misc]
+    """Base of the estimators: how rows become the network's inputs, in training and later."""
+
+    network_: MergedNetwork
+    missing: Literal["refuse", "mean", "indicate"]
+    warm_start: bool
+    categorical_features: Any
+    monotone_constraints: Any
+    n_features_in_: int
+    _indicated: NDArray[np.int64]
+    _categories: TargetCategories | None
+
+    def _read_table(self, X: Any, y: Any, **options: Any) -> tuple[Array, Any]:
+        """Rows and targets of a fit, checked; categories as codes."""
+        again = self.warm_start and hasattr(self, "network_")
+        if self.categorical_features is None:
+            if again and self._categories is not None:
+                raise ValueError("categorical_features must be those of the earlier fit for a warm start, got None")
+            self._categories = None
+            x, y = validate_data(self, X, y, dtype=np.float64, order="C", ensure_all_finite=self._finite, **options)
+            return x, y
+        columns = read_columns(X)
+        places = find_categorical_columns(self.categorical_features, columns)
+        x, found = encode_categories(columns, places, None, self.missing != "refuse")
+        x, y = validate_data(self, x, y, dtype=np.float64, order="C", ensure_all_finite=self._finite, **options)
+        if again and (
+            self._categories is None or (found.places, found.keys) != (self._categories.places, self._categories.keys)
+        ):
+            raise ValueError("X must have the categories of the earlier fit for a warm start")
+        self._categories = found
+        if columns.names is not None:
+            self.feature_names_in_ = np.array(columns.names, dtype=object)
+        return x, y
+
+    def _add_statistics(self, x: Array, y: Array, w: Array, seed: int) -> Array:
+        """Training rows with ordered target statistics in place of codes; keeps those of all rows for later."""
+        if self._categories is None:
+            return x
+        self._categories, inputs = fit_statistics(self._categories, x, y, w, seed)
+        return inputs
+
+    def _encode_input(self, X: ArrayLike) -> Array:
+        """The network's inputs for rows that are not trained on."""
+        refuse_masks(X=X)
+        known = self._categories
+        if known is None:
+            checked = validate_data(self, X, reset=False, dtype=np.float64, order="C", ensure_all_finite=self._finite)
+            return self._add_indicators(np.asarray(checked), fitting=False)
+        columns = read_columns(X)
+        if len(columns.values) != self.n_features_in_:
+            raise ValueError(f"X must have the {self.n_features_in_} columns of training, got {len(columns.values)}")
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None and columns.names is not None and columns.names != tuple(names):
+            raise ValueError(f"X must have the columns of training in their order, {list(names)}, got {columns.names}")
+        x, _ = encode_categories(columns, known.places, known, self.missing != "refuse")
+        x = check_array(x, dtype=np.float64, order="C", ensure_all_finite=self._finite)
+        return known.look_up(self._add_indicators(x, fitting=False))
+
+    def _add_indicators(self, x: Array, fitting: bool) -> Array:
+        """Inputs as the network sees them: with a column of 0 and 1 for each whose missing inputs are indicated."""
+        if fitting and not (self.warm_start and hasattr(self, "network_")):
+            found = np.isnan(x).any(axis=0) if self.missing == "indicate" else np.zeros(x.shape[1], bool)
+            self._indicated = np.flatnonzero(found)
+        if not len(self._indicated):
+            return x
+        return np.hstack([x, np.isnan(x[:, self._indicated]).astype(np.float64)])
+
+    @property
+    def _finite(self) -> bool | str:
+        return True if self.missing == "refuse" else "allow-nan"
+
+    def _sources(self, outputs: int) -> NDArray[np.int64]:
+        """The column of the table that each of the network's inputs is of."""
+        columns = np.concatenate([np.arange(self.n_features_in_), self._indicated])
+        return columns if self._categories is None else self._categories.sources(columns, outputs)
+
+    def _directions(self, outputs: int) -> tuple[int, ...] | None:
+        """The direction in which outputs must go with each of the network's inputs, 0 for any; None without any."""
+        given, d = self.monotone_constraints, self.n_features_in_
+        if given is None:
+            return None
+        names = list(getattr(self, "feature_names_in_", ()))
+        if isinstance(given, Mapping):
+            unknown = [name for name in given if name not in names]
+            if unknown:
+                raise ValueError(f"monotone_constraints must name columns of X, got {unknown[0]!r}; X has {names}")
+            wanted = [given.get(name, 0) for name in names]
+        else:
+            wanted = list(given)
+        if len(wanted) != d:
+            raise ValueError(
+                f"monotone_constraints must have one of -1, 0, 1 for each of {d} columns, got {len(wanted)}"
+            )
+        if outputs > 1 and any(wanted):
+            raise ValueError(
+                f"monotone_constraints must be None or zeros for more than one output, got {outputs} outputs"
+            )
+        places = () if self._categories is None else self._categories.places
+        strange = [place for place in places if wanted[place] != 0]
+        if strange:
+            raise ValueError(
+                f"monotone_constraints must be 0 for categorical columns, got {wanted[strange[0]]} for {strange[0]}"
+            )
+        kept = [int(wanted[i]) for i in range(d) if i not in places]
+        # Whether a number is missing, and what a category means, may move outputs either way.
+        return (*kept, *(0,) * (len(self._sources(outputs)) - len(kept))) if any(kept) else None
+
+    def _check_weights(self, sample_weight: ArrayLike | None, X: Array) -> Array:
+        return np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
+
+    def _fitted(self) -> MergedNetwork:
+        check_is_fitted(self)
+        return self.network_
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing != "refuse"
+        return tags
+
+
+def check_monotone_constraints(estimator: Any) -> None:
+    """`ValueError` or `TypeError` for constraints that no table would allow, and for networks that cannot keep them."""
+    given = estimator.monotone_constraints
+    if given is None:
+        return
+    if isinstance(given, str | bytes | Integral) or not hasattr(given, "__iter__"):
+        raise TypeError(
+            f"monotone_constraints must be None, -1, 0 or 1 for each column, or a dict by name, got {given!r}"
+        )
+    wanted = list(given.values()) if isinstance(given, Mapping) else list(given)
+    for one in wanted:
+        if isinstance(one, bool | np.bool_) or not isinstance(one, Integral) or int(one) not in (-1, 0, 1):
+            raise ValueError(f"monotone_constraints must be -1, 0 or 1 for each column, got {one!r}")
+    if not any(wanted):
+        return
+    if estimator.binary:
+        raise ValueError("monotone_constraints must be None for sign units (binary=True): signs of weights are never 0")
+    if estimator.newton == "published":
+        raise ValueError("newton must be 'guarded' for monotone_constraints: a published step may turn a unit round")
+    if estimator.layers is not None and len(tuple(estimator.layers)) > 1:
+        raise ValueError(f"layers must have one layer for monotone_constraints, got {tuple(estimator.layers)}")

@@ -1,0 +1,1 @@
+"""The merged network: prediction, compression, export and Shapley values."""

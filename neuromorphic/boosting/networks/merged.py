@@ -1,0 +1,228 @@
+"""The merged network: all units of the additive model in one network, cut at any stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relaxon.core.cached import cached_property
+from relaxon.neuromorphic.boosting.networks import prediction_kernels
+
+Array = NDArray[np.float64]
+
+CHUNK = 4096
+"""Rows at a time in prediction, so that a long table needs no memory of its own size."""
+FARTHEST = 1e6
+"""Standard deviations beyond which an input counts as that far: no input, however large, makes a prediction NaN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Hidden units that see the same features: `weights` (u, d), `bias` (u,)."""
+
+    weights: Array
+    bias: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A boosting stage as it stands in the merged network: `η ρ f`, in the unit of the additive model.
+
+    `layer` is the layer its units are in; `output` (J, K) and `intercept` (K,) hold `η ρ C` and `η ρ c`.
+    """
+
+    layer: int
+    weights: Array
+    bias: Array
+    output: Array
+    intercept: Array
+
+
+@dataclass(frozen=True)
+class MergedNetwork:
+    """One network for the whole additive model: `gain · (F₀ + Σ_t intercept_t + σ(features) @ output)`.
+
+    Features are the standardised inputs `(x − shift) · scale`, for later layers followed by `2σ − 1` of all units of
+    the layers before. Source: Emami & Martínez-Muñoz 2023, section III; cut at stage t with the bias as it was then.
+    """
+
+    shift: Array
+    """`(d,)`; also what a missing input is taken for."""
+    scale: Array
+    layers: tuple[Layer, ...]
+    output: Array
+    """`(U, K)`, units in the order of training."""
+    initial: Array
+    """`F₀`, `(K,)`."""
+    intercepts: Array
+    """`(T, K)`: what each stage adds to the bias."""
+    sizes: NDArray[np.int64]
+    """`(T,)`: units of each stage."""
+    gain: Array
+    """`(K,)`: `m`, times the unit in which a target was trained."""
+
+    @property
+    def units(self) -> int:
+        return len(self.output)
+
+    @property
+    def stages(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def outputs(self) -> int:
+        return len(self.initial)
+
+    @cached_property
+    def ends(self) -> NDArray[np.int64]:
+        """`(T + 1,)`: units there are after so many stages."""
+        return np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
+
+    @cached_property
+    def biases(self) -> Array:
+        """`(T + 1, K)`: the output bias `gain · (F₀ + Σ intercepts)` after so many stages."""
+        return np.asarray(self.gain * np.cumsum(np.concatenate([self.initial[None], self.intercepts]), axis=0))
+
+    @cached_property
+    def output_weights(self) -> Array:
+        """`(U, K)`: the output block with its gain, `m η ρ w`."""
+        return np.ascontiguousarray(self.output * self.gain)
+
+    def raw(self, x: Array, single: bool = False) -> Array:
+        """The outputs before any link (logits, log-mean): `(n, K)` for inputs `(n, d)`.
+
+        With `single`, one hidden layer is reckoned in float32 and its outputs are summed in float64.
+        """
+        if len(self.layers) == 1:
+            packed = self._packed_single if single else self._packed
+            return prediction_kernels.predict_rows(x, self.shift, self.scale, FARTHEST, packed, self.biases[-1])
+        out = np.empty((len(x), self.outputs))
+        for low in range(0, len(x), CHUNK):
+            rows = slice(low, low + CHUNK)
+            out[rows] = self.activations(x[rows]) @ self.output_weights + self.biases[-1]
+        return out
+
+    def staged_raw(self, x: Array) -> Iterator[Array]:
+        """`raw` after each stage, from the first to the last."""
+        hidden = self.activations(x)
+        out = np.tile(self.gain * self.initial, (len(x), 1))
+        for stage in range(self.stages):
+            units = slice(self.ends[stage], self.ends[stage + 1])
+            out = out + hidden[:, units] @ self.output_weights[units] + self.gain * self.intercepts[stage]
+            yield out
+
+    def standardised(self, x: Array) -> Array:
+        """`(x − shift) · scale`, limited; missing inputs are 0."""
+        with np.errstate(over="ignore"):
+            z = (x - self.shift) * self.scale
+        np.clip(z, -FARTHEST, FARTHEST, out=z)
+        return np.nan_to_num(z, copy=False, nan=0.0)
+
+    def activations(self, x: Array) -> Array:
+        """`σ` of all units: `(n, U)`."""
+        features = self.standardised(x)
+        hidden = []
+        for index, layer in enumerate(self.layers):
+            h = logistic(features @ layer.weights.T + layer.bias)
+            hidden.append(h)
+            if index + 1 < len(self.layers):
+                features = np.hstack([features, 2.0 * h - 1.0])
+        return np.hstack(hidden) if hidden else np.empty((len(x), 0))
+
+    def input_gradient(self, x: Array, output: int, hidden: Array | None = None) -> Array:
+        """`∂ raw_k / ∂ standardised input`: `(n, d)`, by the chain rule through the layers.
+
+        `hidden` are the activations of `x`, where they are known.
+        """
+        hidden, d = self.activations(x) if hidden is None else hidden, len(self.shift)
+        inputs = [layer.weights.shape[1] for layer in self.layers]
+        widths = [len(layer.bias) for layer in self.layers]
+        grad = np.zeros((len(x), d + sum(widths[:-1])))
+        for index in range(len(self.layers) - 1, -1, -1):
+            start = sum(widths[:index])
+            units = slice(start, start + widths[index])
+            h = hidden[:, units]
+            dh = np.broadcast_to(self.output_weights[units, output], h.shape)
+            if index + 1 < len(self.layers):
+                dh = dh + 2.0 * grad[:, d + start : d + start + widths[index]]
+            grad[:, : inputs[index]] += (dh * h * (1.0 - h)) @ self.layers[index].weights
+        return grad[:, :d]
+
+    @cached_property
+    def _packed(self) -> tuple[NDArray[Any], ...]:
+        return prediction_kernels.pack_units(
+            self.layers[0].weights, self.layers[0].bias, self.output_weights, np.float64
+        )
+
+    @cached_property
+    def _packed_single(self) -> tuple[NDArray[Any], ...]:
+        return prediction_kernels.pack_units(
+            self.layers[0].weights, self.layers[0].bias, self.output_weights, np.float32
+        )
+
+    def split(self) -> tuple[Stage, ...]:
+        """The stages one by one, as `merge` takes them."""
+        return tuple(self._stages())
+
+    def truncated(self, stages: int) -> MergedNetwork:
+        """The network of the first `stages` stages, with the bias as it was then."""
+        return replace(
+            self,
+            layers=stack_layers(self.split()[:stages]),
+            output=self.output[: self.ends[stages]].copy(),
+            intercepts=self.intercepts[:stages].copy(),
+            sizes=self.sizes[:stages].copy(),
+        )
+
+    def _stages(self) -> Iterator[Stage]:
+        layer, passed = 0, 0
+        for t in range(self.stages):
+            low, high = int(self.ends[t]), int(self.ends[t + 1])
+            if low - passed >= len(self.layers[layer].bias):
+                passed += len(self.layers[layer].bias)
+                layer += 1
+            own = slice(low - passed, high - passed)
+            yield Stage(
+                layer,
+                self.layers[layer].weights[own],
+                self.layers[layer].bias[own],
+                self.output[low:high],
+                self.intercepts[t],
+            )
+
+
+def merge(stages: tuple[Stage, ...], initial: Array, gain: Array, shift: Array, scale: Array) -> MergedNetwork:
+    """All stages in one network."""
+    outputs = len(initial)
+    return MergedNetwork(
+        shift=shift,
+        scale=scale,
+        layers=stack_layers(stages),
+        output=np.concatenate([np.empty((0, outputs)), *[stage.output for stage in stages]]),
+        initial=initial,
+        intercepts=np.concatenate([np.empty((0, outputs)), *[stage.intercept[None] for stage in stages]]),
+        sizes=np.array([len(stage.bias) for stage in stages], np.int64),
+        gain=gain,
+    )
+
+
+def stack_layers(stages: tuple[Stage, ...]) -> tuple[Layer, ...]:
+    """The hidden layers of the stages."""
+    layers = []
+    for index in range(stages[-1].layer + 1 if stages else 0):
+        own = [stage for stage in stages if stage.layer == index]
+        layers.append(
+            Layer(np.concatenate([stage.weights for stage in own]), np.concatenate([stage.bias for stage in own]))
+        )
+    return tuple(layers)
+
+
+def logistic(z: Array) -> Array:
+    """`1/(1 + e^{−z})`, in place."""
+    from scipy.special import expit
+
+    return np.asarray(expit(z, out=z))

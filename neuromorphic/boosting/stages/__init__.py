@@ -1,0 +1,1 @@
+"""Fitting one stage: a few units and their outputs to the residual."""

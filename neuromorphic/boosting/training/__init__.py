@@ -1,0 +1,1 @@
+"""The boosting loop: its settings, losses and checkpoints."""

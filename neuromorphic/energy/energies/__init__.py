@@ -1,0 +1,1 @@
+"""Energies, their derivatives, and the checks of their events."""

@@ -1,0 +1,285 @@
+"""Energies E with `log p⁰(x) = −E(x)`: perceptron, convolutional, quadratic, exponential family, and a tilted base.
+
+An energy is any torch module `(n, *event_shape) → (n,)`, float32 or float64; these are the ones that can be stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import combinations_with_replacement, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from relaxon.core import validation
+from relaxon.neuromorphic.energy.energies.events import flatten_events, parse_event_shape
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+}
+"""Smooth ones: samplers and score matching differentiate the energy in x, twice in the exact trace."""
+CONFINEMENT = 0.01
+"""Default weight of ‖x‖²: a perceptron grows linearly at most, so any weight above 0 makes the density normalisable."""
+
+
+class MLPEnergy(nn.Module):
+    """A perceptron plus `confinement·‖x‖²`, for `features` numbers an event.
+
+    `fourier` octaves of sines and cosines of `π 2^k x / reach` are put beside the inputs where edges are sharp.
+    `bound` b squashes the perceptron's output to (−b, b). Weights depend on the seed alone.
+
+    >>> import torch
+    >>> MLPEnergy(3, hidden=(8,))(torch.zeros(5, 3)).shape
+    torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        features: int,
+        hidden: Sequence[int] = (128, 128),
+        *,
+        activation: str = "silu",
+        fourier: int = 0,
+        reach: float = 4.0,
+        confinement: float = CONFINEMENT,
+        bound: float | None = None,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.features = validation.positive_int("features", features)
+        self.hidden = tuple(validation.positive_int("hidden", width) for width in hidden)
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, got {activation!r}")
+        self.activation = activation
+        self.fourier = int(validation.non_negative_float("fourier", fourier))
+        self.reach = validation.positive_float("reach", reach)
+        self.confinement = validation.non_negative_float("confinement", confinement)
+        self.bound = None if bound is None else validation.positive_float("bound", bound)
+        widths = (self.features * (1 + 2 * self.fourier), *self.hidden, 1)
+        layers: list[nn.Module] = []
+        for index, (before, after) in enumerate(pairwise(widths)):
+            layers += [blank_layer(nn.Linear, before, after, dtype=dtype)]
+            layers += [ACTIVATIONS[activation]()] if index < len(self.hidden) else []
+        self.net = nn.Sequential(*layers)
+        initialise(self, seed)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (self.features,)
+
+    def config(self) -> dict[str, Any]:
+        names = ("features", "activation", "fourier", "reach", "confinement", "bound")
+        return {"hidden": list(self.hidden)} | {name: getattr(self, name) for name in names}
+
+    def forward(self, x: Tensor) -> Tensor:
+        inputs = [x]
+        for octave in range(self.fourier):
+            angle = x * (math.pi * 2**octave / self.reach)
+            inputs += [angle.sin(), angle.cos()]
+        out: Tensor = self.net(torch.cat(inputs, 1) if self.fourier else x)[:, 0]
+        if self.bound is not None:
+            out = self.bound * torch.tanh(out / self.bound)
+        return out + self.confinement * x.square().sum(1) if self.confinement else out
+
+
+class ConvolutionalEnergy(nn.Module):
+    """Strided 3×3 convolutions over images `(n, channels, height, width)`, then a linear layer; plus confinement."""
+
+    def __init__(
+        self,
+        image: tuple[int, int, int],
+        channels: Sequence[int] = (32, 64, 64),
+        *,
+        activation: str = "silu",
+        confinement: float = CONFINEMENT,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        shape = parse_event_shape(image)
+        if len(shape) != 3:
+            raise ValueError(f"image must be (channels, height, width), got {image!r}")
+        self._event_shape = shape
+        self.channels = tuple(validation.positive_int("channels", width) for width in channels)
+        if not self.channels:
+            raise ValueError("channels must name at least one convolution, got none")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, got {activation!r}")
+        self.activation = activation
+        self.confinement = validation.non_negative_float("confinement", confinement)
+        layers: list[nn.Module] = []
+        before, height, width = shape
+        for index, after in enumerate(self.channels):
+            stride = 1 if index == 0 else 2
+            layers += [blank_layer(nn.Conv2d, before, after, 3, stride, 1, dtype=dtype), ACTIVATIONS[activation]()]
+            before, height, width = after, -(-height // stride), -(-width // stride)
+        self.net = nn.Sequential(*layers, nn.Flatten(), blank_layer(nn.Linear, before * height * width, 1, dtype=dtype))
+        initialise(self, seed)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self._event_shape
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "image": list(self._event_shape),
+            "channels": list(self.channels),
+            "activation": self.activation,
+            "confinement": self.confinement,
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x)[:, 0]
+        return out + self.confinement * flatten_events(x).square().sum(1) if self.confinement else out
+
+
+class QuadraticEnergy(nn.Module):
+    """`½‖Lᵀ(x − μ)‖²`: a Gaussian without its normaliser, which `exact_log_partition` knows.
+
+    `L` is lower triangular with the exponential of a parameter on its diagonal; it begins at the identity, μ at 0.
+    """
+
+    def __init__(self, features: int, *, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.features = validation.positive_int("features", features)
+        self.mean = nn.Parameter(torch.zeros(self.features, dtype=dtype))
+        self.log_diagonal = nn.Parameter(torch.zeros(self.features, dtype=dtype))
+        self.lower = nn.Parameter(torch.zeros(self.features, self.features, dtype=dtype))
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (self.features,)
+
+    def config(self) -> dict[str, Any]:
+        return {"features": self.features}
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor = self.lower.tril(-1) + torch.diag(self.log_diagonal.exp())
+        return 0.5 * ((x - self.mean) @ factor).square().sum(1)
+
+    def exact_log_partition(self) -> Tensor:
+        """`log Z = d/2 log 2π − Σ log L_ii`."""
+        return self.features / 2 * math.log(2 * math.pi) - self.log_diagonal.sum()
+
+
+class PolynomialStatistics(nn.Module):
+    """All monomials of degrees 1 to `degree` of the features, in the order of `itertools`: `(n, d) → (n, k)`."""
+
+    def __init__(self, features: int, degree: int = 1) -> None:
+        super().__init__()
+        self.features = validation.positive_int("features", features)
+        self.degree = validation.positive_int("degree", degree)
+        places = range(self.features)
+        self.powers = [p for order in range(1, self.degree + 1) for p in combinations_with_replacement(places, order)]
+
+    @property
+    def count(self) -> int:
+        return len(self.powers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([x[:, list(power)].prod(1) for power in self.powers], 1)
+
+
+class ExponentialFamilyEnergy(nn.Module):
+    """`E(x) = −θ·T(x) + confinement·‖x‖²`: statistics `T: (n, d) → (n, k)` of the caller's, or polynomial ones.
+
+    `confinement` ½ with statistics of degree 1 is the Gaussian of unit variance and mean θ.
+
+    >>> import torch
+    >>> energy = ExponentialFamilyEnergy(PolynomialStatistics(1), 1, confinement=0.5)
+    >>> energy(torch.tensor([[2.0]])).item()
+    2.0
+    """
+
+    def __init__(
+        self,
+        statistics: Callable[[Tensor], Tensor],
+        features: int,
+        *,
+        start: Sequence[float] | None = None,
+        confinement: float = 0.0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.features = validation.positive_int("features", features)
+        if not callable(statistics):
+            raise TypeError(f"statistics must be callable, got {type(statistics).__name__}")
+        self.statistics = statistics
+        found = statistics(torch.zeros(2, self.features, dtype=dtype))
+        if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 2:
+            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(f"statistics must give (n, k) for (n, {self.features}), got {got} for n = 2")
+        k = found.shape[1]
+        if start is not None and len(start) != k:
+            raise ValueError(f"start must have a number for each of the {k} statistics, got {len(start)}")
+        self.confinement = validation.non_negative_float("confinement", confinement)
+        theta = torch.zeros(k, dtype=dtype) if start is None else torch.tensor(list(start), dtype=dtype)
+        self.theta = nn.Parameter(theta)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (self.features,)
+
+    def config(self) -> dict[str, Any]:
+        if not isinstance(self.statistics, PolynomialStatistics):
+            raise TypeError("statistics must be PolynomialStatistics to be stored, got a callable of your own")
+        return {"features": self.features, "degree": self.statistics.degree, "confinement": self.confinement}
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = -(self.statistics(x) @ self.theta)
+        return out + self.confinement * x.square().sum(1) if self.confinement else out
+
+
+class TiltedEnergy(nn.Module):
+    """`E(x) = −log q(x) + tilt(x)`: a base distribution q, kept fixed, that a module tilts.
+
+    Where the tilt grows no faster than linearly and q has Gaussian tails, the density is normalisable and weights
+    against q have every moment. The base is a module (as the noise distributions here are) or any noise.
+    """
+
+    def __init__(self, base: Any, tilt: nn.Module) -> None:
+        super().__init__()
+        self.base = base
+        self.tilt = tilt
+        if isinstance(base, nn.Module):
+            base.requires_grad_(False)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return tuple(self.base.event_shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.tilt(x) - self.base.log_prob(x)
+        return out
+
+
+def blank_layer(kind: type[nn.Module], *sizes: int, dtype: torch.dtype) -> Any:
+    """Make a layer for `initialise` to fill: torch's own start would be drawn from the caller's global stream."""
+    return skip_init(kind, *sizes, dtype=dtype)  # type: ignore[no-untyped-call]
+
+
+def initialise(module: nn.Module, seed: int) -> None:
+    """Uniform weights of torch's default size, drawn from the seed; the last layer starts small: a flat energy."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    with torch.no_grad():
+        for layer in layers:
+            span = 1 / math.sqrt(layer.weight[0].numel())
+            for parameter in (layer.weight, layer.bias):
+                if parameter is not None:
+                    drawn = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
+                    parameter.copy_((2 * drawn - 1) * span)
+        layers[-1].weight.mul_(SMALL_START)
+        if layers[-1].bias is not None:
+            layers[-1].bias.zero_()
+
+
+SMALL_START = 0.1

@@ -1,0 +1,157 @@
+"""Outlier detection by an energy-based density: rows of low log-density are outliers."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from relaxon.core import validation
+from relaxon.core.masked import refuse_masks
+from relaxon.neuromorphic.energy.estimators.density import EnergyDensity
+from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective
+from relaxon.neuromorphic.energy.training.loop import Watcher
+
+Array = NDArray[np.float64]
+DEVIANT = 1e6
+"""Taken from the log-density of a row that differs where all of the training rows agree: lower than any other."""
+
+
+class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+    """Rows of low density under an `EnergyDensity` are outliers.
+
+    Parameters
+    ----------
+    contamination : share of outliers among the training rows, in (0, 0.5]: where `decision_function` has its zero.
+    hidden_sizes, noise, objective, steps, batch_size, noise_batch_size, learning_rate, weight_decay, optimizer,
+    random_state, device : as `EnergyDensity`; kernels rank what is far from all rows by how far it is, which Gaussians
+        do not.
+
+    Attributes
+    ----------
+    density_ : the fitted `EnergyDensity` over the features that vary; its `verdict_` says whether it can be trusted.
+    varying_ : which features vary. One without variation is left out; a row that differs in it is an outlier.
+    constants_ : the value of each feature in the first training row.
+    offset_ : `decision_function` is `score_samples − offset_`.
+
+    >>> import numpy as np
+    >>> from relaxon.neuromorphic.energy import EnergyOutlierDetector
+    >>> x = np.random.default_rng(0).standard_normal((300, 2))
+    >>> EnergyOutlierDetector(steps=100, random_state=0).fit(x).predict([[0.0, 0.0], [6.0, -6.0]])
+    array([ 1, -1])
+    """
+
+    def __init__(
+        self,
+        contamination: float = 0.1,
+        *,
+        hidden_sizes: tuple[int, ...] = (64, 64),
+        noise: Any = "kernel",
+        objective: str | Objective = "meco",
+        steps: int = 1000,
+        batch_size: int = 256,
+        noise_batch_size: int = 512,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        optimizer: str = "adam",
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.contamination = contamination
+        self.hidden_sizes = hidden_sizes
+        self.noise = noise
+        self.objective = objective
+        self.steps = steps
+        self.batch_size = batch_size
+        self.noise_batch_size = noise_batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.optimizer = optimizer
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: ArrayLike, y: Any = None, watcher: Watcher | None = None) -> Self:
+        """Fit to `X (samples, features)`; `y` is not looked at.
+
+        ValueError where X has no density: no feature varies, or, but for `noise="kernel"`, some are combinations of
+        others; under kernels `density_.verdict_` says the latter.
+        """
+        refuse_masks(X=X)
+        x: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        share = validation.positive_float("contamination", self.contamination)
+        if share > 0.5:
+            raise ValueError(f"contamination must be in (0, 0.5], got {self.contamination!r}")
+        self.constants_ = x[0].copy()
+        self.varying_ = x.std(0) > 1e-12 * np.abs(x.mean(0))
+        if not self.varying_.any():
+            raise ValueError(f"X must vary in at least one feature, got {len(x)} equal rows")
+        if not self.varying_.all():
+            count = int((~self.varying_).sum())
+            warnings.warn(f"{count} features of X do not vary and are left out of the density", stacklevel=2)
+        density = EnergyDensity(
+            self.hidden_sizes,
+            noise=self.noise,
+            objective=self.objective,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            noise_batch_size=self.noise_batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            optimizer=self.optimizer,
+            octaves=0,
+            random_state=self.random_state,
+            device=self.device,
+        )
+        names = getattr(self, "feature_names_in_", np.arange(x.shape[1]))
+        density._columns = names[self.varying_]
+        self.density_ = density.fit(x[:, self.varying_], watcher=watcher)
+        self.offset_ = float(np.percentile(self._score(x), 100 * share))
+        return self
+
+    def score_samples(self, X: ArrayLike) -> Array:
+        """Log-density of each row over the features that vary; the lower, the more of an outlier."""
+        check_is_fitted(self)
+        refuse_masks(X=X)
+        x: Array = validate_data(self, X, dtype=np.float64, reset=False)
+        return self._score(x)
+
+    def _score(self, x: Array) -> Array:
+        found = self.density_._evaluate_log_density(x[:, self.varying_])
+        deviant = (x[:, ~self.varying_] != self.constants_[~self.varying_]).sum(1)
+        scores: Array = found - DEVIANT * deviant
+        return scores
+
+    def decision_function(self, X: ArrayLike) -> Array:
+        """`score_samples − offset_`: negative for outliers."""
+        found: Array = self.score_samples(X) - self.offset_
+        return found
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """1 for rows like the training rows, −1 for outliers."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted detector to a folder: safetensors and JSON, no pickle."""
+        from relaxon.neuromorphic.energy.storage import save_estimator
+
+        check_is_fitted(self)
+        save_estimator(self, path)
+
+    def _parts(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+        modules, card, tensors = self.density_._parts()
+        own = {"varying": torch.from_numpy(self.varying_), "constants": torch.from_numpy(self.constants_)}
+        return modules, card | {"offset": self.offset_}, tensors | own
+
+    def _restore(self, modules: dict[str, Any], card: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        self.varying_, self.constants_ = tensors["varying"].numpy(), tensors["constants"].numpy()
+        self.offset_ = float(card["offset"])
+        self.density_ = EnergyDensity(self.hidden_sizes)
+        self.density_.n_features_in_ = int(self.varying_.sum())
+        self.density_._restore(modules, {name: card[name] for name in card if name != "offset"}, tensors)

@@ -1,0 +1,333 @@
+"""Regression by a conditional energy: the whole density p(y|x), normalised exactly, for a number y.
+
+The energy `E(x, y) = −⟨a(x), b(y)⟩` of two networks is found at the nodes of a grid over y and is linear between them;
+beyond the grid it rises at a fixed rate. Of such a density the normaliser, the mean, the variance and the quantiles are
+closed forms, so nothing is sampled and maximum likelihood is exact.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from relaxon.core import validation
+from relaxon.core.masked import refuse_masks
+from relaxon.neuromorphic.energy.energies.families import blank_layer, initialise
+from relaxon.neuromorphic.energy.estimators.categories import IndicatorCategories, find_categorical_columns
+from relaxon.neuromorphic.energy.estimators.grid_density import GridDensity
+from relaxon.neuromorphic.energy.estimators.tilting import LARGEST_GAP, REFERENCE_ROWS
+from relaxon.neuromorphic.energy.estimators.verdict import DensityVerdict
+from relaxon.neuromorphic.energy.noise.rank import explain_generalisation_gap
+from relaxon.neuromorphic.energy.training.settings import TrainingSettings, check_optimizer, make_optimizer
+from relaxon.neuromorphic.parameters import check_real
+
+Array = NDArray[np.float64]
+MARGIN = 0.25
+"""Of the targets' range, by which the grid reaches beyond them."""
+CHECK_EVERY = 25
+FEWEST_HELD_OUT = 10
+OCTAVES = 4
+FEATURES = 32
+"""Length of a(x) and b(y)."""
+
+
+class ConditionalEnergy(nn.Module):
+    """`E(x, y) = −⟨a(x), b(y)⟩ + y²/2` of standardised x `(n, d)` at nodes y `(g,)`: `(n, g)`."""
+
+    def __init__(self, features: int, hidden: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.features, self.hidden = features, hidden
+        widths = (features, *hidden)
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [blank_layer(nn.Linear, before, after, dtype=dtype), nn.SiLU()]
+        self.a = nn.Sequential(*layers, blank_layer(nn.Linear, widths[-1], FEATURES, dtype=dtype))
+        self.b = nn.Sequential(
+            blank_layer(nn.Linear, 1 + 2 * OCTAVES, 64, dtype=dtype),
+            nn.SiLU(),
+            blank_layer(nn.Linear, 64, FEATURES, dtype=dtype),
+        )
+        initialise(self.a, seed)
+        initialise(self.b, seed + 1)
+        with torch.no_grad():
+            # Of the two factors one may start small, not both: their gradients would vanish together.
+            self.b[-1].weight.mul_(10)  # type: ignore[operator]
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        inputs = [y[:, None]]
+        for octave in range(OCTAVES):
+            angle = y[:, None] * (math.pi * 2**octave / 4)
+            inputs += [angle.sin(), angle.cos()]
+        out: Tensor = 0.5 * y.square() - self.a(x) @ self.b(torch.cat(inputs, 1)).T
+        return out
+
+
+class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A conditional energy-based model p(y|x), trained by exact maximum likelihood.
+
+    Parameters
+    ----------
+    hidden_sizes : units of the network of x.
+    categorical_features : names or places of the columns of X that hold categories, numbers or strings; each category
+        is an input of its own. One that was not in the training rows is taken as none.
+    nodes : of the grid over y: no structure finer than a node's distance is seen.
+    steps, batch_size, learning_rate, weight_decay : of AdamW, the rate falling along a cosine.
+    optimizer : "adam", "sgd", "momentum", "diffgrad" or "normalized"; the last takes no `weight_decay`.
+    validation_fraction, patience : share of the rows held out, and how many looks at them (one in 25 steps) without a
+        better likelihood end the training; the best weights are kept.
+    random_state : seed; the same seed gives the same bits.
+    device : where torch computes.
+
+    Attributes
+    ----------
+    energy_ : `ConditionalEnergy` over standardised x and y, in double precision.
+    grid_ : the nodes, standardised.
+    categories_ : `Categories` of those columns; None where there are none.
+    mean_, scale_, target_mean_, target_scale_ : of the standardisations.
+    validation_ : mean log-density of the rows held out at each look, standardised y.
+    verdict_ : whether the densities can be taken at their word: rows held out are about as likely as training rows, and
+        the targets vary.
+
+    >>> import numpy as np
+    >>> from relaxon.neuromorphic.energy import EnergyRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.uniform(-1, 1, (600, 1))
+    >>> y = np.where(rng.random(600) < 0.5, 1, -1) * (1 + x[:, 0]) + 0.1 * rng.standard_normal(600)
+    >>> model = EnergyRegressor(random_state=0).fit(x, y)
+    >>> low, high = model.quantiles([[0.9]], [0.25, 0.75])[0]
+    >>> bool(low < -1.5 and high > 1.5)
+    True
+    """
+
+    def __init__(
+        self,
+        hidden_sizes: tuple[int, ...] = (64, 64),
+        *,
+        categorical_features: Sequence[int | str] | None = None,
+        nodes: int = 200,
+        steps: int = 1500,
+        batch_size: int = 128,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-3,
+        optimizer: str = "adam",
+        validation_fraction: float = 0.15,
+        patience: int = 12,
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.hidden_sizes = hidden_sizes
+        self.categorical_features = categorical_features
+        self.nodes = nodes
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.optimizer = optimizer
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Fit to `X (samples, features)` and targets `y (samples,)`."""
+        refuse_masks(X=X, y=y)
+        x: Array
+        kind = np.float64 if self.categorical_features is None else object
+        x, target = validate_data(self, X, y, dtype=kind, y_numeric=True, ensure_min_samples=2)
+        target = np.asarray(target, np.float64)
+        self._check()
+        self.categories_ = self._find_categories(x)
+        x = self._encode(x)
+        seed = int(check_random_state(self.random_state).randint(2**30))
+        self.mean_ = x.mean(0)
+        spread = x.std(0)
+        indicators = slice(x.shape[1] - (0 if self.categories_ is None else self.categories_.indicators), None)
+        self.mean_[indicators], spread[indicators] = 0.0, 1.0  # an unknown category has zeros alone
+        # A constant feature has nothing to say; dividing it by its rounding error would make it shout.
+        self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
+        self.target_mean_, deviation = float(target.mean()), float(target.std())
+        if not np.isfinite([*spread, deviation]).all():
+            raise ValueError("X and y must have a finite variance in double precision; rescale them")
+        self.target_scale_ = deviation if deviation > 1e-12 * max(1.0, abs(self.target_mean_)) else 1.0
+        z = (target - self.target_mean_) / self.target_scale_
+        low, high = float(z.min()), float(z.max())
+        reach = MARGIN * max(high - low, 1.0)
+        self.grid_ = np.linspace(low - reach, high + reach, self.nodes)
+        self.energy_ = ConditionalEnergy(x.shape[1], tuple(self.hidden_sizes), seed).to(self.device)
+        self._train((x - self.mean_) / self.scale_, z, seed)
+        self.energy_.double()
+        reasons = [self._overfitting] if self._overfitting else []
+        if not low < high:
+            reasons.append("the targets do not vary: they have no density")
+        self.verdict_ = DensityVerdict(not reasons, "; ".join(reasons))
+        if not self.verdict_.trusted:
+            warnings.warn(f"the density is not to be trusted: {self.verdict_.reason}", ConvergenceWarning, stacklevel=2)
+        return self
+
+    def _find_categories(self, x: NDArray[Any]) -> IndicatorCategories | None:
+        if self.categorical_features is None:
+            return None
+        names = getattr(self, "feature_names_in_", None)
+        return IndicatorCategories.fit(x, find_categorical_columns(self.categorical_features, x.shape[1], names))
+
+    def _encode(self, x: NDArray[Any]) -> Array:
+        return x if self.categories_ is None else self.categories_.encode(x)
+
+    def _check(self) -> None:
+        for name in ("nodes", "steps", "batch_size", "patience"):
+            validation.positive_int(name, getattr(self, name))
+        if self.nodes < 3:
+            raise ValueError(f"nodes must be at least 3, got {self.nodes}")
+        for width in self.hidden_sizes:
+            validation.positive_int("hidden_sizes", width)
+        validation.positive_float("learning_rate", self.learning_rate)
+        validation.non_negative_float("weight_decay", self.weight_decay)
+        check_optimizer("optimizer", self.optimizer, self.weight_decay)
+        check_real("validation_fraction", self.validation_fraction, least=0.0, below=1.0)
+
+    def _train(self, x: Array, y: Array, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(x), generator=generator)
+        count = round(self.validation_fraction * len(x))
+        count = count if count >= FEWEST_HELD_OUT else 0
+        inputs = torch.from_numpy(x).float()[order].to(self.device)
+        targets = torch.from_numpy(y).float()[order].to(self.device)
+        grid = torch.from_numpy(self.grid_).float().to(self.device)
+        settings = TrainingSettings(
+            steps=self.steps,
+            rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            optimiser=self.optimizer,  # type: ignore[arg-type]
+        )
+        optimiser = make_optimizer(settings, list(self.energy_.parameters()))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
+        best, weights, since, scores = -math.inf, None, 0, list[float]()
+        for step in range(1, self.steps + 1):
+            chosen = count + torch.randint(len(x) - count, (min(self.batch_size, len(x) - count),), generator=generator)
+            chosen = chosen.to(self.device)
+            optimiser.zero_grad()
+            loss = -GridDensity(grid, -self.energy_(inputs[chosen], grid)).log_density(targets[chosen]).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            if count and (step % CHECK_EVERY == 0 or step == self.steps):
+                with torch.no_grad():
+                    held = GridDensity(grid, -self.energy_(inputs[:count], grid)).log_density(targets[:count])
+                scores.append(float(held.mean()))
+                since += 1
+                if scores[-1] > best:
+                    best, since = scores[-1], 0
+                    weights = {name: tensor.clone() for name, tensor in self.energy_.state_dict().items()}
+                if since >= self.patience:
+                    break
+        if weights is not None:
+            self.energy_.load_state_dict(weights)
+        self.validation_ = np.array(scores)
+        self._overfitting = f"of {len(x)} rows none were held out to judge by (at least {FEWEST_HELD_OUT} are wanted)"
+        if count:
+            with torch.no_grad():
+                some = slice(count + REFERENCE_ROWS)
+                judged = GridDensity(grid, -self.energy_(inputs[some], grid)).log_density(targets[some])
+            each = judged.double().cpu().numpy()
+            self._overfitting = explain_generalisation_gap(each[count:], each[:count], 1, LARGEST_GAP)
+
+    @torch.no_grad()
+    def _predict_density(self, X: ArrayLike) -> GridDensity:
+        check_is_fitted(self)
+        refuse_masks(X=X)
+        kind = np.float64 if self.categories_ is None else object
+        x = self._encode(validate_data(self, X, dtype=kind, reset=False))
+        z = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
+        grid = torch.from_numpy(self.grid_).to(self.device)
+        return GridDensity(grid, -self.energy_(z, grid))
+
+    def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
+        """The mean of p(y|x), `(samples,)`; with `return_std` its deviation too."""
+        density = self._predict_density(X)
+        mean = density.mean().cpu().numpy() * self.target_scale_ + self.target_mean_
+        if not return_std:
+            return mean
+        return mean, density.variance().sqrt().cpu().numpy() * self.target_scale_
+
+    def log_density(self, X: ArrayLike, y: ArrayLike) -> Array:
+        """`log p(y|x)` of pairs, `(samples,)`."""
+        density = self._predict_density(X)
+        refuse_masks(y=y)
+        target = np.asarray(y, np.float64)
+        if target.shape != (len(density.log_values),):
+            raise ValueError(f"y must be of shape ({len(density.log_values)},), got {target.shape}")
+        if not np.isfinite(target).all():
+            raise ValueError("y must be finite, got NaN or infinite entries")
+        z = torch.from_numpy((target - self.target_mean_) / self.target_scale_).to(density.grid)
+        found: Array = density.log_density(z).cpu().numpy() - math.log(self.target_scale_)
+        return found
+
+    def quantiles(self, X: ArrayLike, levels: ArrayLike) -> Array:
+        """Of p(y|x) at the levels in (0, 1), `(samples, levels)`."""
+        refuse_masks(levels=levels)
+        p = np.atleast_1d(np.asarray(levels, np.float64))
+        if p.ndim != 1 or not ((p > 0) & (p < 1)).all():
+            raise ValueError(f"levels must be numbers in (0, 1), got {levels!r}")
+        density = self._predict_density(X)
+        each = torch.from_numpy(p).to(density.grid).expand(len(density.log_values), -1)
+        found: Array = density.quantile(each).cpu().numpy() * self.target_scale_ + self.target_mean_
+        return found
+
+    def sample(self, X: ArrayLike, count: int = 1, random_state: int | np.random.RandomState | None = None) -> Array:
+        """Independent draws of y for each row, `(samples, count)`."""
+        validation.positive_int("count", count)
+        density = self._predict_density(X)
+        random = check_random_state(self.random_state if random_state is None else random_state)
+        # Open at both ends: the quantiles of 0 and 1 are infinite.
+        levels = random.uniform(np.finfo(np.float64).eps, 1, (len(density.log_values), count))
+        found: Array = density.quantile(torch.from_numpy(levels).to(density.grid)).cpu().numpy()
+        return found * self.target_scale_ + self.target_mean_
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator to a folder: safetensors and JSON, no pickle."""
+        from relaxon.neuromorphic.energy.storage import save_estimator
+
+        check_is_fitted(self)
+        save_estimator(self, path)
+
+    def _parts(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+        tensors = {
+            name: torch.from_numpy(getattr(self, f"{name}_")) for name in ("mean", "scale", "grid", "validation")
+        }
+        tensors |= {f"energy.{name}": tensor for name, tensor in self.energy_.state_dict().items()}
+        values = {"target_mean": self.target_mean_, "target_scale": self.target_scale_}
+        return {}, values | {"verdict": asdict(self.verdict_), "categories": self._describe_categories()}, tensors
+
+    def _describe_categories(self) -> dict[str, Any] | None:
+        return None if self.categories_ is None else asdict(self.categories_)
+
+    def _restore(self, modules: dict[str, Any], card: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        for name in ("mean", "scale", "grid", "validation"):
+            setattr(self, f"{name}_", tensors[name].numpy())
+        self.target_mean_, self.target_scale_ = float(card["target_mean"]), float(card["target_scale"])
+        found = card.get("categories")
+        self.categories_ = None
+        if found is not None:
+            self.categories_ = IndicatorCategories(tuple(found["columns"]), tuple(map(tuple, found["values"])))
+        unknown = {"trusted": False, "reason": "it was stored by a version that did not judge it"}
+        self.verdict_ = DensityVerdict(**card.get("verdict", unknown))
+        self.energy_ = ConditionalEnergy(len(self.mean_), tuple(self.hidden_sizes), 0, torch.float64)
+        weights = {name.removeprefix("energy."): t for name, t in tensors.items() if name.startswith("energy.")}
+        try:
+            self.energy_.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"the stored weights are not those of the parameters: {error}") from error

@@ -1,0 +1,1 @@
+"""Noise distributions: densities that can be sampled and evaluated."""

@@ -1,0 +1,1 @@
+"""The training loop of an energy: its settings, its hold-out rows and its checkpoints."""

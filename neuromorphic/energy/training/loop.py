@@ -1,0 +1,351 @@
+"""Training of an energy: minibatches, records, checkpoints with bit-exact resume, cancelling, and an ending that says
+how it went."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from relaxon.core.cached import cached_property
+from relaxon.neuromorphic.checkpoints import Pace
+from relaxon.neuromorphic.energy.energies.events import validate_energy, validate_events, validate_noise
+from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, StepReading
+from relaxon.neuromorphic.energy.training.held_out import CHECK_EVERY, HoldOutJudge
+from relaxon.neuromorphic.energy.training.settings import TrainingSettings, make_optimizer
+from relaxon.neuromorphic.torch_checkpoints import read_record, restore_checkpoint, write_checkpoint
+
+LOST_STEPS = 20
+"""So many steps in a row without a finite gradient end a run."""
+RUNAWAY = 1e8
+"""Energies of the data beyond it are no energies any more."""
+SCARCE = 5.0
+"""Fewer effective samples than this, in the mean of a run's last tenth, make what it learned doubtful."""
+LOOKED_AT = 1000
+"""Rows and noise samples that are compared at the end of a run."""
+MOST_OUTSIDE = 0.5
+
+
+class Ended(Enum):
+    """How a training run ended."""
+
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    NON_FINITE = "non_finite"
+    DIVERGED = "diverged"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One step, before its change of the weights; NaN for what the objective has no notion of."""
+
+    step: int
+    loss: float
+    log_partition: float
+    """The objective's own: MECO's `log u`, NCE's constant."""
+    true_log_partition: float
+    """By the `truth` that `train` was given."""
+    effective_sample_size: float
+    gamma: float
+    gradient_norm: float
+    seconds: float
+    """Since the run began, without what the watcher took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a watcher sees after each step."""
+
+    step: int
+    steps: int
+    record: Record
+    weights: Callable[[], dict[str, Tensor]]
+    """The energy's trained parameters as they would be if the run ended here: copies, averaged where that is asked."""
+
+
+Watcher = Callable[[Progress], object]
+"""Called after each step; returning True stops the run after a checkpoint."""
+Truth = Callable[[nn.Module], float]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """How a run went; `records` are every `record_every`-th step and the last."""
+
+    ended: Ended
+    steps: int
+    records: tuple[Record, ...]
+    seconds: float
+    trusted: bool
+    """Whether the weights were well enough supported all along: `reason` says why not."""
+    reason: str = ""
+
+    @property
+    def log_partition(self) -> float:
+        """The objective's last idea of log Z."""
+        return self.records[-1].log_partition if self.records else math.nan
+
+
+class _RunState(nn.Module):
+    """All that a checkpoint holds; copies, because parts may share their tensors (a noise that is the tilt's base)."""
+
+    def __init__(self, parts: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+
+    def state_dict(self, *args: Any, **options: Any) -> Any:
+        return {name: tensor.clone() for name, tensor in super().state_dict(*args, **options).items()}
+
+
+def train(
+    energy: nn.Module,
+    data: Tensor,
+    noise: Any,
+    objective: Objective,
+    settings: TrainingSettings | None = None,
+    *,
+    truth: Truth | None = None,
+    watcher: Watcher | None = None,
+    judge: HoldOutJudge | None = None,
+) -> TrainingResult:
+    """Train an energy in place on `data (n, *event_shape)`, float32 or float64 as the energy is.
+
+    `noise` may be None for an objective without. A step whose gradient is not finite changes nothing; twenty in a row
+    end the run as `NON_FINITE`; energies of the data beyond 1e8 end it as `DIVERGED`. With `settings.out`, a
+    checkpoint of the same settings and data is gone on with, to the same bits as a run that was never interrupted.
+    `truth` gives the true log Z of the energy for the records. `judge` looks at rows held out every 50 steps and may
+    end the run, as `CANCELLED`. All is moved to `settings.device`, where the energy stays.
+
+    >>> import torch
+    >>> from relaxon.neuromorphic.energy import MECO, GaussianNoise, QuadraticEnergy, TrainingSettings, train
+    >>> data = 2 + torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
+    >>> energy, noise = QuadraticEnergy(1), GaussianNoise.fit(data)
+    >>> result = train(energy, data, noise, MECO(), TrainingSettings(steps=300, rate=0.05))
+    >>> result.ended.name, bool((energy.mean - data.mean()).abs() < 0.05)
+    ('FINISHED', True)
+    """
+    settings = settings or TrainingSettings()
+    if not isinstance(objective, Objective):
+        raise TypeError(f"objective must be an Objective, got {type(objective).__name__}")
+    data = validate_events("data", data).to(settings.device)
+    if isinstance(energy, nn.Module):
+        energy.to(settings.device)
+    validate_energy(energy, data)
+    if objective.needs_noise:
+        if isinstance(noise, nn.Module):
+            noise.to(settings.device)
+        validate_noise(noise, data)
+    if not any(parameter.requires_grad for parameter in energy.parameters()):
+        raise ValueError("energy must have a parameter that requires a gradient")
+    return _EnergyRun(energy, data, noise, objective, settings, truth, judge).run(watcher)
+
+
+class _EnergyRun:
+    def __init__(
+        self,
+        energy: nn.Module,
+        data: Tensor,
+        noise: Any,
+        objective: Objective,
+        settings: TrainingSettings,
+        truth: Truth | None,
+        judge: HoldOutJudge | None,
+    ) -> None:
+        self.energy, self.data, self.settings, self.truth, self.judge = energy, data, settings, truth, judge
+        self.objective = objective
+        self.working = objective.begin(energy, noise, data, settings.noise_batch or settings.batch, settings.seed)
+        learned = [*energy.parameters(), *self.working.parameters()]
+        self.parameters = [parameter for parameter in learned if parameter.requires_grad]
+        self.optimiser = make_optimizer(settings, self.parameters)
+        own = [parameter for parameter in energy.parameters() if parameter.requires_grad]
+        self.averaged = own if settings.average is not None else []
+        self.averages = [parameter.detach().clone() for parameter in self.averaged]
+        parts = {"energy": energy, "working": self.working}
+        if isinstance(noise, nn.Module):
+            parts["noise"] = noise
+        if judge is not None:
+            parts["judge"] = judge
+        self.whole = _RunState(parts)
+        self.per_epoch = math.ceil(len(data) / settings.batch)
+        self.order, self.order_of = torch.empty(0, dtype=torch.int64), -1
+        self.step, self.lost, self.seconds = 0, 0, 0.0
+        self.records = list[Record]()
+        self.sizes = list[float]()
+        self.pace = Pace(settings.checkpoint_seconds or 0.0)
+
+    def run(self, watcher: Watcher | None) -> TrainingResult:
+        self._resume()
+        settings = self.settings
+        while self.step < settings.steps and not self._is_judged_done():
+            began = time.perf_counter()
+            record = self._take_step()
+            last = self.step == settings.steps
+            lost, runaway = self.lost >= LOST_STEPS, abs(record.loss) > RUNAWAY
+            if self.step % settings.record_every == 0 or last or lost or runaway:
+                self.records.append(record)
+            self.seconds += time.perf_counter() - began
+            if lost:
+                return self._finish(Ended.NON_FINITE, f"{self.lost} gradients in a row were not finite")
+            if runaway:
+                return self._finish(Ended.DIVERGED, f"the loss reached {record.loss:.1e} at step {self.step}")
+            if self.judge is not None and self.step % CHECK_EVERY == 0:
+                self.judge.look(self._weights())
+            progress = Progress(self.step, settings.steps, record, self._weights)
+            stopped = watcher is not None and watcher(progress) is True
+            if self._is_checkpoint_due() or stopped or last or self._is_judged_done():
+                self._save()
+            if stopped and not last:
+                return self._finish(Ended.CANCELLED, "the watcher stopped the run")
+        if self.step < settings.steps:
+            return self._finish(Ended.CANCELLED, "the rows held out gained nothing more")
+        return self._finish(Ended.FINISHED, self._explain_doubt())
+
+    def _is_judged_done(self) -> bool:
+        return self.judge is not None and self.judge.done
+
+    def _is_checkpoint_due(self) -> bool:
+        if self.settings.checkpoint_seconds is not None:
+            return self.pace.due
+        return self.step % self.settings.checkpoint_every == 0
+
+    def _finish(self, ended: Ended, reason: str) -> TrainingResult:
+        if self.averaged and self.step:
+            self.energy.load_state_dict(self._weights(), strict=False)
+        return TrainingResult(ended, self.step, tuple(self.records), self.seconds, not reason, reason)
+
+    def _weights(self) -> dict[str, Tensor]:
+        names = [name for name, parameter in self.energy.named_parameters() if parameter.requires_grad]
+        if self.averaged and self.step:
+            bias = 1 - self._decay() ** self.step
+            return {name: average / bias for name, average in zip(names, self.averages, strict=True)}
+        named = dict(self.energy.named_parameters())
+        return {name: named[name].detach().clone() for name in names}
+
+    def _explain_doubt(self) -> str:
+        """Why the result of a finished run is not to be trusted; empty where it is."""
+        sizes = [size for size in self.sizes[-max(1, self.settings.steps // 10) :] if not math.isnan(size)]
+        if sizes and sum(sizes) / len(sizes) < SCARCE:
+            mean = sum(sizes) / len(sizes)
+            return f"the noise hardly meets the model: {mean:.1f} effective samples a step at the end of the run"
+        return self._explain_distance() if self.objective.needs_noise else ""
+
+    @torch.no_grad()
+    def _explain_distance(self) -> str:
+        """Why the noise says nothing of where the data are; empty where it does."""
+        noise = self.working.noise
+        own = noise.log_prob(noise.sample(LOOKED_AT, _make_generator(self.settings.seed, 2, 0)))
+        share = float((noise.log_prob(self.data[:LOOKED_AT]) < own.min()).double().mean())
+        if share > MOST_OUTSIDE:
+            return f"the noise hardly meets the data: {share:.0%} of the rows lie where none of its samples do"
+        return ""
+
+    def _batch(self) -> Tensor:
+        epoch, place = divmod(self.step, self.per_epoch)
+        if epoch != self.order_of:
+            # Drawn anew from the seed and the epoch, so that a resumed run needs no generator's state.
+            self.order = torch.randperm(len(self.data), generator=_make_generator(self.settings.seed, 0, epoch))
+            self.order, self.order_of = self.order.to(self.data.device), epoch
+        return self.data[self.order[place * self.settings.batch : (place + 1) * self.settings.batch]]
+
+    def _take_step(self) -> Record:
+        settings = self.settings
+        began = time.perf_counter()
+        reading = self.working.read(self._batch(), _make_generator(settings.seed, 1, self.step))
+        self.optimiser.zero_grad(set_to_none=True)
+        reading.loss.backward()  # type: ignore[no-untyped-call]
+        norm = self._apply(reading)
+        self.step += 1
+        self.sizes.append(reading.effective_sample_size)
+        true = math.nan
+        if self.truth is not None and (self.step % settings.record_every == 0 or self.step == settings.steps):
+            true = float(self.truth(self.energy))
+        loss = reading.value if not math.isnan(reading.value) else float(reading.loss.detach())
+        seconds = self.seconds + time.perf_counter() - began
+        return Record(
+            self.step, loss, reading.log_partition, true, reading.effective_sample_size, reading.gamma, norm, seconds
+        )
+
+    def _apply(self, reading: StepReading) -> float:
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = float(torch.stack([gradient.detach().norm() for gradient in gradients]).norm())
+        if not math.isfinite(norm) or not math.isfinite(float(reading.loss.detach())):
+            self.lost += 1
+            return norm
+        self.lost = 0
+        shrink = 1.0
+        if self.objective.normalised_gradient:
+            shrink = 1 / norm if norm > 0 else 1.0
+        elif self.settings.clip is not None and norm > self.settings.clip:
+            shrink = self.settings.clip / norm
+        if shrink != 1.0:
+            for gradient in gradients:
+                gradient.mul_(shrink)
+        if self.settings.schedule == "cosine":
+            rate = self.settings.rate * 0.5 * (1 + math.cos(math.pi * self.step / self.settings.steps))
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+        self.optimiser.step()
+        if self.averaged:
+            decay = self._decay()
+            with torch.no_grad():
+                for average, parameter in zip(self.averages, self.averaged, strict=True):
+                    # The first step drops the start value: averages begin at 0 and are divided by 1 − decay^step.
+                    average.mul_(decay if self.step else 0.0).add_(parameter, alpha=1 - decay)
+        return norm
+
+    def _decay(self) -> float:
+        assert self.settings.average is not None
+        return self.settings.average
+
+    def _save(self) -> None:
+        if self.settings.out is not None:
+            record = self._identify() | {
+                "step": self.step,
+                "lost": self.lost,
+                "seconds": self.seconds,
+                "sizes": self.sizes,
+                "records": [asdict(one) for one in self.records],
+            }
+            with self.pace.writing():
+                write_checkpoint(self.settings.out, self.whole, self.optimiser, self.averages, record)
+
+    def _identify(self) -> dict[str, Any]:
+        """What a run must share with a checkpoint to go on with it."""
+        settings = self.settings.describe()
+        objective = f"{type(self.objective).__name__} {self.objective!r}"
+        same = {"settings": settings, "objective": objective, "data": list(self.data.shape), "digest": self._digest}
+        return same if self.judge is None else same | {"fit": self.judge.describe()}
+
+    @cached_property
+    def _digest(self) -> str:
+        """Of the rows themselves."""
+        rows = self.data.detach().cpu().contiguous()
+        return hashlib.blake2b(rows.numpy().tobytes(), digest_size=16).hexdigest()
+
+    def _resume(self) -> None:
+        out = self.settings.out
+        if out is None:
+            return
+        same, before = self._identify(), read_record(out)
+        if before is not None and "digest" not in before:  # written before checkpoints held one
+            del same["digest"]
+        record = restore_checkpoint(out, self.whole, self.optimiser, self.averages, same)
+        if record is not None:
+            self.step, self.lost, self.seconds = record["step"], record["lost"], record["seconds"]
+            self.sizes = record["sizes"]
+            self.records = [Record(**one) for one in record["records"]]
+
+
+def _make_generator(seed: int, stream: int, index: int) -> torch.Generator:
+    """A generator of its own for each use and step of a run."""
+    # Mixed first: torch's generator takes the last 32 bits of a seed, and there is more to tell apart here.
+    mixed = np.random.SeedSequence((seed, stream, index)).generate_state(1)
+    return torch.Generator().manual_seed(int(mixed[0]))

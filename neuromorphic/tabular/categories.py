@@ -1,0 +1,233 @@
+"""Categorical columns: read from tables, and replaced by ordered target statistics.
+
+A category becomes the mean target of its rows. In training a row's mean is over those rows of its category only that
+come before it in an order by chance, so that its own target has no part in it (Prokhorenkova et al. 2018); in
+prediction it is over all training rows. Each mean counts the mean of all rows as one row more, which is all there is
+for a category that training has not seen.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Key = str | int | float | bool
+
+PRIOR = 1.0
+"""Rows that the mean of all rows counts as in each category's mean."""
+SHOWN = 3
+FROM_TYPE = "from_dtype"
+WORDS = ("string", "large_string", "string_view", "utf8", "categorical", "enum", "category", "object", "str")
+"""How names of types of words begin, in pandas, polars and Arrow; and Arrow's "dictionary"."""
+
+
+class UnseenCategoryWarning(UserWarning):
+    """Rows have categories that training has not seen; they are predicted as a category of average target."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumns:
+    """A table's columns: names (None for an array), values and whether their type is one of words."""
+
+    names: tuple[str, ...] | None
+    values: tuple[Sequence[Any], ...]
+    words: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class TargetCategories:
+    """The categorical columns of a fit: places, and the categories of each in the order of their codes.
+
+    The code after the last category is that of missing ones, the next that of those unseen.
+    """
+
+    places: tuple[int, ...]
+    keys: tuple[tuple[Key, ...], ...]
+    means: tuple[Array, ...] = ()
+    """`(categories + 2, K)` of each column, in the order of the codes."""
+
+    def expand(self, x: Array, parts: Sequence[Array]) -> Array:
+        """`x` (n, d) without the columns of codes, followed by the statistics of each."""
+        return np.hstack([np.delete(x, self.places, axis=1), *parts])
+
+    def sources(self, columns: NDArray[np.int64], outputs: int) -> NDArray[np.int64]:
+        """The column of the table that each of the network's inputs is of."""
+        kept = np.delete(columns, self.places)
+        return np.concatenate([kept, np.repeat(np.array(self.places, np.int64), outputs)])
+
+    def look_up(self, x: Array) -> Array:
+        """`x` with the training rows' means in place of codes."""
+        found = [mean[x[:, place].astype(np.int64)] for place, mean in zip(self.places, self.means, strict=True)]
+        return self.expand(x, found)
+
+
+def read_columns(X: Any) -> TableColumns:
+    """The columns of a pandas, polars or Arrow table, of an array (n, d) or of rows."""
+    if hasattr(X, "column_names") and hasattr(X, "schema"):
+        values = tuple(X.column(i).to_pylist() for i in range(len(X.column_names)))
+        return TableColumns(
+            tuple(map(str, X.column_names)), values, tuple(_holds_words(field.type) for field in X.schema)
+        )
+    if hasattr(X, "columns") and hasattr(X, "dtypes"):
+        series = [X.iloc[:, i] if hasattr(X, "iloc") else X[:, i] for i in range(len(X.columns))]
+        names = tuple(map(str, X.columns))
+        return TableColumns(
+            names, tuple(one.to_list() for one in series), tuple(_holds_words(one.dtype) for one in series)
+        )
+    rows = np.asarray(X, dtype=None if isinstance(X, np.ndarray) else object)
+    if rows.ndim != 2:
+        raise ValueError(f"Expected 2D array, X must be a table or (n, d) with categorical_features, got {rows.shape}")
+    return TableColumns(None, tuple(rows[:, i].tolist() for i in range(rows.shape[1])), (False,) * rows.shape[1])
+
+
+def _holds_words(kind: Any) -> bool:
+    name = str(kind).lower()
+    return name.startswith((*WORDS, "dictionary"))
+
+
+def find_categorical_columns(wanted: Any, columns: TableColumns) -> tuple[int, ...]:
+    """The places of the columns that `categorical_features` names; `ValueError`, `TypeError` for what is not there."""
+    d = len(columns.values)
+    if isinstance(wanted, str):
+        if wanted != FROM_TYPE:
+            raise ValueError(f"categorical_features must be {FROM_TYPE!r}, names, places or a mask, got {wanted!r}")
+        if columns.names is None:
+            raise ValueError(f"X must be a pandas, polars or Arrow table for categorical_features={FROM_TYPE!r}")
+        return tuple(i for i in range(d) if columns.words[i])
+    given = list(wanted)
+    if len(given) == d and all(isinstance(one, bool | np.bool_) for one in given):
+        return tuple(i for i in range(d) if given[i])
+    found = []
+    for one in given:
+        if isinstance(one, str):
+            if columns.names is None or one not in columns.names:
+                raise ValueError(f"categorical_features must name columns of X, got {one!r}; X has {columns.names}")
+            found.append(columns.names.index(one))
+        elif isinstance(one, Integral) and not isinstance(one, bool | np.bool_):
+            if not 0 <= int(one) < d:
+                raise ValueError(f"categorical_features must be places from 0 to {d - 1}, got {one}")
+            found.append(int(one))
+        else:
+            raise TypeError(f"categorical_features must hold names or places, or be a mask of {d}, got {one!r}")
+    if len(set(found)) < len(found):
+        raise ValueError(f"categorical_features must name each column once, got {given}")
+    return tuple(sorted(found))
+
+
+def check_categorical_features(wanted: Any) -> None:
+    """`TypeError` or `ValueError` for what can be no `categorical_features` of any table."""
+    if wanted is None or (isinstance(wanted, str) and wanted == FROM_TYPE):
+        return
+    if isinstance(wanted, str | bytes | Real | dict) or not hasattr(wanted, "__iter__"):
+        raise ValueError(f"categorical_features must be None, {FROM_TYPE!r}, names, places or a mask, got {wanted!r}")
+
+
+def encode_categories(
+    columns: TableColumns, places: tuple[int, ...], known: TargetCategories | None, missing: bool
+) -> tuple[Array, TargetCategories]:
+    """The table as numbers (n, d), categories as codes; of a new fit the categories in the order of their first rows.
+
+    Raises `ValueError` for missing categories where `missing` is False, and for words in other columns.
+    """
+    n = len(columns.values[0]) if columns.values else 0
+    x, keys = np.empty((n, len(columns.values))), []
+    unseen = []
+    for place, values in enumerate(columns.values):
+        name = repr(columns.names[place]) if columns.names else str(place)
+        if place not in places:
+            x[:, place] = _parse_numbers(values, name)
+            continue
+        cells = [_parse_key(value, name) for value in values]
+        if not missing and None in cells:
+            raise ValueError(
+                f"X must have no missing categories under missing='refuse', got some in column {name}; with 'mean' or "
+                "'indicate' they are a category of their own"
+            )
+        if known is None:
+            own = tuple(dict.fromkeys(cell for cell in cells if cell is not None))
+        else:
+            own = known.keys[places.index(place)]
+        codes = {key: code for code, key in enumerate(own)}
+        x[:, place] = [len(own) if cell is None else codes.get(cell, len(own) + 1) for cell in cells]
+        keys.append(own)
+        strange = [cell for cell in dict.fromkeys(cells) if cell is not None and cell not in codes]
+        if strange:
+            unseen.append(f"column {name} {', '.join(map(repr, strange[:SHOWN]))}{' …' * (len(strange) > SHOWN)}")
+    if unseen:
+        warnings.warn(
+            f"X has categories that training has not seen, which count as the average: {'; '.join(unseen)}",
+            UnseenCategoryWarning,
+            stacklevel=5,
+        )
+    return x, TargetCategories(places, tuple(keys)) if known is None else known
+
+
+def _parse_numbers(values: Sequence[Any], name: str) -> Array:
+    try:
+        return np.array([np.nan if value is None else value for value in values], np.float64)
+    except (TypeError, ValueError):
+        word = next((value for value in values if isinstance(value, str)), values[0])
+        raise ValueError(
+            f"X must hold numbers outside categorical_features, got {word!r} in column {name}: could not convert it to "
+            "float"
+        ) from None
+
+
+def _parse_key(value: Any, name: str) -> Key | None:
+    """A category as it is compared and stored; None where it is missing."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return int(value) if value.is_integer() else value
+    if isinstance(value, str | int):
+        return value
+    raise TypeError(f"categories must be words, numbers or booleans, got {type(value).__name__} in column {name}")
+
+
+def find_means(codes: NDArray[np.int64], size: int, y: Array, w: Array) -> Array:
+    """The mean target of each code over all rows, with the prior: `(size, K)` for targets `y` (n, K)."""
+    prior = w @ y / w.sum()
+    weight = np.bincount(codes, weights=w, minlength=size)
+    sums = np.stack([np.bincount(codes, weights=w * column, minlength=size) for column in y.T], axis=1)
+    return np.asarray((sums + PRIOR * prior) / (weight + PRIOR)[:, None])
+
+
+def find_ordered_means(codes: NDArray[np.int64], y: Array, w: Array, order: NDArray[np.int64]) -> Array:
+    """Each row's mean target of its code over the rows before it in `order`, with the prior: `(n, K)`."""
+    prior = w @ y / w.sum()
+    # Rows of one code side by side, in their order; what was summed up to where a code begins does not count.
+    by_code = order[np.argsort(codes[order], kind="stable")]
+    sorted_codes, own = codes[by_code], w[by_code]
+    begins = np.flatnonzero(np.r_[True, sorted_codes[1:] != sorted_codes[:-1]])
+    run = np.cumsum(np.r_[False, sorted_codes[1:] != sorted_codes[:-1]])
+    centred = own[:, None] * (y[by_code] - prior)
+    weight, sums = np.cumsum(own) - own, np.cumsum(centred, axis=0) - centred
+    weight, sums = weight - weight[begins][run], sums - sums[begins][run]
+    out = np.empty_like(y)
+    out[by_code] = prior + sums / (weight + PRIOR)[:, None]
+    return out
+
+
+def fit_statistics(found: TargetCategories, x: Array, y: Array, w: Array, seed: int) -> tuple[TargetCategories, Array]:
+    """The categories with their means, and the training rows' inputs with ordered ones in place of codes."""
+    order = np.random.default_rng([seed, 0, 5]).permutation(len(x))
+    means, parts = [], []
+    for place, keys in zip(found.places, found.keys, strict=True):
+        codes = x[:, place].astype(np.int64)
+        mean = find_means(codes, len(keys) + 2, y, w)
+        means.append(mean)
+        parts.append(find_ordered_means(codes, y, w, order))
+    known = TargetCategories(found.places, found.keys, tuple(means))
+    return known, known.expand(x, parts)
