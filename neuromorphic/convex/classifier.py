@@ -25,7 +25,7 @@ from relaxon.neuromorphic.convex.program.losses import (
     SquaredError,
 )
 from relaxon.neuromorphic.convex.solving.admm import Callback
-from relaxon.neuromorphic.parameters import check_choice
+from relaxon.neuromorphic.parameters import check_choice, store_arguments
 from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
@@ -73,19 +73,7 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
         certificate_draws: int = 100,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        super().__init__(
-            n_patterns,
-            beta=beta,
-            loss=loss,
-            program=program,
-            refinements=refinements,
-            epsilon=epsilon,
-            tol=tol,
-            max_iter=max_iter,
-            largest_factor=largest_factor,
-            certificate_draws=certificate_draws,
-            random_state=random_state,
-        )
+        store_arguments(self, locals())
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, callback: Callback | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,7 +28,7 @@ from relaxon.neuromorphic.convex.solving.admm import (
 )
 from relaxon.neuromorphic.convex.solving.certificate import ConvexCertificate, certify, draw_units
 from relaxon.neuromorphic.convex.solving.refinement import refine
-from relaxon.neuromorphic.parameters import check_choice, check_whole
+from relaxon.neuromorphic.parameters import check_choice, check_real, check_whole
 from relaxon.neuromorphic.tabular import preparation
 
 if TYPE_CHECKING:
@@ -44,38 +43,23 @@ ROUGH = 1e-3
 class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
     """Base of the estimators; a subclass gives targets and loss."""
 
+    n_patterns: int
+    beta: float
+    loss: str
+    program: Literal["patterns", "units"]
+    refinements: int
+    epsilon: float
+    tol: float
+    max_iter: int
+    largest_factor: int
+    certificate_draws: int
+    random_state: int | np.random.RandomState | None
+
     network_: ConvexNetwork
     certificate_: ConvexCertificate
     history_: ConvexHistory
     outcome_: ConvexOutcome
     n_iter_: int
-
-    def __init__(
-        self,
-        n_patterns: int,
-        *,
-        beta: float,
-        loss: str,
-        program: Literal["patterns", "units"],
-        refinements: int,
-        epsilon: float,
-        tol: float,
-        max_iter: int,
-        largest_factor: int,
-        certificate_draws: int,
-        random_state: int | np.random.RandomState | None,
-    ) -> None:
-        self.n_patterns = n_patterns
-        self.beta = beta
-        self.loss = loss
-        self.program = program
-        self.refinements = refinements
-        self.epsilon = epsilon
-        self.tol = tol
-        self.max_iter = max_iter
-        self.largest_factor = largest_factor
-        self.certificate_draws = certificate_draws
-        self.random_state = random_state
 
     @property
     def n_units_(self) -> int:
@@ -101,9 +85,9 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         check_whole("refinements", self.refinements, 0)
         check_whole("largest_factor", self.largest_factor, 1)
         check_whole("certificate_draws", self.certificate_draws, 0)
-        _number("beta", self.beta, positive=True)
-        _number("tol", self.tol, positive=True)
-        _number("epsilon", self.epsilon, positive=False)
+        check_real("beta", self.beta, above=0.0)
+        check_real("tol", self.tol, above=0.0)
+        check_real("epsilon", self.epsilon, least=0.0)
         check_choice("program", self.program, PROGRAMS)
         if self.epsilon > 0.0 and self.program != "patterns":
             raise ValueError(f"epsilon must be 0 for program='units', which has no robust form, got {self.epsilon!r}")
@@ -178,10 +162,3 @@ def _later(callback: Callback | None, iterations: int) -> Callback | None:
     if callback is None:
         return None
     return lambda progress: callback(replace(progress, iteration=progress.iteration + iterations))
-
-
-def _number(name: str, value: object, *, positive: bool) -> None:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not (np.isfinite(float(value)) and float(value) >= 0.0 and (float(value) > 0.0 or not positive)):
-        raise ValueError(f"{name} must be {'positive' if positive else 'at least 0'} and finite, got {value!r}")

@@ -13,7 +13,7 @@ from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.convex.estimator import ConvexEstimator
 from relaxon.neuromorphic.convex.program.losses import SQUARED, ConvexLoss, RobustLoss, SquaredError
 from relaxon.neuromorphic.convex.solving.admm import Callback
-from relaxon.neuromorphic.parameters import check_choice
+from relaxon.neuromorphic.parameters import check_choice, store_arguments
 from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
@@ -85,19 +85,7 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
         certificate_draws: int = 100,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        super().__init__(
-            n_patterns,
-            beta=beta,
-            loss=loss,
-            program=program,
-            refinements=refinements,
-            epsilon=epsilon,
-            tol=tol,
-            max_iter=max_iter,
-            largest_factor=largest_factor,
-            certificate_draws=certificate_draws,
-            random_state=random_state,
-        )
+        store_arguments(self, locals())
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, callback: Callback | None = None

@@ -205,6 +205,12 @@ class _TotalVariation:
         return found
 
 
+def soft_threshold(y: Array, width: float) -> Array:
+    """Return `sign(y) max(|y| − width, 0)`, the proximal operator of `width |x|`."""
+    found: Array = np.sign(y) * np.maximum(np.abs(y) - width, 0.0)
+    return found
+
+
 def difference_matrix(shape: tuple[int, ...]) -> Any:
     """Return forward differences along each axis, 0 at its end, as a CSR matrix `(axes · n, n)`."""
     from scipy.sparse import diags, identity, kron, vstack

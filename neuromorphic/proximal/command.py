@@ -22,9 +22,6 @@ Array = NDArray[np.float64]
 DEFAULT_OUT = Path("runs/proximal")
 NETWORK = ("kind", "hidden", "kernel", "beta", "alpha")
 MATCHING = ("noise", "start_steps", "gammas", "stage_steps", "rate", "matching_rate", "batch")
-PROBED = 2
-"""Held-out samples whose Jacobians are looked at."""
-LARGEST_JACOBIAN = 512
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +62,8 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     """Train under a progress bar, print the report, write the model; 0 when done, 1 for NaN, 2 for a refusal."""
     from rich.console import Console
 
+    from relaxon.neuromorphic.proximal.evaluation import evaluate_model
+
     console, out = Console(stderr=True), Console()
     try:
         recipe = _recipe(args)
@@ -76,7 +75,7 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     if model.training.ended.value in ("non_finite", "diverged"):
         console.print(f"relaxon train proximal: {model.training.reason}", markup=False)
         return 1
-    report = judge_model(model, recipe)
+    report = evaluate_model(model, recipe)
     record(report)
     model.save(args.out / "model", {"command": _command(args), "report": report})
     for name, value in report.items():
@@ -158,56 +157,3 @@ def _train(args: argparse.Namespace, recipe: Recipe, console: Any) -> ProximalMo
             bar.update(task, completed=done, total=total, stage=progress.stage, loss=progress.loss)
 
         return polish_proximal(model, recipe.train, recipe.polish, watcher=tell)
-
-
-def judge_model(model: ProximalModel, recipe: Recipe) -> dict[str, Any]:
-    """Return what a report says of a model, as JSON values: held-out errors, the Jacobian's asymmetry, the prior's."""
-    assert model.training is not None
-    noise = np.random.default_rng(1).standard_normal(recipe.test.shape)
-    noisy = recipe.test + model.noise * noise
-    clean = model.denoise(noisy)
-    report: dict[str, Any] = {
-        "data": recipe.name,
-        "samples": len(recipe.train),
-        "shape": list(model.shape),
-        "noise": model.noise,
-        "parameters": sum(parameter.numel() for parameter in model.potential.parameters()),
-        "training": model.training.ended.value,
-        "steps": model.training.steps,
-        "seconds": model.training.seconds,
-        "root_mean_square_error_noisy": float(np.sqrt(((noisy - recipe.test) ** 2).mean())),
-        "root_mean_square_error_denoised": float(np.sqrt(((clean - recipe.test) ** 2).mean())),
-    }
-    if recipe.polish is not None:
-        report["polish_gammas"] = list(recipe.polish.gammas)
-    if math.prod(model.shape) <= LARGEST_JACOBIAN:
-        report["jacobian_asymmetry"] = max(measure_asymmetry(model, one) for one in noisy[:PROBED])
-    evaluation = model.prior(recipe.test[:PROBED])
-    report["prior_inversion_residual"] = float(evaluation.preimage.residuals.max())
-    if recipe.name == "laplace":
-        report["largest_error_against_soft_thresholding"] = soft_threshold_error(model)
-    return report
-
-
-def measure_asymmetry(model: ProximalModel, y: Array) -> float:
-    """Return `‖J − Jᵀ‖_F / ‖J‖_F` of f's Jacobian at one signal, by automatic differentiation."""
-    import torch
-
-    def proximal(row: torch.Tensor) -> torch.Tensor:
-        return model.potential.proximal(row.reshape(1, *model.shape), differentiable=True).ravel()
-
-    flat = torch.from_numpy(np.array(y, np.float64)).ravel()
-    jacobian = torch.autograd.functional.jacobian(proximal, flat)  # type: ignore[no-untyped-call]
-    return float((jacobian - jacobian.T).norm() / jacobian.norm())
-
-
-def soft_threshold_error(model: ProximalModel, reach: float = 3.0, points: int = 601) -> float:
-    """Return the largest `|f(y) − soft_{noise²}(y)|` over `[−reach, reach]`: the truth for `p(x) = ½ e^{−|x|}`."""
-    y = np.linspace(-reach, reach, points)
-    return float(np.abs(model.denoise(y[:, None])[:, 0] - soft_threshold(y, model.noise**2)).max())
-
-
-def soft_threshold(y: Array, width: float) -> Array:
-    """Return `sign(y) max(|y| − width, 0)`, the proximal operator of `width |x|`."""
-    found: Array = np.sign(y) * np.maximum(np.abs(y) - width, 0.0)
-    return found

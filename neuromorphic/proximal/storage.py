@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 
-from relaxon.core.tensor_files import write_tensors
+from relaxon.neuromorphic.described_tensors import read_described, write_described
 from relaxon.neuromorphic.proximal.potentials import NetworkSettings, build_potential
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 KIND = "proximal"
-WEIGHTS, CARD = "model.safetensors", "model.json"
+WEIGHTS = "model.safetensors"
 
 
 def save_proximal(model: ProximalModel, folder: Path | str, card: dict[str, Any] | None = None) -> None:
@@ -30,7 +29,6 @@ def save_proximal(model: ProximalModel, folder: Path | str, card: dict[str, Any]
     `card` is what else is to be known of the model (data, command, figures): JSON values; `ProximalModel.card` where
     None. Weights are stored in float32, in which they were trained.
     """
-    folder = Path(folder)
     description = {
         "format": FORMAT,
         "kind": KIND,
@@ -39,15 +37,8 @@ def save_proximal(model: ProximalModel, folder: Path | str, card: dict[str, Any]
         "training": _training_card(model.training),
         "card": json.loads(json.dumps(model.card if card is None else card, allow_nan=False)),
     }
-    text = json.dumps(description, indent=1, allow_nan=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    # The weights carry their description, so that a crash between the two files cannot pair the wrong ones.
-    partial = folder / "model.partial"
     state = {name: tensor.float() for name, tensor in model.potential.state_dict().items()}
-    write_tensors(partial, state, {"description": text})
-    partial.replace(folder / WEIGHTS)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(folder / CARD)
+    write_described(Path(folder), "model", state, description)
 
 
 def load_proximal(folder: Path | str) -> ProximalModel:
@@ -67,9 +58,7 @@ def read_model(path: Path) -> ProximalModel:
     from relaxon.neuromorphic.proximal.model import ProximalModel
 
     try:
-        with safe_open(path, "pt") as file:
-            description = json.loads((file.metadata() or {})["description"])
-        state = load_file(path)
+        state, description = read_described(path)
         if description["format"] != FORMAT or description["kind"] != KIND:
             raise ValueError(f"format must be {FORMAT} and kind {KIND!r}, got {description['format']!r}")
         potential = build_potential(NetworkSettings(**description["network"]))

@@ -16,6 +16,7 @@ from relaxon.neuromorphic.equilibrium.estimators.gradients import gradient
 from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator
 from relaxon.neuromorphic.equilibrium.estimators.result import Gradient, Verdict
 from relaxon.neuromorphic.equilibrium.networks.network import Network
+from relaxon.neuromorphic.equilibrium.networks.readout_network import angle_of
 from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
 
 
@@ -125,11 +126,10 @@ def _timed(
 
 def _row(estimator: Estimator, found: Gradient, exact: Gradient, seconds: float) -> ComparisonRow:
     cosine, error = closeness(found, exact)
-    angle = math.degrees(math.acos(min(1.0, max(-1.0, cosine)))) if math.isfinite(cosine) else math.nan
     return ComparisonRow(
         estimator.label,
         cosine,
-        angle,
+        angle_of(cosine),
         error,
         found.truncation,
         found.verdict,

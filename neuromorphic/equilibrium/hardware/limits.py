@@ -22,6 +22,7 @@ from relaxon.neuromorphic.equilibrium.estimators.gradients import gradient
 from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator
 from relaxon.neuromorphic.equilibrium.estimators.result import Gradient, Verdict
 from relaxon.neuromorphic.equilibrium.networks.network import Network
+from relaxon.neuromorphic.equilibrium.networks.readout_network import angle_of
 from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation.readout import Readout, check_range, in_levels
 from relaxon.neuromorphic.equilibrium.relaxation.relaxers import FixedStep
@@ -201,9 +202,8 @@ def hardware_costs(
         ]
         pairs = [closeness(one, exact) for one in found]
         cosine = statistics.fmean(cosine for cosine, _ in pairs)
-        angle = math.degrees(math.acos(min(1.0, max(-1.0, cosine)))) if math.isfinite(cosine) else math.nan
         error = statistics.fmean(error for _, error in pairs)
-        rows.append(HardwareCost(name, cosine, angle, error, found[-1].verdict, count))
+        rows.append(HardwareCost(name, cosine, angle_of(cosine), error, found[-1].verdict, count))
     return HardwareReport(estimator.label, tuple(rows))
 
 

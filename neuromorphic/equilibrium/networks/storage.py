@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 
-from relaxon.core.tensor_files import write_tensors
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
+from relaxon.neuromorphic.described_tensors import read_described, write_described
 from relaxon.neuromorphic.equilibrium.networks.convolutional import ConvolutionalNetwork
 from relaxon.neuromorphic.equilibrium.networks.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.networks.residual import ResidualNetwork
@@ -54,16 +53,8 @@ def save_network(network: StoredNetwork, folder: Path | str, card: dict[str, Any
     description = describe(network)
     if card is not None:
         description["card"] = json.loads(json.dumps(card, allow_nan=False))
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(description, indent=1)
-    # The weights carry their description, so that a crash between the two files cannot pair the wrong ones.
-    partial = folder / "network.partial"
     tensors = network.packed_state() if isinstance(network, BinaryLayeredNetwork) else network.state_dict()
-    write_tensors(partial, tensors, {"description": text})
-    partial.replace(folder / "network.safetensors")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(folder / "network.json")
+    write_described(Path(folder), "network", tensors, description)
 
 
 def load_network(folder: Path | str, device: str = "cpu") -> tuple[StoredNetwork, dict[str, Any]]:
@@ -72,9 +63,7 @@ def load_network(folder: Path | str, device: str = "cpu") -> tuple[StoredNetwork
     if not path.is_file():
         raise FileNotFoundError(f"folder must hold network.safetensors, got {str(folder)!r}")
     try:
-        with safe_open(path, "pt") as file:
-            description = json.loads((file.metadata() or {})["description"])
-        tensors = load_file(path)
+        tensors, description = read_described(path)
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is not a stored network: {error}") from error
     network = build(description)

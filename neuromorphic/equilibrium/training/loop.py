@@ -20,6 +20,7 @@ from relaxon.neuromorphic.equilibrium.estimators.spread import gradient_with_spr
 from relaxon.neuromorphic.equilibrium.hardware.limits import hardware_gradient, program
 from relaxon.neuromorphic.equilibrium.networks.contraction import Contraction
 from relaxon.neuromorphic.equilibrium.networks.network import Network, parameter_gradients
+from relaxon.neuromorphic.equilibrium.networks.readout_network import angle_of
 from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Outcome
 from relaxon.neuromorphic.equilibrium.training.homeostasis import JacobianHomeostasis
@@ -272,7 +273,7 @@ class _TrainingRun:
         with torch.no_grad():
             penalty = JacobianHomeostasis().estimate(network, exact.free.state, network.drive(x), generator)
         norm = float(penalty.mean / 2) ** 0.5
-        angle = math.degrees(math.acos(min(1.0, max(-1.0, cosine)))) if math.isfinite(cosine) else None
+        angle = angle_of(cosine) if math.isfinite(cosine) else None
         return angle, norm if math.isfinite(norm) else None
 
     def _save(self) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import Enum
 from itertools import pairwise
@@ -104,12 +104,7 @@ class MatchingSettings:
             validation.positive_float(name, getattr(self, name))
         for name in ("start_steps", "stage_steps", "batch", "record_every", "checkpoint_every"):
             validation.positive_int(name, getattr(self, name))
-        if isinstance(self.gammas, str) or not hasattr(self.gammas, "__iter__"):
-            raise TypeError(f"gammas must be numbers, got {type(self.gammas).__name__}")
-        gammas = tuple(validation.positive_float("gammas", gamma) for gamma in self.gammas)
-        if any(after >= before for before, after in pairwise(gammas)):
-            raise ValueError(f"gammas must fall from one stage to the next, got {gammas}")
-        object.__setattr__(self, "gammas", gammas)
+        object.__setattr__(self, "gammas", check_gammas(self.gammas))
         if self.pairing not in get_args(Pairing):
             raise ValueError(f"pairing must be 'drawn' or 'posterior', got {self.pairing!r}")
         if self.average is not None and not 0 <= validation.finite_float("average", self.average) < 1:
@@ -381,6 +376,16 @@ class _MatchingRun:
             self.step, self.lost, self.astray = record["step"], record["lost"], record["astray"]
             self.seconds = record["seconds"]
             self.records = [MatchingRecord(**one) for one in record["records"]]
+
+
+def check_gammas(gammas: Iterable[float]) -> tuple[float, ...]:
+    """Return the widths of the matching loss as a tuple; TypeError or ValueError where they do not decrease."""
+    if isinstance(gammas, str) or not hasattr(gammas, "__iter__"):
+        raise TypeError(f"gammas must be numbers, got {type(gammas).__name__}")
+    values = tuple(validation.positive_float("gammas", gamma) for gamma in gammas)
+    if any(after >= before for before, after in pairwise(values)):
+        raise ValueError(f"gammas must decrease from one stage to the next, got {values}")
+    return values
 
 
 def matching_loss(squares: Tensor, gamma: float) -> Tensor:

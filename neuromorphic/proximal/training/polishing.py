@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from torch import Tensor
 from relaxon.core import validation
 from relaxon.neuromorphic.proximal.model import ProximalModel
 from relaxon.neuromorphic.proximal.potentials import Potential, build_potential
-from relaxon.neuromorphic.proximal.training.matching import LARGEST_PAIRS, matching_loss
+from relaxon.neuromorphic.proximal.training.matching import LARGEST_PAIRS, check_gammas, matching_loss
 
 Array = NDArray[np.float64]
 OUTER_SHARE = 0.01
@@ -58,12 +57,9 @@ class PolishSettings:
     points: int = 160
 
     def __post_init__(self) -> None:
-        if isinstance(self.gammas, str) or not hasattr(self.gammas, "__iter__"):
-            raise TypeError(f"gammas must be numbers, got {type(self.gammas).__name__}")
-        gammas = tuple(validation.positive_float("gammas", gamma) for gamma in self.gammas)
-        if not gammas or any(after >= before for before, after in pairwise(gammas)):
-            raise ValueError(f"gammas must have one entry at least and fall from one stage to the next, got {gammas}")
-        object.__setattr__(self, "gammas", gammas)
+        object.__setattr__(self, "gammas", check_gammas(self.gammas))
+        if not self.gammas:
+            raise ValueError("gammas must have at least one entry, got none")
         validation.positive_int("iterations", self.iterations)
         validation.positive_int("points", self.points)
 
