@@ -1,6 +1,6 @@
-"""Equilibrium propagation: gradients measured from nudged equilibria, exact at finite nudges, symmetric or not.
+"""Equilibrium propagation: gradients measured from nudged equilibria, for symmetric and asymmetric networks.
 
-Importing this package loads nothing heavy; torch comes with the first name that is used.
+Importing this package is cheap; torch is loaded with the first name that is used.
 """
 
 from __future__ import annotations

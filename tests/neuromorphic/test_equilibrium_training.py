@@ -261,7 +261,7 @@ def write_idx(path, array):
     path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
-def idx_folder(folder):
+def load_idx(folder):
     rng = np.random.default_rng(0)
     for part, count in (("train", 60), ("t10k", 20)):
         images, labels = rng.integers(0, 256, (count, 4, 6)), rng.integers(0, 3, count)
@@ -273,7 +273,7 @@ def idx_folder(folder):
 
 
 def test_idx_files_are_read_and_damaged_ones_refused(tmp_path):
-    found = datasets.load(str(idx_folder(tmp_path)))
+    found = datasets.load(str(load_idx(tmp_path)))
     assert (found.x.shape, found.test_x.shape, found.classes) == ((60, 1, 4, 6), (20, 1, 4, 6), 3)
     assert found.x[5, 0, 0, 0] == pytest.approx(found.y[5] * 100 / 255)
     assert found.x.min() >= 0
@@ -296,7 +296,7 @@ def test_the_command_trains_stores_and_resumes(tmp_path, capsys):
 
     folder = tmp_path / "data"
     folder.mkdir()
-    arguments = ["train", "equilibrium", "--data", str(idx_folder(folder)), "--out", str(tmp_path / "out")]
+    arguments = ["train", "equilibrium", "--data", str(load_idx(folder)), "--out", str(tmp_path / "out")]
     arguments += ["--hidden", "8", "6", "--epochs", "2", "--batch", "20", "--plot", str(tmp_path / "plot.png")]
     assert main(arguments) == 0
     said = capsys.readouterr()

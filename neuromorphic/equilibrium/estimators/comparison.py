@@ -1,4 +1,4 @@
-"""Estimators side by side on one batch: angle and relative error to the exact gradient, and cost."""
+"""Comparison of estimators on one batch: angle to the exact gradient, relative error, and cost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRow:
-    """An estimator against the reference; NaN where a gradient is not finite."""
+    """An estimator compared with the reference; NaN where a gradient is not finite."""
 
     estimator: str
     cosine: float
@@ -39,13 +39,13 @@ class ComparisonRow:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What `compare_gradients` found; `reference` is the row of the exact gradient itself."""
+    """The result of `compare_gradients`; `reference` is the row of the exact gradient itself."""
 
     reference: ComparisonRow
     rows: tuple[ComparisonRow, ...]
 
     def table(self) -> str:
-        """Plain text, a line an estimator."""
+        """Return a plain-text table with a line for each estimator."""
         width = max(len(row.estimator) for row in (self.reference, *self.rows))
         lines = [f"{'estimator':<{width}}  {'cosine':>9}  {'error':>8}  {'evaluations':>11}  {'ms':>7}  verdict"]
         for row in (self.reference, *self.rows):
@@ -56,7 +56,7 @@ class Comparison:
         return "\n".join(lines)
 
     def plot(self, path: Path | str) -> None:
-        """Relative error and cost of each estimator as a picture (needs matplotlib)."""
+        """Write a figure of each estimator's relative error and cost (requires matplotlib)."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(8, 0.45 * len(self.rows) + 1.6), layout="constrained")
@@ -88,10 +88,10 @@ def compare_gradients(
     reference_phases: Phases | None = None,
     seed: int = 0,
 ) -> Comparison:
-    """Every estimator's gradient of one batch against the exact one (`Implicit` where `reference` is None).
+    """Compare every estimator's gradient of one batch with the exact one (`Implicit` where `reference` is None).
 
-    The reference is taken without noise, with `reference_phases` (those of the others but for the noise, by default).
-    Each estimator gets the same `seed` for its noise.
+    The reference is computed without noise, with `reference_phases` (by default `phases` without noise). The noise of
+    each estimator is drawn from the same `seed`.
 
     >>> import torch
     >>> from relaxon.neuromorphic.equilibrium import Cauchy, LayeredNetwork, OneSided, compare_gradients
@@ -102,20 +102,20 @@ def compare_gradients(
     [False, True]
     """
     if not estimators:
-        raise ValueError("estimators must hold at least one, got none")
+        raise ValueError("estimators must have at least one entry, got none")
     phases = phases or Phases()
     x, target = batch
     chosen = reference or Implicit()
     quiet = reference_phases or Phases(phases.free, phases.nudged)
-    exact, seconds = _timed(network, x, target, chosen, quiet, seed)
+    exact, seconds = _time_gradient(network, x, target, chosen, quiet, seed)
     rows = []
     for estimator in estimators:
-        found, spent = _timed(network, x, target, estimator, phases, seed)
+        found, spent = _time_gradient(network, x, target, estimator, phases, seed)
         rows.append(_row(estimator, found, exact, spent))
     return Comparison(_row(chosen, exact, exact, seconds), tuple(rows))
 
 
-def _timed(
+def _time_gradient(
     network: Network, x: Tensor, target: Tensor, estimator: Estimator, phases: Phases, seed: int
 ) -> tuple[Gradient, float]:
     generator = torch.Generator().manual_seed(seed)
@@ -125,7 +125,7 @@ def _timed(
 
 
 def _row(estimator: Estimator, found: Gradient, exact: Gradient, seconds: float) -> ComparisonRow:
-    cosine, error = closeness(found, exact)
+    cosine, error = compare_pair(found, exact)
     return ComparisonRow(
         estimator.label,
         cosine,
@@ -139,8 +139,8 @@ def _row(estimator: Estimator, found: Gradient, exact: Gradient, seconds: float)
     )
 
 
-def closeness(found: Gradient, exact: Gradient) -> tuple[float, float]:
-    """Cosine and relative error of a gradient, over all parameters, in double precision."""
+def compare_pair(found: Gradient, exact: Gradient) -> tuple[float, float]:
+    """Return cosine and relative error of a gradient over all parameters, in double precision."""
     a = torch.cat([g.double().flatten() for g in found.gradients.values()])
     b = torch.cat([g.double().flatten() for g in exact.gradients.values()])
     length = float(b.norm())

@@ -1,4 +1,4 @@
-"""The points of a contour of nudges: which are relaxed, where each starts, and what its state tells."""
+"""The points of a contour of nudges: which are relaxed, where each starts, and how its state is evaluated."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 NEAREST = 2
-"""Points above the real axis that the next one is told from, beside the real ones."""
+"""Points above the real axis from which the next one is extrapolated, besides the real ones."""
 
 
 def add_point(slope: Tensor, mean: Tensor, beta: complex, there: Tensor, rest: Tensor, n: int) -> None:
-    """Add a point's share of `⟨(r(β) − r₀)/β⟩` and of `⟨r(β) − r₀⟩`; a complex one counts for its conjugate too."""
+    """Add a point's share of `⟨(r(β) − r₀)/β⟩` and `⟨r(β) − r₀⟩`; a complex point also counts for its conjugate."""
     if not there.is_complex():
         moved = there - rest
         slope.add_(moved, alpha=1 / (n * beta.real))
         mean.add_(moved, alpha=1 / n)
         return
-    # Points below the real axis are the conjugates of those above: twice the real part counts for both.
+    # Points below the real axis are conjugates of those above: twice the real part accounts for both.
     weight = 2 / (n * beta)
     moved = there.real - rest
     slope.add_(moved, alpha=weight.real).add_(there.imag, alpha=-weight.imag)
@@ -26,7 +26,7 @@ def add_point(slope: Tensor, mean: Tensor, beta: complex, there: Tensor, rest: T
 
 
 def on_polynomial(beta: complex, nodes: list[complex], states: list[Tensor]) -> Tensor:
-    """Return the value at `beta` of the polynomial through states at nodes, and through conjugates at conjugates."""
+    """Return the value at `beta` of the polynomial through the states at the nodes and their conjugates."""
     whole = [*nodes, *(node.conjugate() for node in nodes if node.imag)]
     shares = [math.prod((beta - b) / (a - b) for b in whole if b != a) for a in whole]
     real, imaginary = torch.zeros_like(states[0]), torch.zeros_like(states[0])
@@ -45,10 +45,10 @@ def on_polynomial(beta: complex, nodes: list[complex], states: list[Tensor]) -> 
 
 
 def half_contour(n: int, radius: float, like: Tensor) -> list[Tensor]:
-    """Return the points `radius·e^{2πit/n}` in batches: those on the real axis, and those above it where there are any.
+    """Return the points `radius·e^{2πit/n}` in batches: those on the real axis, then those above it.
 
-    Where a batch of several points would be no faster than one after the other, they are apart: each then starts on the
-    polynomial through those before it.
+    Where one batch of several points would be no faster than single points, each is a batch of its own: it then starts
+    on the polynomial through those before it.
     """
     real = [radius, -radius][: 2 - n % 2]
     turns = [2 * math.pi * t / n for t in range(1, (n + 1) // 2)]
@@ -63,9 +63,9 @@ def half_contour(n: int, radius: float, like: Tensor) -> list[Tensor]:
 
 
 WORTH_APART = 2**14
-"""Rates of a batch from which on a processor's time is that of the products, not that of calling them."""
+"""Number of rates in a batch above which matrix products, not calls, determine the time on a CPU."""
 
 
 def to_complex(dtype: torch.dtype) -> torch.dtype:
-    """Return the complex type of a real one's precision."""
+    """Return the complex dtype with the precision of a real one."""
     return torch.complex64 if dtype == torch.float32 else torch.complex128

@@ -1,4 +1,4 @@
-"""The free equilibrium as a function that torch differentiates, for losses and transforms of any kind."""
+"""The free equilibrium as a function that torch can differentiate, for any loss and transform."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ def equilibrium_state(
 ) -> Tensor:
     """Return the free equilibrium `(batch, units)`, differentiable in the input and in the network's parameters.
 
-    `gradient` measures the gradient of the network's own loss; this is for any other function of the state, and for
-    `torch.func.grad`, `jvp` and `vmap`. Only where it comes to rest counts: no step of the relaxation is recorded.
+    Use `gradient` for the gradient of the network's own loss, and this for any other function of the state and for
+    `torch.func.grad`, `jvp` and `vmap`. The derivative is that of the equilibrium: no step of the relaxation is
+    recorded.
 
     Parameters
     ----------
     x : `(batch, …)` in the network's dtype, finite.
-    phases : the relaxer of the free phase; 500 plain steps with early stop by default. No noise.
-    parameters : tensors in the place of the network's parameters, by their names: what `torch.func` transforms.
-    options, on_verdict : of the derivatives, as `relaxon.implicit.implicit` takes them.
+    phases : the relaxer of the free phase, without noise; at most 500 plain steps by default.
+    parameters : tensors that replace the network's parameters, by their names; for transforms of `torch.func`.
+    options, on_verdict : as for `relaxon.implicit.implicit`.
 
     Raises
     ------
-    TypeError, ValueError : naming the argument, before the relaxation. DerivativeError: from a derivative at a state
-        that did not come to rest.
+    TypeError, ValueError : naming the argument, before the relaxation.
+    DerivativeError : by a derivative at a state that did not converge.
 
     >>> import torch
     >>> from relaxon.neuromorphic.equilibrium import FixedStep, LayeredNetwork, Phases, equilibrium_state
@@ -50,11 +51,11 @@ def equilibrium_state(
     """
     phases = phases or Phases()
     if phases.noise:
-        raise ValueError("phases must be without noise for a derivative, got noise")
+        raise ValueError("phases must have no noise for a derivative, got noise")
     if parameters is not None:
         missing = {name for name, _ in network.named_parameters()} ^ set(parameters)
         if missing:
-            raise ValueError(f"parameters must be those of the network, got a difference in {sorted(missing)}")
+            raise ValueError(f"parameters must have the names of the network's, got a difference in {sorted(missing)}")
 
     def relax(start: None, network: Network, x: Tensor) -> Tensor:
         drive = network.drive(network.validate_input(x))

@@ -1,4 +1,4 @@
-"""References that the estimators are measured against: gradients that no nudge is needed for."""
+"""Reference gradients for the estimators, computed without nudges."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Relaxation, Rel
 
 @dataclass(frozen=True, slots=True)
 class Implicit(Estimator):
-    """The exact gradient: `Jᵀδ = −g` solved by GMRES until the relative residual is `tolerance` (that of the dtype,
-    1e-5 or 1e-12, where None)."""
+    """The exact gradient: `Jᵀδ = −g`, solved by GMRES to a relative residual of `tolerance`.
+
+    A `tolerance` of None is that of the dtype: 1e-5 in single and 1e-12 in double precision.
+    """
 
     tolerance: float | None = None
     steps: int = 400
@@ -55,7 +57,7 @@ class Implicit(Estimator):
             batch_dims=1,
             on_verdict=verdicts.append,
         )
-        # δ is what the loss at the equilibrium gains by a push on each unit.
+        # δ is the derivative of the loss at the equilibrium with respect to a push on each unit.
         side = free.network.activation.derivative(free.state) * free.network.nudge(free.rates, free.target)
         with torch.enable_grad():
             push = torch.zeros_like(free.state, requires_grad=True)
@@ -68,7 +70,7 @@ class Implicit(Estimator):
 
 @dataclass(frozen=True, slots=True)
 class RecurrentBackprop(Estimator):
-    """The adjoint relaxed like a state, `δ ← δ + step (φ'(Jᵀδ + g))`, by a relaxer (the nudged phase's where None).
+    """The adjoint, relaxed like a state by `δ ← δ + step (φ'(Jᵀδ + g))`; `relaxer` is the nudged phase's where None.
 
     Source: Almeida 1987, Pineda 1987.
     """
@@ -89,9 +91,9 @@ class RecurrentBackprop(Estimator):
 
 @dataclass(frozen=True, slots=True)
 class Unrolled(Estimator):
-    """Back-propagation through `steps` fixed steps of relaxation from the start state (BPTT).
+    """Backpropagation through time, over `steps` fixed steps of relaxation from the initial state.
 
-    δ is not measured: the whole gradient comes from torch's graph. Exact as the steps grow.
+    δ is not measured: automatic differentiation gives the whole gradient, which becomes exact as the steps grow.
     """
 
     steps: int = 60
@@ -110,7 +112,7 @@ class Unrolled(Estimator):
         raise NotImplementedError("an unrolled gradient has no adjoint; see `unrolled_gradients`")
 
     def unrolled_gradients(self, network: Network, x: Tensor, target: Tensor) -> tuple[dict[str, Tensor], Relaxation]:
-        """The gradient through the steps, and how near to rest their last state is."""
+        """Return the gradient through the steps, and how close to rest their last state is."""
         drive = network.drive(x)
         u = network.start(drive)
         for _ in range(self.steps):
@@ -124,11 +126,11 @@ class Unrolled(Estimator):
 
 
 UNROLLED_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
-"""Backpropagation through time needs no rest; further from it than this it is the gradient of something else."""
+"""Backpropagation through time does not require rest, but beyond this residual its gradient is that of another loss."""
 
 
 def adjoint_system(free: FreePhase) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-    """`K δ = φ'g` with `K = λ − φ' Pᵀ`: the adjoint equation times φ', which may be 0."""
+    """Return K and the right-hand side of `K δ = φ'g`, the adjoint equation times φ', with `K = λ − φ' Pᵀ`."""
     network = free.network
     slope = network.activation.derivative(free.state)
     side = slope * network.nudge(free.rates, free.target)

@@ -1,4 +1,4 @@
-"""The gradient of a batch by any estimator on any network."""
+"""The gradient of a batch by any estimator for any network."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from relaxon.neuromorphic.equilibrium.estimators.exact import Unrolled
-from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator, FreePhase, exactly
-from relaxon.neuromorphic.equilibrium.estimators.result import AdjointReading, Gradient, Verdict, verdict
+from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator, FreePhase, read_exactly
+from relaxon.neuromorphic.equilibrium.estimators.result import AdjointReading, Gradient, Verdict, judge
 from relaxon.neuromorphic.equilibrium.networks.network import Network, all_finite
 from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation.readout import Readout
@@ -27,21 +27,21 @@ def gradient(
     *,
     readout: Readout | None = None,
 ) -> Gradient:
-    """Gradient of the batch's mean loss with respect to the network's parameters.
+    """Return the gradient of a batch's mean loss with respect to the network's parameters.
 
     Parameters
     ----------
     x : `(batch, …)` in the network's dtype, finite.
-    target : class indices `(batch,)` for a classifier, else what the network's loss takes.
-    estimator : `Cauchy(6, 0.5)`, `Implicit()`, …
-    phases : relaxers and noise; 500 plain steps with early stop by default.
-    generator : a CPU generator for the noise; needed where there is noise.
-    readout : how a device reads the rates, free and nudged; exactly where None.
+    target : class indices `(batch,)` for a classifier, otherwise what the network's loss accepts.
+    estimator : for example `Cauchy(6, 0.5)` or `Implicit()`.
+    phases : relaxers and noise; at most 500 plain steps by default.
+    generator : a CPU generator for the noise; required where there is noise.
+    readout : the readout of free and nudged rates by a device; exact where None.
 
     Returns
     -------
-    Gradient : with a verdict. A phase that did not come to rest, a contour beyond the radius of analyticity and states
-        that ran away are values of the verdict.
+    Gradient : with a verdict, which reports phases that did not converge, a contour beyond the radius of analyticity
+        and states that diverged.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def gradient(
         raise ValueError("generator must be given where the phases have noise, got None")
     if readout is not None and readout.noise and generator is None:
         raise ValueError("generator must be given where the readout has noise, got None")
-    read = exactly if readout is None else partial(readout.read, generator=generator)
+    read = read_exactly if readout is None else partial(readout.read, generator=generator)
     noise = StateNoise(phases.noise, generator, phases.average) if phases.noise and generator is not None else None
     with torch.no_grad():
         free = free_phase(network, x, encoded, phases, noise, estimator.scale, read)
@@ -79,9 +79,9 @@ def gradient(
             reading = estimator.read(free)
             loss, found = network.gradients(free.rates, x, free.drive, encoded, reading.adjoint)
     finite = all(all_finite(g) for g in found.values())
-    judgement, message = verdict(free.relaxation, reading.nudged, reading.truncation, reading.points, finite)
+    judgement, message = judge(free.relaxation, reading.nudged, reading.truncation, reading.points, finite)
     if readout is not None and judgement in (Verdict.OK, Verdict.NOT_ANALYTIC):
-        # The contour's own check sees the rounding of what was read.
+        # The check of the contour would detect the rounding of the readings.
         judgement, message = Verdict.NOISY, "the rates were read with rounding or noise"
     with torch.no_grad():
         scores = network.scores(free.rates)
@@ -106,9 +106,9 @@ def free_phase(
     phases: Phases,
     noise: StateNoise | None = None,
     scale: float = 1.0,
-    read: Callable[[Tensor], Tensor] = exactly,
+    read: Callable[[Tensor], Tensor] = read_exactly,
 ) -> FreePhase:
-    """Relax a checked batch without a nudge."""
+    """Relax a validated batch without a nudge."""
     drive = network.drive(x)
     relaxed = phases.free.relax(network.free_field(drive), network.start(drive), scale=scale, noise=noise)
     rates = read(network.activation(relaxed.reading))
@@ -117,7 +117,7 @@ def free_phase(
 
 @torch.no_grad()
 def predict(network: Network, x: Tensor, phases: Phases | None = None) -> tuple[Tensor, Relaxation]:
-    """Scores `(batch, outputs)` at the free equilibrium, and how the relaxation went."""
+    """Return the outputs `(batch, outputs)` at the free equilibrium, and how the relaxation went."""
     x = network.validate_input(x)
     drive = network.drive(x)
     relaxer = (phases or Phases()).free

@@ -1,7 +1,7 @@
-"""Estimators of the gradient at an equilibrium by nudges on a contour; `exact_gradients` has their references.
+"""Estimators of the gradient at an equilibrium by nudges on a contour; `exact` has their references.
 
-With `J` the Jacobian in the rates and `g = ∂L/∂r` at the free equilibrium, the loss gradient is `(∂F/∂θ)ᵀ δ` with
-`δ = −J⁻ᵀ g`. A nudged equilibrium moves by `dr/dβ = J⁻¹ g`: `−dr/dβ` is δ where J is symmetric.
+Let `J` be the Jacobian in the rates and `g = ∂L/∂r` at the free equilibrium. The gradient of the loss is `(∂F/∂θ)ᵀ δ`
+with `δ = −J⁻ᵀ g`. A nudged equilibrium moves by `dr/dβ = J⁻¹ g`, so `−dr/dβ` equals δ where J is symmetric.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from relaxon.neuromorphic.equilibrium.relaxation.relaxers import (
 )
 
 
-def exactly(rates: Tensor) -> Tensor:
-    """Return the rates as they are."""
+def read_exactly(rates: Tensor) -> Tensor:
+    """Return the rates unchanged."""
     return rates
 
 
 @dataclass(frozen=True, slots=True)
 class FreePhase:
-    """A free equilibrium, and what a nudge needs: everything real and without a graph."""
+    """A free equilibrium and what a nudge requires; all tensors are real and detached."""
 
     network: Network
     drive: Tensor
@@ -51,8 +51,8 @@ class FreePhase:
     relaxation: Relaxation
     rates: Tensor
     noise: StateNoise | None
-    read: Callable[[Tensor], Tensor] = exactly
-    """What is read of rates."""
+    read: Callable[[Tensor], Tensor] = read_exactly
+    """The readout of the rates."""
 
     @property
     def state(self) -> Tensor:
@@ -60,7 +60,10 @@ class FreePhase:
 
 
 class Estimator(ABC):
-    """A way to the gradient. `scale` is how exact states must be: relaxers multiply their tolerance by it."""
+    """An estimator of the gradient.
+
+    Relaxers multiply their tolerance by `scale`, because small nudges require accurate states.
+    """
 
     __slots__ = ()
     name: ClassVar[str]
@@ -70,11 +73,11 @@ class Estimator(ABC):
         return 1.0
 
     def refuse(self, network: Network) -> None:  # noqa: B027  most refuse nothing
-        """ValueError where the estimator cannot work on the network at all."""
+        """Raise `ValueError` where the estimator is not applicable to the network."""
 
     @abstractmethod
     def read(self, free: FreePhase) -> AdjointReading:
-        """Measure δ."""
+        """Return the measured adjoint δ."""
 
     @property
     def label(self) -> str:
@@ -82,14 +85,14 @@ class Estimator(ABC):
 
 
 class _Contour(Estimator):
-    """What the nudging estimators share: `n` points of radius `|β|`, the conjugate half left out, one batch."""
+    """What the nudging estimators share: `n` points of radius `|β|`, of which one half follows by conjugation."""
 
     __slots__ = ()
     asymmetric: ClassVar[bool] = False
 
     @abstractmethod
     def contour(self) -> tuple[int, float]:
-        """Points and signed radius."""
+        """Return the number of points and the signed radius."""
 
     @property
     def scale(self) -> float:
@@ -103,46 +106,46 @@ class _Contour(Estimator):
         n, radius = self.contour()
         if n > 2:
             refuse_unless_probed(free)
-        # The real points relax in real arithmetic, which costs a fraction of the complex.
+        # The real points relax in real arithmetic, at a fraction of the cost of complex arithmetic.
         parts: list[tuple[Tensor, Relaxation]] = []
         for points in half_contour(n, radius, free.rates):
-            start = _extrapolated(free, points, parts)
-            parts.append((points, _nudged(free, points, start, self.scale, self.asymmetric)))
+            start = _extrapolate(free, points, parts)
+            parts.append((points, _relax_nudged(free, points, start, self.scale, self.asymmetric)))
         slope, mean = torch.zeros_like(free.rates), torch.zeros_like(free.rates)
         for points, relaxed in parts:
             rates = free.read(free.network.activation(relaxed.reading))
             for beta, there in zip(points.tolist(), rates.view(len(points), *free.rates.shape), strict=True):
                 add_point(slope, mean, beta, there, free.rates, n)
-        relaxed = _together([relaxed for _, relaxed in parts])
+        relaxed = _combine([relaxed for _, relaxed in parts])
         truncation = None
         if n > 1:
             miss, size = float(mean.norm()), abs(radius) * float(slope.norm())
-            # A miss as small as the relaxation's own error says nothing of the contour.
+            # A miss as small as the relaxation's own error says nothing about the contour.
             floor = relaxed.tolerance * math.sqrt(slope.numel())
             truncation = 0.0 if miss <= floor and size <= floor else miss / size if size > 0 else math.inf
         rows = sum(part.steps * len(part.state) * (2 if part.state.is_complex() else 1) for _, part in parts)
         return AdjointReading(-slope, relaxed, truncation, rows, n, None if self.asymmetric else asymmetry(free))
 
 
-def _nudged(free: FreePhase, points: Tensor, start: Tensor, scale: float, asymmetric: bool) -> Relaxation:
-    """Relax all samples at all of the points in one batch."""
+def _relax_nudged(free: FreePhase, points: Tensor, start: Tensor, scale: float, asymmetric: bool) -> Relaxation:
+    """Relax all samples at all points as one batch."""
     copies = len(points)
-    anchor = repeated(free.rates, copies) if asymmetric else None
+    anchor = repeat_batch(free.rates, copies) if asymmetric else None
     beta = points.repeat_interleave(len(free.rates))[:, None]
     network = free.network
-    field = network.nudged_field(repeated(free.drive, copies), repeated(free.target, copies), beta, anchor)
+    field = network.nudged_field(repeat_batch(free.drive, copies), repeat_batch(free.target, copies), beta, anchor)
     return free.phases.nudge.relax(field, start, scale=scale, noise=free.noise)
 
 
-def _extrapolated(free: FreePhase, points: Tensor, known: list[tuple[Tensor, Relaxation]]) -> Tensor:
-    """Where to start at the points: on the polynomial in β through the free state and the states known already.
+def _extrapolate(free: FreePhase, points: Tensor, known: list[tuple[Tensor, Relaxation]]) -> Tensor:
+    """Return initial states at the points: the polynomial in β through the free state and the states known so far.
 
-    Where they start does not change where they end; with the two real points known, the complex ones are off by a
-    term in β³ only, and a point above the axis gives the one below it as well.
+    Initial states do not change the result. Given the two real points, the complex ones are off by a term in β³ only;
+    a point above the axis also gives the one below it.
     """
     if not known or free.noise is not None:
-        return repeated(free.state, len(points)).to(points.dtype)
-    # From an arc of many points the next would be told wildly: the last ones and the real ones tell it best.
+        return repeat_batch(free.state, len(points)).to(points.dtype)
+    # Extrapolation from an arc of many points is unstable: the last ones and the real ones predict best.
     above = [part for part in known if part[0].is_complex()][-NEAREST:]
     nodes: list[complex] = [0.0]
     states = [free.state]
@@ -154,13 +157,13 @@ def _extrapolated(free: FreePhase, points: Tensor, known: list[tuple[Tensor, Rel
     return starts[0] if len(starts) == 1 else torch.cat(starts)
 
 
-def _together(parts: list[Relaxation]) -> Relaxation:
-    """One account of what was relaxed apart: the worst outcome, the largest residual, the most steps."""
+def _combine(parts: list[Relaxation]) -> Relaxation:
+    """Combine separate relaxations: the worst outcome, the largest residual, the largest number of steps."""
     if len(parts) == 1:
         return parts[0]
     order = (Outcome.NON_FINITE, Outcome.MAX_STEPS, Outcome.NOISY, Outcome.CONVERGED)
     outcome = min((part.outcome for part in parts), key=order.index)
-    # NaN is larger than anything here, which `max` does not know.
+    # NaN counts as the largest residual here, unlike for `max`.
     residual = max((part.residual for part in parts), key=lambda value: math.inf if math.isnan(value) else value)
     state = torch.cat([part.state.to(parts[-1].state.dtype) for part in parts])
     return Relaxation(state, residual, parts[0].tolerance, max(part.steps for part in parts), outcome)
@@ -248,10 +251,10 @@ class AsymmetricCauchy(_Circle):
 
 @dataclass(frozen=True, slots=True)
 class ContinuousOscillation(Estimator):
-    """A nudge that turns round without waiting: `β(t) = |β| e^{2πit/T}`, `dr/dβ ≈ ⟨r(t)/β(t)⟩` over the turns.
+    """A nudge that rotates continuously: `β(t) = |β| e^{2πit/T}` and `dr/dβ ≈ ⟨r(t)/β(t)⟩` over the turns.
 
-    `period` steps a turn; the first `settling` turns are not read. The states lag behind the nudge, which biases the
-    estimate by about the ratio of relaxation time to period. Source: Laborieux and Zenke 2022.
+    A turn takes `period` steps; the first `settling` turns are discarded. The states lag behind the nudge, which biases
+    the estimate by about the ratio of relaxation time to period. Source: Laborieux and Zenke 2022.
     """
 
     radius: float = 0.5
@@ -296,7 +299,7 @@ class ContinuousOscillation(Estimator):
             g = network.nudged_field(free.drive, free.target, beta.to(u.device), None)(u)
             u = u + self.step * g
             if free.noise is not None:
-                u = u + free.noise.drawn(u)
+                u = u + free.noise.draw(u)
             if taken >= self.period * self.settling:
                 moved = free.read(network.activation(u)) - free.rates
                 slope, mean = slope + moved / beta.to(u.device), mean + moved
@@ -308,13 +311,13 @@ class ContinuousOscillation(Estimator):
         slope_real = slope.real / count
         size = self.radius * float(slope_real.norm())
         truncation = float(mean.real.norm()) / count / size if size > 0 else None
-        # The state keeps turning: there is no residual to judge it by but that it stays finite.
+        # The state keeps rotating: there is no residual, so the only check is that it stays finite.
         relaxed = Relaxation(u, residual, RUNAWAY, steps, outcome)
         return AdjointReading(-slope_real, relaxed, truncation, 2 * steps * len(u), self.period, asymmetry(free))
 
 
 def asymmetry(free: FreePhase) -> float:
-    """`‖Jv − Jᵀv‖ / ‖Jv‖` of the coupling at the free rates, for a random v (the same at each call)."""
+    """Return `‖Jv − Jᵀv‖ / ‖Jv‖` of the coupling at the free rates, for a random v (the same in each call)."""
     if free.network.symmetric:
         return 0.0
     generator = torch.Generator().manual_seed(0)
@@ -327,16 +330,16 @@ def asymmetry(free: FreePhase) -> float:
 
 
 ASYMMETRY_SAMPLES = 8
-"""Of a batch: enough to tell an asymmetric Jacobian, and cheap beside the relaxation."""
+"""Samples used to test the Jacobian's symmetry: enough to detect an asymmetry, and cheap beside the relaxation."""
 
 
-def repeated(tensor: Tensor, copies: int) -> Tensor:
-    """`copies` of a batch behind one another."""
+def repeat_batch(tensor: Tensor, copies: int) -> Tensor:
+    """Return `copies` of a batch, one after the other."""
     return tensor if copies == 1 else tensor.repeat(copies, *[1] * (tensor.ndim - 1))
 
 
 def refuse_non_holomorphic(network: Network) -> None:
-    """ValueError where the activation is known not to be holomorphic."""
+    """Raise `ValueError` for a network that is known not to be holomorphic."""
     if not network.activation.holomorphic or network.declared_holomorphic is False:
         raise ValueError(
             "estimator must not use complex nudges (n > 2, ContinuousOscillation): the network is not holomorphic "
@@ -345,7 +348,7 @@ def refuse_non_holomorphic(network: Network) -> None:
 
 
 def refuse_unless_probed(free: FreePhase) -> None:
-    """ValueError where a network that does not declare itself holomorphic fails a probe at its free state."""
+    """Raise `ValueError` for a network that is not declared holomorphic and fails the test at its free state."""
     network = free.network
     if network.declared_holomorphic is None and not holomorphic(network, free.state, free.drive, free.target):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The gradient of a batch with the spread of its samples' gradients, for optimisers that choose the batch size."""
+"""The gradient of a batch and the variance of its samples' gradients, for optimisers that choose the batch size."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from relaxon.neuromorphic.equilibrium.networks.network import Network
 from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
 
 GROUPS = 4
-"""Parts of a batch whose gradients are compared: the estimate of the spread has a relative error of about √(2/3) for
-one parameter, and far less summed over many."""
+"""Parts of a batch whose gradients are compared: the estimate of the variance has a relative error of about √(2/3) for
+one parameter, and far less when summed over many."""
 
 
 def gradient_with_spread(
@@ -26,10 +26,10 @@ def gradient_with_spread(
     phases: Phases,
     generator: torch.Generator | None = None,
 ) -> tuple[Gradient, float | None]:
-    """Return the batch's gradient, measured in `GROUPS` parts, and an estimate of `Σ Var(g_i)` over its samples.
+    """Return a batch's gradient, measured in `GROUPS` parts, and an estimate of `Σ Var(g_i)` over its samples.
 
-    With parts of `s_k` samples and mean gradients `g_k`, `Σ s_k ‖g_k − ḡ‖² / (parts − 1)` has that expectation. None
-    for a batch of one sample, or where a gradient is not finite.
+    For parts of `s_k` samples with mean gradients `g_k`, the estimate is `Σ s_k ‖g_k − ḡ‖² / (parts − 1)`, which is
+    unbiased. It is None for a batch of one sample and where a gradient is not finite.
     """
     parts = torch.arange(len(x)).chunk(min(GROUPS, len(x)))
     found = [gradient(network, x[rows], target[rows], estimator, phases, generator) for rows in parts]
@@ -44,7 +44,7 @@ def gradient_with_spread(
 
 
 def pool_gradients(found: list[Gradient], sizes: list[int]) -> Gradient:
-    """Return the gradient of a batch from those of its parts: means, and of the rest the worst."""
+    """Return the gradient of a batch from those of its parts: means, and the worst of everything else."""
     total = sum(sizes)
     shares = [size / total for size in sizes]
     names = found[0].gradients

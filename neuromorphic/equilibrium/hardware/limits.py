@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from relaxon.core import validation
-from relaxon.neuromorphic.equilibrium.estimators.comparison import closeness
+from relaxon.neuromorphic.equilibrium.estimators.comparison import compare_pair
 from relaxon.neuromorphic.equilibrium.estimators.exact import Implicit
 from relaxon.neuromorphic.equilibrium.estimators.gradients import gradient
 from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator
@@ -200,7 +200,7 @@ def hardware_costs(
             hardware_gradient(network, x, target, estimator, limits, phases, torch.Generator().manual_seed(seed + draw))
             for draw in range(count)
         ]
-        pairs = [closeness(one, exact) for one in found]
+        pairs = [compare_pair(one, exact) for one in found]
         cosine = statistics.fmean(cosine for cosine, _ in pairs)
         error = statistics.fmean(error for _, error in pairs)
         rows.append(HardwareCost(name, cosine, angle_of(cosine), error, found[-1].verdict, count))

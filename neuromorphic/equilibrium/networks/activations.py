@@ -1,4 +1,4 @@
-"""Activation functions of the units: rate `r = φ(u)`, its derivative on the real line, and whether φ is holomorphic."""
+"""Activation functions of the units: the rate `r = φ(u)`, its derivative for real u, and whether φ is holomorphic."""
 
 from __future__ import annotations
 
@@ -10,37 +10,40 @@ import torch
 from torch import Tensor
 
 SLOPE, OFFSET = 4.0, 2.0
-"""σ(4u − 2) maps [0, 1] about onto [0, 1] with slope 1 in the middle (Laborieux and Zenke 2022)."""
+"""σ(4u − 2) maps [0, 1] approximately onto [0, 1], with slope 1 in the middle (Laborieux and Zenke 2022)."""
 LARGEST_EXPONENT = {torch.float32: 40.0, torch.float64: 300.0}
-"""Above these exp(−z) squared would overflow; the sigmoid is below 1e-17 there, and is taken there instead."""
+"""Exponents are limited to these values, above which exp(−z)² would overflow; the sigmoid is below 1e-17 there."""
 
 
 class InnerFunction(Protocol):
-    """A function of real numbers that writes into a buffer."""
+    """A function of real numbers that writes its values into a buffer."""
 
     def __call__(self, values: Tensor, /, *, out: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """`function` takes real and, where `holomorphic`, complex tensors; `derivative` takes real ones."""
+    """An activation function φ.
+
+    `function` accepts real tensors and, where `holomorphic`, complex ones; `derivative` accepts real tensors.
+    """
 
     name: str
     function: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
     holomorphic: bool
     planes: Callable[[Tensor, Tensor, Tensor, Tensor], None] | None = None
-    """Writes real and imaginary part of the inner function into the last two from those of its argument, where that is
-    dearer by way of a complex tensor."""
+    """Writes the real and the imaginary part of the inner function into its last two arguments, given those of u, where
+    this is cheaper than complex arithmetic."""
 
     slope: float = 1.0
     offset: float = 0.0
-    """φ(u) is an inner function of `slope·u + offset`: the two can be made part of the weights that lead to u."""
+    """φ(u) is an inner function of `slope·u + offset`; both numbers can be absorbed in the weights that lead to u."""
     inner_into: InnerFunction | None = None
-    """The inner function of real numbers, into a buffer, where torch has one."""
+    """The inner function for real numbers, writing into a buffer, where torch provides it."""
 
     def inner_planes(self, planes: Tensor, rates: Tensor) -> None:
-        """Write the inner function of complex numbers whose imaginary parts `(batch, …)` lie behind their real ones."""
+        """Write the inner function of complex numbers, given as real then imaginary parts `(batch, …)`."""
         a, b = planes.chunk(2)
         real, imaginary = rates.chunk(2)
         if self.planes is not None:
@@ -52,19 +55,19 @@ class Activation:
 
     def __call__(self, u: Tensor) -> Tensor:
         if u.is_complex() and not self.holomorphic:
-            raise ValueError(f"activation {self.name!r} is not holomorphic: it has no value at complex states")
+            raise ValueError(f"activation {self.name!r} is not holomorphic: it is not defined at complex states")
         return self.function(u)
 
 
 def logistic(z: Tensor) -> Tensor:
-    """`1 / (1 + e^{−z})`; the complex case in real arithmetic, about four times as fast as torch's own."""
+    """Return `1 / (1 + e^{−z})`; complex numbers in real arithmetic, about four times as fast as torch's own."""
     if not z.is_complex():
         return torch.sigmoid(z)
     return torch.complex(*_logistic_parts(z.real, z.imag))
 
 
 def _logistic_parts(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """`1/(1 + e^{−a}(cos b − i sin b))`."""
+    """Return the real and the imaginary part of `1/(1 + e^{−a}(cos b − i sin b))`."""
     e = torch.exp((-a).clamp(max=LARGEST_EXPONENT[a.dtype]))
     cosine, sine = e * torch.cos(b), e * torch.sin(b)
     p = 1 + cosine
@@ -73,7 +76,7 @@ def _logistic_parts(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _logistic_into(a: Tensor, b: Tensor, real: Tensor, imaginary: Tensor) -> None:
-    """The same, written into the last two, with as few passes as can be."""
+    """Write the parts that `_logistic_parts` returns into the last two arguments, with as few passes as possible."""
     e = torch.neg(a).clamp_(max=LARGEST_EXPONENT[a.dtype]).exp_()
     p = torch.cos(b).mul_(e).add_(1)
     sine = torch.sin(b).mul_(e)
@@ -115,11 +118,12 @@ ACTIVATIONS = {
         Activation("relu", torch.relu, lambda u: (u > 0).to(u.dtype), False),
     )
 }
-"""By name. "sigmoid" is σ(4u − 2), "dsilu" the derivative of `u σ(u)`; the last three are not holomorphic."""
+"""The activations by name. "sigmoid" is σ(4u − 2), "dsilu" the derivative of `u σ(u)`; the last three are not
+holomorphic."""
 
 
 def find_activation(name: str) -> Activation:
-    """The activation of that name; ValueError for an unknown one."""
+    """Return the activation of this name; ValueError for an unknown name."""
     if name not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}")
     return ACTIVATIONS[name]

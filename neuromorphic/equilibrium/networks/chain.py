@@ -1,8 +1,8 @@
-"""The field of a chain of layers, whole or in two halves: a layer is coupled with its neighbours only.
+"""The field of a chain of layers, in which a layer is coupled only to its neighbours, as a whole or in two halves.
 
-With every second layer given, the others are at rest in one go. States are kept layer by layer, as what the
-activation's inner function takes, `z = slope·u + offset`, in buffers that are written again at each step; a complex
-state as two real planes behind one another, as real weights act on each alone.
+Given every second layer, the others reach rest in a single step. States are stored layer by layer as arguments of the
+activation's inner function, `z = slope·u + offset`, in buffers that each step overwrites. A complex state is stored as
+two real planes, one after the other, because real weights act on each of them separately.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor
 from relaxon.neuromorphic.equilibrium.networks.activations import Activation
 
 Push = Callable[[Tensor, bool, float, Tensor], None]
-"""`(rates, complex, factor, total)`: adds `factor · β ∂L/∂r` of the last layer to `total`, in place. Where complex,
-rates and total are two planes behind one another."""
+"""`(rates, complex, factor, total)`: adds `factor · β ∂L/∂r` of the last layer to `total` in place. Where complex,
+rates and total are two planes, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChainField:
-    """`G_n = up_n r_{n−1} + down_{n+1}ᵀ r_{n+1} + drive_n − u_n − push`, the push in the last layer only.
+    """The field `G_n = up_n r_{n−1} + down_{n+1}ᵀ r_{n+1} + drive_n − u_n − push`, the push in the last layer only.
 
-    `whole` is the same field as one function. `drives` are `(batch, units)` or `(units,)` and real.
+    `whole` is the same field as a single function. `drives` are `(batch, units)` or `(units,)` and real.
     """
 
     whole: Callable[[Tensor], Tensor]
@@ -40,15 +40,15 @@ class ChainField:
         return self.whole(u)
 
     def halves(self, start: Tensor) -> ChainHalves:
-        """The state to be relaxed half by half."""
+        """Return the state `start`, ready to be relaxed half by half."""
         return ChainHalves(self, start)
 
 
 class ChainHalves:
-    """A state of which the last layer and every second one before it are proposed anew, and the others follow.
+    """A state whose last layer and every second one before it lead, and whose other layers follow.
 
-    The push acts on the last layer alone, so that the layers that follow are exactly at rest whenever they have
-    followed: the whole residual is in what is proposed.
+    The push acts on the last layer only. So the following layers are exactly at rest after `follow`, and the entire
+    residual is in the leading layers.
     """
 
     def __init__(self, field: ChainField, start: Tensor) -> None:
@@ -63,7 +63,7 @@ class ChainHalves:
             self._activate(state, rates)
         self.leading = range(last % 2, last + 1, 2)
         self.following = range(1 - last % 2, last + 1, 2)
-        # Buffers are written in place, which no graph may follow.
+        # Buffers are written in place, which automatic differentiation could not follow.
         self.up, self.down = ([weight.detach() for weight in part] for part in (field.up, field.down))
         self.drives = [
             self._inner((_on_planes(drive, batch) if self.complex else drive).detach(), offset, batch).expand_as(state)
@@ -75,22 +75,22 @@ class ChainHalves:
         self.moved = False
 
     def follow(self) -> None:
-        """Bring the layers between the leading ones to rest."""
+        """Bring the following layers to rest."""
         for n in self.following:
             self._pull(n, self.states[n])
             self._activate(self.states[n], self.rates[n])
 
     def propose(self) -> float:
-        """Where the leading layers would be at rest; returns the residual `max |G|` of the state as it is."""
+        """Compute where the leading layers would be at rest; return the residual `max |G|` of the current state."""
         for place, n in enumerate(self.leading):
             self._pull(n, self.proposed[place])
             torch.sub(self.proposed[place], self.states[n], out=self.moves[place])
-        # Smallest and largest in one pass: several times as fast as torch's maximum norm.
+        # Minimum and maximum in one pass are several times as fast as torch's maximum norm.
         ends = [float(end) for move in self.moves for end in move.aminmax()]
         return math.nan if any(map(math.isnan, ends)) else max(map(abs, ends)) / self.slope
 
     def accept(self, mixed: bool) -> None:
-        """Go where `propose` has found; `mixed` goes on along the last change as far as the moves' own change tells."""
+        """Move to the proposed state; where `mixed`, extrapolate along the last change by Anderson's mixing."""
         if mixed and self.moved:
             share = self._share()
             for place, n in enumerate(self.leading):
@@ -106,7 +106,7 @@ class ChainHalves:
         self.moved = True
 
     def _share(self) -> Tensor:
-        """For each sample the least-squares `γ` of `move ≈ γ · turn`, `(batch, 1)`: Anderson's mixing of depth one."""
+        """Return each sample's least-squares `γ` of `move ≈ γ · turn`, `(batch, 1)`: Anderson's mixing of depth one."""
         along: Tensor | float = 0.0
         square: Tensor | float = 0.0
         for move, before in zip(self.moves, self.moves_before, strict=True):
@@ -120,7 +120,7 @@ class ChainHalves:
         return along.div_(square.clamp_(min=torch.finfo(square.dtype).tiny))[:, None]
 
     def state(self) -> Tensor:
-        """The state `(batch, units)` as it is."""
+        """Return the current state, `(batch, units)`."""
         planes = torch.cat(self.states, -1)
         if self.field.activation.offset:
             planes[: len(planes) // 2 if self.complex else len(planes)] -= self.field.activation.offset
@@ -129,7 +129,7 @@ class ChainHalves:
         return torch.complex(*planes.chunk(2)) if self.complex else planes
 
     def _inner(self, planes: Tensor, offset: float, batch: int) -> Tensor:
-        """`slope·u + offset`, the offset in the real plane only, in memory of its own."""
+        """Return a copy of `slope·u + offset`, with the offset in the real plane only."""
         found = (planes * self.slope).contiguous()
         if offset:
             real = found[:batch] if self.complex else found
@@ -137,7 +137,7 @@ class ChainHalves:
         return found
 
     def _activate(self, state: Tensor, rates: Tensor) -> None:
-        """Write the rates of an inner state."""
+        """Write the rates that belong to an inner state."""
         activation = self.field.activation
         if self.complex:
             activation.inner_planes(state, rates)
@@ -147,7 +147,7 @@ class ChainHalves:
             rates.copy_(activation.function(state))
 
     def _pull(self, n: int, total: Tensor) -> None:
-        """Write where a layer's neighbours want its inner state."""
+        """Write the inner state at which a layer would be at rest, given its neighbours."""
         left, drive = n > 0, self.drives[n]
         if left:
             torch.addmm(drive, self.rates[n - 1], self.up[n - 1].T, alpha=self.slope, out=total)
@@ -163,6 +163,6 @@ class ChainHalves:
 
 
 def _on_planes(drive: Tensor, batch: int) -> Tensor:
-    """A real drive has no imaginary part."""
+    """Return a real drive as two planes, the imaginary one of which is zero."""
     drive = drive.expand(batch, -1)
     return torch.cat([drive, torch.zeros_like(drive)])

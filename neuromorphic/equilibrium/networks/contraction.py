@@ -1,19 +1,20 @@
-"""A bound on the recurrent weights under which relaxation must converge.
+"""Bounds on the recurrent weights that guarantee convergence of the relaxation.
 
-Where `|φ'| ≤ 1`, as for the sigmoids, the map `r ↦ P(φ(u))` shrinks distances by the norm of the network's coupling.
-Training pushes that norm up until the network has several equilibria and no gradient at any; keeping it below 1 keeps
-the equilibrium unique.
+Where `|φ'| ≤ 1`, as for the sigmoids, the map `r ↦ P(φ(u))` contracts distances by the norm of the network's coupling.
+Training increases that norm until the network has several equilibria and no gradient at any of them. A norm below 1
+keeps the equilibrium unique.
 
 *Layered networks*: the coupling is a block tridiagonal matrix, at most `max ‖W_n‖` times 1, √2 or 2 for two, three or
 more relaxing layers.
 
-*Convolutional networks*: between layers stands the softmax mean `m(h)` of a window of four. Its gradient is at most
-`POOL_SLOPE` long and its second derivative at most `POOL_BEND` in norm, whatever `h` (`tests` look for larger ones).
-With convolutions of norm c (as maps of whole zero-padded images) and rates of at most ρ, the coupling's norm is at most
-that of the tridiagonal matrix with `POOL_SLOPE·c` beside the diagonal and `POOL_BEND·ρ·c²` on it, the last layer's
-entry being 0. The largest c that keeps it below the bound is found by bisection.
+*Convolutional networks*: layers are connected through the softmax mean `m(h)` of a window of four. For any `h`, the
+norm of its gradient is at most `POOL_SLOPE` and that of its second derivative at most `POOL_BEND` (the tests search for
+larger values). With convolutions of norm c (as maps of zero-padded images) and rates of at most ρ, the coupling's norm
+is at most that of the tridiagonal matrix with `POOL_SLOPE·c` beside the diagonal and `POOL_BEND·ρ·c²` on it, where the
+last layer's entry is 0. Bisection finds the largest c that satisfies the bound.
 
-*Residual networks*: the coupling is linear, and at most the convolutions' norm times that of the graph of layers.
+*Residual networks*: the coupling is linear; its norm is at most the convolutions' norm times that of the graph of
+layers.
 """
 
 from __future__ import annotations
@@ -31,22 +32,23 @@ from relaxon.neuromorphic.equilibrium.networks.network import Network
 from relaxon.neuromorphic.equilibrium.networks.residual import ResidualNetwork, adjacency_norm
 
 ITERATIONS = 2
-"""Of the power method, at each training step, from where the last step's ended."""
+"""Iterations of the power method at each training step; they continue from the last step's vector."""
 CHAIN_NORM = {1: 1.0, 2: 1.0, 3: 2.0**0.5}
-"""Norm of the coupling of that many relaxing layers whose matrices have norm 1; 2 at most for more."""
+"""Norm of the coupling of one, two or three relaxing layers whose matrices have norm 1; at most 2 for more layers."""
 POOL_SLOPE = 1.2174
 """The largest `‖m'(h)‖`, reached where one entry exceeds the three others by 2.845."""
 POOL_BEND = 1.0211
 """The largest `‖m''(h)‖`, reached where two entries exceed the two others by 3.244."""
 LARGEST_RATE = {"sigmoid": 1.0, "hard-sigmoid": 1.0, "relu6": 6.0, "tanh": 1.0, "dsilu": 1.1}
-"""Of the activations whose rates are bounded and whose slope is at most 1."""
+"""Bounds on the rates, for the activations that are bounded and have a slope of at most 1."""
 HALVINGS = 60
-"""Of the bisection for the largest norm of convolutions."""
+"""Steps of the bisection for the largest norm of convolutions."""
 
 
 class Contraction:
-    """Scales recurrent weights down until the norm of their coupling is at most `bound`, and the matrix of a softmax
-    readout until its own is at most `readout` (None: as it is).
+    """A projection that scales recurrent weights down until the norm of their coupling is at most `bound`.
+
+    It also scales the matrix of a softmax readout down until its norm is at most `readout`, unless that is None.
 
     A nudge adds `−β Vᵀ S V` to the Jacobian, V the readout and `‖S‖ ≤ ½`: the radius of analyticity shrinks as `‖V‖⁻²`.
     """
@@ -87,12 +89,12 @@ class Contraction:
 
     @property
     def vectors(self) -> list[Tensor]:
-        """State of the power method, kept in checkpoints."""
+        """The vectors of the power method, which checkpoints contain."""
         return [linear.vector for linear, _ in self.maps]
 
     @torch.no_grad()
     def apply(self, iterations: int = ITERATIONS) -> None:
-        """Project in place."""
+        """Project the weights in place."""
         for linear, bound in self.maps:
             norm = linear.norm(iterations)
             if norm > bound:
@@ -100,18 +102,18 @@ class Contraction:
 
 
 class WeightMap(ABC):
-    """A linear map given by weights, and the right singular vector of its largest singular value as far as found."""
+    """A linear map A given by weights, with an estimate of the right singular vector of its largest singular value."""
 
     def __init__(self, weight: Tensor, vector: Tensor) -> None:
         self.weight, self.vector = weight, vector
 
     @abstractmethod
     def image(self, v: Tensor) -> Tensor:
-        """`A v`."""
+        """Return `A v`."""
 
     @abstractmethod
     def image_transpose(self, v: Tensor) -> Tensor:
-        """`Aᵀ v`."""
+        """Return `Aᵀ v`."""
 
     def norm(self, iterations: int) -> float:
         """Return the spectral norm by the power method on `AᵀA`."""
@@ -127,7 +129,7 @@ class WeightMap(ABC):
 
 
 class Matrix(WeightMap):
-    """The map of a matrix `(rows, columns)`."""
+    """The linear map of a matrix `(rows, columns)`."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__(weight, torch.ones_like(weight[0]) / weight.shape[1] ** 0.5)
@@ -140,16 +142,16 @@ class Matrix(WeightMap):
 
 
 class Convolution(WeightMap):
-    """The map of kernels `(out, in, k, k)` on images of `(rows, columns)`, padded with zeros by half a kernel."""
+    """The linear map of kernels `(out, in, k, k)` on images `(rows, columns)`, zero-padded by half a kernel."""
 
     def __init__(self, weight: Tensor, side: list[int], stride: int = 1) -> None:
         generator = torch.Generator().manual_seed(0)
-        # Of one sign alone, a vector could be orthogonal to the one that is looked for.
+        # A vector with entries of one sign could be orthogonal to the singular vector.
         drawn = torch.randn(1, weight.shape[1], *side, generator=generator, dtype=torch.float64)
         super().__init__(weight, (drawn / drawn.norm()).to(weight))
         kernel = weight.shape[-1]
         self.padding, self.stride = kernel // 2, stride
-        # What the strides leave over at the end of a side.
+        # The part of a side that the strides do not reach.
         self.over = tuple((length + 2 * self.padding - kernel) % stride for length in side)
 
     def image(self, v: Tensor) -> Tensor:
@@ -162,21 +164,21 @@ class Convolution(WeightMap):
 
 
 def spectral_norm(weight: Tensor, vector: Tensor, iterations: int) -> float:
-    """Return the spectral norm of a matrix; `vector` is moved towards the right singular vector."""
+    """Return the spectral norm of a matrix; `vector` is updated towards the right singular vector."""
     matrix = Matrix(weight)
     matrix.vector = vector
     return matrix.norm(iterations)
 
 
 def coupling_bound(norm: float, layers: int, rate: float) -> float:
-    """Return what the coupling's norm is at most, where each convolution's is `norm` and each rate at most `rate`."""
+    """Return a bound on the coupling's norm for convolutions of norm `norm` and rates of at most `rate`."""
     beside = np.full(layers - 1, POOL_SLOPE * norm)
     diagonal = np.r_[np.full(layers - 1, POOL_BEND * rate * norm**2), 0.0]
     return float(np.linalg.norm(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1), 2))
 
 
 def largest_convolution(bound: float, layers: int, rate: float) -> float:
-    """Return the norm of convolutions at which `coupling_bound` is `bound`; infinite where nothing is coupled."""
+    """Return the norm of convolutions at which `coupling_bound` equals `bound`; infinity where nothing is coupled."""
     if layers == 1:
         return float("inf")
     low, high = 0.0, bound / POOL_SLOPE

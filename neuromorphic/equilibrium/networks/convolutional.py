@@ -1,4 +1,4 @@
-"""Convolutional networks with feedback and softmax pooling: every part holomorphic, no batch norm, no max."""
+"""Convolutional networks with feedback and softmax pooling; every part is holomorphic."""
 
 from __future__ import annotations
 
@@ -25,22 +25,21 @@ Draw = Literal["normal", "orthogonal"]
 
 
 class ConvolutionalNetwork(FeedbackNetwork):
-    """Layers of `r_n` with `P_n = pool(W_n ∗ r_{n−1} + b_n) + ∂/∂r_n [r_{n+1} · pool(B_{n+1} ∗ r_n + b_{n+1})]`.
+    """A convolutional network: `P_n = pool(W_n ∗ r_{n−1} + b_n) + ∂/∂r_n [r_{n+1} · pool(B_{n+1} ∗ r_n + b_{n+1})]`.
 
-    Pooling is the softmax-weighted mean of each 2×2 window; the last layer is read out by a softmax outside the
-    dynamics.
+    Pooling is the softmax-weighted mean of each 2×2 window. A softmax outside the dynamics reads out the last layer.
 
     Parameters
     ----------
-    image : channels, height, width; height and width divisible by 2 once for each layer.
-    channels : of each relaxing layer.
-    classes : of the readout.
-    kernel : odd side of the kernels; borders are padded with zeros.
+    image : channels, height and width; with L layers, height and width must be divisible by 2^L.
+    channels : numbers of channels of the relaxing layers.
+    classes : number of classes.
+    kernel : side of the kernels, an odd number; borders are padded with zeros.
     loss, tau : "cross-entropy", or "comp-sum" with its τ.
-    draw : of the kernels between relaxing layers, "normal", or "orthogonal": `gain` times a matrix of orthonormal rows
-        or columns at the middle of the kernel and 0 elsewhere (Xiao et al. 2018), so that a bound on the kernels' norm
-        leaves as much of every pattern as it can.
-    feedback, angle, activation, gain, input_gain, seed, dtype : as `LayeredNetwork`.
+    draw : initial kernels between relaxing layers. "normal" draws them from a normal distribution; "orthogonal" puts
+        `gain` times a matrix of orthonormal rows or columns at the middle of the kernel and 0 elsewhere (Xiao et al.
+        2018), so that a bound on the kernels' norm preserves as much of every pattern as possible.
+    feedback, angle, activation, gain, input_gain, seed, dtype : as for `LayeredNetwork`.
 
     Source: Laborieux and Zenke 2022, 2024.
 
@@ -102,7 +101,7 @@ class ConvolutionalNetwork(FeedbackNetwork):
             shape = (rows, columns, self.kernel, self.kernel)
             scale = (gain if n else input_gain) / math.sqrt(fan_in)
             normal = torch.randn(shape, generator=generator, dtype=torch.float64)
-            drawn.append(orthogonal(normal) * gain if n and draw == "orthogonal" else normal * scale)
+            drawn.append(orthogonalise(normal) * gain if n and draw == "orthogonal" else normal * scale)
         readout = torch.randn(self.classes, self.sizes[-1], generator=generator, dtype=torch.float64)
         self.weights = nn.ParameterList([nn.Parameter(weight.to(dtype)) for weight in drawn])
         middle = 0.5 if activation == "sigmoid" else 0.0
@@ -113,7 +112,8 @@ class ConvolutionalNetwork(FeedbackNetwork):
         self.bind_parameters()
 
     def bind_parameters(self) -> None:
-        # Plain lists beside the registered ones: slicing a ParameterList registers its parameters anew, at each step.
+        # Plain lists beside the registered ones: slicing a ParameterList would register its parameters again at each
+        # step.
         self._forward_weights, self._inner_biases = list(self.weights)[1:], list(self.biases)[1:]
         self._feedback_weights = self._forward_weights if self.feedback == "tied" else list(self.backward_weights)
 
@@ -121,7 +121,7 @@ class ConvolutionalNetwork(FeedbackNetwork):
         return self.readout, self.readout_bias
 
     def config(self) -> dict[str, Any]:
-        """The arguments that make a network of this form, as JSON values."""
+        """Return the arguments that build a network of this form, as JSON values."""
         return {
             "image": list(self.image),
             "channels": list(self.channels),
@@ -134,7 +134,7 @@ class ConvolutionalNetwork(FeedbackNetwork):
         }
 
     def drive(self, x: Tensor) -> Drive:
-        return pooled(self._convolved(x, self.weights[0], self.biases[0])).flatten(1)
+        return pool(self._convolved(x, self.weights[0], self.biases[0])).flatten(1)
 
     def _convolved(self, r: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         padding = self.kernel // 2
@@ -159,14 +159,14 @@ class ConvolutionalNetwork(FeedbackNetwork):
         for n, (up, down) in enumerate(zip(self._forward_weights, self._feedback_weights, strict=True)):
             bias = self._inner_biases[n]
             h = self._convolved(rates[n], up, bias)
-            pulled.append(pooled(h))
+            pulled.append(pool(h))
             other = h if tied else self._convolved(rates[n], down, bias)
-            pulled[n] = pulled[n] + self._convolved_back(pooled_back(other, rates[n + 1]), down)
+            pulled[n] = pulled[n] + self._convolved_back(pool_back(other, rates[n + 1]), down)
         return torch.cat([part.flatten(1) for part in pulled], -1).to(r.dtype)
 
 
-def orthogonal(kernels: Tensor) -> Tensor:
-    """Kernels `(out, in, k, k)` whose middle is the orthogonal factor of that of the ones given, and 0 elsewhere."""
+def orthogonalise(kernels: Tensor) -> Tensor:
+    """Return kernels `(out, in, k, k)` with the orthogonal factor of the given ones at their middle and 0 elsewhere."""
     middle = kernels.shape[-1] // 2
     left, _, right = torch.linalg.svd(kernels[:, :, middle, middle], full_matrices=False)
     found = torch.zeros_like(kernels)
@@ -174,28 +174,29 @@ def orthogonal(kernels: Tensor) -> Tensor:
     return found
 
 
-def _windows(h: Tensor) -> Tensor:
-    """`(batch, c, n0, n1) → (batch, c, n0/2, n1/2, 4)`."""
+def _split_windows(h: Tensor) -> Tensor:
+    """Return the 2×2 windows of images: `(batch, c, n0, n1) → (batch, c, n0/2, n1/2, 4)`."""
     batch, channels, rows, columns = h.shape
     blocks = h.reshape(batch, channels, rows // POOL, POOL, columns // POOL, POOL)
     return blocks.permute(0, 1, 2, 4, 3, 5).flatten(-2)
 
 
-def _unwindowed(w: Tensor) -> Tensor:
+def _join_windows(w: Tensor) -> Tensor:
+    """Return the images of which these are the windows: the inverse of `_split_windows`."""
     batch, channels, rows, columns, _ = w.shape
     blocks = w.reshape(batch, channels, rows, columns, POOL, POOL).permute(0, 1, 2, 4, 3, 5)
     return blocks.reshape(batch, channels, rows * POOL, columns * POOL)
 
 
-def pooled(h: Tensor) -> Tensor:
-    """`Σ_i h_i e^{h_i} / Σ_i e^{h_i}` over each 2×2 window."""
-    w = _windows(h)
+def pool(h: Tensor) -> Tensor:
+    """Return `Σ_i h_i e^{h_i} / Σ_i e^{h_i}` over each 2×2 window."""
+    w = _split_windows(h)
     return (soft_max(w) * w).sum(-1)
 
 
-def pooled_back(h: Tensor, v: Tensor) -> Tensor:
-    """The derivative of `Σ v · pool(h)` by `h`: `p_i (1 + h_i − pool(h)) v`."""
-    w = _windows(h)
+def pool_back(h: Tensor, v: Tensor) -> Tensor:
+    """Return the derivative of `Σ v · pool(h)` with respect to `h`: `p_i (1 + h_i − pool(h)) v`."""
+    w = _split_windows(h)
     p = soft_max(w)
     mean = (p * w).sum(-1, keepdim=True)
-    return _unwindowed(p * (1 + w - mean) * v[..., None])
+    return _join_windows(p * (1 + w - mean) * v[..., None])

@@ -1,4 +1,4 @@
-"""Layered networks with feedback: `du_n/dt = W_n r_{n−1} + b_n + B_{n+1}ᵀ r_{n+1} − u_n`, tied (`B = W`) or not."""
+"""Layered networks with feedback: `du_n/dt = W_n r_{n−1} + b_n + B_{n+1}ᵀ r_{n+1} − u_n`, `B = W` or independent B."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Field
 
 
 class LayeredNetwork(FeedbackNetwork):
-    """A multi-layer perceptron whose layers also feed back.
+    """A multi-layer perceptron with feedback from each layer to the one below.
 
     Parameters
     ----------
-    sizes : units of the input, of each hidden layer and of the output, at least three numbers.
+    sizes : numbers of units of the input, of each hidden layer and of the output; at least three.
     activation : a name of `ACTIVATIONS`.
-    feedback : "tied" for `B = W`, "independent" for feedback weights of their own, trained by their own gradient.
-    angle : degrees between `B` and `W` at the start, 0 to 180, where they are independent.
-    loss : "squared" makes the output a layer of relaxing units with `L = ½‖r − y‖²`; "cross-entropy" makes it a
-        softmax readout outside the dynamics, as does "comp-sum" with its loss (see `relaxon.neuromorphic.losses`).
-    tau : τ of the comp-sum loss; 1 for the others.
-    gain : spread of the initial weights: `N(0, gain²/fan-in)`; those from the input have `input_gain`.
-    seed, dtype : the weights are drawn in float64 and rounded.
+    feedback : "tied" for `B = W`; "independent" for separate feedback weights, trained by their own gradient.
+    angle : initial angle between `B` and `W` in degrees, 0 to 180, where they are independent.
+    loss : "squared" makes the output a layer of relaxing units with `L = ½‖r − y‖²`. "cross-entropy" and "comp-sum"
+        make it a softmax readout outside the dynamics (see `relaxon.neuromorphic.losses`).
+    tau : τ of the comp-sum loss; 1 for the other losses.
+    gain, input_gain : spread of the initial weights, `N(0, gain²/fan-in)`; `input_gain` is that of the first layer.
+    seed, dtype : seed of the initial weights, which are drawn in float64 and rounded to the dtype.
 
     Source: Laborieux and Zenke 2022 and 2024.
 
@@ -59,7 +59,7 @@ class LayeredNetwork(FeedbackNetwork):
         super().__init__()
         self.sizes = tuple(validation.positive_int(f"sizes[{i}]", size) for i, size in enumerate(sizes))
         if len(self.sizes) < 3:
-            raise ValueError(f"sizes must name input, hidden layers and output, got {tuple(sizes)}")
+            raise ValueError(f"sizes must have entries for input, hidden layers and output, got {tuple(sizes)}")
         check_choices(feedback, angle, loss, dtype)
         self.activation = find_activation(activation)
         self.declared_holomorphic = self.activation.holomorphic
@@ -81,7 +81,7 @@ class LayeredNetwork(FeedbackNetwork):
             for rows, columns, scale in shapes
         ]
         self.weights = nn.ParameterList([nn.Parameter(weight.to(dtype)) for weight in drawn])
-        # A sigmoid's steepest point is at ½: hidden units start there.
+        # A sigmoid is steepest at ½: hidden units start there.
         middle = 0.5 if activation == "sigmoid" else 0.0
         starts = [middle] * (len(drawn) - 1) + [0.0]
         self.biases = nn.ParameterList(
@@ -91,7 +91,8 @@ class LayeredNetwork(FeedbackNetwork):
         self.bind_parameters()
 
     def bind_parameters(self) -> None:
-        # Plain lists beside the registered ones: slicing a ParameterList registers its parameters anew, at each step.
+        # Plain lists beside the registered ones: slicing a ParameterList would register its parameters again at each
+        # step.
         self._forward_weights = list(self.weights)[1 : len(self.layers)]
         self._feedback_weights = self._forward_weights if self.feedback == "tied" else list(self.backward_weights)
         self._inner_biases = list(self.biases)[1 : len(self.layers)]
@@ -101,7 +102,7 @@ class LayeredNetwork(FeedbackNetwork):
         return self._readout
 
     def config(self) -> dict[str, Any]:
-        """The arguments that make a network of this form, as JSON values."""
+        """Return the arguments that build a network of this form, as JSON values."""
         return {
             "sizes": list(self.sizes),
             "activation": self.activation.name,
@@ -139,7 +140,7 @@ class LayeredNetwork(FeedbackNetwork):
         whole = super().nudged_field(drive, target, beta, anchor)
         up, down, drives = self._forward_weights, self._feedback_weights, [drive, *self._inner_biases]
         if anchor is not None:
-            # The weights read backwards, as in `adjoint_pull`.
+            # The weights are read backwards, as in `adjoint_pull`.
             up, down = down, up
             drives = list(torch.split(self._adjoint_constant(anchor, drive), self.layers, -1))
 
@@ -164,7 +165,7 @@ class LayeredNetwork(FeedbackNetwork):
         return ChainField(whole, self.activation, self.layers, up, down, drives, push)
 
     def adjoint_pull(self, anchor: Tensor, drive: Drive) -> Callable[[Tensor], Tensor]:
-        # The pull is affine, P(r) = P(a) + J(r − a), so that P(r) − (J − Jᵀ)(r − a) = P(a) − Jᵀa + Jᵀr: no dearer.
+        # The pull is affine, P(r) = P(a) + J(r − a), so P(r) − (J − Jᵀ)(r − a) = P(a) − Jᵀa + Jᵀr at no extra cost.
         constant = self._adjoint_constant(anchor, drive)
         return lambda r: constant + self.couple_transpose(r, anchor, drive)
 
@@ -174,9 +175,9 @@ class LayeredNetwork(FeedbackNetwork):
     def _chain(
         self, r: Tensor, up: Sequence[Tensor], down: Sequence[Tensor], biases: Sequence[Tensor] | None
     ) -> Tensor:
-        """`up_n r_{n−1} + down_{n+1}ᵀ r_{n+1} (+ b_n)` for every layer."""
+        """Return `up_n r_{n−1} + down_{n+1}ᵀ r_{n+1} (+ b_n)` for every layer."""
         if r.is_complex():
-            # Real weights act on real and imaginary parts apart: half the work of a complex product.
+            # Real weights act on the real and the imaginary part separately: half the work of a complex product.
             batch = len(r)
             image = self._chain(torch.cat([r.real, r.imag]), up, down, None)
             real, imaginary = image[:batch], image[batch:]
@@ -197,7 +198,7 @@ class LayeredNetwork(FeedbackNetwork):
     def gradients(
         self, rates: Tensor, x: Tensor, drive: Drive, target: Tensor, adjoint: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        # In closed form: a graph would multiply the input by its weights once more.
+        # In closed form: automatic differentiation would multiply the input by its weights once more.
         r, delta = torch.split(rates, self.layers, -1), torch.split(adjoint / len(x), self.layers, -1)
         found = {"weights.0": delta[0].T @ x}
         for n, part in enumerate(delta):

@@ -1,7 +1,7 @@
-"""What a network of relaxing units is: `du/dt = P(φ(u), x) − λu − β ∂L/∂r`, and the networks given as a function.
+"""Networks of relaxing units, `du/dt = P(φ(u), x) − λu − β ∂L/∂r`: the base class and networks given as functions.
 
-The estimators measure the rate `r = φ(u)` and nudge with `∂L/∂r`: in that coordinate the Jacobian is `∂P/∂r − λ/φ'`,
-whose antisymmetric part is that of the coupling `∂P/∂r` alone, so that tied weights make it exactly symmetric.
+The estimators measure the rate `r = φ(u)` and nudge with `∂L/∂r`. In this coordinate the Jacobian is `∂P/∂r − λ/φ'`.
+Its antisymmetric part is that of the coupling `∂P/∂r` alone, so tied weights make it exactly symmetric.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Field
 from relaxon.neuromorphic.losses import comp_sum, comp_sum_weight
 
 Drive = Tensor
-"""What the input contributes, `(batch, …)` and real; computed once a batch."""
+"""The contribution of the input, `(batch, …)` and real; computed once for each batch."""
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""`(rates (batch, units), target (batch, …)) → (batch,)`, holomorphic in the rates where a contour is complex."""
+"""A loss `(rates (batch, units), target (batch, …)) → (batch,)`; it must be holomorphic in the rates for complex
+nudges."""
 
 
 def all_finite(tensor: Tensor) -> bool:
-    """Whether no entry is NaN or infinite: in one pass, without a mask as large as the tensor."""
+    """Return whether all entries are finite, in one pass and without a mask of the tensor's size."""
     low, high = tensor.aminmax() if tensor.numel() else (tensor.sum(), tensor.sum())
     return bool(torch.isfinite(low)) and bool(torch.isfinite(high))
 
 
 def pull_back(function: Callable[[Tensor], Tensor], r: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """A function's value at `r`, and `v ↦ Jᴴ v`."""
+    """Return a function's value at `r` and the map `v ↦ Jᴴ v`."""
     value, pullback = torch.func.vjp(function, r)[:2]
     return value, lambda v: pullback(v)[0]
 
 
 class Network(nn.Module, ABC):
-    """Units with state `u`, `(batch, units)`, real or complex; subclasses say how they are coupled.
+    """A network of units with states `u` `(batch, units)`, real or complex; subclasses define the coupling.
 
-    `leak` is λ, 1 for units that leak and 0 for a bare vector field. `classes` is the number of classes of a
-    classifier, 0 where targets are arrays. `declared_holomorphic` is None where only a probe can tell.
+    `leak` is λ: 1 for leaky units and 0 for a plain vector field. `classes` is the number of classes of a classifier,
+    and 0 where targets are arrays. `declared_holomorphic` is None where this has to be tested numerically.
     """
 
     units: int
@@ -48,46 +49,49 @@ class Network(nn.Module, ABC):
     activation: Activation = ACTIVATIONS["sigmoid"]
     declared_holomorphic: bool | None = None
     symmetric: bool = False
-    """Whether the coupling is symmetric by construction; False where only a probe can tell."""
+    """Whether the coupling is symmetric by construction; False where this has to be tested numerically."""
 
     @abstractmethod
     def drive(self, x: Tensor) -> Drive:
-        """What the input contributes."""
+        """Return the contribution of the input."""
 
     @abstractmethod
     def pull(self, r: Tensor, drive: Drive) -> Tensor:
-        """`P(r, x)`, `(batch, units)`: what the rates and the input do to each unit."""
+        """Return `P(r, x)`, `(batch, units)`: the action of the rates and the input on each unit."""
 
     @abstractmethod
     def loss(self, r: Tensor, target: Tensor) -> Tensor:
-        """The loss of each sample, `(batch,)`."""
+        """Return the loss of each sample, `(batch,)`."""
 
     @abstractmethod
     def scores(self, r: Tensor) -> Tensor:
-        """What the network says at rates `r`: `(batch, outputs)`, the largest the predicted class."""
+        """Return the outputs at rates `r`, `(batch, outputs)`; the largest one is that of the predicted class."""
 
     def bind_parameters(self) -> None:
-        """Take the parameters anew from the module's registry, where a network keeps them in lists of its own.
+        """Read the parameters from the module's registry again, where a network keeps them in its own lists.
 
-        To be called where `torch.func.functional_call` has put other tensors in their place.
+        Call this after `torch.func.functional_call` has replaced them by other tensors.
         """
 
     def nudge(self, r: Tensor, target: Tensor) -> Tensor:
-        """`∂L/∂r`, `(batch, units)`, holomorphic where the loss is."""
+        """Return `∂L/∂r`, `(batch, units)`, which is holomorphic where the loss is."""
         losses, pullback = pull_back(lambda rates: self.loss(rates, target), r)
         # torch's pullback of a holomorphic function is the conjugate of its derivative.
         return torch.conj_physical(pullback(torch.ones_like(losses)))
 
     def field(self, u: Tensor, drive: Drive) -> Tensor:
-        """`F(u, x) = P(φ(u), x) − λu`."""
+        """Return `F(u, x) = P(φ(u), x) − λu`."""
         return self.leaked(self.pull(self.activation(u), drive), u)
 
     def free_field(self, drive: Drive) -> Field:
-        """`u ↦ F(u, x)`, what a free phase relaxes."""
+        """Return `u ↦ F(u, x)`, the field that a free phase relaxes."""
         return lambda u: self.field(u, drive)
 
     def nudged_field(self, drive: Drive, target: Tensor, beta: Tensor, anchor: Tensor | None) -> Field:
-        """`P(r) − λu − β ∂L/∂r`, with `−2A(r − anchor)` where there is an anchor; `beta` `()` or `(batch, 1)`."""
+        """Return the field `u ↦ P(r) − λu − β ∂L/∂r`, plus `−2A(r − anchor)` where an anchor is given.
+
+        `beta` has the shape `()` or `(batch, 1)`.
+        """
         pull = (lambda r: self.pull(r, drive)) if anchor is None else self.adjoint_pull(anchor, drive)
 
         def field(u: Tensor) -> Tensor:
@@ -97,19 +101,19 @@ class Network(nn.Module, ABC):
         return field
 
     def leaked(self, pull: Tensor, u: Tensor) -> Tensor:
-        """`pull − λu`."""
+        """Return `pull − λu`."""
         if self.leak == 1.0:
             return pull - u
         return pull - self.leak * u if self.leak else pull
 
     def start(self, drive: Drive) -> Tensor:
-        """The state that a free phase starts from."""
+        """Return the state from which a free phase starts."""
         return torch.zeros(len(drive), self.units, dtype=drive.dtype, device=drive.device)
 
     def gradients(
         self, rates: Tensor, x: Tensor, drive: Drive, target: Tensor, adjoint: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The batch's mean loss, and `(∂F/∂θ)ᵀ δ + ∂L/∂θ` of it by parameter, at free rates with adjoint δ."""
+        """Return the mean loss and its gradient `(∂F/∂θ)ᵀ δ + ∂L/∂θ` by parameter, for free rates and adjoint δ."""
         # A caller's no_grad must not turn the gradient into zeros.
         with torch.enable_grad():
             pull = self.pull(rates, self.drive(x))
@@ -118,16 +122,16 @@ class Network(nn.Module, ABC):
         return loss.detach(), found
 
     def couple(self, v: Tensor, r: Tensor, drive: Drive) -> Tensor:
-        """`∂P/∂r · v` at real rates `r`, all real."""
+        """Return `∂P/∂r · v` at rates `r`; everything is real."""
         image: Tensor = torch.func.jvp(lambda rates: self.pull(rates, drive), (r,), (v,))[1]
         return image
 
     def couple_transpose(self, v: Tensor, r: Tensor, drive: Drive) -> Tensor:
-        """`(∂P/∂r)ᵀ · v` at real rates `r`, all real."""
+        """Return `(∂P/∂r)ᵀ · v` at rates `r`; everything is real."""
         return pull_back(lambda rates: self.pull(rates, drive), r)[1](v)
 
     def adjoint_pull(self, anchor: Tensor, drive: Drive) -> Callable[[Tensor], Tensor]:
-        """`r ↦ P(r) − (J − Jᵀ)(r − anchor)`, J the coupling at the real rates `anchor`; r real or complex."""
+        """Return `r ↦ P(r) − (J − Jᵀ)(r − anchor)` for real or complex r, J the coupling at the rates `anchor`."""
 
         def corrected(r: Tensor) -> Tensor:
             v = r - anchor
@@ -152,7 +156,7 @@ class Network(nn.Module, ABC):
         return next(self.parameters()).device
 
     def validate(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Input and encoded target; TypeError or ValueError naming the argument for what the network cannot take."""
+        """Return input and encoded target; TypeError or ValueError naming an argument that the network rejects."""
         return self.validate_input(x), self.validate_target(target, len(x))
 
     def validate_input(self, x: Tensor) -> Tensor:
@@ -191,7 +195,7 @@ class Network(nn.Module, ABC):
 
 
 def holomorphic(network: Network, u: Tensor, drive: Drive, target: Tensor) -> bool:
-    """Whether field and nudge are complex-differentiable at `u` and real on the real line, as far as a probe can tell.
+    """Return whether field and nudge are holomorphic at `u` and real for real states, by a numerical test.
 
     A function is holomorphic where its derivative along `iv` is `i` times that along `v` (Cauchy and Riemann).
     """
@@ -212,7 +216,7 @@ def holomorphic(network: Network, u: Tensor, drive: Drive, target: Tensor) -> bo
         across = torch.func.jvp(both, (z,), (torch.complex(torch.zeros_like(v[0]), v[0]),))[1]
         mirrored = both(z.conj().resolve_conj())
     except (RuntimeError, ValueError, NotImplementedError, TypeError):
-        # torch refuses max, relu, comparisons and the like at complex numbers.
+        # torch raises an error for max, relu, comparisons and similar functions of complex numbers.
         return False
     tolerance = torch.finfo(u.dtype).eps ** 0.5
     scale = float(along.abs().max()) + tolerance
@@ -223,7 +227,7 @@ def holomorphic(network: Network, u: Tensor, drive: Drive, target: Tensor) -> bo
 
 
 def parameter_gradients(network: Network, scalar: Tensor) -> dict[str, Tensor]:
-    """`∂ scalar/∂θ` for every parameter that requires it; zero for one that the scalar does not reach."""
+    """Return `∂ scalar/∂θ` for every parameter that requires a gradient, zero for one without influence."""
     named = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     if not scalar.requires_grad:
         return {name: torch.zeros_like(parameter) for name, parameter in named.items()}
@@ -234,11 +238,31 @@ def parameter_gradients(network: Network, scalar: Tensor) -> dict[str, Tensor]:
     }
 
 
-class VectorField(Network):
-    """Any vector field given as a torch function: `du/dt = field(u, x) − β ∂L/∂u`, state and rate the same.
+class _GivenNetwork(Network):
+    """A network whose dynamics, loss and scores are given as functions."""
 
-    `field` is a module, so that its parameters are found; `(u (batch, units), x) → (batch, units)`. For a complex
-    contour `field` and `loss` must be holomorphic in `u`; that is probed before it is relied on.
+    def __init__(self, units: int, loss: Loss, scores: Callable[[Tensor], Tensor] | None) -> None:
+        super().__init__()
+        self.units, self._loss, self._scores = units, loss, scores
+
+    def drive(self, x: Tensor) -> Drive:
+        return x
+
+    def start(self, drive: Drive) -> Tensor:
+        return torch.zeros(len(drive), self.units, dtype=self.dtype, device=drive.device)
+
+    def loss(self, r: Tensor, target: Tensor) -> Tensor:
+        return self._loss(r, target)
+
+    def scores(self, r: Tensor) -> Tensor:
+        return r if self._scores is None else self._scores(r)
+
+
+class VectorField(_GivenNetwork):
+    """A vector field given as a torch function: `du/dt = field(u, x) − β ∂L/∂u`; states and rates are the same.
+
+    `field` is a module `(u (batch, units), x) → (batch, units)`, whose parameters are the network's. For complex nudges
+    `field` and `loss` must be holomorphic in `u`, which is tested before any are used.
 
     >>> import torch
     >>> from relaxon.neuromorphic.equilibrium import Cauchy, Phases, VectorField, gradient
@@ -261,35 +285,22 @@ class VectorField(Network):
     def __init__(
         self, field: nn.Module, units: int, loss: Loss, scores: Callable[[Tensor], Tensor] | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(units, loss, scores)
         if not isinstance(field, nn.Module):
             raise TypeError(f"field must be a torch module, got {type(field).__name__}")
         if not any(True for _ in field.parameters()):
             raise ValueError("field must have parameters, got a module without any")
-        self.function, self.units = field, units
-        self._loss, self._scores = loss, scores
-
-    def drive(self, x: Tensor) -> Drive:
-        return x
-
-    def start(self, drive: Drive) -> Tensor:
-        return torch.zeros(len(drive), self.units, dtype=self.dtype, device=drive.device)
+        self.function = field
 
     def pull(self, r: Tensor, drive: Drive) -> Tensor:
         pull: Tensor = self.function(r, drive)
         return pull
 
-    def loss(self, r: Tensor, target: Tensor) -> Tensor:
-        return self._loss(r, target)
 
-    def scores(self, r: Tensor) -> Tensor:
-        return r if self._scores is None else self._scores(r)
+class EnergyNetwork(_GivenNetwork):
+    """A network with a Hopfield energy `E = Σ∫φ⁻¹ − Φ(r, x)`: the pull is `∂Φ/∂r`, so the coupling is symmetric.
 
-
-class EnergyNetwork(Network):
-    """Units of a Hopfield energy `E = Σ∫φ⁻¹ − Φ(r, x)`: the coupling is `∂Φ/∂r`, symmetric by construction.
-
-    `potential` is a module `(r (batch, units), x) → (batch,)`, holomorphic in `r` for a complex contour.
+    `potential` is a module `(r (batch, units), x) → (batch,)`; it must be holomorphic in `r` for complex nudges.
     Source: Scellier and Bengio 2017.
     """
 
@@ -301,32 +312,19 @@ class EnergyNetwork(Network):
         scores: Callable[[Tensor], Tensor] | None = None,
         activation: str = "sigmoid",
     ) -> None:
-        super().__init__()
+        super().__init__(units, loss, scores)
         if not isinstance(potential, nn.Module):
             raise TypeError(f"potential must be a torch module, got {type(potential).__name__}")
-        self.potential, self.units = potential, units
+        self.potential = potential
         self.activation = find_activation(activation)
-        self._loss, self._scores = loss, scores
-
-    def drive(self, x: Tensor) -> Drive:
-        return x
-
-    def start(self, drive: Drive) -> Tensor:
-        return torch.zeros(len(drive), self.units, dtype=self.dtype, device=drive.device)
 
     def pull(self, r: Tensor, drive: Drive) -> Tensor:
         values, pullback = pull_back(lambda rates: self.potential(rates, drive), r)
         return torch.conj_physical(pullback(torch.ones_like(values)))
 
-    def loss(self, r: Tensor, target: Tensor) -> Tensor:
-        return self._loss(r, target)
-
-    def scores(self, r: Tensor) -> Tensor:
-        return r if self._scores is None else self._scores(r)
-
 
 class HopfieldPotential(nn.Module):
-    """`Φ = ½ rᵀ W r + rᵀ (V x + b)` of a fully recurrent network; W is symmetrised and its diagonal left out."""
+    """The potential `Φ = ½ rᵀ W r + rᵀ (V x + b)` of a recurrent network; W is symmetrised, without its diagonal."""
 
     def __init__(
         self, inputs: int, units: int, *, gain: float = 0.5, seed: int = 0, dtype: torch.dtype = torch.float32
@@ -334,12 +332,12 @@ class HopfieldPotential(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
 
-        def drawn(rows: int, columns: int, scale: float) -> nn.Parameter:
+        def draw(rows: int, columns: int, scale: float) -> nn.Parameter:
             values = torch.randn(rows, columns, generator=generator, dtype=torch.float64) * scale / columns**0.5
             return nn.Parameter(values.to(dtype))
 
-        self.recurrent = drawn(units, units, gain)
-        self.input = drawn(units, inputs, 1.0)
+        self.recurrent = draw(units, units, gain)
+        self.input = draw(units, inputs, 1.0)
         self.bias = nn.Parameter(torch.zeros(units, dtype=dtype))
 
     def forward(self, r: Tensor, x: Tensor) -> Tensor:
@@ -354,12 +352,12 @@ LossName = Literal["squared", "cross-entropy", "comp-sum"]
 
 
 def squared_loss(r: Tensor, target: Tensor) -> Tensor:
-    """`½ Σ (r − y)²`, without a conjugate, so that it is holomorphic."""
+    """Return `½ Σ (r − y)²`, without a conjugate, so that it is holomorphic."""
     return 0.5 * (r - target).square().sum(-1)
 
 
 def soft_max(z: Tensor) -> Tensor:
-    """The softmax, of complex numbers too (shifted by the largest real part)."""
+    """Return the softmax of real or complex numbers (shifted by the largest real part)."""
     if not z.is_complex():
         return torch.softmax(z, -1)
     e = torch.exp(z - z.real.amax(-1, keepdim=True))
@@ -367,16 +365,16 @@ def soft_max(z: Tensor) -> Tensor:
 
 
 def cross_entropy(z: Tensor, target: Tensor) -> Tensor:
-    """`log Σ e^z − zᵀy` for real logits and one-hot targets."""
+    """Return `log Σ e^z − zᵀy` for real logits and one-hot targets."""
     return torch.logsumexp(z, -1) - (z * target).sum(-1)
 
 
 def readout_loss(z: Tensor, target: Tensor, tau: float | None) -> Tensor:
-    """The loss of each sample from logits and one-hot targets: cross-entropy, or with τ the comp-sum loss."""
+    """Return each sample's loss from logits and one-hot targets: the cross-entropy or, with τ, the comp-sum loss."""
     return cross_entropy(z, target) if tau is None else comp_sum(z, target, tau)
 
 
 def readout_error(z: Tensor, target: Tensor, tau: float | None) -> Tensor:
-    """`∂L/∂z` of `readout_loss`, real or complex: `softmax − y`, with τ times `p_y^{τ−1}`."""
+    """Return `∂L/∂z` of `readout_loss`, real or complex: `softmax − y`, times `p_y^{τ−1}` where τ is given."""
     error = soft_max(z) - target
     return error if tau is None else error * comp_sum_weight(z, target, tau)

@@ -1,4 +1,4 @@
-"""Convolutional Hopfield networks with skip connections: blocks of two layers, no pooling, strides in its place."""
+"""Convolutional Hopfield networks with skip connections: blocks of two layers, with strides in place of pooling."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from relaxon.neuromorphic.equilibrium.networks.readout_network import (
 KERNEL = 3
 STRIDE = 2
 SKIP_GAIN, HEAD_GAIN = 0.7 / 0.6, 0.8 / 0.6
-"""First weights of skip connections and of the head, beside those of the other convolutions."""
+"""Gains of the initial weights of skip connections and of the head, relative to those of the other convolutions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A convolution between two layers (0 is the image), symmetric: it acts forward and, transposed, back."""
+    """A convolution between two layers (0 is the image) that acts forward and, transposed, backward."""
 
     below: int
     above: int
@@ -39,22 +39,22 @@ class Edge:
 
 
 class ResidualNetwork(ReadoutNetwork):
-    """Blocks of two layers, the second of which also listens to the block's input by a 1×1 convolution.
+    """A network of blocks of two layers, with a 1×1 convolution from a block's input to its second layer as a skip.
 
-    `P_n = Σ W_e ∗ r_below + Σ W_eᵀ ∗ r_above + b_n`: the first layer of a block is reached by a 3×3 convolution, the
-    second by one of stride 2, as is the skip. Every weight acts in both directions, so that the network has an energy.
-    Rates are clipped by the activation "relu6" (to 0…6) or "hard-sigmoid" (to 0…1), which take two nudges at most;
-    "sigmoid" or "tanh" take a complex contour.
+    `P_n = Σ W_e ∗ r_below + Σ W_eᵀ ∗ r_above + b_n`. A 3×3 convolution leads to the first layer of a block and another,
+    of stride 2, to the second; the skip has stride 2 as well. Every weight acts in both directions, so the network has
+    an energy. The activations "relu6" (rates clipped to [0, 6]) and "hard-sigmoid" (to [0, 1]) allow at most two
+    nudges; "sigmoid" and "tanh" allow a complex contour.
 
     Parameters
     ----------
     image : channels, height and width.
-    channels : of each block, both of its layers.
-    classes : of the output.
-    loss, tau : "squared" makes the output a layer of linear units with `L = ½‖r − y‖²`, as in the source;
+    channels : number of channels of each block, in both of its layers.
+    classes : number of classes.
+    loss, tau : "squared" makes the output a layer of linear units with `L = ½‖r − y‖²`, as in the source.
         "cross-entropy" and "comp-sum" make it a softmax readout outside the dynamics.
-    gain : the first weights are uniform within `±gain/√fan-in`, those of skips and head by 7/6 and 4/3 larger.
-    activation, seed, dtype : as `LayeredNetwork`.
+    gain : the initial weights are uniform in `±gain/√fan-in`; those of skips and head are larger by 7/6 and 4/3.
+    activation, seed, dtype : as for `LayeredNetwork`.
 
     Source: E P and Srinivasan 2025, "Scaling equilibrium propagation to deeper neural network architectures".
 
@@ -92,7 +92,7 @@ class ResidualNetwork(ReadoutNetwork):
         self._draw(gain, seed, dtype)
 
     def _lay_out(self) -> None:
-        """Shapes and edges: layer 2k + 1 and 2k + 2 are block k's."""
+        """Set the shapes and the edges; block k consists of layers 2k + 1 and 2k + 2."""
         side = tuple(self.image[1:])
         self.shapes: list[tuple[int, int, int]] = []
         self.edges: list[Edge] = []
@@ -115,7 +115,7 @@ class ResidualNetwork(ReadoutNetwork):
     def _draw(self, gain: float, seed: int, dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(seed)
 
-        def drawn(shape: tuple[int, ...], scale: float) -> nn.Parameter:
+        def draw(shape: tuple[int, ...], scale: float) -> nn.Parameter:
             bound = scale / math.sqrt(math.prod(shape[1:]))
             values = torch.rand(shape, generator=generator, dtype=torch.float64) * (2 * bound) - bound
             return nn.Parameter(values.to(dtype))
@@ -123,7 +123,7 @@ class ResidualNetwork(ReadoutNetwork):
         counts = [self.image[0], *(shape[0] for shape in self.shapes)]
         self.weights = nn.ParameterList(
             [
-                drawn(
+                draw(
                     (counts[edge.above], counts[edge.below], edge.kernel, edge.kernel),
                     gain * (SKIP_GAIN if edge.kernel == 1 else 1.0),
                 )
@@ -131,19 +131,19 @@ class ResidualNetwork(ReadoutNetwork):
             ]
         )
         self.biases = nn.ParameterList([nn.Parameter(torch.zeros(count, dtype=dtype)) for count in counts[1:]])
-        self.readout = drawn((self.classes, self.read_units), gain * HEAD_GAIN)
+        self.readout = draw((self.classes, self.read_units), gain * HEAD_GAIN)
         self.readout_bias = nn.Parameter(torch.zeros(self.classes, dtype=dtype))
         self.bind_parameters()
 
     def bind_parameters(self) -> None:
-        # A plain list beside the registered one, whose slices would register parameters anew.
+        # A plain list beside the registered one, slices of which would register the parameters again.
         self._kernels = list(self.weights)
 
     def readout_parameters(self) -> tuple[Tensor, Tensor]:
         return self.readout, self.readout_bias
 
     def config(self) -> dict[str, Any]:
-        """The arguments that make a network of this form, as JSON values."""
+        """Return the arguments that build a network of this form, as JSON values."""
         return {
             "image": list(self.image),
             "channels": list(self.channels),
@@ -154,7 +154,7 @@ class ResidualNetwork(ReadoutNetwork):
         }
 
     def drive(self, x: Tensor) -> Drive:
-        """Image and biases, for each unit."""
+        """Return the contribution of image and biases to each unit."""
         parts = [
             bias[:, None, None].expand(len(x), *shape) for bias, shape in zip(self.biases, self.shapes, strict=True)
         ]
@@ -179,7 +179,7 @@ class ResidualNetwork(ReadoutNetwork):
         return lambda r: self.pull(r, drive)
 
     def _coupled(self, r: Tensor) -> Tensor:
-        """The symmetric coupling of relaxing layers, linear in the rates."""
+        """Return the symmetric coupling of the relaxing layers, which is linear in the rates."""
         if r.is_complex():
             parts = self._coupled(torch.cat([r.real, r.imag]))
             return torch.complex(parts[: len(r)], parts[len(r) :])
@@ -203,7 +203,7 @@ class ResidualNetwork(ReadoutNetwork):
 
 
 def adjacency_norm(network: ResidualNetwork) -> float:
-    """Return the norm of the coupling of relaxing layers whose convolutions (and head) each have norm 1, at most."""
+    """Return a bound on the norm of the coupling of relaxing layers whose convolutions (and head) have norm 1 each."""
     count = len(network.sizes)
     beside = np.zeros((count, count))
     for edge in network.edges:
@@ -219,8 +219,8 @@ def _convolve(r: Tensor, weight: Tensor, edge: Edge) -> Tensor:
 
 
 def _convolve_back(r: Tensor, weight: Tensor, edge: Edge, shape: tuple[int, int, int]) -> Tensor:
-    """The transpose of `_convolve` on images of `shape`."""
-    # What a stride leaves over at the end of a side.
+    """Apply the transpose of `_convolve` on images of `shape`."""
+    # The part of a side that the strides do not reach.
     over = [
         there - ((here - 1) * edge.stride - 2 * (edge.kernel // 2) + edge.kernel)
         for there, here in zip(shape[1:], r.shape[2:], strict=True)
@@ -230,7 +230,7 @@ def _convolve_back(r: Tensor, weight: Tensor, edge: Edge, shape: tuple[int, int,
 
 
 def _with_linear_end(inner: Activation, count: int) -> Activation:
-    """An activation whose last `count` units are linear."""
+    """Return an activation whose last `count` units are linear."""
 
     def function(u: Tensor) -> Tensor:
         return torch.cat([inner(u[..., :-count]), u[..., -count:]], -1)

@@ -1,4 +1,4 @@
-"""Trained networks on disk: a safetensors file for the weights and a JSON file for what they belong to."""
+"""Trained networks on disk: a safetensors file with the weights and a JSON file that describes the network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ StoredNetwork = LayeredNetwork | ConvolutionalNetwork | ResidualNetwork
 
 
 def describe(network: torch.nn.Module) -> dict[str, Any]:
-    """The form of a network as JSON values; TypeError for one that cannot be stored."""
+    """Return the form of a network as JSON values; TypeError for one that cannot be stored."""
     for kind, made in KINDS.items():
         if type(network) is made:
             return {
@@ -46,9 +46,10 @@ def describe(network: torch.nn.Module) -> dict[str, Any]:
 
 
 def save_network(network: StoredNetwork, folder: Path | str, card: dict[str, Any] | None = None) -> None:
-    """Write `network.safetensors` and `network.json` into a folder (made where missing); a binary network in bits.
+    """Write `network.safetensors` and `network.json` to a folder, which is created where missing.
 
-    `card` is what else is to be known of the model (accuracy, data, settings): JSON values.
+    The weights of a binary network are stored as bits. `card` is further information on the model (accuracy, data,
+    settings) as JSON values.
     """
     description = describe(network)
     if card is not None:
@@ -58,10 +59,16 @@ def save_network(network: StoredNetwork, folder: Path | str, card: dict[str, Any
 
 
 def load_network(folder: Path | str, device: str = "cpu") -> tuple[StoredNetwork, dict[str, Any]]:
-    """The network of a folder and its card; FileNotFoundError where there is none, ValueError for a damaged one."""
+    """Return the network of a folder and its card.
+
+    Raises
+    ------
+    FileNotFoundError : where the folder contains no network.
+    ValueError : for a damaged one.
+    """
     path = Path(folder) / "network.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(f"folder must hold network.safetensors, got {str(folder)!r}")
+        raise FileNotFoundError(f"folder must contain network.safetensors, got {str(folder)!r}")
     try:
         tensors, description = read_described(path)
     except (SafetensorError, KeyError, ValueError) as error:

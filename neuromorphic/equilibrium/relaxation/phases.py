@@ -1,4 +1,4 @@
-"""How the two phases of a measurement are relaxed, and with what noise."""
+"""The two phases of a measurement: their relaxers and their noise."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from relaxon.neuromorphic.equilibrium.relaxation.relaxers import FixedStep, Rela
 
 @dataclass(frozen=True, slots=True)
 class Phases:
-    """`free` and `nudged` relaxers (the same where `nudged` is None); Gaussian `noise` on the states at every step.
+    """The relaxers of the free and the nudged phase, and the standard deviation of noise on the states at every step.
 
-    With noise, a reading is the mean of the last `average` states of a phase, and no phase can be judged by its
-    residual.
+    Where `nudged` is None, both phases use `free`. With noise, a reading is the mean of the last `average` states of a
+    phase, and residuals do not tell whether a phase has converged.
     """
 
     free: Relaxer = field(default_factory=FixedStep)

@@ -1,4 +1,4 @@
-"""How rates are read from a device: within a range, in levels, and with noise."""
+"""The readout of rates from a device: with a finite range, a finite number of levels, and noise."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from relaxon.core import validation
 
 FEWEST_BITS, MOST_BITS = 2, 24
-"""One bit is the sign; a float32 holds no more than 24."""
+"""One bit is the sign; a float32 has a precision of 24 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Readout:
-    """Rates as a converter reads them: clipped to `±bound`, then with Gaussian noise, then rounded to `2^bits − 1`
-    equal levels from `−bound` to `bound`, 0 among them. `None` leaves a step out; `bits` needs `bound`.
+    """The readout of rates by a converter, which adds Gaussian noise, clips to `±bound` and rounds to equal levels.
 
-    Of complex rates the real and the imaginary part are read apart.
+    There are `2^bits − 1` levels from `−bound` to `bound`, including 0. None omits a step; `bits` requires `bound`. The
+    real and the imaginary part of complex rates are read separately.
     """
 
     bound: float | None = None
@@ -30,7 +30,7 @@ class Readout:
         validation.non_negative_float("noise", self.noise)
 
     def read(self, rates: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return the rates as read; `generator` is one of the CPU, needed where there is noise."""
+        """Return the rates as read; a CPU `generator` is required where there is noise."""
         if rates.is_complex():
             return torch.complex(self.read(rates.real, generator), self.read(rates.imag, generator))
         if self.noise:
@@ -40,7 +40,7 @@ class Readout:
 
 
 def in_levels(values: Tensor, bound: float | None, bits: int | None) -> Tensor:
-    """Return `values` clipped to `±bound` and rounded to the nearest of `2^bits − 1` levels; None leaves a step out."""
+    """Return `values` clipped to `±bound` and rounded to the nearest of `2^bits − 1` levels; None omits a step."""
     if bound is None:
         return values
     values = values.clamp(-bound, bound)
@@ -53,7 +53,7 @@ def in_levels(values: Tensor, bound: float | None, bits: int | None) -> Tensor:
 
 
 def check_range(bound_name: str, bound: float | None, bits_name: str, bits: int | None) -> None:
-    """Refuse a bound that is not above 0, and bits without a bound or out of range."""
+    """Raise `ValueError` or `TypeError` for a bound that is not positive, or bits out of range or without a bound."""
     if bound is not None:
         validation.positive_float(bound_name, bound)
     if bits is None:
@@ -61,4 +61,4 @@ def check_range(bound_name: str, bound: float | None, bits_name: str, bits: int 
     if validation.whole_number(bits_name, bits) < FEWEST_BITS or bits > MOST_BITS:
         raise ValueError(f"{bits_name} must be from {FEWEST_BITS} to {MOST_BITS}, got {bits}")
     if bound is None:
-        raise ValueError(f"{bits_name} must be None where {bound_name} is: levels need a range")
+        raise ValueError(f"{bits_name} must be None where {bound_name} is None: levels require a range")

@@ -1,4 +1,4 @@
-"""Relaxers: bring a state to rest, `G(u) = 0`, by fixed steps or Anderson's acceleration, and say how it went."""
+"""Relaxers, which bring a state to rest, `G(u) = 0`: fixed steps, alternating layers, Anderson's acceleration."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor
 from relaxon.core import validation
 
 Field = Callable[[Tensor], Tensor]
-"""`G`, `(batch, units) → (batch, units)`, real or complex."""
+"""The field `G`, `(batch, units) → (batch, units)`, real or complex."""
 DEFAULT_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9, torch.complex64: 1e-4, torch.complex128: 1e-9}
 RUNAWAY = 1e6
-"""A residual above this is on its way to infinity."""
+"""A residual above this counts as divergence."""
 
 
 class Outcome(Enum):
-    """How a relaxation ended. `NOISY`: the states carry noise, so that no residual can tell."""
+    """How a relaxation ended. `NOISY`: the states carry noise, so the residual says nothing about convergence."""
 
     CONVERGED = "converged"
     MAX_STEPS = "max_steps"
@@ -31,7 +31,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Relaxation:
-    """Where a relaxation ended: `residual` is `max |G|` over all units and samples, `tolerance` what it had to meet."""
+    """The result of a relaxation: `residual` is `max |G|` over all units and samples, `tolerance` the bound for it."""
 
     state: Tensor
     residual: float
@@ -39,7 +39,7 @@ class Relaxation:
     steps: int
     outcome: Outcome
     average: Tensor | None = None
-    """The mean state over the last steps, where it was asked for."""
+    """The mean state over the last steps, where the states carry noise."""
 
     @property
     def reading(self) -> Tensor:
@@ -48,14 +48,18 @@ class Relaxation:
 
 @dataclass(frozen=True, slots=True)
 class StateNoise:
-    """Gaussian noise of this standard deviation on the states, at every step of relaxation; `average` last steps are
-    averaged to a reading. Drawn on the CPU, so that a seed means the same on any device."""
+    """Gaussian noise on the states at every step of a relaxation.
+
+    A reading is the mean of the last `average` states. The noise is drawn on the CPU, so that a seed gives the same
+    numbers on any device.
+    """
 
     deviation: float
     generator: torch.Generator
     average: int = 1
 
-    def drawn(self, like: Tensor) -> Tensor:
+    def draw(self, like: Tensor) -> Tensor:
+        """Return real noise of the shape of `like`, on its device."""
         real = like.real if like.is_complex() else like
         noise = torch.randn(real.shape, generator=self.generator, dtype=real.dtype) * self.deviation
         return noise.to(like.device)
@@ -71,10 +75,10 @@ class Relaxer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FixedStep:
-    """`u ← u + step · G(u)`, at most `steps` times; stops when `max |G| ≤ tolerance` unless `early_stop` is False.
+    """The iteration `u ← u + step · G(u)`, at most `steps` times, until `max |G| ≤ tolerance`.
 
-    The residual is looked at every `check_every` steps, and in any case at the end. The tolerance is that of the
-    dtype (1e-4 in single, 1e-9 in double precision) where None.
+    The residual is computed every `check_every` steps and at the end; where `early_stop` is False, at the end only. A
+    `tolerance` of None is that of the dtype: 1e-4 in single and 1e-9 in double precision.
     """
 
     steps: int = 500
@@ -107,7 +111,7 @@ class FixedStep:
     def _noisy(self, field: Field, start: Tensor, tolerance: float, noise: StateNoise) -> Relaxation:
         u, total, counted = start, torch.zeros_like(start), min(noise.average, self.steps)
         for taken in range(self.steps):
-            u = u + self.step * field(u) + noise.drawn(u)
+            u = u + self.step * field(u) + noise.draw(u)
             if taken >= self.steps - counted:
                 total = total + u
         residual = largest(field(u))
@@ -116,7 +120,7 @@ class FixedStep:
 
 
 class Halves(Protocol):
-    """A state in two halves of which one follows the other exactly; see `chain.ChainHalves`."""
+    """A state in two halves, one of which follows the other exactly; see `ChainHalves`."""
 
     def follow(self) -> None: ...
 
@@ -129,13 +133,13 @@ class Halves(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Alternating:
-    """Layers in turn: every second one is put where its neighbours want it, then the others (Gauss and Seidel).
+    """Relaxation of alternating layers: every second one is set to rest, then the others (Gauss and Seidel).
 
-    A step costs little more than one of `FixedStep(step=1)` and shrinks the residual as two of them do, or, with
-    Anderson's mixing of depth one for each sample, as three or four. After a step that raised the residual the next is
-    unmixed: where weights are tied such steps lower the network's energy, and so come to rest where equal steps of all
-    layers at once would swing for ever. For fields that have no halves (all but those of `LayeredNetwork`), and with
-    noise on the states, it is `FixedStep` with twice the steps.
+    A step costs little more than a step of `FixedStep(step=1)` and reduces the residual as much as two of them or, with
+    Anderson's mixing of depth one for each sample, as three or four. The step after one that increased the residual is
+    unmixed: with tied weights such steps lower the network's energy, so they converge where simultaneous steps of all
+    layers would oscillate forever. For fields without halves (all but those of `LayeredNetwork`) and with noise on the
+    states, this is `FixedStep` with twice as many steps.
     """
 
     steps: int = 250
@@ -164,10 +168,10 @@ class Alternating:
 
 @dataclass(frozen=True, slots=True)
 class Anderson:
-    """Anderson's acceleration of the fixed-step iteration, each sample with a history of its own.
+    """Anderson's acceleration of the fixed-step iteration, with a separate history for each sample.
 
-    Takes fewer steps than `FixedStep` where convergence is slow; a step costs more. With noise on the states it
-    falls back to plain steps (differences of noisy residuals say nothing). Source: Walker and Ni 2011.
+    It takes fewer steps than `FixedStep` where convergence is slow, but each step costs more. With noise on the states
+    it falls back to plain steps, since differences of noisy residuals carry no information. Source: Walker and Ni 2011.
     """
 
     steps: int = 200
@@ -201,7 +205,7 @@ class Anderson:
             before = (u, move)
             u = u + move
             if moves:
-                u = u - _mixed(torch.stack(states), torch.stack(moves), move)
+                u = u - _mix(torch.stack(states), torch.stack(moves), move)
             taken += 1
 
 
@@ -210,8 +214,8 @@ def _check_tolerance(tolerance: float | None) -> None:
         validation.positive_float("tolerance", tolerance)
 
 
-def _mixed(states: Tensor, moves: Tensor, move: Tensor) -> Tensor:
-    """`Σ γ_w (Δu_w + Δf_w)`, γ the least-squares fit of `f` by the `Δf_w`, for each sample."""
+def _mix(states: Tensor, moves: Tensor, move: Tensor) -> Tensor:
+    """Return `Σ γ_w (Δu_w + Δf_w)` for each sample, where γ is the least-squares fit of `f` by the `Δf_w`."""
     gram = torch.einsum("wbn,vbn->bwv", moves.conj(), moves)
     side = torch.einsum("wbn,bn->bw", moves.conj(), move)
     eps = torch.finfo(move.dtype).eps
@@ -223,12 +227,12 @@ def _mixed(states: Tensor, moves: Tensor, move: Tensor) -> Tensor:
 
 
 def largest(g: Tensor) -> float:
-    """`max |G|`, in the larger of the real and the imaginary part where complex; NaN where any entry is."""
+    """Return `max |G|` over real and imaginary parts; NaN where any entry is NaN."""
     return float(torch.view_as_real(g).abs().amax()) if g.is_complex() else float(g.abs().amax())
 
 
 def judge_residual(residual: float, tolerance: float) -> Outcome:
-    """Converged, not yet, or gone."""
+    """Return whether a relaxation with this residual has converged, has not, or has diverged."""
     if residual <= tolerance:
         return Outcome.CONVERGED
     return Outcome.MAX_STEPS if residual < RUNAWAY else Outcome.NON_FINITE

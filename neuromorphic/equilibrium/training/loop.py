@@ -12,7 +12,7 @@ from torch import Tensor
 
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork, LatentWeights
 from relaxon.neuromorphic.checkpoints import Pace
-from relaxon.neuromorphic.equilibrium.estimators.comparison import closeness
+from relaxon.neuromorphic.equilibrium.estimators.comparison import compare_pair
 from relaxon.neuromorphic.equilibrium.estimators.exact import Implicit
 from relaxon.neuromorphic.equilibrium.estimators.gradients import gradient
 from relaxon.neuromorphic.equilibrium.estimators.result import Gradient, Verdict
@@ -177,15 +177,22 @@ class _TrainingRun:
 
     def _gradient(self, x: Tensor, target: Tensor, generator: torch.Generator) -> Gradient:
         """The batch's gradient; where the optimiser chooses the batches, it is told of the samples' spread."""
-        network, estimator, phases = self.network, self.settings.estimator, self.settings.phases
-        if self.settings.hardware is not None:
-            return hardware_gradient(network, x, target, estimator, self.settings.hardware, phases, generator)
         if not isinstance(self.optimiser, AdaptiveBatchAdaGrad):
-            return gradient(network, x, target, estimator, phases, generator)
-        found, variance = gradient_with_spread(network, x, target, estimator, phases, generator)
+            return self._measure(x, target, generator)
+        settings = self.settings
+        found, variance = gradient_with_spread(self.network, x, target, settings.estimator, settings.phases, generator)
         if variance is not None:
             self.optimiser.adapt(variance, float(sum(g.square().sum() for g in found.gradients.values())))
         return found
+
+    def _measure(self, x: Tensor, target: Tensor, generator: torch.Generator) -> Gradient:
+        """Return the gradient of a batch, measured on the device where there is one."""
+        settings = self.settings
+        if settings.hardware is None:
+            return gradient(self.network, x, target, settings.estimator, settings.phases, generator)
+        return hardware_gradient(
+            self.network, x, target, settings.estimator, settings.hardware, settings.phases, generator
+        )
 
     def _moved(self) -> list[torch.nn.Parameter]:
         """What the optimiser moves: the network's parameters, of a binary one the latent weights and the biases."""
@@ -262,14 +269,9 @@ class _TrainingRun:
         settings, network = self.settings, self.network
         x, target = self.x[:PROBE], self.target[:PROBE]
         generator = _seeded(settings.seed, 2, len(self.epochs))
-        if settings.hardware is None:
-            found = gradient(network, x, target, settings.estimator, settings.phases, generator)
-        else:
-            found = hardware_gradient(
-                network, x, target, settings.estimator, settings.hardware, settings.phases, generator
-            )
+        found = self._measure(x, target, generator)
         exact = gradient(network, x, target, Implicit(), Phases(settings.phases.free))
-        cosine, _ = closeness(found, exact)
+        cosine, _ = compare_pair(found, exact)
         with torch.no_grad():
             penalty = JacobianHomeostasis().estimate(network, exact.free.state, network.drive(x), generator)
         norm = float(penalty.mean / 2) ** 0.5
