@@ -103,7 +103,7 @@ def _train(args: argparse.Namespace, console: Any, record: Record) -> int:
         f"{data.name}: test accuracy {last.test_accuracy:.4f} after {len(report.epochs)} epochs, {report.seconds:.0f} s"
     )
     if args.out is not None:
-        card = {"data": data.name, "test_accuracy": last.test_accuracy, "settings": settings.described()}
+        card = {"data": data.name, "test_accuracy": last.test_accuracy, "settings": settings.describe()}
         save_network(network, args.out, card)
         console.print(f"network.safetensors and network.json in {args.out}", markup=False)
     if args.plot is not None:

@@ -1,7 +1,7 @@
-"""Netlists read back and their operating point found, by Newton's method on the sparse engine.
+"""Reading of netlists, and their operating point by Newton's method with the sparse direct solver.
 
-Every source of such a netlist stands between a node and ground, so that its node's voltage is given by its equation,
-and the current through it need not be an unknown: the unknowns are the nodes' voltages.
+Every source of such a netlist lies between a node and ground. Its equation gives the node's voltage, so the current
+through it need not be an unknown: the unknowns are the nodes' voltages.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from relaxon.solvers import Result, solve
 GROUND = "0"
 IGNORED = (".op", ".end", ".options")
 SMALLEST_STEP = 2.0**-20
-"""Of the line search."""
+"""The shortest step of the line search."""
 NEWTON_RTOL = 1e-8
-"""Of a linear system: Newton's next step makes up for what it leaves."""
+"""Relative residual of a linear system: Newton's next step corrects what remains."""
 
 Array = NDArray[np.float64]
 Slopes = dict[str, float]
@@ -32,7 +32,7 @@ Slopes = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source from a node to ground whose voltage is an expression in the voltages of others."""
+    """A source from a node to ground, whose voltage is an expression in the voltages of other nodes."""
 
     node: str
     expression: ast.expr
@@ -40,7 +40,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """Resistors `(node, node, ohms)`, and sources by node."""
+    """A circuit of resistors `(node, node, ohms)` and sources."""
 
     resistors: tuple[tuple[str, str, float], ...]
     sources: tuple[Source, ...]
@@ -48,8 +48,11 @@ class Circuit:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """Where a circuit rests: `residual` is the largest error of a node's equation in volts, that of Kirchhoff's
-    current law divided by the conductance at the node."""
+    """The operating point of a circuit.
+
+    `residual` is the largest error of a node's equation in volts; for Kirchhoff's current law, the error of the current
+    divided by the conductance at the node.
+    """
 
     voltages: Mapping[str, float]
     residual: float
@@ -58,31 +61,36 @@ class OperatingPoint:
 
 
 def read_netlist(path: Path | str) -> Circuit:
-    """Read a netlist of resistors (R), sources to ground (V, E) and behavioural ones (B ... V=...).
+    """Read a netlist of resistors (R), sources to ground (V, E) and behavioural sources (B ... V=...).
 
-    ValueError naming the line for a card of any other kind.
+    ValueError naming the line for any other card.
     """
     resistors, sources = [], list[Source]()
-    for number, line in _lines(Path(path).read_text(encoding="ascii")):
+    for number, line in _join_lines(Path(path).read_text(encoding="ascii")):
         words = line.split()
         kind = words[0][0].upper()
         try:
             if kind == "R" and len(words) == 4:
                 resistors.append((words[1], words[2], validation.positive_float("resistance", float(words[3]))))
             elif kind in "VBE" and len(words) >= 4 and words[2] == GROUND:
-                sources.append(_source(kind, words))
+                sources.append(_parse_source(kind, words))
             else:
-                raise ValueError("a card of this kind is not known")
+                raise ValueError("unknown kind of card")
         except (ValueError, SyntaxError) as error:
             raise ValueError(f"line {number} of {path} must be a resistor or a source to ground: {error}") from None
     nodes = [source.node for source in sources]
     if len(set(nodes)) != len(nodes):
-        raise ValueError(f"{path} must have one source a node, got two at {max(nodes, key=nodes.count)!r}")
+        raise ValueError(
+            f"{path} must have at most one source for each node, got two at {max(nodes, key=nodes.count)!r}"
+        )
     return Circuit(tuple(resistors), tuple(sources))
 
 
-def _lines(text: str) -> list[tuple[int, str]]:
-    """The cards with the number of their first line; `+` goes on with the card before. The first line is a title."""
+def _join_lines(text: str) -> list[tuple[int, str]]:
+    """Return the cards, each with the number of its first line.
+
+    A line that begins with `+` continues the card before it; the first line is a title.
+    """
     found: list[tuple[int, str]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if number == 1 or not line.strip() or line.startswith(("*", *IGNORED)):
@@ -94,7 +102,7 @@ def _lines(text: str) -> list[tuple[int, str]]:
     return found
 
 
-def _source(kind: str, words: list[str]) -> Source:
+def _parse_source(kind: str, words: list[str]) -> Source:
     if kind == "V" and words[3].upper() == "DC" and len(words) == 5:
         text = words[4]
     elif kind == "E" and words[4] == GROUND and len(words) == 6:
@@ -102,15 +110,15 @@ def _source(kind: str, words: list[str]) -> Source:
     elif kind == "B" and " ".join(words[3:]).upper().startswith("V="):
         text = " ".join(words[3:])[2:]
     else:
-        raise ValueError("a source of this kind is not known")
+        raise ValueError("unknown kind of source")
     return Source(words[1], ast.parse(text.strip(), mode="eval").body)
 
 
 def operating_point(circuit: Circuit, *, tolerance: float = 1e-10, iterations: int = 100) -> OperatingPoint:
     """Find the voltages at which every node's equation holds to `tolerance` volts, by Newton's method.
 
-    The linear systems are solved by the sparse engine's direct solver; a step that does not lower the residual is
-    halved. Not converging within `iterations`, or meeting a singular system, is a value.
+    The sparse direct solver solves the linear systems; a step that does not reduce the residual is halved. Where the
+    iteration does not converge, or a system is singular, the result says so.
     """
     validation.positive_float("tolerance", tolerance)
     validation.positive_int("iterations", iterations)
@@ -139,7 +147,7 @@ def operating_point(circuit: Circuit, *, tolerance: float = 1e-10, iterations: i
 
 
 class _Conductances:
-    """The equations of a circuit: its source's at a node that has one, Kirchhoff's current law at the others."""
+    """The equations of a circuit: that of the source at a node with a source, Kirchhoff's current law at the others."""
 
     def __init__(self, circuit: Circuit, places: Mapping[str, int]) -> None:
         import scipy.sparse as sp
@@ -164,19 +172,19 @@ class _Conductances:
         at = matrix.diagonal()
         if (at[~driven] == 0).any():
             lonely = [name for name, place in places.items() if not driven[place] and at[place] == 0]
-            raise ValueError(f"circuit must lead a resistor or a source to every node, got none at {lonely[0]!r}")
-        # Each row in volts: currents divided by the node's whole conductance.
+            raise ValueError(f"circuit must have a resistor or a source at every node, got none at {lonely[0]!r}")
+        # Each row is in volts: currents divided by the node's total conductance.
         self.matrix = sp.diags(1 / np.where(driven, 1.0, at)) @ matrix
 
     def equations(self, volts: Array) -> tuple[Array, Any]:
-        """The error of every node's equation in volts, and its derivative, a sparse matrix."""
+        """Return the error of every node's equation in volts, and its derivative as a sparse matrix."""
         import scipy.sparse as sp
 
         residual = self.matrix @ volts
         rows, columns, values = list[int](), list[int](), list[float]()
         for source in self.circuit.sources:
             place = self.places[source.node]
-            value, slopes = _evaluated(source.expression, volts, self.places)
+            value, slopes = _evaluate(source.expression, volts, self.places)
             residual[place] = volts[place] - value
             rows += [place] * (1 + len(slopes))
             columns += [place, *(self.places[name] for name in slopes)]
@@ -185,39 +193,39 @@ class _Conductances:
         return residual, sp.csr_matrix(self.matrix + extra)
 
 
-def _evaluated(node: ast.expr, volts: Array, places: Mapping[str, int]) -> tuple[float, Slopes]:
-    """An expression's value and its derivative by each voltage; ValueError for what is no behavioural source's."""
+def _evaluate(node: ast.expr, volts: Array, places: Mapping[str, int]) -> tuple[float, Slopes]:
+    """Return an expression's value and its derivative by each voltage; ValueError for an unknown expression."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         return float(node.value), {}
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        value, slopes = _evaluated(node.operand, volts, places)
-        return (value, slopes) if isinstance(node.op, ast.UAdd) else (-value, _scaled(slopes, -1.0))
+        value, slopes = _evaluate(node.operand, volts, places)
+        return (value, slopes) if isinstance(node.op, ast.UAdd) else (-value, _scale(slopes, -1.0))
     if isinstance(node, ast.BinOp):
-        return _combined(node.op, _evaluated(node.left, volts, places), _evaluated(node.right, volts, places))
+        return _combine(node.op, _evaluate(node.left, volts, places), _evaluate(node.right, volts, places))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.func.id.upper() == "V" and len(node.args) == 1:
             name = ast.unparse(node.args[0])
             if name not in places:
                 raise ValueError(f"a source must depend on nodes of the circuit, got V({name})")
             return float(volts[places[name]]), {name: 1.0}
-        return _applied(node.func.id, [_evaluated(argument, volts, places) for argument in node.args])
-    raise ValueError(f"a source's expression must be of numbers, V(node), + - * /, got {ast.unparse(node)}")
+        return _apply(node.func.id, [_evaluate(argument, volts, places) for argument in node.args])
+    raise ValueError(f"a source's expression must consist of numbers, V(node) and + - * /, got {ast.unparse(node)}")
 
 
-def _combined(operator: ast.operator, left: tuple[float, Slopes], right: tuple[float, Slopes]) -> tuple[float, Slopes]:
+def _combine(operator: ast.operator, left: tuple[float, Slopes], right: tuple[float, Slopes]) -> tuple[float, Slopes]:
     (a, da), (b, db) = left, right
     if isinstance(operator, ast.Add):
-        return a + b, _sum(da, db)
+        return a + b, _add(da, db)
     if isinstance(operator, ast.Sub):
-        return a - b, _sum(da, _scaled(db, -1.0))
+        return a - b, _add(da, _scale(db, -1.0))
     if isinstance(operator, ast.Mult):
-        return a * b, _sum(_scaled(da, b), _scaled(db, a))
+        return a * b, _add(_scale(da, b), _scale(db, a))
     if isinstance(operator, ast.Div):
-        return a / b, _sum(_scaled(da, 1 / b), _scaled(db, -a / b**2))
-    raise ValueError(f"a source's expression must be of + - * /, got {type(operator).__name__}")
+        return a / b, _add(_scale(da, 1 / b), _scale(db, -a / b**2))
+    raise ValueError(f"a source's operators must be + - * /, got {type(operator).__name__}")
 
 
-def _applied(name: str, arguments: list[tuple[float, Slopes]]) -> tuple[float, Slopes]:
+def _apply(name: str, arguments: list[tuple[float, Slopes]]) -> tuple[float, Slopes]:
     if name in ("min", "max") and len(arguments) == 2:
         chosen = min if name == "min" else max
         return chosen(arguments, key=lambda pair: pair[0])
@@ -225,19 +233,19 @@ def _applied(name: str, arguments: list[tuple[float, Slopes]]) -> tuple[float, S
         ((value, slopes),) = arguments
         if name == "tanh":
             image = math.tanh(value)
-            return image, _scaled(slopes, 1 - image**2)
+            return image, _scale(slopes, 1 - image**2)
         image = math.exp(min(value, LARGEST_EXPONENT))
-        return image, _scaled(slopes, image if value <= LARGEST_EXPONENT else 0.0)
-    raise ValueError(f"a source's expression must be of exp, tanh, min and max, got {name}")
+        return image, _scale(slopes, image if value <= LARGEST_EXPONENT else 0.0)
+    raise ValueError(f"a source's functions must be exp, tanh, min or max, got {name}")
 
 
 LARGEST_EXPONENT = 300.0
-"""Above it exp(v) squared would overflow."""
+"""Largest exponent, above which exp(v)² would overflow."""
 
 
-def _scaled(slopes: Slopes, factor: float) -> Slopes:
+def _scale(slopes: Slopes, factor: float) -> Slopes:
     return {name: factor * slope for name, slope in slopes.items()}
 
 
-def _sum(one: Slopes, other: Slopes) -> Slopes:
+def _add(one: Slopes, other: Slopes) -> Slopes:
     return {name: one.get(name, 0.0) + other.get(name, 0.0) for name in one.keys() | other.keys()}

@@ -1,7 +1,7 @@
-"""A network as a device would run it: bounded, rounded and noisy weights and rates, read at a fixed time.
+"""Networks on a device, with bounded, rounded and noisy weights and rates that are read at a fixed time.
 
-The gradient is measured on the device and applied to weights kept in full precision elsewhere, as in training with
-the device in the loop. `hardware_costs` tells what each limit costs, as the angle to the exact gradient of the network
+The gradient is measured on the device and applied to weights kept in full precision elsewhere, as in training with the
+device in the loop. `hardware_costs` measures the cost of each limit as the angle to the exact gradient of the network
 in full precision.
 """
 
@@ -30,13 +30,13 @@ from relaxon.neuromorphic.equilibrium.relaxation.relaxers import FixedStep
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """The limits of a device; what is None or 0 is none.
+    """The limits of a device; None or 0 means no limit.
 
-    Weights are the matrices and kernels of a network, both directions of tied ones in the same cells; biases stay as
-    they are. They are clipped to `±weight_bound`, rounded to `2^weight_bits − 1` levels, and each is then off by
-    Gaussian noise of standard deviation `weight_noise`, drawn at each programming and the same in all phases that
-    follow. Rates are read as `Readout(rate_bound, rate_bits, rate_noise)` says. `state_noise` is added to every state
-    at every step. Phases are read after `free_steps` and `nudged_steps` steps of relaxation, at rest or not.
+    The weights are the matrices and kernels of a network, with both directions of tied ones in the same cells; biases
+    are not limited. Weights are clipped to `±weight_bound` and rounded to `2^weight_bits − 1` levels. Gaussian noise of
+    standard deviation `weight_noise` is then added, which is drawn each time the device is programmed and stays the
+    same in the phases that follow. Rates are read by `Readout(rate_bound, rate_bits, rate_noise)`. `state_noise` is
+    added to every state at every step. Phases are read after `free_steps` and `nudged_steps` steps, converged or not.
     """
 
     weight_bound: float | None = None
@@ -60,18 +60,18 @@ class Hardware:
 
     @property
     def noisy(self) -> bool:
-        """Whether anything is drawn."""
+        """Whether any limit involves noise."""
         return self.weight_noise > 0 or self.rate_noise > 0 or self.state_noise > 0
 
     @property
     def readout(self) -> Readout | None:
-        """How rates are read; None where exactly."""
+        """The readout of the rates; None where it is exact."""
         if self.rate_bound is None and not self.rate_noise:
             return None
         return Readout(self.rate_bound, self.rate_bits, self.rate_noise)
 
     def phases(self, phases: Phases) -> Phases:
-        """Return phases that end at the device's read-out times, with its noise beside their own."""
+        """Return phases that end at the device's readout times, with its noise in addition to their own."""
         free, nudged = phases.free, phases.nudge
         if self.free_steps is not None:
             free = FixedStep(self.free_steps, early_stop=False)
@@ -81,9 +81,9 @@ class Hardware:
 
 
 def program(network: Network, hardware: Hardware, generator: torch.Generator | None = None) -> Network:
-    """Return a copy of a network with the weights that the device holds for it.
+    """Return a copy of a network with the weights as the device stores them.
 
-    ValueError where `hardware` has `weight_noise` and there is no `generator` (a CPU generator) to draw it from.
+    ValueError where `hardware` has `weight_noise` and no CPU `generator` is given to draw it from.
 
     >>> import torch
     >>> from relaxon.neuromorphic.equilibrium import Hardware, LayeredNetwork, program
@@ -115,9 +115,9 @@ def hardware_gradient(
     phases: Phases | None = None,
     generator: torch.Generator | None = None,
 ) -> Gradient:
-    """Return the gradient that an estimator measures of a batch on the device; arguments and errors as `gradient`.
+    """Return the gradient that an estimator measures on the device; arguments and errors as for `gradient`.
 
-    Its verdict is `NOISY` where rates were rounded or anything was drawn, unless something worse happened.
+    The verdict is `NOISY` where rates were rounded or noise was drawn, unless there is a worse one.
     """
     held = program(network, hardware, generator)
     found = gradient(
@@ -130,29 +130,29 @@ def hardware_gradient(
 
 @dataclass(frozen=True, slots=True)
 class HardwareCost:
-    """What a limit costs: the measured gradient against the exact one of the network in full precision."""
+    """The cost of a limit: the measured gradient compared with the exact one of the network in full precision."""
 
     limit: str
     cosine: float
-    """Mean over the draws; NaN where a gradient is not finite."""
+    """Mean cosine over the draws; NaN where a gradient is not finite."""
     angle: float
-    """Degrees, of the mean cosine."""
+    """Angle in degrees that belongs to the mean cosine."""
     relative_error: float
     """‖g − g_exact‖ / ‖g_exact‖, mean over the draws."""
     verdict: Verdict
-    """Of the last draw."""
+    """The verdict of the last draw."""
     draws: int
 
 
 @dataclass(frozen=True, slots=True)
 class HardwareReport:
-    """What `hardware_costs` found: without limits, with each alone, and with all."""
+    """The result of `hardware_costs`: rows without limits, with each limit alone, and with all limits."""
 
     estimator: str
     rows: tuple[HardwareCost, ...]
 
     def table(self) -> str:
-        """Plain text, a line a limit."""
+        """Return a plain-text table with a line for each limit."""
         width = max(len(row.limit) for row in self.rows)
         lines = [f"{'limit':<{width}}  {'cosine':>8}  {'angle':>6}  {'error':>8}  {'draws':>5}  verdict"]
         for row in self.rows:
@@ -173,10 +173,10 @@ def hardware_costs(
     draws: int = 5,
     seed: int = 0,
 ) -> HardwareReport:
-    """Measure what each of a device's limits costs in gradient angle, alone and all together.
+    """Measure the cost of each of a device's limits in gradient angle, alone and all together.
 
-    Limits that belong together are one: bits are measured with their bound. Rows with anything drawn are means over
-    `draws` seeds from `seed` on. The reference is `Implicit()` on the network as it is.
+    Bits are measured together with their bound. Rows with noise are means over `draws` seeds, starting from `seed`. The
+    reference is `Implicit()` on the network in full precision.
 
     >>> import torch
     >>> from relaxon.neuromorphic.equilibrium import Cauchy, Hardware, LayeredNetwork, hardware_costs
@@ -194,7 +194,7 @@ def hardware_costs(
     phases = phases or Phases()
     exact = gradient(network, x, target, Implicit(), Phases(phases.free, phases.nudged))
     rows = []
-    for name, limits in [("none", Hardware()), *_apart(hardware), ("all", hardware)]:
+    for name, limits in [("none", Hardware()), *_separate_limits(hardware), ("all", hardware)]:
         count = draws if limits.noisy or phases.noise else 1
         found = [
             hardware_gradient(network, x, target, estimator, limits, phases, torch.Generator().manual_seed(seed + draw))
@@ -207,8 +207,8 @@ def hardware_costs(
     return HardwareReport(estimator.label, tuple(rows))
 
 
-def _apart(hardware: Hardware) -> list[tuple[str, Hardware]]:
-    """Each limit of a device alone, in the order of the fields."""
+def _separate_limits(hardware: Hardware) -> list[tuple[str, Hardware]]:
+    """Return each limit of a device alone, with its description, in the order of the fields."""
     words = {
         "weight_bound": "weights within ±{:g}",
         "weight_bits": "weights of {} bits",

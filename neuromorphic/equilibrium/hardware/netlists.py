@@ -1,17 +1,18 @@
-"""A trained layered network as a SPICE netlist whose operating point is the network's free equilibrium.
+"""SPICE netlists of layered networks, whose operating point is the network's free equilibrium.
 
-A rate of 1 is 1 V, a weight of 1 is `unit_conductance` siemens. Each unit has four things:
+A rate of 1 is 1 V and a weight of 1 is `unit_conductance` siemens. Each unit consists of four parts:
 
-- a node `u`, to which a resistor of `1/(unit_conductance·|w|)` ohms leads from every unit it listens to: from that
-  unit's node `p` at `+r` volts where the weight is positive, from its node `n` at `−r` volts where it is negative. The
-  bias is a resistor from a rail of +1 or −1 V;
-- a resistor to ground where the others' conductance `Σ|w|` (in units) is below 1, so that the whole is
-  `s = max(1, Σ|w|)`. By Kirchhoff the node is then at `(Σ w r + b) / s` volts, the state divided by `s`;
-- a behavioural source at `p`, `φ(s · V(u))`, the activation with the gain that makes up for the division;
+- a node `u` with a resistor of `1/(unit_conductance·|w|)` ohms from every unit that drives it: from that unit's node
+`p`
+  at `+r` volts where the weight is positive, and from its node `n` at `−r` volts where it is negative. The bias is a
+  resistor from a rail of +1 or −1 V;
+- a resistor to ground where the conductance `Σ|w|` of the others (in units) is below 1, so that the total is
+  `s = max(1, Σ|w|)`. By Kirchhoff's current law the node is then at `(Σ w r + b) / s` volts, the state divided by `s`;
+- a behavioural source `φ(s · V(u))` at `p`: the activation, with a gain that compensates for the division;
 - a source of gain −1 at `n`.
 
-A tied weight stands twice, as the resistor forward and as the one back, with the same value: the units in between
-are driven by sources, so that no current flows from one to the other.
+A tied weight appears twice, as a forward and a backward resistor of the same value: sources decouple the units, so no
+current flows from one to the other.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from relaxon.core import validation
 from relaxon.neuromorphic.equilibrium.networks.layered import LayeredNetwork
 
 UNIT_CONDUCTANCE = 1e-5
-"""Siemens of a weight of 1: 100 kΩ."""
+"""Conductance of a weight of 1 in siemens: 100 kΩ."""
 EXPRESSIONS = {
     "sigmoid": "1/(1+exp(2-4*({u})))",
     "dsilu": "(1+({u})*(1-1/(1+exp(-({u})))))/(1+exp(-({u})))",
@@ -38,9 +39,9 @@ EXPRESSIONS = {
     "relu6": "min(max({u},0),6)",
     "relu": "max({u},0)",
 }
-"""The activations in the language of behavioural sources; `u` is the state in volts."""
+"""The activations as expressions of behavioural sources; `u` is the state in volts."""
 OPTIONS = ".options reltol=1e-9 vntol=1e-12 abstol=1e-15 gmin=1e-20 itl1=500"
-"""So exact that the voltages can be compared with the rates; `gmin` far below the conductance of any weight."""
+"""Accurate enough to compare voltages with rates; `gmin` is far below the conductance of any weight."""
 
 Array = NDArray[np.float64]
 
@@ -51,8 +52,8 @@ def write_netlist(
     """Write the netlist of a network with tied weights whose input is `x` `(sizes[0],)`, in volts.
 
     The nodes are `p0_3` and `n0_3` for the fourth input, `u1_3`, `p1_3` and `n1_3` for the fourth unit of the first
-    layer, and `z_3` for the fourth logit, in volts as well. TypeError or ValueError naming the argument for a network
-    that is not layered, whose feedback is independent, or whose weights are not finite.
+    layer, and `z_3` for the fourth logit. TypeError or ValueError naming the argument for a network that is not
+    layered, that has independent feedback, or whose weights are not finite.
 
     >>> import tempfile, torch
     >>> from pathlib import Path
@@ -64,13 +65,13 @@ def write_netlist(
     >>> found.converged, sorted(found.voltages)[-2:]
     (True, ['z_0', 'z_1'])
     """
-    values = _checked(network, x)
+    values = _validate(network, x)
     unit = validation.positive_float("unit_conductance", unit_conductance)
     text = "\n".join(_cards(network, values, unit))
     Path(path).write_text(text + "\n", encoding="ascii")
 
 
-def _checked(network: LayeredNetwork, x: ArrayLike) -> Array:
+def _validate(network: LayeredNetwork, x: ArrayLike) -> Array:
     if type(network) is not LayeredNetwork:
         raise TypeError(f"network must be a LayeredNetwork, got {type(network).__name__}")
     if network.feedback != "tied":
@@ -119,7 +120,7 @@ def _cards(network: LayeredNetwork, x: Array, unit: float) -> Iterator[str]:
 
 
 Listened = list[tuple[str, str, Array]]
-"""For each layer that a unit listens to: how its resistors are called, the layer, and the weights."""
+"""For each layer that drives a unit: the prefix of its resistors' names, the layer, and the weights."""
 
 
 def _rail(positive: str, negative: str, volts: float) -> Iterator[str]:
@@ -132,7 +133,7 @@ def _gain(listened: Listened, bias: float) -> float:
 
 
 def _node(node: str, name: str, listened: Listened, bias: float, gain: float, unit: float) -> Iterator[str]:
-    """The resistors that lead to a node."""
+    """Yield the cards of the resistors that lead to a node."""
     total = abs(float(bias))
     for prefix, layer, weights in listened:
         for place, weight in enumerate(weights.tolist()):

@@ -1,6 +1,6 @@
-"""Jacobian homeostasis: a penalty `2‖A‖²_F` on the antisymmetric part of the Jacobian, from random vectors.
+"""Jacobian homeostasis: a penalty `2‖A‖²_F` on the antisymmetric part of the Jacobian, estimated with random vectors.
 
-Source: Laborieux and Zenke 2024. The penalty's gradient takes the states as given: it does not flow through the
+Source: Laborieux and Zenke 2024. The penalty's gradient treats the states as constant: it does not pass through the
 relaxation.
 """
 
@@ -21,7 +21,10 @@ Space = Literal["rate", "state"]
 
 @dataclass(frozen=True, slots=True)
 class Penalty:
-    """`mean` is differentiable in the parameters; `standard_error` is over the random vectors of all samples."""
+    """An estimate of the penalty.
+
+    `mean` is differentiable in the parameters; `standard_error` is over the random vectors of all samples.
+    """
 
     mean: Tensor
     standard_error: float
@@ -29,16 +32,18 @@ class Penalty:
 
 @dataclass(frozen=True, slots=True)
 class JacobianHomeostasis:
-    """`E[‖Jε‖² − εᵀJ²ε] = 2‖A‖²_F` a sample, `ε ~ N(0, I)`; trained with `weight` times that by the number of units.
+    """The penalty `E[‖Jε‖² − εᵀJ²ε] = 2‖A‖²_F` of a sample, `ε ~ N(0, I)`.
+
+    Training adds `weight` times its mean, divided by the number of units, to the loss.
 
     Parameters
     ----------
-    weight : λ of the training loss.
-    form : "product" is the paper's, two JVPs a vector; "difference" is `½ E‖Jε − Jᵀε‖²`, one VJP more and a lower
-        variance.
-    vectors : Gaussian vectors a sample.
-    space : "rate" takes J in the coordinate that the estimators measure and nudge in, where tied weights are symmetric
-        (its symmetric diagonal `−λ/φ'` is left out: it would add variance only); "state" takes `J = ∂F/∂u`.
+    weight : λ, the weight of the penalty.
+    form : "product" is the paper's form, with two JVPs for each vector; "difference" is `½ E‖Jε − Jᵀε‖²`, with one more
+        VJP and a lower variance.
+    vectors : number of Gaussian vectors for each sample.
+    space : "rate" uses J in the coordinate in which the estimators measure and nudge, where tied weights are symmetric
+        (without its symmetric diagonal `−λ/φ'`, which would only add variance); "state" uses `J = ∂F/∂u`.
     """
 
     weight: float = 1.0
@@ -55,7 +60,7 @@ class JacobianHomeostasis:
             raise ValueError(f"space must be 'rate' or 'state', got {self.space!r}")
 
     def estimate(self, network: Network, state: Tensor, drive: Drive, generator: torch.Generator) -> Penalty:
-        """Estimate of the batch's mean `2‖A‖²_F` at real states `(batch, units)`."""
+        """Estimate the batch's mean `2‖A‖²_F` at real states `(batch, units)`."""
         state, drive = state.detach().repeat(self.vectors, 1), drive.detach()
         drive = drive.repeat(self.vectors, *[1] * (drive.ndim - 1))
         jacobian = Jacobian(network, state, drive, self.space)
@@ -69,7 +74,7 @@ class JacobianHomeostasis:
         return Penalty(values.mean(), error)
 
     def loss(self, network: Network, state: Tensor, drive: Drive, generator: torch.Generator) -> tuple[Tensor, Penalty]:
-        """What training adds to its loss, and the estimate it comes from."""
+        """Return the term that training adds to its loss, and the estimate of the penalty."""
         penalty = self.estimate(network, state, drive, generator)
         return self.weight * penalty.mean / network.units, penalty
 
@@ -100,7 +105,7 @@ class Jacobian:
 
 @torch.no_grad()
 def antisymmetry(network: Network, state: Tensor, drive: Drive, space: Space = "rate") -> Tensor:
-    """`2‖A‖²_F` of each sample from the dense Jacobian, `(batch,)`: units products a sample, for small networks."""
+    """Return `2‖A‖²_F` of each sample, `(batch,)`, from dense Jacobians; for small networks."""
     jacobian = Jacobian(network, state, drive, space)
     columns = []
     for unit in range(network.units):

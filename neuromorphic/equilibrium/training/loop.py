@@ -1,4 +1,4 @@
-"""Training by measured gradients: a plain loop with checkpoints, resume, cancelling and metrics."""
+"""Training by measured gradients: a plain loop with checkpoints, cancellation and metrics."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from relaxon.neuromorphic.optimizers import ADAPTIVE, AdaptiveBatchAdaGrad, buil
 from relaxon.neuromorphic.torch_checkpoints import restore_checkpoint, write_checkpoint
 
 PROBE = 64
-"""Samples on which the angle to the exact gradient and ‖A‖ are measured after each epoch."""
+"""Number of samples on which the angle to the exact gradient and ‖A‖ are measured after each epoch."""
 EVALUATION_BATCH = 2000
 LOST_STEPS = 20
-"""So many gradients in a row without a finite value end a run: the network is past saving."""
+"""Consecutive gradients that are not finite, after which a run ends: the network will not recover."""
 
 
 FIRST_ITERATIONS = 50
-"""Of the power method before the first step."""
+"""Iterations of the power method before the first step."""
 
 
 def train(
@@ -57,11 +57,12 @@ def train(
 ) -> TrainingReport:
     """Train a network in place on `data = (x (samples, …), target (samples, …))`.
 
-    Batches whose gradient is not finite are left out and counted among the verdicts; twenty in a row end the run as
-    `NON_FINITE`. A gradient of another verdict is used, and counted too. With `settings.out`, a checkpoint is written
-    every `checkpoint_every` epochs (or `checkpoint_seconds`) and where the watcher stops the run; a checkpoint of the
-    same settings found there is gone on with, to the same bits as a run that was never interrupted. ValueError where it
-    is of other settings.
+    Batches whose gradient is not finite are skipped; twenty in a row end the run as `NON_FINITE`. Gradients with any
+    other verdict are used. The report counts all verdicts.
+
+    With `settings.out`, a checkpoint is written every `checkpoint_every` epochs (or `checkpoint_seconds`) and where the
+    watcher stops the run. A run with the same settings resumes from a checkpoint found there and gives the same bits as
+    an uninterrupted run. ValueError where the checkpoint has other settings.
 
     >>> import torch
     >>> from relaxon.neuromorphic.equilibrium import LayeredNetwork, TrainingSettings, train
@@ -71,12 +72,12 @@ def train(
     ('FINISHED', 2, {'ok': 3})
     """
     settings = settings or TrainingSettings()
-    x, target = _checked(network, data, "data")
-    held_out = None if test is None else _checked(network, test, "test")
+    x, target = _validate_data(network, data, "data")
+    held_out = None if test is None else _validate_data(network, test, "test")
     settings.estimator.refuse(network)
     _refuse_hardware(network, settings)
     if settings.shift and x.ndim != len(("batch", "channels", "height", "width")):
-        raise ValueError(f"shift must be 0 where data are not images, got {settings.shift} for x {tuple(x.shape)}")
+        raise ValueError(f"shift must be 0 where the data are not images, got {settings.shift} for x {tuple(x.shape)}")
     run = _TrainingRun(network, x, target, settings, held_out)
     return run.go(watcher)
 
@@ -96,7 +97,7 @@ class _TrainingRun:
         if isinstance(network, BinaryLayeredNetwork):
             self.latent = LatentWeights(network, settings.contraction, settings.readout_bound)
             self.latent.apply(0.0, FIRST_ITERATIONS)
-        self.optimiser = _optimiser(settings, self._moved(), len(x))
+        self.optimiser = _optimiser(settings, self._trained_parameters(), len(x))
         self.contraction = None
         if settings.contraction is not None and self.latent is None:
             self.contraction = Contraction(network, settings.contraction, settings.readout_bound)
@@ -145,13 +146,13 @@ class _TrainingRun:
     def _take_step(self) -> Gradient:
         settings, network = self.settings, self.network
         epoch, place = len(self.epochs), self.place
-        # Drawn anew from the seed and the epoch (or step), so that a resumed run needs no generator's state.
-        order = torch.randperm(len(self.x), generator=_seeded(settings.seed, 0, epoch))
+        # Drawn from the seed and the epoch (or step), so that a resumed run does not need the generator's state.
+        order = torch.randperm(len(self.x), generator=_seed_generator(settings.seed, 0, epoch))
         chosen = order[place : place + self._batch()].to(self.x.device)
         x, target = self.x[chosen], self.target[chosen]
-        generator = _seeded(settings.seed, 1, self.step)
+        generator = _seed_generator(settings.seed, 1, self.step)
         if settings.shift:
-            x = shifted(x, settings.shift, generator)
+            x = shift_randomly(x, settings.shift, generator)
         found = self._gradient(x, target, generator)
         gradients = found.gradients
         if settings.homeostasis is not None and settings.homeostasis.weight:
@@ -170,13 +171,13 @@ class _TrainingRun:
         return found
 
     def _batch(self) -> int:
-        """The size of the next batch."""
+        """Return the size of the next batch."""
         if isinstance(self.optimiser, AdaptiveBatchAdaGrad):
             return self.optimiser.batch_size
         return self.settings.batch
 
     def _gradient(self, x: Tensor, target: Tensor, generator: torch.Generator) -> Gradient:
-        """The batch's gradient; where the optimiser chooses the batches, it is told of the samples' spread."""
+        """Return a batch's gradient; pass the variance over its samples to an optimiser that chooses batch sizes."""
         if not isinstance(self.optimiser, AdaptiveBatchAdaGrad):
             return self._measure(x, target, generator)
         settings = self.settings
@@ -194,21 +195,21 @@ class _TrainingRun:
             self.network, x, target, settings.estimator, settings.hardware, settings.phases, generator
         )
 
-    def _moved(self) -> list[torch.nn.Parameter]:
-        """What the optimiser moves: the network's parameters, of a binary one the latent weights and the biases."""
+    def _trained_parameters(self) -> list[torch.nn.Parameter]:
+        """Return what the optimiser changes: the network's parameters; for a binary one, latent weights and biases."""
         if self.latent is None:
             return list(self.named.values())
         weights = {id(weight) for weight in self.latent.weights}
         return [*self.latent.latent, *[one for one in self.named.values() if id(one) not in weights]]
 
     def _share(self) -> float:
-        """How much of the training is done, from 0 to 1."""
+        """Return the completed fraction of the training."""
         if isinstance(self.optimiser, AdaptiveBatchAdaGrad):
             return (len(self.epochs) + self.place / len(self.x)) / self.settings.epochs
         return self.step / self.steps
 
     def _angle(self) -> float:
-        """Where on its cosine, from 0 to π, the learning rate is."""
+        """Return the argument of the learning rate's cosine, from 0 to π."""
         if isinstance(self.optimiser, AdaptiveBatchAdaGrad):
             return math.pi * self._share()
         return math.pi * self.step / self.steps
@@ -241,7 +242,7 @@ class _TrainingRun:
             device = self.settings.hardware
             shown = network
             if device is not None:
-                shown = program(network, device, _seeded(self.settings.seed, 3, len(self.epochs)))
+                shown = program(network, device, _seed_generator(self.settings.seed, 3, len(self.epochs)))
             test_loss, test_accuracy = evaluate(shown, *self.test, self.settings.phases)
         angle, antisymmetry = self._probe() if self.settings.probe else (None, None)
         angles: list[float] = getattr(network, "feedback_angles", list)()
@@ -265,10 +266,10 @@ class _TrainingRun:
         return metrics
 
     def _probe(self) -> tuple[float | None, float | None]:
-        """Angle to the exact gradient in degrees, and ‖A‖_F."""
+        """Return the angle to the exact gradient in degrees, and ‖A‖_F."""
         settings, network = self.settings, self.network
         x, target = self.x[:PROBE], self.target[:PROBE]
-        generator = _seeded(settings.seed, 2, len(self.epochs))
+        generator = _seed_generator(settings.seed, 2, len(self.epochs))
         found = self._measure(x, target, generator)
         exact = gradient(network, x, target, Implicit(), Phases(settings.phases.free))
         cosine, _ = compare_pair(found, exact)
@@ -281,7 +282,7 @@ class _TrainingRun:
     def _save(self) -> None:
         if self.settings.out is not None:
             record = {
-                "settings": self.settings.described(),
+                "settings": self.settings.describe(),
                 "data": [list(self.x.shape), list(self.target.shape)],
                 "step": self.step,
                 "lost": self.lost,
@@ -295,7 +296,7 @@ class _TrainingRun:
                 write_checkpoint(self.settings.out, self.network, self.optimiser, self._vectors(), record)
 
     def _vectors(self) -> list[Tensor]:
-        """State beside the network and the optimiser."""
+        """Return further state for the checkpoint, besides the network and the optimiser."""
         if self.latent is not None:
             return self.latent.vectors
         return [] if self.contraction is None else self.contraction.vectors
@@ -303,7 +304,7 @@ class _TrainingRun:
     def _resume(self) -> None:
         if self.settings.out is None:
             return
-        same = {"settings": self.settings.described(), "data": [list(self.x.shape), list(self.target.shape)]}
+        same = {"settings": self.settings.describe(), "data": [list(self.x.shape), list(self.target.shape)]}
         record = restore_checkpoint(self.settings.out, self.network, self.optimiser, self._vectors(), same)
         if record is not None:
             self.step, self.lost, self.seconds = record["step"], record["lost"], record["seconds"]
@@ -316,7 +317,7 @@ class _TrainingRun:
                 self.latent.resume(min(1.0, self._share()))
 
 
-def _checked(network: Network, data: tuple[Tensor, Tensor], name: str) -> tuple[Tensor, Tensor]:
+def _validate_data(network: Network, data: tuple[Tensor, Tensor], name: str) -> tuple[Tensor, Tensor]:
     if not isinstance(data, tuple) or len(data) != 2:
         raise TypeError(f"{name} must be a pair of tensors (x, target), got {type(data).__name__}")
     try:
@@ -327,13 +328,15 @@ def _checked(network: Network, data: tuple[Tensor, Tensor], name: str) -> tuple[
 
 
 def _refuse_hardware(network: Network, settings: TrainingSettings) -> None:
-    """ValueError where there is a device that the run cannot go on."""
+    """Raise `ValueError` for a device on which the network cannot be trained."""
     if settings.hardware is None:
         return
     if isinstance(network, BinaryLayeredNetwork):
         raise ValueError("hardware must be None for a binary network, whose weights have two values already")
     if settings.optimiser in ADAPTIVE:
-        raise ValueError(f"hardware must be None for optimiser {settings.optimiser!r}, which needs samples' spread")
+        raise ValueError(
+            f"hardware must be None for optimiser {settings.optimiser!r}, which requires the variance over samples"
+        )
 
 
 def _optimiser(settings: TrainingSettings, parameters: list[torch.nn.Parameter], rows: int) -> torch.optim.Optimizer:
@@ -353,31 +356,33 @@ def _optimiser(settings: TrainingSettings, parameters: list[torch.nn.Parameter],
     )
 
 
-def shifted(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Return images `(batch, channels, height, width)`, each moved by up to `most` pixels in both directions."""
+def shift_randomly(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Return images `(batch, channels, height, width)`, each shifted by up to `most` pixels in both directions."""
     height, width = x.shape[2:]
     moves = torch.randint(-most, most + 1, (2, len(x)), generator=generator)
-    # Pixels from beyond an edge are those of the edge.
+    # Pixels beyond an edge repeat those at the edge.
     rows = (torch.arange(height) + moves[0][:, None]).clamp(0, height - 1).to(x.device)
     columns = (torch.arange(width) + moves[1][:, None]).clamp(0, width - 1).to(x.device)
     x = x.gather(2, rows[:, None, :, None].expand_as(x))
     return x.gather(3, columns[:, None, None, :].expand_as(x))
 
 
-def _seeded(seed: int, stream: int, index: int) -> torch.Generator:
-    """A generator of its own for each use and step of a run."""
+def _seed_generator(seed: int, stream: int, index: int) -> torch.Generator:
+    """Return a separate generator for each use and step of a run."""
     streams = 4
     number = (seed * streams + stream) * 2**28 + index
     if number >= 2**32:
-        # torch's generator takes the last 32 bits: what needs more is mixed into them.
+        # torch's generator uses the last 32 bits only: larger numbers are hashed to them.
         number = int(np.random.SeedSequence((seed, stream, index)).generate_state(1)[0])
     return torch.Generator().manual_seed(number)
 
 
 @torch.no_grad()
 def evaluate(network: Network, x: Tensor, target: Tensor, phases: Phases | None = None) -> tuple[float, float | None]:
-    """Mean loss and accuracy (None without classes) at the free equilibria, without noise; NaN loss where a free phase
-    ran away."""
+    """Return mean loss and accuracy (None without classes) at the free equilibria, without noise.
+
+    The loss is NaN where a free phase diverged.
+    """
     quiet = Phases((phases or Phases()).free)
     loss, correct = 0.0, 0
     for first in range(0, len(x), EVALUATION_BATCH):

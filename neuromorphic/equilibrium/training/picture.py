@@ -1,4 +1,4 @@
-"""Pictures of a training run: loss, accuracy, angle to the exact gradient and ‖A‖ over the epochs."""
+"""A figure of a training run: loss, accuracy, angle to the exact gradient and ‖A‖ over the epochs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from relaxon.neuromorphic.equilibrium.training.report import TrainingReport
 
 
 def draw_training(report: TrainingReport, path: Path) -> None:
-    """Four panels; one without values stays out (needs matplotlib)."""
+    """Write a figure with up to four panels, omitting those without values (requires matplotlib)."""
     from matplotlib.figure import Figure
 
     curves: Sequence[tuple[str, list[float | None]]] = (

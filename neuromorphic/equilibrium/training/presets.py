@@ -1,4 +1,4 @@
-"""Settings of published records, as far as they are public."""
+"""Networks and settings of published records, as far as they are public."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def hopfield_resnet13(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> ResidualNetwork:
-    """Return the network of the 93.92 % on CIFAR-10: four blocks, 13 weight tensors, rates clipped at 6, squared loss.
+    """Return the network that reached 93.92 % on CIFAR-10: four blocks, 13 weight tensors, squared loss.
 
-    `width` multiplies the channels (128, 256, 512, 512), which become at least 1. Each layer's rates are clipped at 6
-    ("relu6"); the output is linear. First weights are uniform with the published gains: 0.6, of skips 0.7, of the head
-    0.8. First biases are 0 here, uniform within half of that there.
+    `width` multiplies the numbers of channels (128, 256, 512, 512), which are at least 1. Each layer's rates are
+    clipped at 6 ("relu6"); the output is linear. Initial weights are uniform with the published gains: 0.6, for skips
+    0.7, for the head 0.8. Initial biases are 0, where the published ones are uniform within half of those gains.
 
     Source: E P and Srinivasan 2025, and their published program.
 
@@ -44,12 +44,12 @@ def hopfield_resnet13(
 
 
 def hopfield_resnet13_settings(**changes: Any) -> TrainingSettings:
-    """Return the record's training settings; `changes` replace fields of them, as `dataclasses.replace` does.
+    """Return the record's training settings; `changes` replace fields of them, as in `dataclasses.replace`.
 
-    Two nudges of 0.1, 120 free and 50 nudged steps, stochastic gradient descent at 0.03 with Nesterov's momentum of 0.9
-    and weight decay 2.5e-4, falling along a cosine, batches of 128 images shifted by up to 4 pixels, 300 epochs. Three
-    things differ: there every second layer is relaxed in turn, here all at once with Anderson's mixing, until they are
-    at rest if that is sooner; the cosine ends at 0, there at 2e-6; and images are not mirrored.
+    Two nudges of 0.1; 120 free and 50 nudged steps; stochastic gradient descent with a rate of 0.03, decaying along a
+    cosine, Nesterov's momentum of 0.9 and weight decay 2.5e-4; batches of 128 images shifted by up to 4 pixels; 300
+    epochs. Three details differ from the publication: all layers are relaxed at once with Anderson's mixing and early
+    stopping, instead of every second layer in turn; the cosine ends at 0 instead of 2e-6; images are not mirrored.
 
     >>> from relaxon.neuromorphic.equilibrium import hopfield_resnet13_settings
     >>> hopfield_resnet13_settings(epochs=2).weight_decay

@@ -1,4 +1,4 @@
-"""How a training run goes and how it went: by step, by epoch and as a whole."""
+"""The course of a training run: progress of a step, metrics of an epoch, report of the whole."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ class TrainingOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EpochMetrics:
-    """An epoch as it was trained; accuracies are shares of 1, None where there is no such data."""
+    """Metrics of an epoch; accuracies are in [0, 1], and None where there are no such data."""
 
     epoch: int
     loss: float
-    """Mean over the epoch's batches, at their free equilibria, each before its step."""
+    """Mean over the epoch's batches at their free equilibria, each before its step."""
     accuracy: float | None
-    """On the training batches, likewise."""
+    """Accuracy on the training batches, each before its step."""
     test_accuracy: float | None
     test_loss: float | None
     free_steps: float
     nudged_steps: float
-    """Relaxation steps, means over the batches."""
+    """Mean numbers of relaxation steps over the batches."""
     verdicts: dict[str, int]
-    """How many batches got which verdict."""
+    """Number of batches with each verdict."""
     angle: float | None
-    """Degrees to the exact gradient on a probe batch after the epoch; None without `probe` or where not finite."""
+    """Angle in degrees to the exact gradient on a probe batch after the epoch; None without `probe` or if not
+    finite."""
     antisymmetry: float | None
-    """Estimate of ‖A‖_F in the rates, root of the mean over the probe batch."""
+    """Estimate of ‖A‖_F in the rates, the root mean square over the probe batch."""
     feedback_angles: list[float]
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """What a watcher sees after each step; `metrics` after the last step of an epoch."""
+    """The argument of a watcher after each step; `metrics` are given after the last step of an epoch."""
 
     step: int
     steps: int
@@ -56,12 +57,12 @@ class TrainingProgress:
 
 
 Watcher = Callable[[TrainingProgress], object]
-"""Called after each step; returning True stops the run after a checkpoint."""
+"""A function called after each step; returning True writes a checkpoint and stops the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """How a run went."""
+    """The outcome of a training run."""
 
     ended: TrainingOutcome
     epochs: tuple[EpochMetrics, ...]
@@ -72,7 +73,7 @@ class TrainingReport:
 
 @dataclass(slots=True)
 class Sums:
-    """Of the epoch that is going on; kept in the checkpoint."""
+    """Sums over the current epoch, which the checkpoint contains."""
 
     batches: int = 0
     samples: int = 0

@@ -1,4 +1,4 @@
-"""What a training run is."""
+"""Settings of a training run."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Schedule = Literal["constant", "cosine"]
 
 
 ADDED = ("hardware", "weight_decay", "nesterov", "shift")
-"""Settings that came after checkpoints were first written."""
+"""Settings introduced after the first checkpoints were written."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """What a training run is; the same settings on the same machine give the same weights, resumed or not.
+    """Settings of a training run; the same settings on the same machine give the same weights, resumed or not.
 
-    `optimiser` is torch's "sgd" or "adam", or one of `relaxon.neuromorphic.optimizers`; with "adadagrad" and
-    "adadagrad-norm", `batch` is the first batch's size and the batches grow. `schedule` "cosine" lets the learning rate
-    fall to zero over all epochs. `clip` bounds the gradient's norm. With `probe`, the angle to the exact gradient is
+    `optimiser` is torch's "sgd" or "adam", or one of `relaxon.neuromorphic.optimizers`. With "adadagrad" and
+    "adadagrad-norm", `batch` is the initial batch size, and batches grow. With `schedule` "cosine" the learning rate
+    decays to zero over all epochs. `clip` bounds the gradient's norm. With `probe`, the angle to the exact gradient is
     measured after each epoch.
     """
 
@@ -42,30 +42,30 @@ class TrainingSettings:
     homeostasis: JacobianHomeostasis | None = None
     clip: float | None = None
     contraction: float | None = None
-    """Bound on the norm of a layered network's recurrent coupling, kept by a projection after each step; below 1 the
-    equilibrium stays unique."""
+    """Bound on the norm of the recurrent coupling, enforced by a projection after each step; below 1 the equilibrium is
+    unique."""
     readout_bound: float | None = None
-    """Bound on the spectral norm of a softmax readout, kept likewise: the radius of analyticity falls as its square
-    grows. Needs `contraction`."""
+    """Bound on the spectral norm of a softmax readout, enforced in the same way: the radius of analyticity is inversely
+    proportional to the square of that norm. Requires `contraction`."""
     weight_decay: float = 0.0
-    """Added to the gradient of every parameter, times the parameter; of "sgd" and "adam"."""
+    """Factor of every parameter that is added to its gradient, for "sgd" and "adam"."""
     nesterov: bool = False
-    """Nesterov's momentum, of "sgd"."""
+    """Whether "sgd" uses Nesterov's momentum."""
     shift: int = 0
-    """Each training image is moved by up to so many pixels in each direction at random; pixels at the edge are repeated
-    where it leaves a gap. Of networks of images only."""
+    """Each training image is shifted at random by up to this many pixels in each direction; gaps are filled with the
+    pixels at the edge. For networks of images only."""
     hardware: Hardware | None = None
-    """The device that gradients are measured on: at each step it is programmed with the weights, which are kept in full
-    precision. Test figures are those of the device too, read at rest."""
+    """The device on which gradients are measured. At each step it is programmed with the weights, which are kept in
+    full precision. Test metrics are those of the device as well, read at rest."""
     seed: int = 0
     probe: bool = True
     out: Path | None = None
-    """Folder for the checkpoint; a run of the same settings found there is gone on with."""
+    """Folder for the checkpoint; a run with the same settings resumes from a checkpoint found there."""
     checkpoint_every: int = 1
-    """Epochs."""
+    """Epochs between two checkpoints."""
     checkpoint_seconds: float | None = None
-    """In place of epochs: a checkpoint after the step that ends so many seconds after the last one, less often where
-    writing is slow; where 0, after every step."""
+    """Seconds between two checkpoints, in place of epochs: written at the end of a step, less often where writing is
+    slow, and after every step where 0."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "checkpoint_every"):
@@ -91,12 +91,12 @@ class TrainingSettings:
         if self.readout_bound is not None:
             validation.positive_float("readout_bound", self.readout_bound)
             if self.contraction is None:
-                raise ValueError("readout_bound must be None where contraction is")
+                raise ValueError("readout_bound must be None where contraction is None")
         validation.non_negative_float("weight_decay", self.weight_decay)
         if self.weight_decay and self.optimiser not in ("sgd", "adam"):
             raise ValueError(f"weight_decay must be 0 for optimiser {self.optimiser!r}, got {self.weight_decay}")
         if self.nesterov and (self.optimiser != "sgd" or not self.momentum):
-            raise ValueError("nesterov must be False but for optimiser 'sgd' with momentum")
+            raise ValueError("nesterov must be False except for optimiser 'sgd' with momentum")
         if validation.whole_number("shift", self.shift) < 0:
             raise ValueError(f"shift must be at least 0, got {self.shift}")
         if self.hardware is not None and not isinstance(self.hardware, Hardware):
@@ -104,14 +104,14 @@ class TrainingSettings:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be an integer from 0 to 2³¹ − 1, got {self.seed!r}")
 
-    def described(self) -> dict[str, Any]:
-        """The settings that decide the outcome, as JSON values."""
+    def describe(self) -> dict[str, Any]:
+        """Return the settings that determine the result, as JSON values."""
         names = [
             name
             for name in self.__dataclass_fields__
             if name not in ("out", "checkpoint_every", "checkpoint_seconds", "probe")
         ]
-        # Left out where they are not used, so that checkpoints from before there were any are of the same settings.
+        # Omitted where they are not used, so that older checkpoints still have the same settings.
         values = {name: getattr(self, name) for name in names if name not in ADDED or getattr(self, name)}
         plain = (int, float, str, type(None))
         return {name: value if isinstance(value, plain) else repr(value) for name, value in values.items()}
