@@ -1,4 +1,4 @@
-"""A scikit-learn classifier that is trained by equilibrium propagation."""
+"""A scikit-learn classifier trained by equilibrium propagation."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from relaxon.neuromorphic.losses import calibrated_scale
 from relaxon.neuromorphic.torch_checkpoints import read_record
 
 UNBOUNDED_FREE = FixedStep(300, tolerance=1e-4)
-"""Free phases of convolutional networks before they had bounds."""
+"""The free phase of convolutional networks from before bounds were introduced."""
 BOUNDED = ("contraction", "readout_bound")
 PREDICTION = Phases(FixedStep(steps=5000, tolerance=1e-12))
-"""Predictions are relaxed so far that they do not depend on what else is in the batch."""
+"""Phases of predictions: so accurate that predictions do not depend on the other rows of the batch."""
 
 
 class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -48,32 +48,33 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     Parameters
     ----------
-    hidden_sizes : units of the relaxing layers; ignored where `channels` is given.
-    image, channels, kernel : for a convolutional network: channels, height and width of the image that each row of X
-        holds, in this order; channels of each relaxing layer; side of the kernels.
-    residual : with `channels`, a `ResidualNetwork` of blocks of so many channels; tied feedback, kernels of side 3. Its
-        clipped activations ("relu6", "hard-sigmoid") take `n` of at most 2.
-    activation, feedback, angle, gain : as `LayeredNetwork`.
-    estimator : a name of `named.ESTIMATORS` ("cauchy", "asymmetric-cauchy", "centred", "one-sided", "continuous",
-        "implicit", "recurrent-backprop", "unrolled"), or an `Estimator`.
-    n, radius : points and radius of the contour, of a named estimator.
+    hidden_sizes : numbers of units of the relaxing layers; ignored where `channels` is given.
+    image, channels, kernel : for a convolutional network: the channels, height and width of the image in each row of X
+        (in this order); the numbers of channels of the relaxing layers; the side of the kernels.
+    residual : with `channels`, a `ResidualNetwork` whose blocks have these channels, with tied feedback and kernels of
+        side 3. With its clipped activations ("relu6", "hard-sigmoid") `n` must be at most 2.
+    activation, feedback, angle, gain : as for `LayeredNetwork`.
+    estimator : "cauchy", "asymmetric-cauchy", "centred", "one-sided", "continuous", "implicit", "recurrent-backprop",
+        "unrolled", or an `Estimator`.
+    n, radius : number of points and radius of the contour of an estimator given by name.
     homeostasis : weight λ of the Jacobian homeostasis; 0 for none.
-    shift : with `channels`, each training image is moved by up to so many pixels at random (see `TrainingSettings`).
-    epochs, batch_size, learning_rate, momentum : of stochastic gradient descent, the rate falling along a cosine.
+    shift : with `channels`, each training image is shifted at random by up to this many pixels (see
+        `TrainingSettings`).
+    epochs, batch_size, learning_rate, momentum : parameters of the training; the learning rate decays along a cosine.
     contraction, readout_bound : bounds on the weights that keep the equilibrium unique and the nudges inside the radius
-        of analyticity; None for none (see `TrainingSettings`). "auto" is 0.9 and 4 for layers. For convolutions it is
-        3 and 4: their bound on the coupling holds for the worst of all states, and the states met are far from it. For
-        residual networks it is 0.95 and 8.
-    noise : standard deviation of the noise on the states in training.
+        of analyticity; None for no bounds (see `TrainingSettings`). "auto" means 0.9 and 4 for layers, 0.95 and 8 for
+        residual networks, and 3 and 4 for convolutions, whose bound on the coupling covers the worst of all states:
+        the states met in training are far from it.
+    noise : standard deviation of the noise on the states during training.
     loss, tau : "cross-entropy", or "comp-sum" with its τ above 0 and below 2 (see `relaxon.neuromorphic.losses`).
     optimizer : "sgd", "adam", "diffgrad", "normalized", "adadagrad" or "adadagrad-norm" (see
-        `relaxon.neuromorphic.optimizers`); with the last two, batches start at `batch_size` and grow.
-    binary : weights of −1 and 1, times one number for each matrix; predictions count bits, with rates of 16 levels.
-        Needs tied feedback and the activation "sigmoid", without `channels`.
-    binarizer : "reste" or "biper": how the training of binary weights looks through the sign.
-    standardise : bring each feature (of images: each channel) to mean 0 and deviation 1 first.
+        `relaxon.neuromorphic.optimizers`); with the last two, batches start with `batch_size` rows and grow.
+    binary : weights of −1 and 1 with one scale for each matrix; predictions count bits, with rates of 16 levels.
+        Requires tied feedback, the activation "sigmoid" and no `channels`.
+    binarizer : "reste" or "biper", the surrogate gradient of the sign for binary weights.
+    standardise : whether to scale each feature (of images: each channel) to mean 0 and standard deviation 1.
     random_state : seed or generator.
-    device : where torch computes.
+    device : torch device on which to compute.
 
     Attributes
     ----------
@@ -157,10 +158,10 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         watcher: Watcher | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> Self:
-        """Train on `X (samples, features)` and labels `y (samples,)`; warns where a run ends before its last epoch.
+        """Train on `X (samples, features)` and labels `y (samples,)`; warn where a run ends before its last epoch.
 
-        `watcher` sees a `TrainingProgress` after each step; where it returns True, training ends with the steps done.
-        With `checkpoints`, a fit that was cut off goes on where it was, to the same bits.
+        `watcher` is called with a `TrainingProgress` after each step; training ends where it returns True. With
+        `checkpoints`, an interrupted fit resumes where it stopped and gives the same bits.
         """
         refuse_masks(X=X, y=y)
         x: NDArray[np.float64]
@@ -171,13 +172,13 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             raise ValueError(f"y must have at least two classes, got one class: {classes.tolist()[0]!r}")
         self.classes_ = classes
         with np.errstate(over="ignore"):
-            self.mean_, spread = self._location(x)
+            self.mean_, spread = self._measure_location(x)
         if not np.isfinite(spread).all():
-            raise ValueError(f"X must have a standard deviation that float64 holds, got entries up to {x.max():.1e}")
-        # A constant feature has nothing to say; dividing it by its rounding error would make it shout.
+            raise ValueError(f"X must have a finite standard deviation in float64, got entries up to {x.max():.1e}")
+        # A constant feature carries no information; dividing it by its rounding error would amplify noise.
         self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
         record = None if checkpoints is None else read_record(checkpoints.folder)
-        seed = self._drawn_seed(record)
+        seed = self._choose_seed(record)
         network = build_network(self, x.shape[1], len(self.classes_), seed).to(self.device)
         target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)
         self.network_ = network
@@ -187,7 +188,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             settings = replace(settings, out=checkpoints.folder, checkpoint_seconds=checkpoints.seconds)
             bounded = self.contraction != "auto" or record is None or record["settings"]["contraction"] is not None
             if self.channels is not None and not bounded:
-                # Runs of convolutional networks from before they had bounds go on without, to the same bits.
+                # Runs of convolutional networks that began before bounds were introduced resume without, with the same
+                # bits.
                 free = replace(settings.phases, free=UNBOUNDED_FREE)
                 settings = replace(settings, contraction=None, readout_bound=None, phases=free)
         self.report_ = train(network, (self._tensor(x), target), settings, watcher=watcher)
@@ -201,20 +203,21 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         settings = self._settings(0)
         settings.estimator.refuse(build_network(self, 1 if self.image is None else math.prod(self.image), 2, 0))
 
-    def _drawn_seed(self, record: dict[str, Any] | None) -> int:
-        """The seed of this fit; where none is given, that of the fit whose record it goes on with."""
+    def _choose_seed(self, record: dict[str, Any] | None) -> int:
+        """Return the seed of this fit; where none is given, that of the checkpoint's record."""
         if record is not None and self.random_state is None:
             return int(record["settings"]["seed"])
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _location(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and deviation by feature."""
+    def _measure_location(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return mean and standard deviation by feature."""
         columns = x.shape[1]
         if not self.standardise:
             return np.zeros(columns), np.ones(columns)
         if self.channels is None:
             return x.mean(0), x.std(0)
-        # Of a pixel by itself the deviation says little: a corner that is black but once would be blown up.
+        # By channel, since the deviation of a single pixel says little: a corner that is nearly always black would
+        # dominate.
         colours = x.reshape(len(x), image_shape(self, columns)[0], -1)
         each = columns // colours.shape[1]
         return colours.mean((0, 2)).repeat(each), colours.std((0, 2)).repeat(each)
@@ -239,7 +242,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         )
 
     def _bounds(self) -> tuple[float | None, float | None]:
-        """On the coupling and on the readout; without the first there is none on the second either."""
+        """Return the bounds on the coupling and on the readout; without the first there is no second."""
         coupling, readout = DEFAULT_BOUNDS[form_of(self).kind]
         given = (self.contraction, self.readout_bound)
         for name, value in zip(BOUNDED, given, strict=True):
@@ -268,7 +271,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         return rows if self.channels is None else rows.view(-1, *image_shape(self, x.shape[1]))
 
     def relaxed(self, X: ArrayLike) -> tuple[NDArray[np.float64], Relaxation]:
-        """Logits at the free equilibrium, `(samples, classes)`, and how the free phase went."""
+        """Return logits at the free equilibrium, `(samples, classes)`, and how the free phase went."""
         check_is_fitted(self)
         refuse_masks(X=X)
         x: NDArray[np.float64] = validate_data(self, X, dtype=np.float64, reset=False)
@@ -278,7 +281,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         return scores.cpu().numpy(), relaxed
 
     def packed(self) -> PackedEquilibrium:
-        """The binary network as it predicts: bits, scales and biases. ValueError for a network that is not binary."""
+        """Return the bits, scales and biases of a binary network; ValueError for any other network."""
         check_is_fitted(self)
         if not self.binary:
             raise ValueError("binary must be True for a packed network")
@@ -289,7 +292,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         return packed
 
     def _relaxed_levels(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], Relaxation]:
-        """As `relaxed`, by counting bits; the residual is 0 where no level changes any more."""
+        """Return what `relaxed` does by counting bits; the residual is 0 where no level changes any more."""
         rest = self.packed().relax(x)
         steps = int(np.abs(rest.sweeps).max())
         done = bool((rest.sweeps > 0).all())
@@ -298,19 +301,19 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         return rest.scores, Relaxation(state, 0.0 if done else 1.0, 0.0, min(steps, MOST_SWEEPS), outcome)
 
     def compare_gradients(self, X: ArrayLike, y: ArrayLike, estimators: Sequence[Estimator]) -> Comparison:
-        """Each estimator's gradient of the batch against the exact one; `y` are labels among `classes_`."""
+        """Compare each estimator's gradient of a batch with the exact one; `y` are labels among `classes_`."""
         check_is_fitted(self)
         refuse_masks(X=X, y=y)
         x: NDArray[np.float64]
         x, y = validate_data(self, X, y, dtype=np.float64, reset=False)
         unknown = np.setdiff1d(y, self.classes_)
         if unknown.size:
-            raise ValueError(f"y must hold the labels of the fit, got {unknown[0]!r}")
+            raise ValueError(f"y must have labels of the fit, got {unknown[0]!r}")
         target = torch.from_numpy(np.searchsorted(self.classes_, y)).to(self.device)
         return compare_gradients(self.network_, (self._tensor(x), target), estimators)
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Logits at the free equilibrium: `(samples, classes)`, or `(samples,)` for two classes."""
+        """Return logits at the free equilibrium: `(samples, classes)`, or `(samples,)` for two classes."""
         return decision(self._logits(X))
 
     def _logits(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -321,15 +324,15 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         return logits
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Softmax of the readout, `(samples, classes)`; of the comp-sum loss with the logits times `2 − τ`."""
+        """Return the softmax of the logits, `(samples, classes)`; under the comp-sum loss, of `2 − τ` times the logits."""
         return self.to_probabilities(self._logits(X))
 
     def to_probabilities(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the probabilities that logits `(samples, classes)`, as of `relaxed`, stand for under the loss."""
+        """Return the probabilities for logits `(samples, classes)` from `relaxed`, given the loss."""
         return probabilities(logits if self.loss != "comp-sum" else calibrated_scale(self.tau) * logits)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The class of the largest probability."""
+        """Return the class with the largest probability."""
         # _logits checks that the estimator is fitted before `classes_` is looked up.
         best = self._logits(X).argmax(1)
         labels: NDArray[Any] = self.classes_[best]
@@ -337,13 +340,13 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
 
 def decision(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logits `(samples, classes)`; of two classes the second's above the first's, `(samples,)`."""
+    """Return logits `(samples, classes)`; for two classes, their difference `(samples,)`."""
     difference: NDArray[np.float64] = logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
     return difference
 
 
 def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Softmax of logits, `(samples, classes)`."""
+    """Return the softmax of logits, `(samples, classes)`."""
     e = np.exp(logits - logits.max(1, keepdims=True))
     share: NDArray[np.float64] = e / e.sum(1, keepdims=True)
     return share

@@ -1,4 +1,4 @@
-"""A fitted `EquilibriumClassifier` on disk: its network as `store` writes it, the rest on the network's card."""
+"""Fitted `EquilibriumClassifier`s on disk: the stored network, with everything else on its card."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TUPLES = ("hidden_sizes", "image", "channels")
 
 
 def save_classifier(classifier: EquilibriumClassifier, folder: Path | str) -> None:
-    """Write a fitted classifier into a folder (made where missing): safetensors and JSON.
+    """Write a fitted classifier to a folder, which is created where missing, as safetensors and JSON.
 
-    TypeError for an estimator given as an object, or labels that JSON has no values for; ValueError for weights that
-    are not finite.
+    TypeError for an estimator given as an object and for labels without a JSON form; ValueError for weights that are
+    not finite.
     """
     parameters = classifier.get_params(deep=False)
     if not isinstance(classifier.estimator, str):
-        raise TypeError(f"estimator must be a name to be stored, got {classifier.estimator!r}")
+        raise TypeError(f"estimator must be given by name to be stored, got {classifier.estimator!r}")
     if isinstance(classifier.random_state, np.random.RandomState):
         parameters["random_state"] = None  # a generator has no lasting state to write
     labels = classifier.classes_
@@ -46,7 +46,7 @@ def save_classifier(classifier: EquilibriumClassifier, folder: Path | str) -> No
         "message": report.message,
         "steps": report.steps,
         "seconds": report.seconds,
-        # What is not finite is not JSON.
+        # JSON has no form for infinite numbers and NaN.
         "loss": [_finite(epoch.loss) for epoch in report.epochs],
         "accuracy": [epoch.accuracy for epoch in report.epochs],
     }
@@ -54,18 +54,18 @@ def save_classifier(classifier: EquilibriumClassifier, folder: Path | str) -> No
 
 
 def load_classifier(folder: Path | str) -> EquilibriumClassifier:
-    """The classifier that `save_classifier` wrote; ValueError for anything else found there.
+    """Return the classifier that `save_classifier` wrote; ValueError for anything else found there.
 
-    Of its report, the epochs have loss and accuracy only.
+    The epochs of its report have loss and accuracy only.
     """
     network, whole = load_network(folder)
     try:
-        return _restored(network, whole[CARD])
+        return _restore(network, whole[CARD])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder} holds no complete classifier: {error!r}") from None
+        raise ValueError(f"{folder} contains no complete classifier: {error!r}") from None
 
 
-def _restored(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassifier:
+def _restore(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassifier:
     parameters = {
         name: tuple(value) if name in TUPLES and value is not None else value
         for name, value in card["parameters"].items()
