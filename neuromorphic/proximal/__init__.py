@@ -1,14 +1,14 @@
 """Learned proximal networks: priors learned from samples, as exact proximal operators, for inverse problems.
 
 `train_proximal(data, NetworkSettings, MatchingSettings)` trains `f = ∇ψ` with ψ convex, which is the proximal
-operator of some regulariser R, by proximal matching (Fang, Buchanan, Sulam 2024), and gives a `ProximalModel`:
-`denoise(y)` is f, `prior(x)` evaluates R, `solve(observation, operator, data_weight=…)` minimises `data_weight ½‖A x
-− b‖² + R(x)` and gives a `Reconstruction`. `polish_proximal` fits a model of few entries further. `save` writes a
-folder that `ProximalModel.load` or `load_proximal` reads; `pretrained(name)` loads weights that are shipped. Forward
-operators A, each with its adjoint: `IdentityOperator`, `MaskOperator`, `BlurOperator`, `RadonOperator`, `PoissonMap`
-and their `CompositeOperator`; `OPERATORS` has them by name.
+operator of a regulariser R, by proximal matching (Fang, Buchanan, Sulam 2024), and returns a `ProximalModel`:
+`denoise(y)` is f, `prior(x)` evaluates R, and `solve(observation, operator, data_weight=…)` minimises
+`data_weight ½‖A x − b‖² + R(x)` and returns a `Reconstruction`. `polish_proximal` refines a model for signals of few
+entries. `save` writes a folder that `ProximalModel.load` and `load_proximal` read; `pretrained(name)` loads weights
+that are part of the package. The forward operators A, each with its adjoint, are `IdentityOperator`, `MaskOperator`,
+`BlurOperator`, `RadonOperator`, `PoissonMap` and their `CompositeOperator`; `OPERATORS` lists them by name.
 
-Importing this package loads nothing heavy; torch comes with the first name that needs it.
+Importing this package is cheap; torch is loaded with the first name that requires it.
 """
 
 from __future__ import annotations

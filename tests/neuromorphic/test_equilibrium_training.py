@@ -280,7 +280,7 @@ def test_idx_files_are_read_and_damaged_ones_refused(tmp_path):
     assert found.x.max() <= 1
     path = tmp_path / "train-labels-idx1-ubyte"
     whole = path.read_bytes()
-    for damaged, message in [(whole[:-1], "must hold 60 bytes"), (b"", "nothing"), (b"\0\0\x0d\1" + whole[4:], "IDX")]:
+    for damaged, message in [(whole[:-1], "must have 60 bytes"), (b"", "nothing"), (b"\0\0\x0d\1" + whole[4:], "IDX")]:
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=message):
             datasets.load(str(tmp_path))

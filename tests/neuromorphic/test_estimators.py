@@ -407,7 +407,7 @@ def test_a_caller_mistakes_are_refused_by_name(digits):
         (lambda: Alternating(0), "steps must be at least 1"),
         (lambda: Alternating(tolerance=0.0), "tolerance must be greater than 0"),
         (lambda: Phases(noise=-1.0), "noise must be at least 0"),
-        (lambda: LayeredNetwork((4, 2)), "sizes must name input, hidden layers and output"),
+        (lambda: LayeredNetwork((4, 2)), "sizes must have entries for input, hidden layers and output"),
         (lambda: LayeredNetwork((4, 3, 2), activation="swish"), "activation must be one of"),
         (lambda: LayeredNetwork((4, 3, 2), angle=30.0), "angle must be 0 where feedback is tied"),
         (lambda: LayeredNetwork((4, 3, 2), feedback="independent", angle=200.0), "angle must be between 0 and 180"),
@@ -488,5 +488,5 @@ def test_the_comparison_draws_and_prints(digits, tmp_path):
     assert len(found.table().splitlines()) == 4
     found.plot(tmp_path / "comparison.png")
     assert (tmp_path / "comparison.png").stat().st_size > 1000
-    with pytest.raises(ValueError, match="estimators must hold at least one"):
+    with pytest.raises(ValueError, match="estimators must have at least one"):
         compare_gradients(network(), digits, [])

@@ -125,7 +125,7 @@ def test_arguments_that_do_not_fit_are_refused(rough):
         polish_proximal(rough, QUANTILES[:, 0], SETTINGS)
     with pytest.raises(ValueError, match="data must be finite"):
         polish_proximal(rough, np.full((3, 1), np.nan), SETTINGS)
-    with pytest.raises(ValueError, match="settings must have so few points"):
+    with pytest.raises(ValueError, match="settings must have few enough points"):
         polish_proximal(rough, np.zeros((2**20, 1)), SETTINGS)
     with pytest.raises(TypeError, match="model must be a ProximalModel"):
         polish_proximal(None, QUANTILES, SETTINGS)

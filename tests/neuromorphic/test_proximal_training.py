@@ -165,7 +165,7 @@ def test_training_that_goes_astray_says_so():
         ({"batch": 1.5}, "batch must be an integer"),
         ({"average": 1.0}, "average must be at least 0 and below 1"),
         ({"pairing": "both"}, "pairing must be 'drawn' or 'posterior'"),
-        ({"device": "abacus"}, "device must be one that torch knows"),
+        ({"device": "abacus"}, "device must be a torch device"),
         ({"seed": True}, "seed must be an integer"),
     ],
 )

@@ -324,7 +324,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         return logits
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the softmax of the logits, `(samples, classes)`; of `2 − τ` times the logits with the comp-sum loss."""
+        """Return the softmax of the logits, `(samples, classes)`; of the logits times `2 − τ` for the comp-sum loss."""
         return self.to_probabilities(self._logits(X))
 
     def to_probabilities(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,13 +1,13 @@
-"""Training by proximal matching: noisy samples in, a proximal operator of their log-prior out.
+"""Training by proximal matching, which learns the proximal operator of the log-prior of samples.
 
 Fang, Buchanan and Sulam (2024): `ℓ(x, f(y)) = 1 − exp(−‖f(y) − x‖²/γ²)` up to a constant factor, with `y = x + σ v`,
-v standard normal; as γ → 0 its minimiser tends to the posterior's mode, `prox_{−σ² log p}(y)`. The loss is flat far
-from its minimum, so training starts with the mean absolute error and lowers γ in stages.
+v standard normal. As γ → 0, its minimiser tends to the mode of the posterior, `prox_{−σ² log p}(y)`. The loss is flat
+far from its minimum, so training starts with the mean absolute error and decreases γ in stages.
 
-The mode of few samples is uncertain: for one entry the error of its estimate goes as `1/√(N γ³)`. "posterior" pairs
-take the mean over which sample a noisy signal came from exactly, `Σ_i w_i(y) ℓ(x_i, f(y))` over all samples with
-`w_i ∝ e^{−‖y − x_i‖²/2σ²}`: the same expectation, without that noise. In many dimensions w_i is 1 for one sample, and
-nothing is gained.
+The mode estimated from few samples is uncertain: for one entry, the error is of order `1/√(N γ³)`. "posterior" pairs
+average exactly over the samples from which a noisy signal may have come, `Σ_i w_i(y) ℓ(x_i, f(y))` over all samples
+with `w_i ∝ e^{−‖y − x_i‖²/2σ²}`: the same expectation without that noise. In many dimensions w_i is 1 for one sample,
+so there is no gain.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from relaxon.neuromorphic.torch_checkpoints import restore_checkpoint, write_che
 
 Pairing = Literal["drawn", "posterior"]
 LARGEST_PAIRS = 1 << 24
-"""Entries of all the differences of a step with "posterior" pairs."""
+"""Largest number of entries of all differences in a step with "posterior" pairs."""
 LOST_STEPS = 20
-"""So many steps in a row without a finite gradient end a run."""
+"""Consecutive steps without a finite gradient, after which a run ends."""
 ASTRAY = 2.0
-"""A root mean square error of so many times the noise, in a stage of matching, is one that its flat loss cannot undo;
-as many steps in a row with it as `LOST_STEPS` end a run."""
+"""Root mean square error, in multiples of the noise, from which the flat loss of a matching stage cannot recover;
+`LOST_STEPS` consecutive steps above it end a run."""
 FALL = 0.1
-"""Part of its first rate that a phase ends with."""
+"""Final learning rate of a phase, as a fraction of its initial one."""
 
 
 class MatchingOutcome(Enum):
@@ -56,27 +56,27 @@ class MatchingOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class MatchingSettings:
-    """What a training by proximal matching is; the same settings on the same machine give the same weights.
+    """Settings of a training by proximal matching; the same settings on the same machine give the same weights.
 
     Parameters
     ----------
     noise : σ, the standard deviation of the noise in the units of the data; the regulariser is `−σ² log p`.
-    start_steps : steps with the mean absolute error, at `rate`.
-    gammas : widths of the matching loss, one a stage, falling; as parts of `noise`, and per entry of the signal: the
-        loss is `1 − exp(−‖r‖²/(n (γσ)²))` for n entries (the paper's γ is this one times `σ√n`).
-    stage_steps : steps of each stage, at `matching_rate`.
-    rate, matching_rate : of Adam; each phase lets it fall to a tenth along a cosine.
-    batch : samples a step, drawn without replacement until all were seen.
-    pairing : "drawn" compares f(y) with the sample that y was made from, "posterior" with all samples, by their weights
-        given y; for few samples in few dimensions.
-    average : decay of the exponential average of the weights that the model holds in the end; None for the last ones.
-    seed : of the order of samples and of the noise.
+    start_steps : number of steps with the mean absolute error, at the learning rate `rate`.
+    gammas : decreasing widths of the matching loss, one for each stage, in units of `noise` and per entry of the
+        signal: the loss is `1 − exp(−‖r‖²/(n (γσ)²))` for n entries (the paper's γ is this one times `σ√n`).
+    stage_steps : number of steps of each stage, at the learning rate `matching_rate`.
+    rate, matching_rate : initial learning rates of Adam, which decay to a tenth along a cosine in each phase.
+    batch : number of samples in a step, drawn without replacement until all have been used.
+    pairing : "drawn" compares f(y) with the sample from which y was made; "posterior" compares it with all samples,
+        weighted by their probability given y, for few samples in few dimensions.
+    average : decay of the exponential average of the weights that the model finally has; None for the last weights.
+    seed : seed of the order of samples and of the noise.
     record_every : steps between two records.
-    device : that torch knows.
-    out : folder for the checkpoint; a run of the same settings and data found there is gone on with.
+    device : torch device.
+    out : folder for the checkpoint; a run with the same settings and data resumes from a checkpoint found there.
     checkpoint_every : steps between two checkpoints.
-    checkpoint_seconds : in place of those steps: a checkpoint after the step that ends so many seconds after the last
-        one, less often where writing is slow; after every step where 0.
+    checkpoint_seconds : seconds between two checkpoints, in place of steps: written at the end of a step, less often
+        where writing is slow, and after every step where 0.
 
     Raises
     ------
@@ -118,36 +118,36 @@ class MatchingSettings:
         try:
             torch.device(self.device)
         except RuntimeError as error:
-            raise ValueError(f"device must be one that torch knows, got {self.device!r}") from error
+            raise ValueError(f"device must be a torch device, got {self.device!r}") from error
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run."""
+        """Number of steps of the whole run."""
         return self.start_steps + len(self.gammas) * self.stage_steps
 
     def describe(self) -> dict[str, Any]:
-        """Return the settings that decide the outcome, as JSON values."""
+        """Return the settings that determine the result, as JSON values."""
         names = [name for name in self.__dataclass_fields__ if name != "out" and not name.startswith("checkpoint")]
         return {name: getattr(self, name) for name in names} | {"gammas": list(self.gammas)}
 
 
 @dataclass(frozen=True, slots=True)
 class MatchingRecord:
-    """One step, before its change of the weights."""
+    """The record of a step, measured before it changes the weights."""
 
     step: int
     stage: int
-    """0 for the start with the mean absolute error, then 1, 2, … for each of `gammas`."""
+    """0 for the phase with the mean absolute error, then 1, 2, … for each of `gammas`."""
     loss: float
     mean_square: float
-    """Mean square of `f(y) − x` over the step's samples and their entries."""
+    """Mean square of `f(y) − x` over the samples and their entries."""
     gradient_norm: float
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class MatchingProgress:
-    """What a watcher sees after each step."""
+    """The argument of a watcher after each step."""
 
     step: int
     steps: int
@@ -155,12 +155,12 @@ class MatchingProgress:
 
 
 MatchingWatcher = Callable[[MatchingProgress], object]
-"""Called after each step; returning True stops the run after a checkpoint."""
+"""A function called after each step; returning True writes a checkpoint and stops the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class MatchingResult:
-    """How a run went; `records` are every `record_every`-th step and the last."""
+    """The outcome of a training; `records` are those of every `record_every`-th step and of the last."""
 
     ended: MatchingOutcome
     steps: int
@@ -170,7 +170,7 @@ class MatchingResult:
 
 
 LARGEST_SAMPLE = 1e15
-"""Of the training data: its square, summed over an image, still is a number of float32."""
+"""Largest magnitude of training data: its square, summed over an image, is finite in float32."""
 
 
 def train_proximal(
@@ -180,18 +180,18 @@ def train_proximal(
     *,
     watcher: MatchingWatcher | None = None,
 ) -> ProximalModel:
-    """Train a learned proximal operator on samples of the prior, and return the model with how the training went.
+    """Train a proximal operator on samples of the prior, and return the model with the outcome of the training.
 
-    A step whose gradient is not finite changes nothing; twenty in a row end the run as `NON_FINITE`. Twenty steps of
-    matching in a row with f(y) twice as far from x as y is end it as `DIVERGED`: the γ is too small for the errors.
-    With `settings.out`, a checkpoint of the same data and settings is gone on with, to the same bits as a run that was
-    never interrupted.
+    Steps whose gradient is not finite are skipped; twenty in a row end the run as `NON_FINITE`. Twenty consecutive
+    steps of matching with f(y) twice as far from x as y end it as `DIVERGED`: the γ is too small for the errors. With
+    `settings.out`, a run with the same data and settings resumes from its checkpoint and gives the same bits as an
+    uninterrupted run.
 
     Parameters
     ----------
     data : samples `(n, *network.shape)`, finite.
-    network, settings : see there.
-    watcher : called after each step; returning True ends the run as `CANCELLED` with what it has.
+    network, settings : the form of the network, and how it is trained.
+    watcher : called after each step; returning True ends the run as `CANCELLED` with the current weights.
 
     Raises
     ------
@@ -273,7 +273,7 @@ class _MatchingRun:
         return self.step % self.settings.checkpoint_every == 0
 
     def _phase(self) -> tuple[int, float]:
-        """The stage of the next step and how much of it is done, from 0 to 1."""
+        """Return the stage of the next step and the completed fraction of that stage."""
         done = self.step - self.settings.start_steps
         if done < 0:
             return 0, self.step / self.settings.start_steps
@@ -283,8 +283,8 @@ class _MatchingRun:
     def _batch(self) -> Tensor:
         epoch, place = divmod(self.step, self.per_epoch)
         if epoch != self.order_of:
-            # Drawn anew from the seed and the epoch, so that a resumed run needs no generator's state.
-            order = torch.randperm(len(self.data), generator=_seeded(self.settings.seed, 0, epoch))
+            # Drawn from the seed and the epoch, so that a resumed run does not need the generator's state.
+            order = torch.randperm(len(self.data), generator=_seed_generator(self.settings.seed, 0, epoch))
             self.order, self.order_of = order.to(self.data.device), epoch
         return self.data[self.order[place * self.settings.batch : (place + 1) * self.settings.batch]]
 
@@ -293,7 +293,7 @@ class _MatchingRun:
         began = time.perf_counter()
         stage, done = self._phase()
         clean = self._batch()
-        noise = torch.randn(clean.shape, generator=_seeded(settings.seed, 1, self.step)).to(clean.device)
+        noise = torch.randn(clean.shape, generator=_seed_generator(settings.seed, 1, self.step)).to(clean.device)
         noisy = (clean + settings.noise * noise).requires_grad_()
         found = self.potential.proximal(noisy, differentiable=True)
         gamma = settings.gammas[stage - 1] * settings.noise if stage else None
@@ -309,7 +309,7 @@ class _MatchingRun:
         return MatchingRecord(self.step, stage, float(loss.detach()), float(squares.mean()), norm, seconds)
 
     def _compare(self, found: Tensor, clean: Tensor, noisy: Tensor, gamma: float | None) -> Tensor:
-        """The step's loss: mean absolute error where `gamma` is None."""
+        """Return the loss of a step; the mean absolute error where `gamma` is None."""
         if self.settings.pairing == "drawn":
             error = (found - clean).flatten(1)
             return error.abs().mean() if gamma is None else matching_loss(error.square().mean(1), gamma).mean()
@@ -337,7 +337,7 @@ class _MatchingRun:
             assert decay is not None
             with torch.no_grad():
                 for average, parameter in zip(self.averages, self.parameters, strict=True):
-                    # Averages begin at 0 and are divided by 1 − decay^step in the end.
+                    # Averages start at 0 and are divided by 1 − decay^step at the end.
                     average.mul_(decay if self.step else 0.0).add_(parameter, alpha=1 - decay)
         return norm
 
@@ -351,14 +351,14 @@ class _MatchingRun:
         result = MatchingResult(ended, self.step, tuple(self.records), self.seconds, reason)
         return ProximalModel(self.potential.cpu(), self.settings.noise, result)
 
-    def _same(self) -> dict[str, Any]:
-        """What a run must share with a checkpoint to go on with it."""
+    def _identity(self) -> dict[str, Any]:
+        """Return what must be the same for a run to resume from a checkpoint."""
         data = {"shape": list(self.data.shape), "sha256": self.digest}
         return {"settings": self.settings.describe(), "architecture": self.network.describe(), "data": data}
 
     def _save(self) -> None:
         if self.settings.out is not None:
-            record = self._same() | {
+            record = self._identity() | {
                 "step": self.step,
                 "lost": self.lost,
                 "astray": self.astray,
@@ -371,7 +371,7 @@ class _MatchingRun:
     def _resume(self) -> None:
         if self.settings.out is None:
             return
-        record = restore_checkpoint(self.settings.out, self.potential, self.optimiser, self.averages, self._same())
+        record = restore_checkpoint(self.settings.out, self.potential, self.optimiser, self.averages, self._identity())
         if record is not None:
             self.step, self.lost, self.astray = record["step"], record["lost"], record["astray"]
             self.seconds = record["seconds"]
@@ -393,7 +393,7 @@ def matching_loss(squares: Tensor, gamma: float) -> Tensor:
     return -torch.expm1(-squares / gamma**2)
 
 
-def _seeded(seed: int, stream: int, index: int) -> torch.Generator:
-    """A generator of its own for each use and step of a run."""
+def _seed_generator(seed: int, stream: int, index: int) -> torch.Generator:
+    """Return a separate generator for each use and step of a run."""
     mixed = np.random.SeedSequence((seed, stream, index)).generate_state(1)
     return torch.Generator().manual_seed(int(mixed[0]))

@@ -1,10 +1,10 @@
-"""Polishing of a trained proximal operator: proximal matching over a fixed set of noisy signals, by L-BFGS-B.
+"""Polishing of a trained proximal operator: proximal matching on a fixed set of noisy signals, by L-BFGS-B.
 
-`Σ_i w_i(y) ℓ(x_i, f(y))` is a loss of its own for each noisy signal y: the value f(y) that is best there does not
-depend on how often y is drawn. So y may lie evenly, as densely in the tails as in the middle; drawn signals are rare in
-the tails, and f stays unfit there. Over a fixed set the loss has no noise either, and a quasi-Newton method goes on
-where Adam makes no headway with small γ. Weights that must be ≥ 0 are bounds of that method, SciPy's L-BFGS-B (Byrd,
-Lu, Nocedal, Zhu 1995).
+`Σ_i w_i(y) ℓ(x_i, f(y))` is a separate loss for each noisy signal y: the best value f(y) does not depend on how often y
+is drawn. So the signals y may be spaced evenly, as dense in the tails as in the middle, where drawn signals are rare in
+the tails and leave f inaccurate there. On a fixed set the loss has no noise, and a quasi-Newton method makes progress
+where Adam stagnates at small γ. Weights that must be ≥ 0 are bounds of that method, SciPy's L-BFGS-B (Byrd, Lu,
+Nocedal, Zhu 1995).
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from relaxon.neuromorphic.proximal.training.matching import LARGEST_PAIRS, check
 
 Array = NDArray[np.float64]
 OUTER_SHARE = 0.01
-"""Share of the samples on each side that the box of noisy signals leaves out, entry by entry, before it is widened."""
+"""Fraction of the samples on each side, entry by entry, outside the box of noisy signals before it is widened."""
 MEMORY = 30
-"""Pairs of L-BFGS-B."""
+"""Number of correction pairs of L-BFGS-B."""
 FLAT = 1e-12
-"""Relative fall of the loss in one step, below which a stage ends."""
+"""Relative decrease of the loss in one step below which a stage ends."""
 STEEPNESS = 1e-9
-"""Largest projected gradient, below which a stage ends."""
+"""Largest entry of the projected gradient below which a stage ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolishSettings:
-    """What polishing is; the same settings on the same machine give the same weights.
+    """Settings of polishing; the same settings on the same machine give the same weights.
 
     Parameters
     ----------
-    gammas : widths of the matching loss, one a stage, falling, in the units of `MatchingSettings.gammas`.
-    iterations : of L-BFGS-B in each stage, at most.
-    points : noisy signals that f is fitted at, evenly spread over the box of the middle 98 % of the samples, entry by
-        entry, widened by the noise's standard deviation on each side: a regular line for one entry, Sobol points for
-        more. For signals of few entries.
+    gammas : decreasing widths of the matching loss, one for each stage, in the units of `MatchingSettings.gammas`.
+    iterations : maximum number of L-BFGS-B iterations in each stage.
+    points : number of noisy signals at which f is fitted, for signals of few entries. They are evenly spread over the
+        box of the middle 98 % of the samples, entry by entry, widened by the noise's standard deviation on each side:
+        a regular line for one entry, Sobol points for more.
 
     Raises
     ------
@@ -66,12 +66,12 @@ class PolishSettings:
 
 @dataclass(frozen=True, slots=True)
 class PolishProgress:
-    """What a watcher sees after each iteration."""
+    """The argument of a watcher after each iteration."""
 
     iteration: int
-    """Of all stages together, from 1."""
+    """Number of the iteration in all stages together, from 1."""
     iterations: int
-    """At most, of all stages together."""
+    """Maximum number of iterations in all stages together."""
     stage: int
     """1, 2, … for each of `gammas`."""
     loss: float
@@ -79,23 +79,23 @@ class PolishProgress:
 
 
 PolishWatcher = Callable[[PolishProgress], object]
-"""Called after each iteration; returning True ends polishing with what it has."""
+"""A function called after each iteration; returning True ends polishing with the current weights."""
 
 
 def polish_proximal(
     model: ProximalModel, data: ArrayLike, settings: PolishSettings, *, watcher: PolishWatcher | None = None
 ) -> ProximalModel:
-    """Fit a trained model further to the samples of its prior, and return the new model; `model` stays as it is.
+    """Refine a trained model on samples of its prior, and return a new model; `model` is not changed.
 
-    All samples are compared with f(y), each by its weight given y (as `MatchingSettings(pairing="posterior")` does), at
-    noisy signals y that lie evenly and stay the same. In double precision; the weights are rounded to float32 in the
-    end, in which models are stored.
+    f(y) is compared with all samples, weighted by their probability given y (as with
+    `MatchingSettings(pairing="posterior")`), at fixed, evenly spread noisy signals y. The computation is in double
+    precision; the final weights are rounded to float32, in which models are stored.
 
     Parameters
     ----------
-    model : with its noise; f should be near already, since the loss is flat far from its minimum.
+    model : a trained model; f should already be close, since the loss is flat far from its minimum.
     data : samples `(n, *model.shape)`, finite.
-    settings : see there.
+    settings : how the model is polished.
     watcher : called after each iteration; returning True ends the run.
 
     Raises
@@ -126,7 +126,7 @@ def polish_proximal(
         raise ValueError(f"data must have shape (n, {shape}) with n ≥ 1, got {array.shape}")
     if settings.points * array.size > LARGEST_PAIRS:
         raise ValueError(
-            f"settings must have so few points that points × entries of data are at most {LARGEST_PAIRS}, got "
+            f"settings must have few enough points that points × entries of data are at most {LARGEST_PAIRS}, got "
             f"{settings.points} × {array.size}"
         )
     potential = build_potential(model.settings).double()
@@ -161,16 +161,16 @@ class _PolishRun:
         options = {"maxiter": self.settings.iterations, "maxcor": MEMORY, "ftol": FLAT, "gtol": STEEPNESS}
         for stage, gamma in enumerate(self.settings.gammas, 1):
             start = torch.nn.utils.parameters_to_vector(self.parameters).detach().numpy()
-            told = _Teller(self, stage, gamma)
+            reporter = _Reporter(self, stage, gamma)
             found = minimize(
-                self.evaluate, start, (gamma,), "L-BFGS-B", jac=True, bounds=bounds, callback=told, options=options
+                self.evaluate, start, (gamma,), "L-BFGS-B", jac=True, bounds=bounds, callback=reporter, options=options
             )
             self._load(found.x)
-            if told.stopped:
+            if reporter.stopped:
                 return
 
     def evaluate(self, vector: Array, gamma: float) -> tuple[float, Array]:
-        """Return the loss over γ, whose size does not depend on γ, and its gradient in the parameters."""
+        """Return the loss divided by γ, so that its size does not depend on γ, and its gradient in the parameters."""
         self._load(vector)
         found = self.potential.proximal(self.noisy.detach().requires_grad_(), differentiable=True)
         error = found.flatten(1)[:, None] - self.samples[None]
@@ -184,8 +184,8 @@ class _PolishRun:
         torch.nn.utils.vector_to_parameters(torch.from_numpy(np.array(vector)), self.parameters)
 
 
-class _Teller:
-    """Tells the watcher of an iteration; StopIteration is how SciPy is asked to end."""
+class _Reporter:
+    """Passes each iteration to the watcher; raising StopIteration makes SciPy stop."""
 
     def __init__(self, run: _PolishRun, stage: int, gamma: float) -> None:
         self.run, self.stage, self.gamma, self.stopped = run, stage, gamma, False
@@ -201,9 +201,9 @@ class _Teller:
 
 
 def spread_noisy_signals(samples: Tensor, noise: float, points: int) -> Tensor:
-    """Return `points` signals spread evenly over the box where noisy samples lie, `(points, entries)`.
+    """Return `points` signals spread evenly over the box of noisy samples, `(points, entries)`.
 
-    The box holds the middle 98 % of the samples `(n, entries)` in each entry and `noise` more on each side.
+    The box contains the middle 98 % of the samples `(n, entries)` in each entry, widened by `noise` on each side.
     """
     array = samples.numpy()
     low = torch.from_numpy(np.quantile(array, OUTER_SHARE, axis=0)) - noise

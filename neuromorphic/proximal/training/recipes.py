@@ -1,4 +1,4 @@
-"""Networks and trainings that suit the named data; the shipped weights were made with them."""
+"""Networks and trainings for the named data sets, with which the shipped weights were made."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ DIGIT_SIDE = 16
 HELD = 200
 NAMES = ("laplace", "digits", "blocks")
 FILE_NOISE = 0.2
-"""Of a file's own samples, as a part of their standard deviation."""
+"""Noise for samples from a file, as a fraction of their standard deviation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What is trained on, what it is judged by, and how."""
+    """Training and test samples, and how a model is trained on them."""
 
     name: str
     train: Array
@@ -35,7 +35,7 @@ class Recipe:
     network: NetworkSettings
     matching: MatchingSettings
     polish: PolishSettings | None = None
-    """What follows the training, where something does."""
+    """Settings of the polishing after training; None for none."""
 
 
 def choose_recipe(data: str, seed: int = 0) -> Recipe:
@@ -100,7 +100,7 @@ def recipe_for_samples(name: str, samples: Array, seed: int = 0) -> Recipe:
     from relaxon.neuromorphic.proximal.training.matching import MatchingSettings
 
     if len(samples) < 2:
-        raise ValueError(f"data must hold at least 2 samples, got {len(samples)}")
+        raise ValueError(f"data must have at least 2 samples, got {len(samples)}")
     spread = float(samples.std())
     if not spread > 0:
         raise ValueError("data must vary to have a prior, got samples that are all the same")
