@@ -26,9 +26,9 @@ import numpy as np
 from relaxon._version import __version__
 from relaxon.cli.machine import describe_machine
 from relaxon.neuromorphic.proximal import polish_proximal, pretrained, train_proximal
-from relaxon.neuromorphic.proximal.command import judge_model, soft_threshold_error
-from relaxon.neuromorphic.proximal.recipes import choose_recipe
+from relaxon.neuromorphic.proximal.evaluation import evaluate_model, soft_threshold_error
 from relaxon.neuromorphic.proximal.reference import ProximalReference
+from relaxon.neuromorphic.proximal.training.recipes import choose_recipe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "proximal"))
 import digits
@@ -66,7 +66,7 @@ def laplace_rows(quick: bool) -> Iterator[Row]:
 def conservative_rows() -> Iterator[Row]:
     """The figures of each shipped model's report."""
     for name, data in SHIPPED.items():
-        report = judge_model(pretrained(name), choose_recipe(data))
+        report = evaluate_model(pretrained(name), choose_recipe(data))
         kept = ("noise", "parameters", "root_mean_square_error_denoised", "jacobian_asymmetry")
         yield {"model": name} | {key: report[key] for key in (*kept, "prior_inversion_residual")}
 

@@ -19,9 +19,9 @@ from relaxon.neuromorphic.binary.activations import (
     signs,
 )
 from relaxon.neuromorphic.binary.packing import SignMatrix, pack_signs
-from relaxon.neuromorphic.equilibrium.contraction import CHAIN_NORM, spectral_norm
-from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
-from relaxon.neuromorphic.equilibrium.network import Network
+from relaxon.neuromorphic.equilibrium.networks.contraction import CHAIN_NORM, spectral_norm
+from relaxon.neuromorphic.equilibrium.networks.layered import LayeredNetwork
+from relaxon.neuromorphic.equilibrium.networks.network import Network
 
 FIRST_ITERATIONS, ITERATIONS = 50, 2
 """Of the power method: at the first step, and at each of the others from where the last one ended."""

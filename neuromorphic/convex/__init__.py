@@ -10,23 +10,22 @@ from typing import TYPE_CHECKING
 from relaxon.core.extras import offer_lazily
 
 if TYPE_CHECKING:
-    from relaxon.neuromorphic.convex.admm import ConvexHistory, ConvexOutcome, ConvexProgress
-    from relaxon.neuromorphic.convex.certificate import ConvexCertificate
     from relaxon.neuromorphic.convex.classifier import ConvexNetworkClassifier
     from relaxon.neuromorphic.convex.network import ConvexNetwork
     from relaxon.neuromorphic.convex.regressor import ConvexNetworkRegressor
+    from relaxon.neuromorphic.convex.solving.admm import ConvexHistory, ConvexOutcome, ConvexProgress
+    from relaxon.neuromorphic.convex.solving.certificate import ConvexCertificate
     from relaxon.neuromorphic.convex.storage import load
 
-_HOME = {
-    "ConvexCertificate": "certificate",
-    "ConvexHistory": "admm",
-    "ConvexNetwork": "network",
-    "ConvexNetworkClassifier": "classifier",
-    "ConvexNetworkRegressor": "regressor",
-    "ConvexOutcome": "admm",
-    "ConvexProgress": "admm",
-    "load": "storage",
+_NAMES = {
+    "classifier": ("ConvexNetworkClassifier",),
+    "network": ("ConvexNetwork",),
+    "regressor": ("ConvexNetworkRegressor",),
+    "solving.admm": ("ConvexHistory", "ConvexOutcome", "ConvexProgress"),
+    "solving.certificate": ("ConvexCertificate",),
+    "storage": ("load",),
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "ConvexCertificate",

@@ -1,9 +1,8 @@
-"""What the two estimators share: parameters and their refusals, training, prediction, storage."""
+"""The base class of the two estimators: checks of parameters, training, prediction, storage."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,22 +13,22 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from relaxon.core.masked import refuse_masks
-from relaxon.neuromorphic.convex.admm import (
+from relaxon.neuromorphic.convex.network import ConvexNetwork, augment, recover
+from relaxon.neuromorphic.convex.program.cones import PatternCones
+from relaxon.neuromorphic.convex.program.formulation import ConvexObjective, PatternProgram, Program, UnitProgram
+from relaxon.neuromorphic.convex.program.losses import ConvexLoss
+from relaxon.neuromorphic.convex.program.patterns import draw_patterns
+from relaxon.neuromorphic.convex.solving.admm import (
     AdmmSettings,
+    AdmmSolution,
     Callback,
     ConvexHistory,
     ConvexOutcome,
-    Solved,
     solve_admm,
 )
-from relaxon.neuromorphic.convex.certificate import ConvexCertificate, certify, draw_units
-from relaxon.neuromorphic.convex.cones import PatternCones
-from relaxon.neuromorphic.convex.losses import ConvexLoss
-from relaxon.neuromorphic.convex.network import ConvexNetwork, augment, recover
-from relaxon.neuromorphic.convex.patterns import draw_patterns
-from relaxon.neuromorphic.convex.program import Objective, PatternProgram, Program, UnitProgram
-from relaxon.neuromorphic.convex.refinement import refine
-from relaxon.neuromorphic.parameters import check_choice, check_whole
+from relaxon.neuromorphic.convex.solving.certificate import ConvexCertificate, certify, draw_units
+from relaxon.neuromorphic.convex.solving.refinement import refine
+from relaxon.neuromorphic.parameters import check_choice, check_real, check_whole
 from relaxon.neuromorphic.tabular import preparation
 
 if TYPE_CHECKING:
@@ -38,11 +37,23 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 PROGRAMS = ("patterns", "units")
 ROUGH = 1e-3
-"""The relative gap at which training goes on with new patterns, but for the last round."""
+"""Relative gap at which a round of training ends, except for the last round."""
 
 
 class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
-    """Base of the estimators; a subclass gives targets and loss."""
+    """Base class of the estimators; subclasses define targets and loss."""
+
+    n_patterns: int
+    beta: float
+    loss: str
+    program: Literal["patterns", "units"]
+    refinements: int
+    epsilon: float
+    tol: float
+    max_iter: int
+    largest_factor: int
+    certificate_draws: int
+    random_state: int | np.random.RandomState | None
 
     network_: ConvexNetwork
     certificate_: ConvexCertificate
@@ -50,36 +61,9 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
     outcome_: ConvexOutcome
     n_iter_: int
 
-    def __init__(
-        self,
-        n_patterns: int,
-        *,
-        beta: float,
-        loss: str,
-        program: Literal["patterns", "units"],
-        refinements: int,
-        epsilon: float,
-        tol: float,
-        max_iter: int,
-        largest_factor: int,
-        certificate_draws: int,
-        random_state: int | np.random.RandomState | None,
-    ) -> None:
-        self.n_patterns = n_patterns
-        self.beta = beta
-        self.loss = loss
-        self.program = program
-        self.refinements = refinements
-        self.epsilon = epsilon
-        self.tol = tol
-        self.max_iter = max_iter
-        self.largest_factor = largest_factor
-        self.certificate_draws = certificate_draws
-        self.random_state = random_state
-
     @property
     def n_units_(self) -> int:
-        """Hidden units of the network: variables of the program that are not zero."""
+        """Number of hidden units of the network: nonzero variables of the program."""
         return self._fitted().units
 
     def to_torch(self) -> torch.nn.Module:
@@ -95,15 +79,15 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         save(self, Path(path))
 
     def check_parameters(self) -> None:
-        """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
+        """Raise `ValueError` or `TypeError` for a parameter that `fit` would reject for any data."""
         check_whole("n_patterns", self.n_patterns, 1)
         check_whole("max_iter", self.max_iter, 1)
         check_whole("refinements", self.refinements, 0)
         check_whole("largest_factor", self.largest_factor, 1)
         check_whole("certificate_draws", self.certificate_draws, 0)
-        _number("beta", self.beta, positive=True)
-        _number("tol", self.tol, positive=True)
-        _number("epsilon", self.epsilon, positive=False)
+        check_real("beta", self.beta, above=0.0)
+        check_real("tol", self.tol, above=0.0)
+        check_real("epsilon", self.epsilon, least=0.0)
         check_choice("program", self.program, PROGRAMS)
         if self.epsilon > 0.0 and self.program != "patterns":
             raise ValueError(f"epsilon must be 0 for program='units', which has no robust form, got {self.epsilon!r}")
@@ -113,12 +97,12 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
     def _train(
         self, x: Array, w: Array, loss: ConvexLoss, shift: Array, unit: Array, callback: Callback | None
     ) -> None:
-        """Solve the program of features (n, d), weights (n,) and a loss whose targets are in `unit` around `shift`."""
+        """Solve the program of features (n, d), weights (n,) and a loss whose targets are scaled by `shift` and `unit`."""
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         rng = np.random.default_rng(seed)
         x_shift, x_scale = preparation.find_standardisation(x, w)
         seen = augment(x, x_shift, x_scale)
-        objective = Objective(loss, w / w.sum(), float(self.beta), len(unit))
+        objective = ConvexObjective(loss, w / w.sum(), float(self.beta), len(unit))
         box = np.append(float(self.epsilon) * x_scale, 0.0)
         program = self._program(objective, seen, box, rng)
         settings = AdmmSettings(float(self.tol), int(self.max_iter), largest_factor=int(self.largest_factor))
@@ -130,8 +114,8 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _solve(
         self, program: Program, settings: AdmmSettings, rng: np.random.Generator, callback: Callback | None
-    ) -> tuple[Program, Solved]:
-        """Solve the program, and again with new patterns as often as `refinements` says and the dual has any."""
+    ) -> tuple[Program, AdmmSolution]:
+        """Solve the program, then up to `refinements` times with new patterns that violate the dual."""
         rounds = int(self.refinements) if isinstance(program, PatternProgram) else 0
         first = replace(settings, tolerance=max(settings.tolerance, ROUGH)) if rounds else settings
         solved = solve_admm(program, first, callback)
@@ -144,10 +128,10 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
                 break
             program, start = found or (program, solved.variables)
             again = first if left and found else settings
-            solved = solve_admm(program, again, _later(callback, solved.iterations), start).after(solved)
+            solved = solve_admm(program, again, _offset_callback(callback, solved.iterations), start).after(solved)
         return program, solved
 
-    def _program(self, objective: Objective, x: Array, box: Array, rng: np.random.Generator) -> Program:
+    def _program(self, objective: ConvexObjective, x: Array, box: Array, rng: np.random.Generator) -> Program:
         if self.program == "units":
             return UnitProgram.of(objective, x, draw_units(int(self.n_patterns), x.shape[1], rng))
         patterns = draw_patterns(x, int(self.n_patterns), rng)
@@ -173,15 +157,8 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         return hasattr(self, "network_")
 
 
-def _later(callback: Callback | None, iterations: int) -> Callback | None:
-    """Return the callback for a round that begins after so many iterations of those before."""
+def _offset_callback(callback: Callback | None, iterations: int) -> Callback | None:
+    """Return the callback for a round that begins after `iterations` iterations of earlier rounds."""
     if callback is None:
         return None
     return lambda progress: callback(replace(progress, iteration=progress.iteration + iterations))
-
-
-def _number(name: str, value: object, *, positive: bool) -> None:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not (np.isfinite(float(value)) and float(value) >= 0.0 and (float(value) > 0.0 or not positive)):
-        raise ValueError(f"{name} must be {'positive' if positive else 'at least 0'} and finite, got {value!r}")

@@ -22,29 +22,18 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.diagnostics.snapshots import Snapshots, SnapshotSettings, train_snapshots, train_starts
     from relaxon.neuromorphic.diagnostics.subjects import TorchExportable
 
-_HOME = {
-    "BlockDigits": "blocks",
-    "GradientChunk": "gradients",
-    "GradientCoherence": "agreement",
-    "InputGradientRoar": "roar",
-    "OpposingSignals": "opposing",
-    "RepresentationGeometry": "geometry",
-    "RowScores": "scores",
-    "SnapshotSettings": "snapshots",
-    "Snapshots": "snapshots",
-    "TorchExportable": "subjects",
-    "block_digits": "blocks",
-    "coherence": "agreement",
-    "el2n": "scores",
-    "grand": "scores",
-    "input_gradient_roar": "roar",
-    "input_gradients": "roar",
-    "opposing_signals": "opposing",
-    "per_sample_gradients": "gradients",
-    "representation_geometry": "geometry",
-    "train_snapshots": "snapshots",
-    "train_starts": "snapshots",
+_NAMES = {
+    "agreement": ("GradientCoherence", "coherence"),
+    "blocks": ("BlockDigits", "block_digits"),
+    "geometry": ("RepresentationGeometry", "representation_geometry"),
+    "gradients": ("GradientChunk", "per_sample_gradients"),
+    "opposing": ("OpposingSignals", "opposing_signals"),
+    "roar": ("InputGradientRoar", "input_gradient_roar", "input_gradients"),
+    "scores": ("RowScores", "el2n", "grand"),
+    "snapshots": ("SnapshotSettings", "Snapshots", "train_snapshots", "train_starts"),
+    "subjects": ("TorchExportable",),
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "BlockDigits",

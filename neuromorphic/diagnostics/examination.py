@@ -86,7 +86,7 @@ def examine(
     gradient = grand(
         model, X, y, max_bytes=settings.max_bytes, progress=lambda done, total: tell(STEPS[0], total + done, 2 * total)
     )
-    rows, targets = _standardised(X), _targets(error, y)
+    rows, targets = _standardise(X), _targets(error, y)
     outputs = error.predicted.shape[1]
     if 2 * settings.group > len(rows):
         settings = replace(settings, group=max(1, len(rows) // 2))
@@ -122,20 +122,16 @@ def examine(
     )
 
 
-def _standardised(X: Array) -> Array:
-    """Return rows as vectors with columns of mean 0 and deviation 1; constant columns become 0."""
+def _standardise(X: Array) -> Array:
+    """Return rows as vectors whose columns have mean 0 and standard deviation 1; constant columns become 0."""
     flat = np.asarray(X, np.float64).reshape(len(X), -1)
     spread = flat.std(0)
     return np.asarray((flat - flat.mean(0)) / np.where(spread > 0, spread, 1.0))
 
 
 def _targets(error: RowScores, y: NDArray[Any]) -> NDArray[Any]:
-    """Return numbers of classes, or targets of mean 0 and deviation 1."""
-    if error.given is not None:
-        return error.given
-    values = np.asarray(y, np.float64).reshape(len(y), -1)
-    spread = values.std(0)
-    return np.asarray((values - values.mean(0)) / np.where(spread > 0, spread, 1.0))
+    """Return class indices, or targets of mean 0 and standard deviation 1."""
+    return _standardise(y) if error.given is None else error.given
 
 
 def _hidden(model: Any, X: Array, y: NDArray[Any]) -> RepresentationGeometry | None:

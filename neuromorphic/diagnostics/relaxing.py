@@ -21,15 +21,16 @@ from torch.func import functional_call
 
 from relaxon.neuromorphic.diagnostics.losses import LossKind
 from relaxon.neuromorphic.diagnostics.subjects import Parameters, Subject, finite_rows
-from relaxon.neuromorphic.equilibrium.classifier import EquilibriumClassifier
-from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
-from relaxon.neuromorphic.equilibrium.estimators import FreePhase
-from relaxon.neuromorphic.equilibrium.exact_gradients import Implicit
-from relaxon.neuromorphic.equilibrium.gradients import free_phase
-from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
-from relaxon.neuromorphic.equilibrium.network import Network
-from relaxon.neuromorphic.equilibrium.phases import Phases
-from relaxon.neuromorphic.equilibrium.relaxation import FixedStep, Outcome
+from relaxon.neuromorphic.equilibrium.classifier.estimator import EquilibriumClassifier
+from relaxon.neuromorphic.equilibrium.classifier.network import image_shape
+from relaxon.neuromorphic.equilibrium.estimators.exact import Implicit
+from relaxon.neuromorphic.equilibrium.estimators.gradients import free_phase
+from relaxon.neuromorphic.equilibrium.estimators.nudged import FreePhase
+from relaxon.neuromorphic.equilibrium.networks.convolutional import ConvolutionalNetwork
+from relaxon.neuromorphic.equilibrium.networks.layered import LayeredNetwork
+from relaxon.neuromorphic.equilibrium.networks.network import Network
+from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
+from relaxon.neuromorphic.equilibrium.relaxation.relaxers import FixedStep, Outcome
 
 STEPS = 5000
 CLOSEST = {torch.float32: 1e-6, torch.float64: 1e-10}
@@ -90,7 +91,7 @@ class RelaxingSubject(Subject):
         if self._image is not None and x.ndim == 2:
             x = x.reshape(len(x), *self._image)
         try:
-            return self.network.checked_input(x)
+            return self.network.validate_input(x)
         except ValueError as error:
             raise ValueError(f"X must have rows that the network takes, got shape {tuple(x.shape)}: {error}") from None
 
@@ -144,7 +145,7 @@ def relaxing_subject(model: Any) -> RelaxingSubject | None:
     """Return the subject of a network that relaxes or of its fitted classifier; None for any other model."""
     if isinstance(model, EquilibriumClassifier):
         check_is_fitted(model)
-        image = None if model.channels is None else model._image(len(model.mean_))
+        image = None if model.channels is None else image_shape(model, len(model.mean_))
         return RelaxingSubject(model.network_, type(model).__name__, model.classes_, (model.mean_, model.scale_), image)
     if isinstance(model, Network):
         shape: tuple[int, ...] | None = tuple(model.image) if isinstance(model, ConvolutionalNetwork) else None

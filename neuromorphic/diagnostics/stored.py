@@ -55,8 +55,8 @@ def _holds_model(folder: Path) -> bool:
 
 
 def _equilibrium(folder: Path) -> Any:
-    from relaxon.neuromorphic.equilibrium.classifier_store import CARD, load_classifier
-    from relaxon.neuromorphic.equilibrium.store import load_network
+    from relaxon.neuromorphic.equilibrium.classifier.storage import CARD, load_classifier
+    from relaxon.neuromorphic.equilibrium.networks.storage import load_network
 
     network, card = load_network(folder)
     return load_classifier(folder) if CARD in card else network

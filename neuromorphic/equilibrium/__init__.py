@@ -1,6 +1,6 @@
-"""Equilibrium propagation: gradients measured from nudged equilibria, exact at finite nudges, symmetric or not.
+"""Equilibrium propagation: gradients measured from nudged equilibria, for symmetric and asymmetric networks.
 
-Importing this package loads nothing heavy; torch comes with the first name that is used.
+Importing this package is cheap; torch is loaded with the first name that is used.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from relaxon.core.extras import offer_lazily
 
 if TYPE_CHECKING:
-    from relaxon.neuromorphic.equilibrium.activations import ACTIVATIONS, Activation
-    from relaxon.neuromorphic.equilibrium.circuit import Circuit, OperatingPoint, operating_point, read_netlist
-    from relaxon.neuromorphic.equilibrium.classifier import EquilibriumClassifier
-    from relaxon.neuromorphic.equilibrium.comparison import Comparison, compare_gradients
-    from relaxon.neuromorphic.equilibrium.convolutional import ConvolutionalNetwork
-    from relaxon.neuromorphic.equilibrium.differentiable import equilibrium_state
-    from relaxon.neuromorphic.equilibrium.estimators import (
+    from relaxon.neuromorphic.equilibrium.classifier.estimator import EquilibriumClassifier
+    from relaxon.neuromorphic.equilibrium.estimators.comparison import Comparison, compare_gradients
+    from relaxon.neuromorphic.equilibrium.estimators.differentiable import equilibrium_state
+    from relaxon.neuromorphic.equilibrium.estimators.exact import Implicit, RecurrentBackprop, Unrolled
+    from relaxon.neuromorphic.equilibrium.estimators.gradients import gradient, predict
+    from relaxon.neuromorphic.equilibrium.estimators.nudged import (
         AsymmetricCauchy,
         Cauchy,
         Centred,
@@ -24,84 +23,64 @@ if TYPE_CHECKING:
         Estimator,
         OneSided,
     )
-    from relaxon.neuromorphic.equilibrium.exact_gradients import Implicit, RecurrentBackprop, Unrolled
-    from relaxon.neuromorphic.equilibrium.gradients import gradient, predict
-    from relaxon.neuromorphic.equilibrium.hardware import (
+    from relaxon.neuromorphic.equilibrium.estimators.result import Gradient, Verdict
+    from relaxon.neuromorphic.equilibrium.hardware.circuit import Circuit, OperatingPoint, operating_point, read_netlist
+    from relaxon.neuromorphic.equilibrium.hardware.limits import (
         Hardware,
         HardwareReport,
         hardware_costs,
         hardware_gradient,
         program,
     )
-    from relaxon.neuromorphic.equilibrium.homeostasis import JacobianHomeostasis, antisymmetry
-    from relaxon.neuromorphic.equilibrium.layered import LayeredNetwork
-    from relaxon.neuromorphic.equilibrium.network import EnergyNetwork, HopfieldPotential, Network, VectorField
-    from relaxon.neuromorphic.equilibrium.phases import Phases
-    from relaxon.neuromorphic.equilibrium.presets import hopfield_resnet13, hopfield_resnet13_settings
-    from relaxon.neuromorphic.equilibrium.readout import Readout
-    from relaxon.neuromorphic.equilibrium.relaxation import Alternating, Anderson, FixedStep, Outcome, Relaxation
-    from relaxon.neuromorphic.equilibrium.residual import ResidualNetwork
-    from relaxon.neuromorphic.equilibrium.result import Gradient, Verdict
-    from relaxon.neuromorphic.equilibrium.spice import write_netlist
-    from relaxon.neuromorphic.equilibrium.store import load_network, save_network
-    from relaxon.neuromorphic.equilibrium.training import train
-    from relaxon.neuromorphic.equilibrium.training_report import TrainingReport
-    from relaxon.neuromorphic.equilibrium.training_settings import TrainingSettings
+    from relaxon.neuromorphic.equilibrium.hardware.netlists import write_netlist
+    from relaxon.neuromorphic.equilibrium.networks.activations import ACTIVATIONS, Activation
+    from relaxon.neuromorphic.equilibrium.networks.convolutional import ConvolutionalNetwork
+    from relaxon.neuromorphic.equilibrium.networks.layered import LayeredNetwork
+    from relaxon.neuromorphic.equilibrium.networks.network import EnergyNetwork, HopfieldPotential, Network, VectorField
+    from relaxon.neuromorphic.equilibrium.networks.residual import ResidualNetwork
+    from relaxon.neuromorphic.equilibrium.networks.storage import load_network, save_network
+    from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
+    from relaxon.neuromorphic.equilibrium.relaxation.readout import Readout
+    from relaxon.neuromorphic.equilibrium.relaxation.relaxers import (
+        Alternating,
+        Anderson,
+        FixedStep,
+        Outcome,
+        Relaxation,
+    )
+    from relaxon.neuromorphic.equilibrium.training.homeostasis import JacobianHomeostasis, antisymmetry
+    from relaxon.neuromorphic.equilibrium.training.loop import train
+    from relaxon.neuromorphic.equilibrium.training.presets import hopfield_resnet13, hopfield_resnet13_settings
+    from relaxon.neuromorphic.equilibrium.training.report import TrainingReport
+    from relaxon.neuromorphic.equilibrium.training.settings import TrainingSettings
 
-_HOME = {
-    "ACTIVATIONS": "activations",
-    "Activation": "activations",
-    "Alternating": "relaxation",
-    "Anderson": "relaxation",
-    "AsymmetricCauchy": "estimators",
-    "Cauchy": "estimators",
-    "Centred": "estimators",
-    "Circuit": "circuit",
-    "Comparison": "comparison",
-    "ContinuousOscillation": "estimators",
-    "ConvolutionalNetwork": "convolutional",
-    "EnergyNetwork": "network",
-    "EquilibriumClassifier": "classifier",
-    "Estimator": "estimators",
-    "FixedStep": "relaxation",
-    "Gradient": "result",
-    "Hardware": "hardware",
-    "HardwareReport": "hardware",
-    "HopfieldPotential": "network",
-    "Implicit": "exact_gradients",
-    "JacobianHomeostasis": "homeostasis",
-    "LayeredNetwork": "layered",
-    "Network": "network",
-    "OneSided": "estimators",
-    "OperatingPoint": "circuit",
-    "Outcome": "relaxation",
-    "Phases": "phases",
-    "Readout": "readout",
-    "RecurrentBackprop": "exact_gradients",
-    "Relaxation": "relaxation",
-    "ResidualNetwork": "residual",
-    "TrainingReport": "training_report",
-    "TrainingSettings": "training_settings",
-    "Unrolled": "exact_gradients",
-    "VectorField": "network",
-    "Verdict": "result",
-    "antisymmetry": "homeostasis",
-    "compare_gradients": "comparison",
-    "equilibrium_state": "differentiable",
-    "gradient": "gradients",
-    "hardware_costs": "hardware",
-    "hardware_gradient": "hardware",
-    "hopfield_resnet13": "presets",
-    "hopfield_resnet13_settings": "presets",
-    "load_network": "store",
-    "operating_point": "circuit",
-    "predict": "gradients",
-    "program": "hardware",
-    "read_netlist": "circuit",
-    "save_network": "store",
-    "train": "training",
-    "write_netlist": "spice",
+_NAMES = {
+    "classifier.estimator": ("EquilibriumClassifier",),
+    "estimators.comparison": ("Comparison", "compare_gradients"),
+    "estimators.differentiable": ("equilibrium_state",),
+    "estimators.exact": ("Implicit", "RecurrentBackprop", "Unrolled"),
+    "estimators.gradients": ("gradient", "predict"),
+    "estimators.nudged": ("AsymmetricCauchy", "Cauchy", "Centred", "ContinuousOscillation", "Estimator", "OneSided"),
+    "estimators.result": ("Gradient", "Verdict"),
+    "hardware.circuit": ("Circuit", "OperatingPoint", "operating_point", "read_netlist"),
+    "hardware.limits": ("Hardware", "HardwareReport", "hardware_costs", "hardware_gradient", "program"),
+    "hardware.netlists": ("write_netlist",),
+    "networks.activations": ("ACTIVATIONS", "Activation"),
+    "networks.convolutional": ("ConvolutionalNetwork",),
+    "networks.layered": ("LayeredNetwork",),
+    "networks.network": ("EnergyNetwork", "HopfieldPotential", "Network", "VectorField"),
+    "networks.residual": ("ResidualNetwork",),
+    "networks.storage": ("load_network", "save_network"),
+    "relaxation.phases": ("Phases",),
+    "relaxation.readout": ("Readout",),
+    "relaxation.relaxers": ("Alternating", "Anderson", "FixedStep", "Outcome", "Relaxation"),
+    "training.homeostasis": ("JacobianHomeostasis", "antisymmetry"),
+    "training.loop": ("train",),
+    "training.presets": ("hopfield_resnet13", "hopfield_resnet13_settings"),
+    "training.report": ("TrainingReport",),
+    "training.settings": ("TrainingSettings",),
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "ACTIVATIONS",

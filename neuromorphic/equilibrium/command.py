@@ -1,4 +1,7 @@
-"""`relaxon train equilibrium`: trains a network by equilibrium propagation, shows how, and stores it."""
+"""The command `relaxon train equilibrium`: train a network by equilibrium propagation, and store it.
+
+Imported on first use, for their weight: torch, rich, and the modules that need torch.
+"""
 
 from __future__ import annotations
 
@@ -18,47 +21,55 @@ ESTIMATORS = (
     "recurrent-backprop",
     "unrolled",
 )
-"""As in `named`, which needs torch."""
+"""Names of the estimators, as in `estimators.registry`, which requires torch."""
 ACTIVATIONS = ("sigmoid", "dsilu", "tanh", "identity", "hard-sigmoid", "relu6", "relu")
-"""As in `activations`, likewise; the last three take `--n 2` at most."""
+"""Names of the activations, as in `networks.activations`; the last three allow `--n 2` at most."""
 OPTIMIZERS = ("sgd", "adam", "diffgrad", "normalized", "adadagrad", "adadagrad-norm")
-"""As in `training`, likewise."""
+"""Names of the optimisers, as in `training.settings`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options; what is not given is left to the data's own default or to the library's."""
+    """Add the options; those that are not given have defaults that suit the data."""
     parser.add_argument("--data", required=True, help="digits, fashion-mnist, a folder of IDX files, or an NPZ file")
-    parser.add_argument("--out", type=Path, help="folder for model and checkpoint; a run there resumes")
+    parser.add_argument("--out", type=Path, help="folder for model and checkpoint; an interrupted run resumes")
     network = parser.add_argument_group("network")
-    network.add_argument("--hidden", type=int, nargs="+", metavar="UNITS", help="units of the relaxing layers")
-    network.add_argument("--channels", type=int, nargs="+", help="a convolutional network of these layers instead")
-    network.add_argument("--residual", action="store_true", help="blocks with skip connections, of --channels each")
+    network.add_argument(
+        "--hidden", type=int, nargs="+", metavar="UNITS", help="numbers of units of the relaxing layers"
+    )
+    network.add_argument("--channels", type=int, nargs="+", help="channels of the layers of a convolutional network")
+    network.add_argument(
+        "--residual", action="store_true", help="blocks with skip connections, with the --channels given"
+    )
     network.add_argument("--activation", choices=ACTIVATIONS, default="sigmoid")
     network.add_argument("--feedback", choices=("tied", "independent"), default="tied")
-    network.add_argument("--angle", type=float, default=0.0, help="degrees between independent weights at the start")
-    network.add_argument("--binary", action="store_true", help="weights of −1 and 1, times one number for each matrix")
-    network.add_argument("--binarizer", choices=("reste", "biper"), default="reste", help="of --binary")
+    network.add_argument(
+        "--angle", type=float, default=0.0, help="initial angle between independent weights, in degrees"
+    )
+    network.add_argument("--binary", action="store_true", help="weights of −1 and 1, with one scale for each matrix")
+    network.add_argument(
+        "--binarizer", choices=("reste", "biper"), default="reste", help="surrogate gradient of --binary"
+    )
     method = parser.add_argument_group("method")
     method.add_argument("--estimator", choices=ESTIMATORS, default="cauchy")
-    method.add_argument("--n", type=int, help="points of the contour")
-    method.add_argument("--radius", type=float, help="|β|")
+    method.add_argument("--n", type=int, help="number of points of the contour")
+    method.add_argument("--radius", type=float, help="radius |β| of the contour")
     method.add_argument("--homeostasis", type=float, default=0.0, help="weight of the Jacobian homeostasis")
     method.add_argument("--noise", type=float, default=0.0, help="standard deviation of noise on the states")
     method.add_argument("--epochs", type=int)
     method.add_argument("--batch", type=int)
     method.add_argument("--rate", type=float, help="learning rate")
-    method.add_argument("--shift", type=int, default=0, help="pixels that training images are moved by, at most")
+    method.add_argument("--shift", type=int, default=0, help="largest random shift of training images, in pixels")
     method.add_argument("--loss", choices=("cross-entropy", "comp-sum"), default="cross-entropy")
-    method.add_argument("--tau", type=float, default=1.0, help="of --loss comp-sum, above 0 and below 2")
+    method.add_argument("--tau", type=float, default=1.0, help="τ of --loss comp-sum, above 0 and below 2")
     method.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
     method.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", help="where torch computes: cpu, cuda")
-    parser.add_argument("--threads", type=int, help="torch threads; torch's own choice by default")
-    parser.add_argument("--plot", type=Path, help="picture of the training")
+    parser.add_argument("--device", default="cpu", help="torch device: cpu, cuda")
+    parser.add_argument("--threads", type=int, help="number of torch threads; by default torch decides")
+    parser.add_argument("--plot", type=Path, help="file for a figure of the training")
 
 
 def run(args: argparse.Namespace, record: Record = nowhere) -> int:
-    """Train under a progress bar; 0 when all epochs are done, 1 where the run ended in NaN, 2 for a mistake."""
+    """Train with a progress bar; return 0 when finished, 1 for a run that ended in NaN, 2 for invalid arguments."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -73,48 +84,47 @@ def _train(args: argparse.Namespace, console: Any, record: Record) -> int:
     import torch
 
     from relaxon.neuromorphic.equilibrium import datasets
-    from relaxon.neuromorphic.equilibrium.recipes import recipe
-    from relaxon.neuromorphic.equilibrium.store import save_network
-    from relaxon.neuromorphic.equilibrium.training import train
-    from relaxon.neuromorphic.equilibrium.training_report import Ended
-    from relaxon.neuromorphic.equilibrium.training_report import Progress as Step
+    from relaxon.neuromorphic.equilibrium.networks.storage import save_network
+    from relaxon.neuromorphic.equilibrium.training.loop import train
+    from relaxon.neuromorphic.equilibrium.training.recipes import build_run
+    from relaxon.neuromorphic.equilibrium.training.report import TrainingOutcome, TrainingProgress
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     data = datasets.load(args.data)
-    network, settings = recipe(data, args)
+    network, settings = build_run(data, args)
     network = network.to(args.device)
     shown = data if args.channels else data.flat()
     x, y, test_x, test_y = (torch.from_numpy(a).to(args.device) for a in (shown.x, shown.y, shown.test_x, shown.test_y))
     with training_bar(console, "loss {task.fields[loss]:.3f}") as bar:
         task = bar.add_task("training", total=None, loss=float("nan"))
 
-        def show(step: Step) -> None:
+        def show(step: TrainingProgress) -> None:
             bar.update(task, total=step.steps, completed=step.step, loss=step.loss)
             if step.metrics is not None:
-                bar.console.print(_line(step.metrics), markup=False, highlight=False, soft_wrap=True)
+                bar.console.print(_format_epoch(step.metrics), markup=False, highlight=False, soft_wrap=True)
 
         report = train(network, (x, y), settings, test=(test_x, test_y), watcher=show)
-    if report.ended is Ended.NON_FINITE:
+    if report.ended is TrainingOutcome.NON_FINITE:
         console.print(f"relaxon train equilibrium: {report.message}", markup=False)
         return 1
     last = report.epochs[-1]
-    record({"data": data.name, "seconds": report.seconds, "epochs": [_figures(epoch) for epoch in report.epochs]})
+    record({"data": data.name, "seconds": report.seconds, "epochs": [_to_json(epoch) for epoch in report.epochs]})
     print(
         f"{data.name}: test accuracy {last.test_accuracy:.4f} after {len(report.epochs)} epochs, {report.seconds:.0f} s"
     )
     if args.out is not None:
-        card = {"data": data.name, "test_accuracy": last.test_accuracy, "settings": settings.described()}
+        card = {"data": data.name, "test_accuracy": last.test_accuracy, "settings": settings.describe()}
         save_network(network, args.out, card)
         console.print(f"network.safetensors and network.json in {args.out}", markup=False)
     if args.plot is not None:
-        from relaxon.neuromorphic.equilibrium.picture import draw_training
+        from relaxon.neuromorphic.equilibrium.training.picture import draw_training
 
         draw_training(report, args.plot)
     return 0
 
 
-def _line(metrics: Any) -> str:
+def _format_epoch(metrics: Any) -> str:
     verdicts = ", ".join(f"{count} {name}" for name, count in metrics.verdicts.items())
     angle = "" if metrics.angle is None else f"  angle {metrics.angle:.2f}°"
     norm = "" if metrics.antisymmetry is None else f"  ‖A‖ {metrics.antisymmetry:.2f}"
@@ -124,8 +134,8 @@ def _line(metrics: Any) -> str:
     )
 
 
-def _figures(metrics: Any) -> dict[str, Any]:
-    """An epoch as JSON values, which know no NaN and no infinity."""
+def _to_json(metrics: Any) -> dict[str, Any]:
+    """Return an epoch as JSON values, with None for NaN and infinity."""
     from dataclasses import asdict
     from math import isfinite
 

@@ -1,8 +1,8 @@
-"""Compiled relaxation of a layered network with a softmax readout: each sample and nudge relaxes on its own.
+"""Compiled relaxation of a layered network with a softmax readout, separately for each sample and nudge.
 
-Layers lie behind one another in `u (units,)`; with `r = σ(4u − 2)` the field of layer n is
-`W_n r_{n−1} + B_{n+1}ᵀ r_{n+1} + drive_n − u_n`, and in the last layer `−β Vᵀ (softmax(V r + c) − y)` besides.
-A complex state is two planes, real and imaginary: real weights act on each alone, only φ, the softmax and β mix them.
+Layers are stored one after the other in `u (units,)`. With `r = σ(4u − 2)`, the field of layer n is
+`W_n r_{n−1} + B_{n+1}ᵀ r_{n+1} + drive_n − u_n`, plus `−β Vᵀ (softmax(V r + c) − y)` in the last layer. A complex state
+has a real and an imaginary plane: real weights act on each separately; only φ, the softmax and β couple them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SLOPE, OFFSET = 4.0, 2.0
 
 @part
 def rates(u, r):  # type: ignore[no-untyped-def]
-    """`r ← σ(4u − 2)`; `u`, `r` are (planes, units)."""
+    """Write `r ← σ(4u − 2)`; `u` and `r` are (planes, units)."""
     one = u.dtype.type(1)
     if u.shape[0] == 1:
         for i in range(u.shape[1]):
@@ -38,7 +38,7 @@ def rates(u, r):  # type: ignore[no-untyped-def]
 
 @part
 def pull(r, drive, up, down, sizes, g):  # type: ignore[no-untyped-def]
-    """`g ← W r + Bᵀ r + drive`: `up` and `down` hold the matrices `(h_{n+1}, h_n)` of all pairs, row by row."""
+    """Write `g ← W r + Bᵀ r + drive`; `up` and `down` are the matrices `(h_{n+1}, h_n)` of all pairs, row by row."""
     for plane in range(r.shape[0]):
         for i in range(r.shape[1]):
             g[plane, i] = drive[i] if plane == 0 else drive[i] - drive[i]
@@ -62,7 +62,7 @@ def pull(r, drive, up, down, sizes, g):  # type: ignore[no-untyped-def]
 
 @part
 def error(r, readout, bias, target, z):  # type: ignore[no-untyped-def]
-    """`z ← softmax(V r + c) − y`, `(planes, classes)`; `r` is the last layer, `(planes, units)`."""
+    """Write `z ← softmax(V r + c) − y`, `(planes, classes)`; `r` is the last layer, `(planes, units)`."""
     planes, classes = z.shape
     for plane in range(planes):
         for k in range(classes):
@@ -95,7 +95,7 @@ def error(r, readout, bias, target, z):  # type: ignore[no-untyped-def]
 
 @part
 def relax_one(u, drive, up, down, sizes, readout, bias, target, beta, tolerance, steps, work, z):  # type: ignore[no-untyped-def]
-    """Relax `u (planes, units)` in place under the nudge `beta (2,)`; returns the residual and the steps taken."""
+    """Relax `u (planes, units)` in place under the nudge `beta (2,)`; return the residual and the number of steps."""
     planes, units = u.shape
     last = units - sizes[-1]
     r, g = work[0, :planes], work[1, :planes]
@@ -122,7 +122,7 @@ def relax_one(u, drive, up, down, sizes, readout, bias, target, beta, tolerance,
             for i in range(units):
                 g[plane, i] -= u[plane, i]
                 residual = max(residual, abs(g[plane, i]))
-        # `not ≤` so that NaN ends the loop at the steps' end, not as converged.
+        # With NaN both comparisons are false, so the loop ends after the last step and not as converged.
         if residual <= tolerance or taken == steps:
             return residual, taken
         for plane in range(planes):
@@ -149,10 +149,10 @@ def relax_jobs(start, stop, u, drive, up, down, sizes, readout, bias, target, be
 
 
 def relax(u: NDArray[Any], *args: Any) -> None:
-    """Relax `u (samples, points, planes, units)` in place, samples and points shared among threads.
+    """Relax `u (samples, points, planes, units)` in place, with samples and points divided among threads.
 
-    The other arguments: `drive (samples, units)` holds input and biases, `up` and `down` the matrices of all pairs,
-    `sizes`, `readout`, `bias`, `target (samples, classes)` is one-hot, `beta (points, 2)` the real and the imaginary
-    part of each nudge, `tolerance`, `steps`; `residual`, `taken (samples, points)` are written.
+    The other arguments are `drive (samples, units)`, the input and the biases; `up` and `down`, the matrices of all
+    pairs; `sizes`, `readout`, `bias`; `target (samples, classes)`, one-hot; `beta (points, 2)`, the real and the
+    imaginary part of each nudge; `tolerance`, `steps`; and `residual`, `taken (samples, points)`, which are written.
     """
     divide(relax_jobs, u.shape[0] * u.shape[1], u, *args)

@@ -1,4 +1,4 @@
-"""Reference of the layered network without torch: compiled kernels, and their slow and obvious NumPy twin."""
+"""Reference of the layered network without torch: compiled kernels, and the same in plain NumPy."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Backend = Literal["numba", "numpy"]
 
 @dataclass(frozen=True, slots=True)
 class LayeredReference:
-    """The arrays of a `LayeredNetwork` with activation "sigmoid" and a softmax readout; one dtype, float32 or float64.
+    """The arrays of a `LayeredNetwork` with activation "sigmoid" and a softmax readout, all float32 or all float64.
 
-    `forward` and `backward` couple the relaxing layers, each `(h_{n+1}, h_n)`; `biases` are those of the relaxing
-    layers behind one another.
+    `forward` and `backward` couple the relaxing layers, each `(h_{n+1}, h_n)`; `biases` are the concatenated biases of
+    the relaxing layers.
     """
 
     input_weight: Array
@@ -31,7 +31,7 @@ class LayeredReference:
 
     @classmethod
     def of(cls, network: Any) -> LayeredReference:
-        """Copies of a torch `LayeredNetwork`'s weights; ValueError for a form that the kernels do not have."""
+        """Copy the weights of a torch `LayeredNetwork`; ValueError for a form that the kernels do not support."""
         if network.activation.name != "sigmoid" or network.loss_name != "cross-entropy":
             got = f"{network.activation.name!r}, {network.loss_name!r}"
             raise ValueError(f"network must have activation 'sigmoid' and loss 'cross-entropy', got {got}")
@@ -47,7 +47,7 @@ class LayeredReference:
         return np.array([len(self.input_weight), *(len(weight) for weight in self.forward)], np.int64)
 
     def drive(self, x: Array) -> Array:
-        """Input and biases, `(samples, units)`."""
+        """Return the contribution of input and biases, `(samples, units)`."""
         drive = np.tile(self.biases, (len(x), 1))
         drive[:, : len(self.input_weight)] += x @ self.input_weight.T
         return drive
@@ -55,9 +55,9 @@ class LayeredReference:
     def relax(
         self, start: Array, drive: Array, target: Array, beta: Array, tolerance: float, steps: int, backend: Backend
     ) -> tuple[Array, Array, NDArray[np.int64]]:
-        """From `start (samples, points, units)` under the nudges `beta (points,)`, real or complex as `start` is.
+        """Relax `start (samples, points, units)` under the nudges `beta (points,)`, both real or both complex.
 
-        Returns the states, and of each sample and point the residual and the steps.
+        Return the states, and for each sample and point the residual and the number of steps.
         """
         if backend == "numpy":
             return self._relax_slowly(start, drive, target, beta, tolerance, steps)
@@ -78,7 +78,7 @@ class LayeredReference:
     def _relax_slowly(
         self, start: Array, drive: Array, target: Array, beta: Array, tolerance: float, steps: int
     ) -> tuple[Array, Array, NDArray[np.int64]]:
-        """The same one sample and one point at a time, in complex arithmetic and matrix products."""
+        """Relax one sample and one point at a time, with complex arithmetic and matrix products."""
         end = start.copy()
         residual = np.empty(start.shape[:2], self.readout.dtype)
         taken = np.empty(start.shape[:2], np.int64)
@@ -118,7 +118,7 @@ class LayeredReference:
         steps: int = 500,
         backend: Backend = "numba",
     ) -> ReferenceGradient:
-        """Cauchy's estimate of the gradient of the mean cross-entropy, from `n` nudges of that radius."""
+        """Return Cauchy's estimate of the gradient of the mean cross-entropy, from `n` nudges of this radius."""
         target = np.eye(len(self.readout), dtype=self.readout.dtype)[y]
         drive = self.drive(x)
         none = np.zeros(1, drive.dtype)
@@ -161,7 +161,7 @@ class LayeredReference:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceGradient:
-    """In the order of the network's parameters; `backward` is empty for tied feedback."""
+    """A gradient in the order of the network's parameters; `backward` is empty for tied feedback."""
 
     weights: tuple[Array, ...]
     biases: tuple[Array, ...]
@@ -172,13 +172,13 @@ class ReferenceGradient:
 
 
 def sigmoid(u: Array) -> Array:
-    """`σ(4u − 2)`."""
+    """Return `σ(4u − 2)`."""
     r: Array = 1 / (1 + np.exp(-(kernels.SLOPE * u - kernels.OFFSET)))
     return r
 
 
 def half_contour(n: int, radius: float) -> tuple[Array, Array]:
-    """The points of the contour with imaginary part ≥ 0, and how often each counts."""
+    """Return the points of the contour with imaginary part ≥ 0, and the weight of each."""
     turn = np.arange(n // 2 + 1)
     weights = np.where((turn == 0) | (2 * turn == n), 1.0, 2.0)
     points = radius * np.exp(2j * np.pi * turn / n)

@@ -1,4 +1,7 @@
-"""`relaxon train proximal`: samples in; a proximal operator of their log-prior out, with a report and a picture."""
+"""The command `relaxon train proximal`: train a proximal operator on samples, with a report and a figure.
+
+Imported on first use, for their weight: torch, rich, matplotlib, and the modules that need torch.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,13 @@ from relaxon.core.training_bar import Record, nowhere, training_bar
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.model import ProximalModel
-    from relaxon.neuromorphic.proximal.polishing import PolishSettings
-    from relaxon.neuromorphic.proximal.recipes import Recipe
+    from relaxon.neuromorphic.proximal.training.polishing import PolishSettings
+    from relaxon.neuromorphic.proximal.training.recipes import Recipe
 
 Array = NDArray[np.float64]
 DEFAULT_OUT = Path("runs/proximal")
 NETWORK = ("kind", "hidden", "kernel", "beta", "alpha")
 MATCHING = ("noise", "start_steps", "gammas", "stage_steps", "rate", "matching_rate", "batch")
-PROBED = 2
-"""Held-out samples whose Jacobians are looked at."""
-LARGEST_JACOBIAN = 512
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,36 +34,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="laplace, digits, blocks, or a file of samples: .npz or .npy with shape (n, …), .csv with one a line",
     )
-    network = parser.add_argument_group("network (what is not given suits the data)")
+    network = parser.add_argument_group("network (defaults suit the data)")
     network.add_argument("--kind", choices=("dense", "convolutional"))
-    network.add_argument("--hidden", type=int, nargs="+", help="units or channels of each hidden layer")
-    network.add_argument("--kernel", type=int, help="side of the convolutions' kernels, odd")
+    network.add_argument("--hidden", type=int, nargs="+", help="numbers of units or channels of the hidden layers")
+    network.add_argument("--kernel", type=int, help="side of the convolutions' kernels, an odd number")
     network.add_argument("--beta", type=float, help="sharpness of the softplus units")
     network.add_argument("--alpha", type=float, help="weight of ‖x‖²")
-    training = parser.add_argument_group("proximal matching (what is not given suits the data)")
+    training = parser.add_argument_group("proximal matching (defaults suit the data)")
     training.add_argument("--noise", type=float, help="standard deviation σ of the noise; R is −σ² log p")
-    training.add_argument("--start-steps", type=int, help="steps with the mean absolute error")
-    training.add_argument("--gammas", type=float, nargs="*", help="widths of the matching loss in units of σ, falling")
-    training.add_argument("--stage-steps", type=int, help="steps with each width")
-    training.add_argument("--rate", type=float, help="of Adam, at the start")
-    training.add_argument("--matching-rate", type=float, help="of Adam, in each stage")
-    training.add_argument("--batch", type=int, help="samples a step")
+    training.add_argument("--start-steps", type=int, help="number of steps with the mean absolute error")
+    training.add_argument(
+        "--gammas", type=float, nargs="*", help="decreasing widths of the matching loss in units of σ"
+    )
+    training.add_argument("--stage-steps", type=int, help="number of steps with each width")
+    training.add_argument("--rate", type=float, help="initial learning rate of Adam")
+    training.add_argument("--matching-rate", type=float, help="initial learning rate of Adam in each stage")
+    training.add_argument("--batch", type=int, help="number of samples in a step")
     training.add_argument(
         "--polish-gammas",
         type=float,
         nargs="*",
-        help="widths of the matching loss in stages that follow, over evenly spread noisy signals by L-BFGS-B; for "
-        "signals of few entries; none where nothing is named",
+        help="widths of the matching loss in further stages, on evenly spread noisy signals by L-BFGS-B; for "
+        "signals of few entries; no value for no such stages",
     )
     training.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="keep a checkpoint in --out, and go on from one there")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what was learned (PNG, SVG or PDF)")
+    parser.add_argument(
+        "--resume", action="store_true", help="write a checkpoint to --out, and resume from one found there"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="file for a figure of the result (PNG, SVG or PDF)")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"folder for the model; {DEFAULT_OUT}")
 
 
 def run(args: argparse.Namespace, record: Record = nowhere) -> int:
-    """Train under a progress bar, print the report, write the model; 0 when done, 1 for NaN, 2 for a refusal."""
+    """Train with a progress bar, print the report, write the model; return 0, 1 for NaN, 2 for invalid arguments."""
     from rich.console import Console
+
+    from relaxon.neuromorphic.proximal.evaluation import evaluate_model
 
     console, out = Console(stderr=True), Console()
     try:
@@ -76,7 +82,7 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     if model.training.ended.value in ("non_finite", "diverged"):
         console.print(f"relaxon train proximal: {model.training.reason}", markup=False)
         return 1
-    report = judge_model(model, recipe)
+    report = evaluate_model(model, recipe)
     record(report)
     model.save(args.out / "model", {"command": _command(args), "report": report})
     for name, value in report.items():
@@ -92,7 +98,7 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
 
 def _recipe(args: argparse.Namespace) -> Recipe:
     from relaxon.neuromorphic.proximal import datasets
-    from relaxon.neuromorphic.proximal.recipes import NAMES, choose_recipe, recipe_for_samples
+    from relaxon.neuromorphic.proximal.training.recipes import NAMES, choose_recipe, recipe_for_samples
 
     path = Path(args.data)
     if args.data in NAMES:
@@ -103,20 +109,22 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         )
     else:
         recipe = recipe_for_samples(path.name, datasets.read_samples(path), args.seed)
-    network = replace(recipe.network, **_given(args, NETWORK))
-    matching = replace(recipe.matching, **_given(args, MATCHING), out=args.out / "checkpoint" if args.resume else None)
+    network = replace(recipe.network, **_select_given(args, NETWORK))
+    matching = replace(
+        recipe.matching, **_select_given(args, MATCHING), out=args.out / "checkpoint" if args.resume else None
+    )
     return replace(recipe, network=network, matching=matching, polish=_polish(args, recipe.polish))
 
 
 def _polish(args: argparse.Namespace, suited: PolishSettings | None) -> PolishSettings | None:
-    from relaxon.neuromorphic.proximal.polishing import PolishSettings
+    from relaxon.neuromorphic.proximal.training.polishing import PolishSettings
 
     if args.polish_gammas is None:
         return suited
     return replace(suited or PolishSettings(), gammas=tuple(args.polish_gammas)) if args.polish_gammas else None
 
 
-def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+def _select_given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
     found = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
@@ -136,8 +144,8 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def _train(args: argparse.Namespace, recipe: Recipe, console: Any) -> ProximalModel:
-    from relaxon.neuromorphic.proximal.polishing import PolishProgress, polish_proximal
-    from relaxon.neuromorphic.proximal.training import MatchingOutcome, MatchingProgress, train_proximal
+    from relaxon.neuromorphic.proximal.training.matching import MatchingOutcome, MatchingProgress, train_proximal
+    from relaxon.neuromorphic.proximal.training.polishing import PolishProgress, polish_proximal
 
     with training_bar(console, "stage {task.fields[stage]}  error {task.fields[error]:.4g}") as bar:
         task = bar.add_task("steps", total=recipe.matching.steps, stage=0, error=math.nan)
@@ -153,61 +161,8 @@ def _train(args: argparse.Namespace, recipe: Recipe, console: Any) -> ProximalMo
     with training_bar(console, "polishing, stage {task.fields[stage]}  loss {task.fields[loss]:.6g}") as bar:
         task = bar.add_task("iterations", total=None, stage=0, loss=math.nan)
 
-        def tell(progress: PolishProgress) -> None:
+        def show_polishing(progress: PolishProgress) -> None:
             done, total = progress.iteration, progress.iterations
             bar.update(task, completed=done, total=total, stage=progress.stage, loss=progress.loss)
 
-        return polish_proximal(model, recipe.train, recipe.polish, watcher=tell)
-
-
-def judge_model(model: ProximalModel, recipe: Recipe) -> dict[str, Any]:
-    """Return what a report says of a model, as JSON values: held-out errors, the Jacobian's asymmetry, the prior's."""
-    assert model.training is not None
-    noise = np.random.default_rng(1).standard_normal(recipe.test.shape)
-    noisy = recipe.test + model.noise * noise
-    clean = model.denoise(noisy)
-    report: dict[str, Any] = {
-        "data": recipe.name,
-        "samples": len(recipe.train),
-        "shape": list(model.shape),
-        "noise": model.noise,
-        "parameters": sum(parameter.numel() for parameter in model.potential.parameters()),
-        "training": model.training.ended.value,
-        "steps": model.training.steps,
-        "seconds": model.training.seconds,
-        "root_mean_square_error_noisy": float(np.sqrt(((noisy - recipe.test) ** 2).mean())),
-        "root_mean_square_error_denoised": float(np.sqrt(((clean - recipe.test) ** 2).mean())),
-    }
-    if recipe.polish is not None:
-        report["polish_gammas"] = list(recipe.polish.gammas)
-    if math.prod(model.shape) <= LARGEST_JACOBIAN:
-        report["jacobian_asymmetry"] = max(measure_asymmetry(model, one) for one in noisy[:PROBED])
-    evaluation = model.prior(recipe.test[:PROBED])
-    report["prior_inversion_residual"] = float(evaluation.preimage.residuals.max())
-    if recipe.name == "laplace":
-        report["largest_error_against_soft_thresholding"] = soft_threshold_error(model)
-    return report
-
-
-def measure_asymmetry(model: ProximalModel, y: Array) -> float:
-    """Return `‖J − Jᵀ‖_F / ‖J‖_F` of f's Jacobian at one signal, by automatic differentiation."""
-    import torch
-
-    def proximal(row: torch.Tensor) -> torch.Tensor:
-        return model.potential.proximal(row.reshape(1, *model.shape), differentiable=True).ravel()
-
-    flat = torch.from_numpy(np.array(y, np.float64)).ravel()
-    jacobian = torch.autograd.functional.jacobian(proximal, flat)  # type: ignore[no-untyped-call]
-    return float((jacobian - jacobian.T).norm() / jacobian.norm())
-
-
-def soft_threshold_error(model: ProximalModel, reach: float = 3.0, points: int = 601) -> float:
-    """Return the largest `|f(y) − soft_{noise²}(y)|` over `[−reach, reach]`: the truth for `p(x) = ½ e^{−|x|}`."""
-    y = np.linspace(-reach, reach, points)
-    return float(np.abs(model.denoise(y[:, None])[:, 0] - soft_threshold(y, model.noise**2)).max())
-
-
-def soft_threshold(y: Array, width: float) -> Array:
-    """Return `sign(y) max(|y| − width, 0)`, the proximal operator of `width |x|`."""
-    found: Array = np.sign(y) * np.maximum(np.abs(y) - width, 0.0)
-    return found
+        return polish_proximal(model, recipe.train, recipe.polish, watcher=show_polishing)

@@ -1,4 +1,4 @@
-"""A trained proximal operator: it denoises, evaluates its prior and solves inverse problems."""
+"""Trained proximal operators, which denoise, evaluate their prior and solve inverse problems."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from relaxon.neuromorphic.proximal.inversion import InversionCallback, Preimage,
 from relaxon.neuromorphic.proximal.potentials import NetworkSettings, Potential
 
 if TYPE_CHECKING:
-    from relaxon.neuromorphic.proximal.operators import ForwardOperator
+    from relaxon.neuromorphic.proximal.forward.operators import ForwardOperator
     from relaxon.neuromorphic.proximal.plug_and_play import Method, PlugAndPlayCallback, Reconstruction
-    from relaxon.neuromorphic.proximal.training import MatchingResult
+    from relaxon.neuromorphic.proximal.training.matching import MatchingResult
 
 Array = NDArray[np.float64]
 ENTRIES_AT_ONCE = 1 << 22
-"""Entries of the widest layer for the signals that go through the network together, which bounds its memory."""
+"""Largest number of entries of a layer for signals processed together, which bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class PriorEvaluation:
-    """Values of a learned regulariser R, and how well each is known."""
+    """Values of a learned regulariser R, and their accuracy."""
 
     values: Array
-    """R(x) up to a constant that all signals share, `(n,)`."""
+    """R(x) up to a constant common to all signals, `(n,)`."""
     preimage: Preimage
-    """The y with `f(y) = x`, their residuals and whether each was found."""
+    """The y with `f(y) = x`, with residuals and convergence."""
 
 
 class ProximalModel:
@@ -40,10 +40,10 @@ class ProximalModel:
 
     Parameters
     ----------
-    potential : ψ, the convex potential of which f is the gradient. It is turned to float64.
-    noise : standard deviation of the noise that it was trained at.
-    training : how the training went; None where that is not known.
-    card : JSON values that belong to the model.
+    potential : ψ, the convex potential whose gradient is f. It is converted to float64.
+    noise : standard deviation of the noise in training.
+    training : the outcome of the training; None where unknown.
+    card : further information on the model, as JSON values.
 
     Examples
     --------
@@ -77,17 +77,17 @@ class ProximalModel:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one signal, as it was trained; a convolutional model takes images of other sizes too."""
+        """The shape of a training signal; a convolutional model also accepts images of other sizes."""
         return self.settings.shape
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
-        """Return whether the model takes signals of that shape."""
+        """Return whether the model accepts signals of this shape."""
         if self.settings.kind == "dense":
             return shape == self.shape
         return len(shape) == len(self.shape) and shape[:-2] == self.shape[:-2]
 
     def denoise(self, y: ArrayLike) -> Array:
-        """Return `f(y) = prox_R(y)` of one signal or of `(n, *shape)`, in the shape of `y`, float64."""
+        """Return `f(y) = prox_R(y)` for one signal or signals `(n, *shape)`, in the shape of `y`, float64."""
         rows, single = self.read_signals("y", y)
         found = np.concatenate([self.potential.proximal(part).numpy() for part in self._parts(rows)])
         return found[0] if single else found
@@ -102,9 +102,9 @@ class ProximalModel:
     ) -> PriorEvaluation:
         """Evaluate the learned regulariser: `R(f(y)) = ⟨y, f(y)⟩ − ½‖f(y)‖² − ψ(y)` at the y with `f(y) = x`.
 
-        Fang, Buchanan and Sulam (2024); y by Newton's method on the convex `ψ(y) − ⟨x, y⟩`. R is known
-        up to a constant. A row whose residual is above `rtol` is said so in `preimage.converged`. The `callback` is
-        called after each Newton step of the rows that go through the network together; returning True ends their run.
+        Source: Fang, Buchanan and Sulam (2024). Newton's method on the convex `ψ(y) − ⟨x, y⟩` finds y. R is known up to
+        a constant. `preimage.converged` is False for rows whose residual is above `rtol`. `callback` is called after
+        each Newton step of rows that are processed together; returning True ends their run.
         """
         rows, single = self.read_signals("x", x)
         rtol = validation.positive_float("rtol", rtol)
@@ -149,7 +149,7 @@ class ProximalModel:
     ) -> Reconstruction:
         """Find a stationary point of `data_weight ½‖A x − b‖² + R(x)` by plug-and-play iterations.
 
-        See `relaxon.neuromorphic.proximal.plug_and_play.reconstruct`, whose arguments these are.
+        See `relaxon.neuromorphic.proximal.plug_and_play.reconstruct` for the arguments.
         """
         from relaxon.neuromorphic.proximal.plug_and_play import reconstruct
 
@@ -168,21 +168,21 @@ class ProximalModel:
         )
 
     def save(self, folder: Path | str, card: dict[str, Any] | None = None) -> None:
-        """Write the model to a folder (made where missing): safetensors and JSON, no pickle."""
-        from relaxon.neuromorphic.proximal.store import save_proximal
+        """Write the model to a folder, which is created where missing, as safetensors and JSON."""
+        from relaxon.neuromorphic.proximal.storage import save_proximal
 
         save_proximal(self, folder, card)
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
         """Return the model that `save` wrote; FileNotFoundError where there is none, ValueError for a damaged one."""
-        from relaxon.neuromorphic.proximal.store import load_proximal
+        from relaxon.neuromorphic.proximal.storage import load_proximal
 
         found: Any = load_proximal(folder)
         return found  # type: ignore[no-any-return]
 
     def read_signals(self, name: str, value: ArrayLike) -> tuple[Tensor, bool]:
-        """Return signals as `(n, *shape)` float64, a copy, and whether `value` was a single one."""
+        """Return a copy of signals as `(n, *shape)` float64, and whether `value` was a single signal."""
         array = validation.real_array(name, value)
         single = array.ndim == len(self.shape)
         shape = array.shape if single else array.shape[1:]
@@ -198,6 +198,6 @@ class ProximalModel:
 
 
 def regulariser(y: Tensor, proximal: Tensor, value: Tensor) -> Tensor:
-    """Return `R(f(y))` of rows from y, f(y) and ψ(y), `(n,)`."""
+    """Return `R(f(y))` for rows, `(n,)`, given y, f(y) and ψ(y)."""
     y, x = y.flatten(1), proximal.flatten(1)
     return (y * x).sum(1) - 0.5 * x.square().sum(1) - value

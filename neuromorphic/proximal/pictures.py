@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.neuromorphic.proximal.classical import soft_threshold
+
 if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.model import ProximalModel
-    from relaxon.neuromorphic.proximal.recipes import Recipe
+    from relaxon.neuromorphic.proximal.training.recipes import Recipe
 
 Array = NDArray[np.float64]
 SHOWN = 6
@@ -36,8 +38,6 @@ def draw_model(path: Path, model: ProximalModel, recipe: Recipe) -> None:
 def _draw_line(model: ProximalModel, name: str) -> Any:
     """f against soft thresholding, and R against |x|, where the prior is known to be Laplace's."""
     from matplotlib.figure import Figure
-
-    from relaxon.neuromorphic.proximal.command import soft_threshold
 
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)

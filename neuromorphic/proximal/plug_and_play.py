@@ -1,15 +1,15 @@
-"""Plug-and-play: inverse problems with a learned proximal operator, by iterations that converge to critical points.
+"""Plug-and-play iterations: inverse problems with a learned proximal operator, with convergence to critical points.
 
-All minimise `F(x) = w ½‖A x − b‖² + R(x)`, where `f = ∇ψ = prox_R`. Where `x = f(y)`, `∇R(x) = y − x` (the first-order
-condition of the proximal operator), so that the residual of stationarity is known exactly at each iterate:
-`g = w Aᵀ(A x − b) + y − x`; and so is `R(x) = ⟨y, x⟩ − ½‖x‖² − ψ(y)`.
+All methods minimise `F(x) = w ½‖A x − b‖² + R(x)`, where `f = ∇ψ = prox_R`. For `x = f(y)`, the first-order condition
+of the proximal operator gives `∇R(x) = y − x`. So the stationarity residual `g = w Aᵀ(A x − b) + y − x` and `R(x) = ⟨y,
+x⟩ − ½‖x‖² − ψ(y)` are known exactly at each iterate.
 
-- "pgd": `y ← x − w Aᵀ(A x − b)`, `x ← f(y)`; proximal gradient descent (Fang, Buchanan, Sulam 2024, Theorem 4.1).
-  F falls at each step where `w‖A‖² < 1`; larger weights are refused.
-- "admm": `x ← argmin w ½‖A x − b‖² + ρ/2 ‖x − z + u‖²`, `z ← prox_{R/ρ}(x + u)`, `u ← u + x − z` (theirs is ρ = 1).
-  With `τ = 1/ρ ≤ 1`, `prox_{τR}(v) = f(y)` at the one y with `τ y + (1 − τ) f(y) = v`, since R + ½‖·‖² is convex.
-- "mirror": `y ← y − t g`, `x ← f(y)`: mirror descent on F with the mirror map ψ* = R + ½‖·‖² (t = 1 is "pgd"), with
-  Barzilai and Borwein's step (1988) under a non-monotone line search on F; for any weight.
+- "pgd": `y ← x − w Aᵀ(A x − b)`, `x ← f(y)`, proximal gradient descent (Fang, Buchanan, Sulam 2024, Theorem 4.1).
+  F decreases at each step where `w‖A‖² < 1`; larger weights are rejected.
+- "admm": `x ← argmin w ½‖A x − b‖² + ρ/2 ‖x − z + u‖²`, `z ← prox_{R/ρ}(x + u)`, `u ← u + x − z` (in the paper, ρ = 1).
+  With `τ = 1/ρ ≤ 1`, `prox_{τR}(v) = f(y)` for the unique y with `τ y + (1 − τ) f(y) = v`, since R + ½‖·‖² is convex.
+- "mirror": `y ← y − t g`, `x ← f(y)`, mirror descent on F with the mirror map ψ* = R + ½‖·‖² (t = 1 is "pgd"). It uses
+  Barzilai and Borwein's step (1988) with a non-monotone line search on F, and accepts any weight.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from torch import Tensor
 
 from relaxon.core import validation
 from relaxon.core.solution import Result
+from relaxon.neuromorphic.proximal.forward.normal_equations import NormalEquations
+from relaxon.neuromorphic.proximal.forward.operators import ForwardOperator, check_signal
 from relaxon.neuromorphic.proximal.inversion import solve_shifted
-from relaxon.neuromorphic.proximal.normal_equations import NormalEquations
-from relaxon.neuromorphic.proximal.operators import ForwardOperator, check_signal
 from relaxon.neuromorphic.proximal.potentials import Potential
 
 if TYPE_CHECKING:
@@ -39,24 +39,24 @@ Array = NDArray[np.float64]
 Method = Literal["pgd", "admm", "mirror"]
 PATIENCE = 1000
 PROGRESS = 0.999
-"""So many iterations without a residual below this part of the least so far are a standstill."""
+"""`PATIENCE` iterations without a residual below this fraction of the smallest one count as stagnation."""
 DIVERGENCE = 1e8
 INNER_RTOL = 1e-3
-"""Of ADMM's inner proximal problem, as a part of the last residual."""
+"""Tolerance of ADMM's inner proximal problem, as a fraction of the last residual."""
 LEAST_INNER_RTOL = 1e-13
 INNER_STEPS = 100
 MEMORY = 10
-"""Values of F that the line search compares with: it may rise within so many steps."""
+"""Number of values of F in the line search, over which F need not decrease."""
 SUFFICIENT = 1e-4
 SHORTEST = 1e-12
-"""A step of mirror descent that is shorter than this ends it."""
+"""Mirror descent ends at a step shorter than this."""
 LONGEST = 1e4
 ROUNDING = 1e-13
 
 
 @dataclass(frozen=True, slots=True)
 class PlugAndPlayProgress:
-    """What a callback sees after each iteration."""
+    """The argument of a callback after each iteration."""
 
     iteration: int
     residual: float
@@ -65,7 +65,7 @@ class PlugAndPlayProgress:
 
 
 PlugAndPlayCallback = Callable[[PlugAndPlayProgress], object]
-"""Called after each iteration; returning True ends the run as `Result.CANCELLED`."""
+"""A function called after each iteration; returning True ends the run as `Result.CANCELLED`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Reconstruction:
     residuals: Array
     """`‖w Aᵀ(A x − b) + ∇R(x)‖₂ / ‖w Aᵀ b‖₂` at the start and after each iteration, `(iterations + 1,)`."""
     objectives: Array
-    """`w ½‖A x − b‖² + R(x)` at the same iterates; R is known up to a constant."""
+    """`w ½‖A x − b‖² + R(x)` at the same iterates, up to a constant."""
     iterations: int
     seconds: float
     tolerance: float
@@ -87,10 +87,10 @@ class Reconstruction:
     data_weight: float
     operator_norm: float
     penalty: float
-    """ρ of "admm", NaN of other methods."""
+    """ρ of "admm"; NaN for other methods."""
     guaranteed: bool
-    """Whether theory promises that the iterations converge to a critical point: "pgd" and "mirror" always, "admm" for
-    `ρ > w‖A‖²` (Themelis, Patrinos 2020)."""
+    """Whether convergence to a critical point is proven: always for "pgd" and "mirror", for "admm" where `ρ > w‖A‖²`
+    (Themelis, Patrinos 2020)."""
     message: str = ""
 
     @property
@@ -99,7 +99,7 @@ class Reconstruction:
 
     @property
     def residual(self) -> float:
-        """The last one."""
+        """The last of `residuals`."""
         return float(self.residuals[-1])
 
 
@@ -114,7 +114,7 @@ class _Iterate:
 
 
 class _Problem:
-    """F and its gradient; `x` and `y` are tensors with a first axis of length 1."""
+    """The objective F and its gradient; `x` and `y` are tensors with a first axis of length 1."""
 
     def __init__(self, potential: Potential, operator: ForwardOperator, observation: Array, weight: float) -> None:
         self.potential, self.operator, self.observation, self.weight = potential, operator, observation, weight
@@ -155,19 +155,20 @@ def reconstruct(
     ----------
     model : the learned proximal operator of R.
     observation : b, of `operator.output_shape`.
-    operator : A; its `input_shape` must be one that the model accepts.
-    data_weight : w > 0. Exactly one of this and `observation_noise` is given.
-    observation_noise : standard deviation s of b's noise; w is then `model.noise²/s²`, that of the posterior's mode.
+    operator : A; the model must accept its `input_shape`.
+    data_weight : w > 0; give either this or `observation_noise`.
+    observation_noise : standard deviation s of the noise of b; then w is `model.noise²/s²`, as for the posterior's
+        mode.
     method : "pgd", "admm" or "mirror"; see this module.
-    penalty : ρ ≥ 1 of "admm"; None for the least that convergence is proven for, `max(1, w‖A‖²)` and a little more.
-    tolerance : on the relative residual of stationarity, `‖w Aᵀ(A x − b) + ∇R(x)‖ ≤ tolerance ‖w Aᵀ b‖`.
-    max_iterations : at most.
-    x0 : where y begins; None for `Aᵀb/‖A‖²`. R is not convex as a rule, so that the start matters.
-    callback : see `PlugAndPlayProgress`.
+    penalty : ρ ≥ 1 of "admm"; None for slightly more than `max(1, w‖A‖²)`, above which convergence is proven.
+    tolerance : bound on the relative stationarity residual, `‖w Aᵀ(A x − b) + ∇R(x)‖ ≤ tolerance ‖w Aᵀ b‖`.
+    max_iterations : maximum number of iterations.
+    x0 : initial y; None for `Aᵀb/‖A‖²`. In general R is not convex, so the result depends on it.
+    callback : called with a `PlugAndPlayProgress` after each iteration.
 
     Raises
     ------
-    TypeError, ValueError : naming the argument, before any iteration; "pgd" refuses `w‖A‖² ≥ 1`.
+    TypeError, ValueError : naming the argument, before any iteration; "pgd" rejects `w‖A‖² ≥ 1`.
 
     Examples
     --------
@@ -182,7 +183,7 @@ def reconstruct(
     if not isinstance(operator, ForwardOperator):
         raise TypeError(f"operator must be a ForwardOperator, got {type(operator).__name__}")
     if not model.accepts(operator.input_shape):
-        raise ValueError(f"operator must take signals of the model's shape {model.shape}, got {operator.input_shape}")
+        raise ValueError(f"operator must accept signals of the model's shape {model.shape}, got {operator.input_shape}")
     observed = check_signal("observation", observation, operator.output_shape)
     weight = _weight(model, data_weight, observation_noise)
     if method not in get_args(Method):
@@ -191,7 +192,7 @@ def reconstruct(
         raise ValueError(f"penalty must be None where method is {method!r}, got {penalty!r}")
     if penalty is not None and validation.positive_float("penalty", penalty) < 1.0:
         raise ValueError(
-            f"penalty must be at least 1, below which the proximal operator of R/penalty may have no one value, "
+            f"penalty must be at least 1, below which the proximal operator of R/penalty may not be unique, "
             f"got {penalty!r}"
         )
     tolerance = validation.positive_float("tolerance", tolerance)
@@ -235,7 +236,7 @@ def reconstruct(
 
 
 class _Loop:
-    """Iterates are asked for until a stopping rule holds."""
+    """The loop over iterates until a stopping criterion holds."""
 
     def __init__(
         self, problem: _Problem, tolerance: float, max_iterations: int, callback: PlugAndPlayCallback | None
@@ -275,7 +276,7 @@ class _Loop:
             least, since = (residual, 0) if residual < PROGRESS * least else (least, since + 1)
             if since >= PATIENCE:
                 return Result.STAGNATED, f"the residual has not fallen below {least:.2e} for {since} iterations"
-        return Result.STAGNATED, f"no step lowers the objective any more, at a residual of {self.residuals[-1]:.2e}"
+        return Result.STAGNATED, f"no step reduces the objective, at a residual of {self.residuals[-1]:.2e}"
 
     def _keep(self, iterate: _Iterate, residual: float) -> None:
         self.last = iterate
@@ -310,7 +311,7 @@ def _mirror(problem: _Problem, y: Tensor) -> Iterator[_Iterate]:
 
 
 def _descend(problem: _Problem, iterate: _Iterate, length: float, ceiling: float) -> _Iterate | None:
-    """Return the next iterate, the step halved until F is low enough; None where no step is."""
+    """Return the next iterate, halving the step until F is small enough; None where there is no such step."""
     while length >= SHORTEST:
         found = problem.at(iterate.y - length * iterate.gradient)
         fall = float((iterate.gradient * (iterate.x - found.x)).sum())
@@ -321,7 +322,7 @@ def _descend(problem: _Problem, iterate: _Iterate, length: float, ceiling: float
 
 
 def _admm(problem: _Problem, y: Tensor, rho: float) -> Iterator[_Iterate]:
-    """`y = z + ρ u` throughout, so that u needs no place of its own."""
+    """Yield the iterates of ADMM; since `y = z + ρ u` throughout, u is not stored."""
     equations = NormalEquations(problem.operator, problem.weight, rho)
     iterate = problem.at(y)
     yield iterate
@@ -347,7 +348,7 @@ def _admm(problem: _Problem, y: Tensor, rho: float) -> Iterator[_Iterate]:
 def _weight(model: ProximalModel, data_weight: float | None, observation_noise: float | None) -> float:
     if (data_weight is None) == (observation_noise is None):
         raise ValueError(
-            f"data_weight must be given where observation_noise is not, and only there, got {data_weight!r} and "
+            f"data_weight must be given if and only if observation_noise is not, got {data_weight!r} and "
             f"observation_noise {observation_noise!r}"
         )
     if data_weight is not None:

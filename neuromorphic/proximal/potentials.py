@@ -1,9 +1,8 @@
 """Input-convex potentials ψ with smooth activations; their gradient `f = ∇ψ` is a proximal operator by construction.
 
-A map is the proximal operator of some function, convex or not, exactly where it is the gradient of a convex function
-(Gribonval, Nikolova 2020). ψ is the input-convex network of Amos, Xu and Kolter (2017) with softplus units
-plus `α‖x‖²` (Fang, Buchanan, Sulam 2024): weights from one hidden layer to the next are ≥ 0, those
-that read the input are free.
+A map is the proximal operator of some function, convex or not, if and only if it is the gradient of a convex function
+(Gribonval, Nikolova 2020). ψ is the input-convex network of Amos, Xu and Kolter (2017) with softplus units, plus
+`α‖x‖²` (Fang, Buchanan, Sulam 2024): weights between hidden layers are ≥ 0, weights from the input are free.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from relaxon.core import validation
 
 PotentialKind = Literal["dense", "convolutional"]
 IMAGE_AXES = (2, 3)
-"""A convolutional potential takes `(height, width)` or `(channels, height, width)`."""
+"""A convolutional potential accepts `(height, width)` or `(channels, height, width)`."""
 HALF = 0.5
 LINEAR_ABOVE = 50.0
-"""`βt` from which torch takes softplus to be t: its own 20 makes f jump by 2e-9 there, more than an inversion's
-tolerance; e⁻⁵⁰ is below double precision's rounding, and e⁵⁰ within single precision's range."""
+"""`βt` above which torch replaces softplus by t. Its default of 20 makes f jump by 2e-9 there, more than an inversion's
+tolerance; e⁻⁵⁰ is below the rounding of double precision, and e⁵⁰ within the range of single precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +33,15 @@ class NetworkSettings:
 
     Parameters
     ----------
-    shape : of one signal, without the axis of samples. For "convolutional" `(height, width)` or
-        `(channels, height, width)`; such a network then takes images of other heights and widths too.
-    kind : "dense" sees the signal as a vector, "convolutional" sums the same potential over all pixels.
-    hidden : units of each hidden layer; channels of each for "convolutional".
-    kernel : side of the convolutions' kernels, an odd number; "dense" has none.
-    beta : sharpness of the softplus units `log(1 + e^{βt})/β`. f bends within a width of about 1/β (times `scale`).
-    alpha : weight of `‖x‖²`, > 0: f is strongly monotone with modulus 2α, so that it has an inverse.
-    scale, offset : the network works on `(x − offset)/scale`, in the units of x otherwise.
-    seed : of the initial weights.
+    shape : shape of one signal, without the axis of samples. For "convolutional" it is `(height, width)` or
+        `(channels, height, width)`; such a network also accepts images of other heights and widths.
+    kind : "dense" treats the signal as a vector; "convolutional" sums the same potential over all pixels.
+    hidden : numbers of units of the hidden layers; for "convolutional", of channels.
+    kernel : side of the convolutions' kernels, an odd number; not used by "dense".
+    beta : sharpness of the softplus units `log(1 + e^{βt})/β`. f bends over a width of about 1/β (times `scale`).
+    alpha : weight of `‖x‖²`, > 0: f is strongly monotone with modulus 2α, so it is invertible.
+    scale, offset : the network acts on `(x − offset)/scale`.
+    seed : seed of the initial weights.
 
     Raises
     ------
@@ -77,28 +76,28 @@ class NetworkSettings:
             raise ValueError(f"seed must be an integer from 0 to 2³¹ − 1, got {self.seed!r}")
 
     def describe(self) -> dict[str, Any]:
-        """Return the settings as JSON values, which `NetworkSettings(**values)` takes back."""
+        """Return the settings as JSON values, from which `NetworkSettings(**values)` restores them."""
         return asdict(self) | {"shape": list(self.shape), "hidden": list(self.hidden)}
 
 
 class Potential(nn.Module):
-    """A convex function ψ of signals `(n, *shape)`, in `(n,)`; `proximal` is its gradient."""
+    """A convex function ψ of signals `(n, *shape)` with values `(n,)`; `proximal` is its gradient."""
 
     settings: NetworkSettings
 
     def core(self, z: Tensor) -> Tensor:
-        """Return the network's value for scaled signals, without `α‖z‖²`: convex in `z`."""
+        """Return the network's value for scaled signals, without `α‖z‖²`; it is convex in `z`."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ψ of `x (n, *shape)`, `(n,)`, in the dtype of the weights."""
+        """Return ψ(x), `(n,)`, for `x (n, *shape)` in the dtype of the weights."""
         settings = self.settings
         z = (x - settings.offset) / settings.scale
         value = self.core(z) + settings.alpha * z.flatten(1).square().sum(1)
         return settings.scale**2 * value + settings.offset * x.flatten(1).sum(1)
 
     def proximal(self, y: Tensor, *, differentiable: bool = False) -> Tensor:
-        """Return `f(y) = ∇ψ(y)`, of the shape of `y (n, *shape)`; with a graph where `differentiable`."""
+        """Return `f(y) = ∇ψ(y)` in the shape of `y (n, *shape)`; torch can differentiate it where `differentiable`."""
         with torch.enable_grad():
             x = y if differentiable and y.requires_grad else y.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self(x).sum(), x, create_graph=differentiable)
@@ -157,7 +156,7 @@ class DensePotential(Potential):
 
 
 class ConvolutionalPotential(Potential):
-    """A potential of convolutions with zero padding, summed over the pixels: the same prior at each place.
+    """A potential of convolutions with zero padding, summed over the pixels: the same prior at each pixel.
 
     >>> import torch
     >>> potential = ConvolutionalPotential(NetworkSettings((8, 8), "convolutional", hidden=(4, 4)))
@@ -201,7 +200,7 @@ def build_potential(settings: NetworkSettings) -> Potential:
 
 
 def _blank(layer: Any, *sizes: int, **options: Any) -> Any:
-    """A layer whose weights are not drawn, so that torch's global generator stays where it is."""
+    """Return a layer without drawing its weights, so that torch's global generator is not used."""
     return torch.nn.utils.skip_init(layer, *sizes, **options)  # type: ignore[no-untyped-call]
 
 
@@ -211,7 +210,7 @@ def _blank_convolution(before: int, after: int, kernel: int, *, bias: bool = Tru
 
 @torch.no_grad()
 def _initialise(potential: Potential, seed: int) -> None:
-    """Draw the weights: those of the input as He et al. have them, those that are ≥ 0 so that means are kept."""
+    """Draw the weights: those from the input as in He et al., those that are ≥ 0 so that means are preserved."""
     generator = torch.Generator().manual_seed(seed)
     positive = {id(weight) for weight in potential.positive_weights()}
     for parameter in potential.parameters():

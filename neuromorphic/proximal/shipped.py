@@ -22,7 +22,7 @@ def pretrained(name: str) -> ProximalModel:
 
     ValueError for an unknown name.
     """
-    from relaxon.neuromorphic.proximal.store import read_model
+    from relaxon.neuromorphic.proximal.storage import read_model
 
     names = list_pretrained()
     if name not in names:

@@ -96,7 +96,7 @@ class InverseRun:
 
     def reconstruct(self, job: SolveJob) -> Any:
         """Run in a worker thread; end within one application of A when nobody waits any more."""
-        from relaxon.neuromorphic.proximal.poisson_map import UnsolvedFieldError
+        from relaxon.neuromorphic.proximal.forward.poisson_map import UnsolvedFieldError
 
         record: Any = job.record  # typed for the progress of a solve; it reads what both have in common
         try:

@@ -62,7 +62,7 @@ def check_signals(network: NetworkSettings, count: int, shape: tuple[int, ...], 
 
 def check_training(rows: int, network: NetworkSettings, training: MatchingSettings, settings: ServerSettings) -> None:
     """Refuse a training that takes too many steps, or too much memory."""
-    from relaxon.neuromorphic.proximal.training import LARGEST_PAIRS
+    from relaxon.neuromorphic.proximal.training.matching import LARGEST_PAIRS
 
     check_most("gammas", len(training.gammas), MAX_STAGES, "gammas' entries")
     check_most("start_steps", training.steps, MAX_STEPS, "start_steps and those of all stages")

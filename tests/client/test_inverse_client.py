@@ -21,7 +21,7 @@ from relaxon.neuromorphic.proximal import (
     PoissonMap,
     RadonOperator,
 )
-from relaxon.neuromorphic.proximal.operators import NORM_STEPS
+from relaxon.neuromorphic.proximal.forward.operators import NORM_STEPS
 from relaxon.solvers import PoissonGrid, Result
 
 OBSERVED = np.random.default_rng(1).random(SHAPE) < 0.6
@@ -131,7 +131,7 @@ def test_a_run_whose_callback_says_so_ends_with_what_there_is(client, model, slo
 
 def test_a_run_beyond_its_deadline_is_ended_on_the_server_within_an_application(client, model, slow, monkeypatch):
     # All of them come before the first iteration.
-    monkeypatch.setattr("relaxon.neuromorphic.proximal.operators.NORM_RTOL", -1.0)
+    monkeypatch.setattr("relaxon.neuromorphic.proximal.forward.operators.NORM_RTOL", -1.0)
     with pytest.raises(errors.DeadlineExceeded):
         client.proximal.solve("inverse", DATA[3], IdentityMap(), timeout=0.3, **ENDLESS)
     count = settled(slow)

@@ -32,10 +32,10 @@ NEED_TORCH = re.compile(
     r"relaxon\.(implicit|solvers\.torch|solvers\.dcdm\.(device|network|start|torch_cycle|training)$"
     r"|neuromorphic\.energy\.(?!command|kernels|datasets|reference"
     r"|partition\.importance_weights$|samplers\.convergence$|noise\.rank$)"
-    r"|neuromorphic\.proximal\.(inversion|model|plug_and_play|polishing|potentials|store|training)$"
+    r"|neuromorphic\.proximal\.(inversion|model|plug_and_play|potentials|storage|training\.(matching|polishing))$"
     r"|neuromorphic\.equilibrium\.(?!command|kernels|datasets|reference)|neuromorphic\.boosting\.training\.sequential"
     r"|neuromorphic\.diagnostics\.(?!command|blocks|pictures|stored)"
-    r"|neuromorphic\.(losses|optimizers|torch_checkpoints)$|neuromorphic\.binary\.(?!kernels|packing))"
+    r"|neuromorphic\.(described_tensors|losses|optimizers|torch_checkpoints)$|neuromorphic\.binary\.(?!kernels|packing))"
 )
 """Modules that are for nothing but torch's tensors."""
 

@@ -172,7 +172,7 @@ def convex(iterations: int) -> Kind:
 
 def equilibrium(epochs: int) -> Kind:
     from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
-    from relaxon.neuromorphic.equilibrium.classifier_store import save_classifier
+    from relaxon.neuromorphic.equilibrium.classifier.storage import save_classifier
 
     x = np.random.default_rng(1).standard_normal((400, 4))
     y = (x[:, 0] > 0).astype(int)

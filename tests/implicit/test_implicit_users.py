@@ -110,9 +110,9 @@ def test_torch_func_goes_through_an_equilibrium():
     torch.testing.assert_close(forward, (moved[0] - moved[1]) / 2e-5, rtol=1e-6, atol=1e-9)
     many = torch.stack([x, 2 * x])
     torch.testing.assert_close(vmap(grad(size, 1), (None, 0))(named, many)[1], grad(size, 1)(named, 2 * x))
-    with pytest.raises(ValueError, match="^parameters must be those of the network"):
+    with pytest.raises(ValueError, match="^parameters must have the names of the network's"):
         size({"weights.1": named["weights.1"]}, x)
-    with pytest.raises(ValueError, match="^phases must be without noise"):
+    with pytest.raises(ValueError, match="^phases must have no noise"):
         equilibrium_state(network, x, Phases(noise=0.1))
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from measuring.boosting import data
 from measuring.convex.race import problem, timed
 from relaxon.neuromorphic.convex import ConvexNetworkClassifier, ConvexNetworkRegressor
-from relaxon.neuromorphic.convex.admm import AdmmSettings, solve_admm
 from relaxon.neuromorphic.convex.reference import published_admm
+from relaxon.neuromorphic.convex.solving.admm import AdmmSettings, solve_admm
 
 Record = dict[str, Any]
 GAP_SETS = ("friedman1", "diabetes", "pima", "breast_cancer", "phoneme")

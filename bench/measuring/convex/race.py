@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from measuring.boosting import data
-from relaxon.neuromorphic.convex.admm import AdmmSettings, Solved, solve_admm
-from relaxon.neuromorphic.convex.cones import PatternCones
-from relaxon.neuromorphic.convex.losses import SquaredError
 from relaxon.neuromorphic.convex.network import augment
-from relaxon.neuromorphic.convex.patterns import draw_patterns
-from relaxon.neuromorphic.convex.program import Objective, PatternProgram, primal_value
+from relaxon.neuromorphic.convex.program.cones import PatternCones
+from relaxon.neuromorphic.convex.program.formulation import ConvexObjective, PatternProgram, primal_value
+from relaxon.neuromorphic.convex.program.losses import SquaredError
+from relaxon.neuromorphic.convex.program.patterns import draw_patterns
+from relaxon.neuromorphic.convex.solving.admm import AdmmSettings, AdmmSolution, solve_admm
 from relaxon.neuromorphic.tabular.preparation import find_standardisation
 
 Array = NDArray[np.float64]
@@ -54,7 +54,7 @@ class RaceProblem:
         shares = np.full(len(self.y), 1.0 / len(self.y))
         cones = PatternCones.of(self.x, self.patterns, np.zeros(self.x.shape[1]))
         return PatternProgram(
-            Objective(SquaredError(self.y[:, None]), shares, self.beta, 1), self.x, self.patterns, cones
+            ConvexObjective(SquaredError(self.y[:, None]), shares, self.beta, 1), self.x, self.patterns, cones
         )
 
 
@@ -114,7 +114,7 @@ def race(made: RaceProblem, limit: float) -> Record:
     return row
 
 
-def _cvxpy(made: RaceProblem, solver: str, options: Record, best: Solved) -> Record:
+def _cvxpy(made: RaceProblem, solver: str, options: Record, best: AdmmSolution) -> Record:
     """Return how a solver of CVXPY did on the program, written with as few of its expressions as there can be."""
     import cvxpy
 

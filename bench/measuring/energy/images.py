@@ -21,7 +21,7 @@ from relaxon.neuromorphic.energy import (
     TrainingSettings,
     train,
 )
-from relaxon.neuromorphic.equilibrium.datasets import FASHION_MNIST, idx_folder
+from relaxon.neuromorphic.equilibrium.datasets import FASHION_MNIST, load_idx
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]
@@ -48,7 +48,7 @@ def image_rows(quick: bool) -> Iterator[Row]:
     if not FASHION_MNIST.exists():
         print("fashion-mnist is not at hand (Debian's dataset-fashion-mnist): left out")
         return
-    data = idx_folder(FASHION_MNIST, "fashion-mnist")
+    data = load_idx(FASHION_MNIST, "fashion-mnist")
     clothes, judged = np.asarray(data.x, np.float64), np.asarray(data.test_x, np.float64)
     rows = FASHION_ROWS // 4 if quick else FASHION_ROWS
     yield {"images": "Fashion-MNIST, digits unknown"} | _aurocs(

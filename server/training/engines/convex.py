@@ -158,7 +158,7 @@ async def predict(service: TrainingService, request: Any, context: Context) -> N
 
 def _check_size(rows: AnnouncedRows, estimator: Any, settings: ServerSettings) -> None:
     """Refuse a run that takes more memory, or reports on more steps, than this server gives to one job."""
-    from relaxon.neuromorphic.convex.refinement import DIRECTIONS
+    from relaxon.neuromorphic.convex.solving.refinement import DIRECTIONS
 
     count, columns = rows.features.shape
     outputs = rows.outputs

@@ -90,7 +90,7 @@ def train(folder: Path, request: Json, tell: Tell) -> None:
     """Train on the data of a job's folder; see `TrainingEngine.train`."""
     from sklearn.exceptions import ConvergenceWarning
 
-    from relaxon.neuromorphic.equilibrium.classifier_store import save_classifier
+    from relaxon.neuromorphic.equilibrium.classifier.storage import save_classifier
 
     classifier = build_classifier(request)
     arrays = read_arrays(folder, request)
@@ -168,7 +168,7 @@ def describe(name: str, created: float, model: EquilibriumClassifier, whole: boo
 
 def load(folder: Path) -> EquilibriumClassifier:
     """Read a stored model."""
-    from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier
+    from relaxon.neuromorphic.equilibrium.classifier.storage import load_classifier
 
     return load_classifier(folder)
 
@@ -229,7 +229,7 @@ async def predict(service: TrainingService, request: Any, context: Context) -> N
 
 def _relax(model: EquilibriumClassifier, method: str, features: NDArray[Any]) -> tuple[NDArray[np.float64], Relaxation]:
     """Return the output that a method of the classifier gives, and how its free phase ended."""
-    from relaxon.neuromorphic.equilibrium.classifier import decision
+    from relaxon.neuromorphic.equilibrium.classifier.estimator import decision
 
     check_finite("features", features)
     logits, relaxed = model.relaxed(features)
@@ -264,14 +264,14 @@ def _build_estimators(header: pb.CompareGradientsHeader, rows: int) -> list[Esti
 
 
 def _build_estimator(field: str, asked: pb.GradientEstimator) -> Estimator:
-    from relaxon.neuromorphic.equilibrium.named import estimator_named
+    from relaxon.neuromorphic.equilibrium.estimators.registry import build_estimator
 
     n = asked.n if asked.HasField("n") else DEFAULT_POINTS
     radius = asked.radius if asked.HasField("radius") else DEFAULT_RADIUS
     check_most("estimators", n, MAX_POINTS, f"{field}.n")
     check_most("estimators", asked.steps, MAX_STATES, f"{field}.steps")
     try:
-        return estimator_named(asked.name, n, radius, asked.steps if asked.HasField("steps") else None)
+        return build_estimator(asked.name, n, radius, asked.steps if asked.HasField("steps") else None)
     except (ValueError, TypeError) as error:
         raise errors.invalid(field, f"{field}: {error}") from error
 
@@ -357,7 +357,7 @@ ENGINE = TrainingEngine(
     train=train,
     step="epoch",
     # The optimisers of torch import its compiler at their first step.
-    imports=("relaxon.neuromorphic.equilibrium.classifier_store", "torch._dynamo"),
+    imports=("relaxon.neuromorphic.equilibrium.classifier.storage", "torch._dynamo"),
     load=load,
     describe=describe,
     check=check,

@@ -30,7 +30,7 @@ from relaxon.neuromorphic.equilibrium import (
     save_network,
     train,
 )
-from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier, save_classifier
+from relaxon.neuromorphic.equilibrium.classifier.storage import load_classifier, save_classifier
 
 
 def slope_of(module, points):
@@ -313,5 +313,5 @@ def test_activations_refuse_what_is_no_power_or_frequency(make):
 
 def test_columns_whose_spread_overflows_are_refused():
     x = np.array([[0.0], [1.0], [2.0], [3.0]]) * 1e200
-    with pytest.raises(ValueError, match="X must have a standard deviation that float64 holds, got entries up to 3.0e"):
+    with pytest.raises(ValueError, match="X must have a finite standard deviation in float64, got entries up to 3.0e"):
         EquilibriumClassifier((4,), epochs=1).fit(x, [0, 0, 1, 1])

@@ -58,7 +58,7 @@ def test_classes_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--data", "diabetes", "--beta", 0), "beta must be positive"),
+        (("--data", "diabetes", "--beta", 0), "beta must be greater than 0"),
         (("--data", "diabetes", "--loss", "hinge"), "--loss hinge is for classes"),
         (("--data", "diabetes", "--patterns", 0), "n_patterns must be at least 1"),
         (("--data", "diabetes", "--epsilon", 0.1, "--program", "units"), "epsilon must be 0"),

@@ -80,12 +80,12 @@ def test_probabilities_are_those_of_the_outputs() -> None:
 @pytest.mark.parametrize(
     ("parameter", "value", "said"),
     [
-        ("beta", 0.0, "beta must be positive"),
-        ("beta", float("nan"), "beta must be positive"),
+        ("beta", 0.0, "beta must be greater than 0"),
+        ("beta", float("nan"), "beta must be greater than 0"),
         ("beta", "much", "beta must be a number"),
         ("n_patterns", 0, "n_patterns must be at least 1"),
         ("n_patterns", 2.5, "n_patterns must be an integer"),
-        ("tol", -1.0, "tol must be positive"),
+        ("tol", -1.0, "tol must be greater than 0"),
         ("loss", "huber", "loss must be"),
         ("program", "full", "program must be 'patterns' or 'units'"),
     ],

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from relaxon.neuromorphic.convex import ConvexNetworkClassifier, ConvexNetworkRegressor, ConvexOutcome
-from relaxon.neuromorphic.convex.admm import AdmmSettings, Solved, solve_admm
-from relaxon.neuromorphic.convex.certificate import certify
-from relaxon.neuromorphic.convex.cones import ConeProjector, PatternCones
-from relaxon.neuromorphic.convex.losses import (
+from relaxon.neuromorphic.convex.network import recover
+from relaxon.neuromorphic.convex.program.cones import ConeProjector, PatternCones
+from relaxon.neuromorphic.convex.program.formulation import ConvexObjective, PatternProgram, primal_value
+from relaxon.neuromorphic.convex.program.losses import (
     HINGE,
     LOGISTIC,
     SQUARED,
@@ -21,12 +21,12 @@ from relaxon.neuromorphic.convex.losses import (
     SoftmaxLoss,
     SquaredError,
 )
-from relaxon.neuromorphic.convex.maps import PatternMap, RobustMap
-from relaxon.neuromorphic.convex.network import recover
-from relaxon.neuromorphic.convex.patterns import draw_patterns
-from relaxon.neuromorphic.convex.program import Objective, PatternProgram, primal_value
+from relaxon.neuromorphic.convex.program.maps import PatternMap, RobustMap
+from relaxon.neuromorphic.convex.program.patterns import draw_patterns
 from relaxon.neuromorphic.convex.reference import project_plainly, published_admm
-from relaxon.neuromorphic.convex.refinement import refine
+from relaxon.neuromorphic.convex.solving.admm import AdmmSettings, AdmmSolution, solve_admm
+from relaxon.neuromorphic.convex.solving.certificate import certify
+from relaxon.neuromorphic.convex.solving.refinement import refine
 from relaxon.solvers.kernels.threads import num_threads
 
 N, D, P, BETA = 40, 4, 6, 0.02
@@ -60,10 +60,10 @@ def program(name: str, beta: float = BETA, seed: int = 0) -> PatternProgram:
     patterns = draw_patterns(x, P, np.random.default_rng(1))
     shares = np.linspace(1.0, 2.0, N)
     cones = PatternCones.of(x, patterns, box)
-    return PatternProgram(Objective(loss, shares / shares.sum(), beta, outputs), x, patterns, cones)
+    return PatternProgram(ConvexObjective(loss, shares / shares.sum(), beta, outputs), x, patterns, cones)
 
 
-def solve(made: PatternProgram, tolerance: float = 1e-4, iterations: int = 3000) -> Solved:
+def solve(made: PatternProgram, tolerance: float = 1e-4, iterations: int = 3000) -> AdmmSolution:
     return solve_admm(made, AdmmSettings(tolerance, iterations))
 
 
@@ -176,7 +176,7 @@ def test_the_optimum_is_that_of_the_published_algorithm() -> None:
     patterns = draw_patterns(x, P, np.random.default_rng(1))
     shares = np.full(N, 1.0 / N)
     cones = PatternCones.of(x, patterns, np.zeros(D))
-    made = PatternProgram(Objective(SquaredError(y[:, None]), shares, BETA, 1), x, patterns, cones)
+    made = PatternProgram(ConvexObjective(SquaredError(y[:, None]), shares, BETA, 1), x, patterns, cones)
     ours = solve(made, 1e-7)
     published = published_admm(x, patterns.astype(float), y, BETA, 0.05, 4000)
     assert published.infeasibility[-1] < 1e-6

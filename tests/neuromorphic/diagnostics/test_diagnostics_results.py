@@ -28,7 +28,7 @@ from relaxon.neuromorphic.diagnostics import (
 from relaxon.neuromorphic.diagnostics.shallow import shallow_module
 from relaxon.neuromorphic.diagnostics.stored import load_model
 from relaxon.neuromorphic.equilibrium import EquilibriumClassifier, LayeredNetwork
-from relaxon.neuromorphic.equilibrium.classifier_store import save_classifier
+from relaxon.neuromorphic.equilibrium.classifier.storage import save_classifier
 
 RNG = np.random.default_rng(1)
 ROWS = 24

@@ -9,8 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from relaxon.neuromorphic.equilibrium import ACTIVATIONS, Alternating, LayeredNetwork, Outcome  # noqa: E402
-from relaxon.neuromorphic.equilibrium.contour import on_polynomial  # noqa: E402
-from relaxon.neuromorphic.equilibrium.relaxation import largest  # noqa: E402
+from relaxon.neuromorphic.equilibrium.estimators.contour import on_polynomial  # noqa: E402
+from relaxon.neuromorphic.equilibrium.relaxation.relaxers import largest  # noqa: E402
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "squared"])

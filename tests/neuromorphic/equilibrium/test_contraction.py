@@ -19,7 +19,7 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     TrainingSettings,
     train,
 )
-from relaxon.neuromorphic.equilibrium.contraction import (  # noqa: E402
+from relaxon.neuromorphic.equilibrium.networks.contraction import (  # noqa: E402
     POOL_BEND,
     POOL_SLOPE,
     Contraction,

@@ -21,8 +21,8 @@ from relaxon.neuromorphic.equilibrium import (
     Phases,
     Unrolled,
 )
-from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier, save_classifier
-from relaxon.neuromorphic.equilibrium.named import estimator_named
+from relaxon.neuromorphic.equilibrium.classifier.storage import load_classifier, save_classifier
+from relaxon.neuromorphic.equilibrium.estimators.registry import build_estimator
 
 
 @parametrize_with_checks([EquilibriumClassifier(hidden_sizes=(8,), epochs=6)])
@@ -67,7 +67,7 @@ def test_a_random_state_decides_the_probabilities():
     ],
 )
 def test_an_estimator_s_name_and_numbers_make_it(name, steps, kind):
-    assert estimator_named(name, 6, 0.2, steps) == kind
+    assert build_estimator(name, 6, 0.2, steps) == kind
 
 
 def images(count=150):

@@ -30,9 +30,9 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     save_network,
     train,
 )
-from relaxon.neuromorphic.equilibrium.network import squared_loss  # noqa: E402
-from relaxon.neuromorphic.equilibrium.recipes import training_phases  # noqa: E402
-from relaxon.neuromorphic.equilibrium.training_report import Ended  # noqa: E402
+from relaxon.neuromorphic.equilibrium.networks.network import squared_loss  # noqa: E402
+from relaxon.neuromorphic.equilibrium.training.recipes import training_phases  # noqa: E402
+from relaxon.neuromorphic.equilibrium.training.report import TrainingOutcome  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def same(a, b):
 
 def test_training_learns_the_digits(data, test):
     report = train(network(), data, settings(epochs=15, schedule="cosine"), test=test)
-    assert report.ended is Ended.FINISHED
+    assert report.ended is TrainingOutcome.FINISHED
     assert report.epochs[-1].loss < report.epochs[0].loss / 2
     assert report.epochs[-1].test_accuracy > 0.7
 
@@ -96,11 +96,11 @@ def test_a_resumed_run_ends_with_the_same_bits(data, test, tmp_path, optimiser):
     first = train(whole, data, settings(**options), test=test)
     # Stopped in the middle of an epoch, then gone on with by a network made anew.
     stopped = train(parts, data, settings(**options, out=tmp_path), test=test, watcher=lambda step: step.step == 8)
-    assert (stopped.ended, stopped.steps) == (Ended.CANCELLED, 8)
+    assert (stopped.ended, stopped.steps) == (TrainingOutcome.CANCELLED, 8)
     parts = network(feedback="independent", angle=90.0, seed=5)
     second = train(parts, data, settings(**options, out=tmp_path), test=test)
     assert same(bits(whole), bits(parts))
-    assert second.ended is Ended.FINISHED
+    assert second.ended is TrainingOutcome.FINISHED
     for one, other in zip(first.epochs, second.epochs, strict=True):
         assert (one.loss, one.test_accuracy, one.angle, one.verdicts) == (
             other.loss,
@@ -149,7 +149,7 @@ def test_a_run_that_is_lost_ends_and_says_so(data):
     net = network(activation="identity", gain=60.0)
     before = bits(net)
     report = train(net, data, settings(estimator=OneSided(0.5), contraction=None, readout_bound=None))
-    assert report.ended is Ended.NON_FINITE
+    assert report.ended is TrainingOutcome.NON_FINITE
     assert report.steps == 20
     assert same(before, bits(net))  # no step was taken on a gradient without a value
 
@@ -261,7 +261,7 @@ def write_idx(path, array):
     path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
-def idx_folder(folder):
+def load_idx(folder):
     rng = np.random.default_rng(0)
     for part, count in (("train", 60), ("t10k", 20)):
         images, labels = rng.integers(0, 256, (count, 4, 6)), rng.integers(0, 3, count)
@@ -273,14 +273,14 @@ def idx_folder(folder):
 
 
 def test_idx_files_are_read_and_damaged_ones_refused(tmp_path):
-    found = datasets.load(str(idx_folder(tmp_path)))
+    found = datasets.load(str(load_idx(tmp_path)))
     assert (found.x.shape, found.test_x.shape, found.classes) == ((60, 1, 4, 6), (20, 1, 4, 6), 3)
     assert found.x[5, 0, 0, 0] == pytest.approx(found.y[5] * 100 / 255)
     assert found.x.min() >= 0
     assert found.x.max() <= 1
     path = tmp_path / "train-labels-idx1-ubyte"
     whole = path.read_bytes()
-    for damaged, message in [(whole[:-1], "must hold 60 bytes"), (b"", "nothing"), (b"\0\0\x0d\1" + whole[4:], "IDX")]:
+    for damaged, message in [(whole[:-1], "must have 60 bytes"), (b"", "nothing"), (b"\0\0\x0d\1" + whole[4:], "IDX")]:
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=message):
             datasets.load(str(tmp_path))
@@ -296,7 +296,7 @@ def test_the_command_trains_stores_and_resumes(tmp_path, capsys):
 
     folder = tmp_path / "data"
     folder.mkdir()
-    arguments = ["train", "equilibrium", "--data", str(idx_folder(folder)), "--out", str(tmp_path / "out")]
+    arguments = ["train", "equilibrium", "--data", str(load_idx(folder)), "--out", str(tmp_path / "out")]
     arguments += ["--hidden", "8", "6", "--epochs", "2", "--batch", "20", "--plot", str(tmp_path / "plot.png")]
     assert main(arguments) == 0
     said = capsys.readouterr()
@@ -313,7 +313,7 @@ def test_the_command_trains_stores_and_resumes(tmp_path, capsys):
     clipped = ["--residual", "--activation", "relu6", "--n", "2", "--shift", "1", "--epochs", "1"]
     assert main([*arguments[:4], "--channels", "2", *clipped]) == 0
     assert main([*arguments[:4], *clipped]) == 2
-    assert "residual must not be given without channels" in capsys.readouterr().err
+    assert "residual must be False where channels is None" in capsys.readouterr().err
     assert main([*arguments[:4], "--n", "0"]) == 2
 
 

@@ -34,7 +34,7 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     gradient,
     predict,
 )
-from relaxon.neuromorphic.equilibrium.relaxation import largest  # noqa: E402
+from relaxon.neuromorphic.equilibrium.relaxation.relaxers import largest  # noqa: E402
 
 
 def errors(net, batch, estimators, phases=EXACT, **options):
@@ -166,7 +166,7 @@ def test_every_estimator_works_on_every_network(name):
 def test_half_the_contour_says_what_the_whole_contour_says(digits):
     """Conjugate symmetry, for odd and even numbers of points, against all N points relaxed by hand."""
     net, (x, y) = network(), digits
-    _, encoded = net.checked(x, y)
+    _, encoded = net.validate(x, y)
     with torch.no_grad():
         drive = net.drive(x)
         free = EXACT.free.relax(lambda u: net.field(u, drive), net.start(drive)).state
@@ -228,7 +228,7 @@ def test_real_points_one_after_the_other_say_what_a_batch_of_them_says(digits, m
     net, phases = asymmetric(50.0), Phases(Alternating(500, tolerance=1e-13))
     for estimator in (Cauchy(n, 0.4), AsymmetricCauchy(n, 0.4)):
         batch = gradient(net, x, y, estimator, phases)
-        monkeypatch.setattr("relaxon.neuromorphic.equilibrium.contour.WORTH_APART", 0)
+        monkeypatch.setattr("relaxon.neuromorphic.equilibrium.estimators.contour.WORTH_APART", 0)
         apart = gradient(net, x, y, estimator, phases)
         monkeypatch.undo()
         assert torch.allclose(flat(apart.gradients), flat(batch.gradients), rtol=1e-9, atol=1e-12)
@@ -285,7 +285,7 @@ def test_layered_gradients_are_those_of_a_graph(digits):
     for options in ({}, {"feedback": "independent", "angle": 50.0}, {"loss": "squared"}):
         net = network(**options)
         net.biases[0].requires_grad_(False)
-        _, encoded = net.checked(x, y)
+        _, encoded = net.validate(x, y)
         generator = torch.Generator().manual_seed(0)
         rates, adjoint = (torch.rand(20, net.units, dtype=torch.float64, generator=generator) for _ in range(2))
         with torch.no_grad():
@@ -407,7 +407,7 @@ def test_a_caller_mistakes_are_refused_by_name(digits):
         (lambda: Alternating(0), "steps must be at least 1"),
         (lambda: Alternating(tolerance=0.0), "tolerance must be greater than 0"),
         (lambda: Phases(noise=-1.0), "noise must be at least 0"),
-        (lambda: LayeredNetwork((4, 2)), "sizes must name input, hidden layers and output"),
+        (lambda: LayeredNetwork((4, 2)), "sizes must have entries for input, hidden layers and output"),
         (lambda: LayeredNetwork((4, 3, 2), activation="swish"), "activation must be one of"),
         (lambda: LayeredNetwork((4, 3, 2), angle=30.0), "angle must be 0 where feedback is tied"),
         (lambda: LayeredNetwork((4, 3, 2), feedback="independent", angle=200.0), "angle must be between 0 and 180"),
@@ -488,5 +488,5 @@ def test_the_comparison_draws_and_prints(digits, tmp_path):
     assert len(found.table().splitlines()) == 4
     found.plot(tmp_path / "comparison.png")
     assert (tmp_path / "comparison.png").stat().st_size > 1000
-    with pytest.raises(ValueError, match="estimators must hold at least one"):
+    with pytest.raises(ValueError, match="estimators must have at least one"):
         compare_gradients(network(), digits, [])

@@ -21,8 +21,8 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     save_network,
     train,
 )
-from relaxon.neuromorphic.equilibrium.contraction import Contraction  # noqa: E402
-from relaxon.neuromorphic.equilibrium.training import shifted  # noqa: E402
+from relaxon.neuromorphic.equilibrium.networks.contraction import Contraction  # noqa: E402
+from relaxon.neuromorphic.equilibrium.training.loop import shift_randomly  # noqa: E402
 
 
 def made(loss="squared", activation="relu6", image=(2, 7, 5), **options):
@@ -93,7 +93,7 @@ def test_training_learns_and_the_network_is_kept(tmp_path):
 
 def test_shifts_move_whole_images_and_repeat_their_edges():
     x = torch.arange(12.0).reshape(1, 1, 3, 4).expand(50, 2, 3, 4)
-    found = shifted(x, 1, torch.Generator().manual_seed(0))
+    found = shift_randomly(x, 1, torch.Generator().manual_seed(0))
     assert torch.equal(found[:, 0], found[:, 1])
     inner = {tuple(row) for row in found[:, 0, 1, 1:3].tolist()}
     assert inner == {(4 * r + c, 4 * r + c + 1) for r in range(3) for c in range(3)}

@@ -18,7 +18,7 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     train,
     write_netlist,
 )
-from relaxon.neuromorphic.equilibrium.gradients import free_phase  # noqa: E402
+from relaxon.neuromorphic.equilibrium.estimators.gradients import free_phase  # noqa: E402
 
 AT_REST = Phases(Alternating(2000, tolerance=1e-13))
 
@@ -104,7 +104,7 @@ def test_networks_that_are_no_such_circuit_are_refused(tmp_path):
         ("R1 a 0 -5", "resistance must"),
         ("V1 a b DC 1", "line 2 of"),
         ("B1 a 0 V=1+", "line 2 of"),
-        ("V1 a 0 DC 1\nV2 a 0 DC 2", "one source a node"),
+        ("V1 a 0 DC 1\nV2 a 0 DC 2", "one source for each node"),
     ],
 )
 def test_a_card_that_is_not_known_is_refused_by_its_line(card, words, tmp_path):

@@ -62,8 +62,8 @@ def test_polishing_follows_where_it_is_asked_for(tmp_path):
         (("--data", "none.npy"), "data must be a file that exists"),
         (("--data", "laplace", "--alpha", "-1"), "alpha must be greater than 0"),
         (("--data", "laplace", "--noise", "nan"), "noise must be finite"),
-        (("--data", "laplace", "--gammas", "1", "2"), "gammas must fall"),
-        (("--data", "laplace", "--polish-gammas", "0.1", "0.2"), "and fall from one stage to the next"),
+        (("--data", "laplace", "--gammas", "1", "2"), "gammas must decrease"),
+        (("--data", "laplace", "--polish-gammas", "0.1", "0.2"), "decrease from one stage to the next"),
     ],
 )
 def test_mistakes_are_refused_with_status_2(tmp_path, capsys, arguments, said):

@@ -16,7 +16,7 @@ from relaxon.neuromorphic.proximal import (
     RadonOperator,
 )
 from relaxon.neuromorphic.proximal.classical import ClassicalMethods, difference_matrix
-from relaxon.neuromorphic.proximal.normal_equations import NormalEquations, dense_matrix
+from relaxon.neuromorphic.proximal.forward.normal_equations import NormalEquations, dense_matrix
 from relaxon.solvers import PoissonGrid
 
 RNG = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def test_the_normal_equations_are_solved_by_factor_and_by_iteration(name, monkey
     matrix = dense_matrix(operator)
     expected = np.linalg.solve(3.0 * matrix.T @ matrix + 0.5 * np.eye(right.size), right.ravel())
     found = NormalEquations(operator, 3.0, 0.5).solve(right, np.zeros_like(right))
-    monkeypatch.setattr("relaxon.neuromorphic.proximal.normal_equations.DENSE_SIDE", 0)
+    monkeypatch.setattr("relaxon.neuromorphic.proximal.forward.normal_equations.DENSE_SIDE", 0)
     slow = NormalEquations(operator, 3.0, 0.5).solve(right, np.zeros_like(right))
     np.testing.assert_allclose(found.ravel(), expected, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(slow.ravel(), expected, rtol=1e-8, atol=1e-10)

@@ -151,5 +151,5 @@ def test_observations_and_operators_that_do_not_fit_are_refused(model):
         model.solve(np.zeros(25), IdentityOperator(SHAPE), data_weight=0.5)
     with pytest.raises(TypeError, match="operator must be a ForwardOperator"):
         model.solve(TRUTH, np.eye(25), data_weight=0.5)
-    with pytest.raises(ValueError, match="operator must take signals of the model's shape"):
+    with pytest.raises(ValueError, match="operator must accept signals of the model's shape"):
         model.solve(np.zeros(4), IdentityOperator((4,)), data_weight=0.5)

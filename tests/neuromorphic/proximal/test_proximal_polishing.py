@@ -15,10 +15,10 @@ from relaxon.neuromorphic.proximal import (  # noqa: E402
     polish_proximal,
     train_proximal,
 )
-from relaxon.neuromorphic.proximal.command import soft_threshold_error  # noqa: E402
 from relaxon.neuromorphic.proximal.datasets import list_laplace_quantiles  # noqa: E402
-from relaxon.neuromorphic.proximal.polishing import _PolishRun, spread_noisy_signals  # noqa: E402
+from relaxon.neuromorphic.proximal.evaluation import soft_threshold_error  # noqa: E402
 from relaxon.neuromorphic.proximal.potentials import build_potential  # noqa: E402
+from relaxon.neuromorphic.proximal.training.polishing import _PolishRun, spread_noisy_signals  # noqa: E402
 
 QUANTILES = list_laplace_quantiles(400)
 SETTINGS = PolishSettings((0.3, 0.15), iterations=40, points=60)
@@ -108,8 +108,8 @@ def test_a_watcher_sees_each_iteration_and_ends_the_run(rough):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"gammas": ()}, "gammas must have one entry at least"),
-        ({"gammas": (0.1, 0.2)}, "gammas must have one entry at least and fall"),
+        ({"gammas": ()}, "gammas must have at least one entry"),
+        ({"gammas": (0.1, 0.2)}, "gammas must decrease"),
         ({"gammas": 0.1}, "gammas must be numbers"),
         ({"iterations": 0}, "iterations must be at least 1"),
         ({"points": 1.5}, "points must be an integer"),
@@ -125,7 +125,7 @@ def test_arguments_that_do_not_fit_are_refused(rough):
         polish_proximal(rough, QUANTILES[:, 0], SETTINGS)
     with pytest.raises(ValueError, match="data must be finite"):
         polish_proximal(rough, np.full((3, 1), np.nan), SETTINGS)
-    with pytest.raises(ValueError, match="settings must have so few points"):
+    with pytest.raises(ValueError, match="settings must have few enough points"):
         polish_proximal(rough, np.zeros((2**20, 1)), SETTINGS)
     with pytest.raises(TypeError, match="model must be a ProximalModel"):
         polish_proximal(None, QUANTILES, SETTINGS)

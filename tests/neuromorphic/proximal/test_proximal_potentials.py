@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from relaxon.neuromorphic.proximal import NetworkSettings, ProximalModel  # noqa: E402
-from relaxon.neuromorphic.proximal.command import measure_asymmetry  # noqa: E402
+from relaxon.neuromorphic.proximal.evaluation import measure_asymmetry  # noqa: E402
 from relaxon.neuromorphic.proximal.potentials import build_potential  # noqa: E402
 
 FORMS = {

@@ -38,7 +38,7 @@ def test_softplus_neither_overflows_nor_loses_small_values():
 
 
 def test_the_descent_is_torch_s_plug_and_play():
-    from relaxon.neuromorphic.proximal.operators import ForwardOperator
+    from relaxon.neuromorphic.proximal.forward.operators import ForwardOperator
 
     class Dense(ForwardOperator):
         """A matrix."""

@@ -20,7 +20,6 @@ from relaxon.neuromorphic.proximal import (  # noqa: E402
     pretrained,
     train_proximal,
 )
-from relaxon.neuromorphic.proximal.command import soft_threshold_error  # noqa: E402
 from relaxon.neuromorphic.proximal.datasets import (  # noqa: E402
     draw_blocks,
     draw_laplace,
@@ -28,6 +27,7 @@ from relaxon.neuromorphic.proximal.datasets import (  # noqa: E402
     load_digit_images,
     read_samples,
 )
+from relaxon.neuromorphic.proximal.evaluation import soft_threshold_error  # noqa: E402
 
 NETWORK = NetworkSettings((1,), hidden=(8, 8))
 SHORT = MatchingSettings(1.0, start_steps=12, gammas=(1.0, 0.5), stage_steps=6, batch=32, record_every=1)
@@ -56,7 +56,7 @@ def test_matching_comes_nearer_to_soft_thresholding_than_the_absolute_error_does
 
 
 def test_posterior_pairs_have_the_expectation_of_drawn_ones():
-    from relaxon.neuromorphic.proximal.training import _MatchingRun
+    from relaxon.neuromorphic.proximal.training.matching import _MatchingRun
 
     data = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
     network = NetworkSettings((2,), hidden=(5,))
@@ -158,14 +158,14 @@ def test_training_that_goes_astray_says_so():
     ("options", "said"),
     [
         ({"noise": 0.0}, "noise must be greater than 0"),
-        ({"gammas": (0.5, 0.5)}, "gammas must fall"),
+        ({"gammas": (0.5, 0.5)}, "gammas must decrease"),
         ({"gammas": (-1.0,)}, "gammas must be greater than 0"),
         ({"gammas": 0.5}, "gammas must be numbers"),
         ({"start_steps": 0}, "start_steps must be at least 1"),
         ({"batch": 1.5}, "batch must be an integer"),
         ({"average": 1.0}, "average must be at least 0 and below 1"),
         ({"pairing": "both"}, "pairing must be 'drawn' or 'posterior'"),
-        ({"device": "abacus"}, "device must be one that torch knows"),
+        ({"device": "abacus"}, "device must be a torch device"),
         ({"seed": True}, "seed must be an integer"),
     ],
 )

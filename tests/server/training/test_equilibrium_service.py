@@ -18,8 +18,8 @@ from relaxon.neuromorphic.equilibrium import (
     RecurrentBackprop,
     Unrolled,
 )
-from relaxon.neuromorphic.equilibrium.classifier_store import load_classifier, save_classifier
-from relaxon.neuromorphic.equilibrium.training_report import Ended
+from relaxon.neuromorphic.equilibrium.classifier.storage import load_classifier, save_classifier
+from relaxon.neuromorphic.equilibrium.training.report import TrainingOutcome
 from relaxon.proto import boosting_pb2, job_pb2, model_pb2
 from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.proto.equilibrium_pb2_grpc import EquilibriumServiceStub
@@ -405,6 +405,6 @@ def test_bad_estimators_are_refused_by_their_place(stubs, three):
 
 
 def test_every_outcome_has_its_place_on_the_wire():
-    assert {f"EQUILIBRIUM_OUTCOME_{one.name}" for one in Ended} | {"EQUILIBRIUM_OUTCOME_UNSPECIFIED"} == set(
+    assert {f"EQUILIBRIUM_OUTCOME_{one.name}" for one in TrainingOutcome} | {"EQUILIBRIUM_OUTCOME_UNSPECIFIED"} == set(
         pb.EquilibriumOutcome.keys()
     )

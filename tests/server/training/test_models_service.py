@@ -29,7 +29,7 @@ Y = (X[:, 0] > 0).astype(int)
 def stored(tmp_path_factory):
     """A saved model of each kind."""
     from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
-    from relaxon.neuromorphic.equilibrium.classifier_store import save_classifier
+    from relaxon.neuromorphic.equilibrium.classifier.storage import save_classifier
 
     folder = tmp_path_factory.mktemp("stored")
     GradientBoostedNetworkClassifier(3, random_state=0).fit(X, Y).save(folder / "boosting")

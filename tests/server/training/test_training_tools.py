@@ -6,7 +6,7 @@ import pytest
 from relaxon.client import BoostingSettings, EnergySettings, EquilibriumSettings
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier
 from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
-from relaxon.neuromorphic.equilibrium.classifier_store import save_classifier
+from relaxon.neuromorphic.equilibrium.classifier.storage import save_classifier
 from relaxon.proto import boosting_pb2, energy_pb2, equilibrium_pb2
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors

@@ -1,0 +1,1 @@
+"""The convex programs: objective, losses, cones of activation patterns, and linear maps."""

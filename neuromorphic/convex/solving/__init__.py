@@ -1,0 +1,1 @@
+"""Solution of the convex programs: ADMM, its linear systems, new patterns, and certificates."""

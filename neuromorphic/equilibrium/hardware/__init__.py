@@ -1,0 +1,1 @@
+"""Networks on hardware: the limits of a device, netlists for SPICE, and a circuit's operating point."""

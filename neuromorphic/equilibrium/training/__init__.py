@@ -1,0 +1,1 @@
+"""Training by measured gradients: settings, loop, report, and recipes for the known data sets."""

@@ -1,0 +1,1 @@
+"""Forward operators of inverse problems, and solves with their normal equations."""
