@@ -92,7 +92,11 @@ def system():
 
 
 def warm_up():
-    from relaxon.solvers import compiling, solve
+    from relaxon.solvers import solve
+    try:
+        from relaxon.solvers.precompile import compiling
+    except ImportError:  # commits before the rooms
+        from relaxon.solvers import compiling
     if what == "fit":
         fit()
     elif what == "matrix":  # every commit compiles it with its first solve

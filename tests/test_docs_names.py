@@ -64,7 +64,7 @@ def wrong(name: str) -> str:
     if name.startswith(PROTOCOL):
         return "" if described(name) else f"{name} is not in the protocol"
     if name in SPOKEN:
-        sources = (path.read_text(encoding="utf-8") for path in (ROOT / "server").glob("*.py"))
+        sources = (path.read_text(encoding="utf-8") for path in (ROOT / "server").rglob("*.py"))
         return "" if any(f'"{name}"' in text for text in sources) else f"the server does not say {name}"
     try:
         resolve(name)

@@ -14,18 +14,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from generate_stubs import descriptors
 from google.protobuf import descriptor_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
-from generate_stubs import descriptors
 
 PAGE = ROOT / "docs" / "reference" / "protocol.md"
 PACKAGE = "relaxon.v1"
 INTRODUCTION = """# The protocol
 
-Package `relaxon.v1`, written by `python tools/protocol_reference.py` from the comments in `proto/*.proto`. In what order the
-messages of a stream come, and what the errors hold, is in [the service](../service.md#the-protocol); how to make stubs
-for other languages is [there](../service.md#other-languages) too.
+Package `relaxon.v1`, written by `python tools/protocol_reference.py` from the comments in `proto/*.proto`. The order of
+the messages in a stream and the contents of errors are described in [the service](../service.md#the-protocol), and
+[so are stubs for other languages](../service.md#other-languages).
 """
 Field = descriptor_pb2.FieldDescriptorProto
 File = descriptor_pb2.FileDescriptorProto
