@@ -2,6 +2,7 @@
 
     python docs/site/gallery.py            # run every example, write its picture and its page
     python docs/site/gallery.py 03 07      # those two only
+    python docs/site/gallery.py --pages    # run nothing; write the pages alone
     python docs/site/gallery.py --check    # run nothing; fail where a page is not what its example says
 
 An example's docstring is its page's title and text. The picture is the example's last figure.
@@ -67,6 +68,7 @@ def main() -> int:
     """Write the gallery, or check that it is up to date."""
     parser = argparse.ArgumentParser(description="Write the gallery's pages and pictures.")
     parser.add_argument("numbers", nargs="*", help="the numbers of the examples to run; all of them by default")
+    parser.add_argument("--pages", action="store_true", help="write the pages alone; run nothing")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is out of date")
     options = parser.parse_args()
     examples = list_examples()
@@ -81,6 +83,8 @@ def main() -> int:
     PAGES.mkdir(exist_ok=True)
     for page, text in pages.items():
         page.write_text(text, encoding="utf-8")
+    if options.pages:
+        return 0
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for example in examples:
         if not options.numbers or example.name[:2] in options.numbers:
