@@ -17,7 +17,7 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 sys.path.append(str(ROOT / "bench"))
-import petsc_launcher  # noqa: E402
+from measuring.petsc import launcher as petsc_launcher  # noqa: E402
 
 PETSC_PYTHON = Path(os.environ.get("RELAXON_PETSC_PYTHON", ROOT / "build/petsc/bin/python"))
 """Where docs/distributed.md has it installed."""

@@ -1,6 +1,6 @@
 """One contestant of `bench/sparse.py` in a process of its own: it solves what it is told to, and measures itself.
 
-    python bench/sparse_child.py NAME --threads N [--cpu]
+    python bench/measuring/sparse/child.py NAME --threads N [--cpu]
 
 A line of JSON on the standard input is a job, `{"system": FOLDER, "rtol": …, "dimension": …}`; two lines answer: one
 when the matrix is loaded, and one with seconds, iterations and bytes. The answer itself is left in the folder.

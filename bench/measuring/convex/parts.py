@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import boosting_data as data
 import numpy as np
-from convex_race import problem, timed
 
+from measuring.boosting import data
+from measuring.convex.race import problem, timed
 from relaxon.neuromorphic.convex import ConvexNetworkClassifier, ConvexNetworkRegressor
 from relaxon.neuromorphic.convex.admm import AdmmSettings, solve_admm
 from relaxon.neuromorphic.convex.reference import published_admm

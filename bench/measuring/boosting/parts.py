@@ -13,11 +13,11 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from boosting_contest import UNITS, error
-from boosting_data import DataSet
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 
+from measuring.boosting.contest import UNITS, error
+from measuring.boosting.data import DataSet
 from relaxon.neuromorphic.boosting import (
     GradientBoostedNetworkClassifier,
     GradientBoostedNetworkRegressor,

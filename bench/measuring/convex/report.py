@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boosting_report
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+from measuring.boosting import report as boosting_report
 
 Record = dict[str, Any]
 FASTER, AGREES, LARGEST_GAP = 5.0, 1e-4, 1e-4

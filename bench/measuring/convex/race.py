@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-import boosting_data as data
 import numpy as np
 from numpy.typing import NDArray
 
+from measuring.boosting import data
 from relaxon.neuromorphic.boosting.preparation import standardisation
 from relaxon.neuromorphic.convex.admm import AdmmSettings, Solved, solve_admm
 from relaxon.neuromorphic.convex.cones import PatternCones

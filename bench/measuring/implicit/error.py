@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "implicit"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "examples" / "implicit"))
 import error_bound
 
 STEPS, QUICK_STEPS = 400, 100

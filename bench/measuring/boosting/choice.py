@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from boosting_contest import MODELS, Options, error, held_out
-from boosting_data import DataSet, Fold, cut, data_set, keel
+
+from measuring.boosting.contest import MODELS, Options, error, held_out
+from measuring.boosting.data import DataSet, Fold, cut, data_set, keel
 
 Record = dict[str, Any]
 CLASSES = (

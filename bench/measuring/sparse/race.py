@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sparse_child import COARSENINGS, OPTIONS, THREADS
 
+from measuring.sparse.child import COARSENINGS, OPTIONS, THREADS
 from relaxon.core.extras import find_missing
 from relaxon.solvers import gallery, norms, read_matrix
 from relaxon.solvers.sparse import MatrixSystem
 from relaxon.solvers.sparse.peers import PEERS
 
-CHILD = Path(__file__).with_name("sparse_child.py")
+CHILD = Path(__file__).with_name("child.py")
 RTOL = 1e-6
 DIMENSIONS = {"elasticity-2d": 2, "elasticity-3d": 3}
 """Unknowns of a node, where there are several: BoomerAMG is then run with its options for them too."""

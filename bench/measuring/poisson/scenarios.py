@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from poisson_runs import WARM_UP_SIDE, attempt, fresh, judge
 
+from measuring.poisson.runs import WARM_UP_SIDE, attempt, fresh, judge
 from relaxon.solvers import gallery, prepare
 from relaxon.solvers.driver.prepared import PreparedSolver
 from relaxon.solvers.gallery import Problem
@@ -25,6 +25,8 @@ FLOW_SOLVER = "mg-cg"
 """Carries the flow from step to step, outside the clock, so that all solvers get the same systems."""
 TRIAD_LENGTH = 2**24
 CHILD_SECONDS = 600.0
+BENCH = Path(__file__).parents[2]
+"""The folder that `measuring` stands in, as `python -m` looks for it there."""
 """What a process that measures memory may take; compiling included."""
 
 
@@ -107,9 +109,9 @@ class _Walker:
 
 def memory_per_unknown(case: str, size: int, solver: str, rtol: float) -> Memory:
     """Measured in a process of its own, as a process's peak only grows."""
-    command = [sys.executable, str(Path(__file__)), case, str(size), solver, str(rtol)]
+    command = [sys.executable, "-m", "measuring.poisson.scenarios", case, str(size), solver, str(rtol)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_SECONDS, check=True)
+        done = subprocess.run(command, cwd=BENCH, capture_output=True, text=True, timeout=CHILD_SECONDS, check=True)
     except subprocess.TimeoutExpired:
         return Memory(case, size, solver, None, f"over {CHILD_SECONDS:g} s")
     except subprocess.CalledProcessError as error:

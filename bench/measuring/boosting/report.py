@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from boosting_ridge import means
-from boosting_ridge import verdicts as ridge_verdicts
 from rich.table import Table
+
+from measuring.boosting.ridge import means
+from measuring.boosting.ridge import verdicts as ridge_verdicts
 
 Record = dict[str, Any]
 OURS, PUBLISHED = "boosted network", "as published"

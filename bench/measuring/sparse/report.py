@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sparse_race import GROUPS, RTOL
+from measuring.sparse.race import GROUPS, RTOL
 
 Row = dict[str, Any]
 BEGIN, END = "<!-- bench/sparse.py: begin -->", "<!-- bench/sparse.py: end -->"

@@ -14,9 +14,9 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from boosting_contest import UNITS, error, held_out
-from boosting_data import DataSet
 
+from measuring.boosting.contest import UNITS, error, held_out
+from measuring.boosting.data import DataSet
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
 
 Record = dict[str, Any]

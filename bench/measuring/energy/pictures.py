@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from energy_runs import fitted_planar, log_mass
 
+from measuring.energy.runs import fitted_planar, log_mass
 from relaxon.neuromorphic.energy import (
     MECO,
     AdaptiveNoise,

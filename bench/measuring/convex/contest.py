@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import boosting_contest
-import boosting_data as data
+from measuring.boosting import contest as boosting_contest
+from measuring.boosting import data
 
 Record = dict[str, Any]
 PATTERNS, REFINEMENTS, TOLERANCE, ITERATIONS = 50, 3, 1e-2, 300

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from energy_tabular import NAMES, OutlierSplit, Setting, split, whole
 from numpy.typing import NDArray
 
+from measuring.energy.tabular import NAMES, OutlierSplit, Setting, split, whole
 from relaxon.neuromorphic.energy import EnergyDensity, EnergyOutlierDetector
 
 Row = dict[str, Any]

@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from boosting_data import DataSet, Fold
 from numpy.typing import NDArray
+
+from measuring.boosting.data import DataSet, Fold
 
 UNITS = 200
 SHARE = 0.2
