@@ -21,6 +21,7 @@ check: ## style, types, arrows between rooms, and whether what is generated is u
 	$(PYTHON) tools/generate_stubs.py --check
 	$(PYTHON) tools/protocol_reference.py --check
 	$(PYTHON) tools/generate_client.py --check
+	$(PYTHON) tools/settings_table.py --check
 	$(PYTHON) docs/site/gallery.py --check
 
 format: ## format the code and mend what ruff can mend
@@ -36,10 +37,11 @@ test: ## all tests, in WORKERS processes
 docs: ## the site, without a warning, into SITE
 	$(BIN)mkdocs build --quiet --strict --site-dir $(abspath $(SITE))
 
-generate: ## stubs, blocking client, protocol page, command-line page, gallery pages, picture of the rooms
+generate: ## stubs, blocking client, pages of the protocol and the command line, table of settings, gallery pages, picture of the rooms
 	$(PYTHON) tools/generate_stubs.py
 	$(PYTHON) tools/generate_client.py
 	$(PYTHON) tools/protocol_reference.py
+	$(PYTHON) tools/settings_table.py
 	{ sed '/^<!-- From here on written by/q' docs/cli.md && echo && $(PYTHON) -m relaxon.cli.reference; } > docs/cli.md.new
 	mv docs/cli.md.new docs/cli.md
 	$(PYTHON) docs/site/gallery.py --pages
