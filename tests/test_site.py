@@ -146,14 +146,14 @@ def test_the_protocol_page_is_what_the_proto_files_say() -> None:
     assert run.returncode == 0, run.stderr
 
 
-def test_a_docstring_of_the_house_becomes_sections_with_the_words_in_place() -> None:
+def test_a_docstring_of_the_project_becomes_sections_with_descriptions() -> None:
     pytest.importorskip("griffe", reason="mkdocstrings (extra: docs) brings griffe")
-    rewritten = runpy.run_path(str(DOCS / "site" / "docstrings.py"))["rewritten"]
+    convert = runpy.run_path(str(DOCS / "site" / "docstrings.py"))["convert_to_google_style"]
     text = (
         "Sum.\n\nParameters\n----------\na, b : numbers,\n    both.\n\nSource: Gauss.\n\nRaises\n------\n"
         "TypeError, ValueError : for what is none. Odd (a ValueError): for 3.\n\n>>> 1\n1"
     )
-    assert rewritten(text).split("\n") == [
+    assert convert(text).split("\n") == [
         *("Sum.", "", "Parameters:", "    a: numbers,", "        both.", "    b: numbers,", "        both.", ""),
         *("Source: Gauss.", "", "Raises:"),
         *(
@@ -167,7 +167,7 @@ def test_a_docstring_of_the_house_becomes_sections_with_the_words_in_place() -> 
 
 
 class _Sources(HTMLParser):
-    """What a page has a browser fetch."""
+    """Collects the addresses that a page makes a browser fetch."""
 
     def __init__(self) -> None:
         super().__init__()
