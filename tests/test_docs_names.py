@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NAME = re.compile(r"(?<![\w./-])relaxon(?:\.[A-Za-z_]\w*)+(?![\w/-])")
 PAGES = sorted(
-    [ROOT / "README.md", ROOT / "SECURITY.md"]
+    [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")]
     + [
         path
         for folder in ("docs", "examples")
@@ -83,3 +83,17 @@ def test_the_check_finds_names_and_knows_wrong_ones() -> None:
     assert wrong("relaxon.solvers.driver.solve.PreparedSolver") == ""
     assert "no module" in wrong("relaxon.solvers.driver.solve.NoSuchName").lower()
     assert "not in the protocol" in wrong("relaxon.v1.NoSuchService")
+
+
+def test_the_quick_list_names_tests_that_exist() -> None:
+    for line in (ROOT / "tests" / "quick.txt").read_text().splitlines():
+        path, _, name = line.partition("::")
+        assert f"def {name.partition('[')[0]}" in (ROOT / path).read_text(encoding="utf-8"), line
+
+
+def test_the_changelog_begins_with_the_version_of_the_package() -> None:
+    import relaxon
+
+    versions = re.findall(r"^## \[(\d\S*)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert versions[0] == relaxon.__version__
+    assert versions == sorted(versions, reverse=True)

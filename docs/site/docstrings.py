@@ -1,7 +1,7 @@
-"""Has mkdocstrings read this project's docstrings, which put the words where numpydoc puts the type.
+"""Lets mkdocstrings read this project's docstrings, which have the description where numpydoc has the type.
 
-An item of a section is `name : what it is`, its further lines indented; types stand in the signature alone. That is
-what Google's style says with other marks, so each section is rewritten to it before the parser comes:
+An item of a section is `name : description`, with further lines indented; types are in the signature alone. Google's
+style expresses the same with other marks, so each section is converted to it before it is parsed:
 
     Parameters                       Parameters:
     ----------              →            rtol: relative tolerance.
@@ -25,31 +25,31 @@ ITEM = re.compile(
 )
 ERROR = re.compile(r"(?P<names>[A-Z]\w+(?:, [A-Z]\w+)*)(?P<note> \([^)]*\))? ?: (?P<words>.*)")
 NEXT_ERROR = re.compile(rf"(?<=[.;]) (?={ERROR.pattern.replace('?P<', '?P<next_')})")
-"""Where a line on an error is followed by the next error."""
+"""Matches the gap between one error and the next on the same line."""
 
 
 class HouseStyle(griffe.Extension):
-    """Rewrites every docstring as it is found."""
+    """Converts every docstring as griffe finds it."""
 
     def on_instance(self, *, obj: Any, **kwargs: Any) -> None:
         if not obj.is_alias and obj.docstring is not None:
-            obj.docstring.value = rewritten(obj.docstring.value)
+            obj.docstring.value = convert_to_google_style(obj.docstring.value)
 
 
-def rewritten(text: str) -> str:
-    """A docstring of the house in Google's style."""
+def convert_to_google_style(text: str) -> str:
+    """Return a docstring of this project in Google's style."""
     lines = text.split("\n")
     written: list[str] = []
     place = 0
     while place < len(lines):
         if _begins_section(lines, place):
             title = lines[place].strip()
-            end = _end(lines, place + 2, title)
+            end = _find_end(lines, place + 2, title)
             body = lines[place + 2 : end]
-            written += [f"{title}:", *("    " + line if line else "" for line in _body(title, body)), ""]
+            written += [f"{title}:", *("    " + line if line else "" for line in _convert_body(title, body)), ""]
             place = end
         elif lines[place].startswith(PROMPT):
-            # A session needs no title in the source; here it gets one.
+            # A doctest has no title in the source; here it gets one.
             end = next((at for at in range(place, len(lines)) if not lines[at].strip()), len(lines))
             written += ["Examples:", *("    " + line for line in lines[place:end])]
             place = end
@@ -64,8 +64,8 @@ def _begins_section(lines: list[str], place: int) -> bool:
     return known and place + 1 < len(lines) and UNDERLINE.fullmatch(lines[place + 1].strip()) is not None
 
 
-def _end(lines: list[str], place: int, title: str) -> int:
-    """Where a section ends: at the next one, or, of items, at a paragraph that is none."""
+def _find_end(lines: list[str], place: int, title: str) -> int:
+    """Return where a section ends: at the next one, or, for items, at a paragraph that is not an item."""
     for at in range(place, len(lines)):
         if _begins_section(lines, at):
             return at
@@ -76,26 +76,26 @@ def _end(lines: list[str], place: int, title: str) -> int:
     return len(lines)
 
 
-def _body(title: str, lines: list[str]) -> list[str]:
+def _convert_body(title: str, lines: list[str]) -> list[str]:
     if title in PROSE:
         return lines
     if title == "Raises":
-        return _errors(lines)
+        return _convert_errors(lines)
     if title in ("Returns", "Yields"):
-        # The type stands in the signature; what is written first is the type again, or already the words.
+        # The type is in the signature; the first words are the type again, or already the description.
         text = " ".join(line.strip() for line in lines).strip()
         named = ITEM.match(text)
         return [named["words"] if named else text]
-    return [line for item in _items(lines) for line in item]
+    return [line for item in _convert_items(lines) for line in item]
 
 
-def _items(lines: list[str]) -> list[list[str]]:
+def _convert_items(lines: list[str]) -> list[list[str]]:
     items: list[list[str]] = []
     names: list[str] = []
     for line in lines:
         found = ITEM.match(line)
         if found:
-            # Several names that share a line get one each, as each has its own type.
+            # Names that share a line get one item each, because each has its own type.
             names = found["names"].split(", ")
             items += [[f"{name}: {found['words']}"] for name in names]
         elif line.strip():
@@ -104,9 +104,9 @@ def _items(lines: list[str]) -> list[list[str]]:
     return items
 
 
-def _errors(lines: list[str]) -> list[str]:
+def _convert_errors(lines: list[str]) -> list[str]:
     if lines and not ITEM.match(lines[0]):
-        # Numpydoc's own form: the error, then its words indented.
+        # Numpydoc's own form: the error, then its description, indented.
         lines = [f"{lines[0].strip()} : {lines[1].strip()}", *lines[2:]] if len(lines) > 1 else lines
     text = " ".join(line.strip() for line in lines).strip()
     written = []

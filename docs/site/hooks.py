@@ -1,4 +1,4 @@
-"""What the site makes of the pages in docs/: prompts told from code, numbers kept whole."""
+"""Prepares the pages of docs/ for the site: marks interactive sessions, and keeps numbers with their deviations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ SESSION = re.compile(r"^```python\n(?=>>> )", re.M)
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
-    """A block that begins with a prompt is a session: what is typed and what comes back look different.
+    """Return a page with its sessions marked as such and its deviations bound to their numbers.
 
-    A number stays on one line with its deviation.
+    A block that begins with a prompt is a session, in which input and output look different.
     """
     return SESSION.sub("```pycon\n", markdown).replace(" ± ", "\u00a0±\u00a0")

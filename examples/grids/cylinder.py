@@ -1,12 +1,12 @@
-"""Drag of a cylinder in a channel, its surface through the middle of cells, beside a series of 1946.
+"""The drag of a cylinder in a channel whose surface cuts through cells, compared with a series of 1946.
 
     python cylinder.py [CELLS_ACROSS] [PICTURE.png]
 
-Slow (Stokes) flow in a channel that is as wide as so many cells, for this number and twice fewer and four times fewer:
-the cylinder stands still, and the walls and the fluid far away move past it with the speed 1. Velocities are staggered.
-On the cylinder they are 0, at the distance from each point that it has there (Gibou et al. 2002): coefficients 1/θ on
-faces towards cells of type AIR. The pressure's cells keep what the cylinder leaves of their faces (Ng et al. 2009). It
-is found by GMRES on `D A⁻¹ G p = D A⁻¹ b`, with `A⁻¹` by relaxon's multigrid, prepared once.
+Slow (Stokes) flow in a channel that is CELLS_ACROSS cells wide, and in channels with half and a quarter as many. The
+cylinder stands still, and the walls and the fluid far away move past it with speed 1. Velocities are staggered. They
+vanish on the cylinder, at its true distance from each point (Gibou et al. 2002): face coefficients are 1/θ towards
+cells of type AIR. For the pressure, each cell keeps the open part of its faces (Ng et al. 2009). GMRES solves
+`D A⁻¹ G p = D A⁻¹ b` for the pressure, where relaxon's multigrid, prepared once, applies `A⁻¹`.
 
 The drag of a cylinder of diameter k between walls a unit apart is `4π / (−0.9157 − ln k + 1.7244 k² − 1.7302 k⁴ +
 2.4056 k⁶ − 4.5913 k⁸)` in units of viscosity times speed (Faxén 1946, as in Happel and Brenner, "Low Reynolds Number
@@ -28,7 +28,7 @@ from relaxon.solvers.cut_cells import outside_disc
 
 Array = NDArray[np.float64]
 LENGTH, DIAMETER = 3.0, 0.25
-"""Of the channel and the cylinder, in widths of the channel."""
+"""Dimensions of the channel and the cylinder, in widths of the channel."""
 NEAREST = 1e-2
 """Least distance of a point from the cylinder's surface, in cells."""
 
@@ -39,7 +39,7 @@ def faxen(k: float) -> float:
 
 
 def beside_cylinder(x: Array, y: Array, h: float, radius: float) -> tuple[NDArray[np.uint8], list[Array]]:
-    """Cell types around points at `x` and `y` from the cylinder's axis, and the coefficients on their faces."""
+    """Return cell types around points at `x` and `y` from the cylinder's axis, and their face coefficients."""
     inside = np.hypot(x[:, None], y[None, :]) < radius
     cells = np.where(inside, CellType.AIR, CellType.FLUID).astype(np.uint8)
     faces = []
@@ -79,7 +79,7 @@ class Channel:
         self.fluid = self._divergence(self.u_grid.fluid * 1.0, self.v_grid.fluid * 1.0, 1.0, absolute=True) > 0
 
     def _divergence(self, u: Array, v: Array, ends: float, absolute: bool = False) -> Array:
-        """What flows out of each cell, over its width, with what is left of its faces."""
+        """Return the outflow of each cell through the open part of its faces, divided by its width."""
         flow_x, flow_y = np.pad(u, ((1, 1), (0, 0)), constant_values=ends), np.pad(v, ((0, 0), (1, 1)))
         flow_x, flow_y = flow_x * self.open[0], flow_y * self.open[1]
         if absolute:
@@ -87,7 +87,7 @@ class Channel:
         return (flow_x[1:] - flow_x[:-1] + flow_y[:, 1:] - flow_y[:, :-1]) / self.h
 
     def velocities(self, p: Array, walls: bool) -> tuple[Array, Array]:
-        """The flow that a pressure drives, with the walls' motion or without it."""
+        """Return the flow that a pressure drives, with or without the motion of the walls."""
         push_u = (p[:-1] - p[1:]) / self.h + (self.moving if walls else 0.0)
         push_v = (p[:, :-1] - p[:, 1:]) / self.h
         u = self.u_solver.solve(push_u, rtol=self.rtol).x if np.any(push_u) else np.zeros(push_u.shape)
@@ -95,7 +95,7 @@ class Channel:
         return u, v
 
     def solve(self) -> tuple[Array, Array, Array, int]:
-        """Velocities, pressure, and how many flows were computed."""
+        """Return the velocities, the pressure, and the number of flows computed."""
         shape, count = self.fluid.shape, int(self.fluid.sum())
         calls = 0
 
@@ -118,7 +118,7 @@ class Channel:
         return *self.velocities(p, walls=True), p, calls
 
     def drag(self, u: Array, p: Array) -> float:
-        """By what enters through the sides: pressure at the first and last cells, and friction of all four sides."""
+        """Return the drag from the momentum through the sides: pressure at both ends, friction at all four sides."""
         ends = (1.0 - u[0]).sum() + (1.0 - u[-1]).sum()
         walls = 2 * (1.0 - u[:, 0]).sum() + 2 * (1.0 - u[:, -1]).sum()
         return float(self.h * (p[0] - p[-1]).sum() + ends + walls)
@@ -161,7 +161,7 @@ def draw(path: str, channel: Channel, u: Array, v: Array, p: Array) -> None:
         vmin=-most,
         vmax=most,
     )
-    # Seen from the walls the fluid at rest stays at rest.
+    # In the frame of the walls, the fluid far away is at rest.
     axes.streamplot(x, y, middle.T - 1.0, upward.T, density=1.1, color="0.25", linewidth=0.7, arrowsize=0.8)
     axes.add_patch(plt.Circle((LENGTH / 2, 0.5), DIAMETER / 2, color="0.15", zorder=3))
     axes.set(xlabel="x in widths of the channel", ylabel="y", ylim=(0, 1), xlim=(0, LENGTH))

@@ -1,13 +1,13 @@
-"""A fin and a finned heat sink that give heat to the air, beside the theory of fins.
+"""A fin and a finned heat sink that lose heat to the air, compared with the theory of fins.
 
     python heat_sink.py [CELLS_PER_THICKNESS] [PICTURE.png]
 
-A fin that is held at 1 at its foot and gives heat away at its long sides, `κ ∂T/∂n + h T = 0`, is a grid with two
-`Robin(h)` sides. Its efficiency, the heat it gives over what it would give if it were as hot as its foot everywhere, is
-compared with the series that solves this problem exactly, and with the one-dimensional theory `tanh(mL)/(mL)`,
-`m² = 2h/(κt)` (Incropera and DeWitt, "Fundamentals of Heat and Mass Transfer", chapter 3), which neglects differences
-across the fin: right for Biot numbers `ht/(2κ)` near 0. A sink of several fins follows, heated from below; inside
-the domain air is cells of type AIR, and the film stands in series with half a metal cell in the faces' coefficients.
+A fin that is held at 1 at its foot and loses heat at its long sides, `κ ∂T/∂n + h T = 0`, is a grid with two `Robin(h)`
+sides. Its efficiency is the heat it gives divided by the heat it would give if it were as hot as its foot everywhere.
+It is compared with the exact series, and with the one-dimensional theory `tanh(mL)/(mL)`, `m² = 2h/(κt)` (Incropera and
+DeWitt, "Fundamentals of Heat and Mass Transfer", chapter 3), which neglects differences across the fin and is accurate
+for Biot numbers `ht/(2κ)` near 0. A sink with several fins follows, heated from below. Inside the domain the air
+consists of cells of type AIR, and the face coefficients put the film in series with half a metal cell.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from relaxon.solvers import CellType, PoissonGrid, Robin, boundary_source, solve
 
 Array = NDArray[np.float64]
 LENGTH = 6.0
-"""Of a fin, in thicknesses; κ is 1."""
+"""Length of a fin, in thicknesses; κ is 1."""
 BIOTS = (0.01, 0.1, 1.0)
 FINS, GAP, BASE = 5, 2, 2
-"""The sink's fins, and the air between them and the base below them in thicknesses."""
+"""Number of fins of the sink, and the air between them and the base below them, in thicknesses."""
 
 
 def exact_efficiency(biot: float, terms: int = 60) -> float:
-    """The series over `βₙ tan(βₙ/2) = h` for a fin of thickness 1 whose tip lets nothing through."""
+    """Return the efficiency by the series over `βₙ tan(βₙ/2) = h`, for a fin of thickness 1 with an insulated tip."""
     h, total = 2 * biot, 0.0
     for n in range(terms):
         low, high = n * math.pi, n * math.pi + math.pi / 2
@@ -48,7 +48,7 @@ def fin_theory(biot: float) -> float:
 
 
 def fin_efficiency(cells: int, biot: float) -> float:
-    """Of a fin with so many cells across its thickness."""
+    """Return the efficiency of a fin with so many cells across its thickness."""
     h, film = 1.0 / cells, 2 * biot
     grid = PoissonGrid(
         np.zeros((round(LENGTH * cells), cells), np.uint8), h, [("dirichlet", "neumann"), (Robin(film), Robin(film))]
@@ -59,7 +59,7 @@ def fin_efficiency(cells: int, biot: float) -> float:
 
 
 def sink(cells: int, biot: float) -> tuple[PoissonGrid, Array, float]:
-    """The grid of a heat sink, its temperature for a mean of 1 at its foot, and the efficiency of its fins."""
+    """Return the grid of a heat sink, its temperature for a mean of 1 at its foot, and the efficiency of its fins."""
     h, film = 1.0 / cells, 2 * biot
     width = FINS * (1 + GAP) * cells
     metal = np.ones((width, round((BASE + LENGTH + GAP) * cells)), bool)
@@ -82,7 +82,7 @@ def sink(cells: int, biot: float) -> tuple[PoissonGrid, Array, float]:
     x = solve(grid, heat, solver="mg-cg", rtol=1e-10).x
     x /= x[:, 0].mean()
     feet = x[:, BASE * cells - 1][fin].mean()
-    # What leaves through the fins' surfaces, over what would at the temperature of their feet.
+    # The heat through the fins' surfaces, divided by that at the temperature of their feet.
     given, area = 0.0, 0.0
     for axis in range(2):
         for way in (-1, 1):

@@ -1,12 +1,13 @@
-"""A drop at rest, a thousand times as dense as the gas around it: its pressure beside Laplace's law, and what moves.
+"""A drop at rest, a thousand times as dense as the gas around it: Laplace's law and spurious currents.
 
     python static_drop.py [CELLS_ACROSS] [PICTURE.png]
 
-Ghost fluid (Liu, Fedkiw, Kang 2000): 1/ρ on a face that the surface crosses is that of both fluids in series, by the
-parts of the way that lie in them, and surface tension is a jump of the pressure there, γ times the curvature. The
-surface is given by the distance from it, and its curvature comes from that by central differences, as simulations do.
-What the pressure does not balance then sets the fluids in motion, though nothing should move: spurious currents. Their
-acceleration is stated over γ/(ρR²) of the liquid, for so many cells across the box and for two coarser grids.
+The ghost fluid method (Liu, Fedkiw, Kang 2000): on a face that the surface crosses, 1/ρ is that of both fluids in
+series, weighted by the lengths that lie in them, and surface tension is a pressure jump, γ times the curvature. The
+surface is given by the distance from it, and the curvature is computed from the distance by central differences, as
+simulations do. Nothing should move, but the imbalance of the pressure accelerates the fluids: spurious currents. Their
+acceleration is given relative to γ/(ρR²) of the liquid, for CELLS_ACROSS cells across the box and for two coarser
+grids.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ CENTRE = (0.503, 0.497)
 
 
 def distance(n: int) -> Array:
-    """From the surface at cell centres, with one cell more on each side; negative in the drop."""
+    """Return the signed distance from the surface at cell centres, with one more cell on each side; negative inside."""
     x = (np.arange(-1, n + 1) + 0.5) / n
     return np.hypot(x[:, None] - CENTRE[0], x[None, :] - CENTRE[1]) - RADIUS
 
 
 def curvature(phi: Array, h: float) -> Array:
-    """`∇·(∇φ/|∇φ|)` at the cell centres."""
+    """Return the curvature `∇·(∇φ/|∇φ|)` at the cell centres."""
     dx, dy = (phi[2:, 1:-1] - phi[:-2, 1:-1]) / (2 * h), (phi[1:-1, 2:] - phi[1:-1, :-2]) / (2 * h)
     middle = phi[1:-1, 1:-1]
     dxx, dyy = (
@@ -43,7 +44,7 @@ def curvature(phi: Array, h: float) -> Array:
 
 
 def crossing(phi: Array, bend: Array, axis: int) -> tuple[Array, Array]:
-    """1/ρ on the inner faces across an axis, and the jump of the pressure from the cell below to that above."""
+    """Return 1/ρ on the inner faces across an axis, and the pressure jump from the cell below to the one above."""
     low, high = (phi[(slice(None),) * axis + (part,)] for part in (slice(0, -1), slice(1, None)))
     bend_low, bend_high = (bend[(slice(None),) * axis + (part,)] for part in (slice(0, -1), slice(1, None)))
     wet_low, wet_high = low < 0, high < 0
@@ -57,7 +58,7 @@ def crossing(phi: Array, bend: Array, axis: int) -> tuple[Array, Array]:
 
 
 def at_rest(n: int) -> tuple[Array, Array, list[Array], Solution]:
-    """Distance, pressure, the accelerations of faces that are left, and the solve, on n × n cells."""
+    """Return the distance, the pressure, the spurious accelerations of the faces, and the solution, on n × n cells."""
     h, wide = 1.0 / n, distance(n)
     phi, bend = wide[1:-1, 1:-1], curvature(wide, h)
     coefficient, pushes = [], []
@@ -67,7 +68,7 @@ def at_rest(n: int) -> tuple[Array, Array, list[Array], Solution]:
         ends = [(1, 1) if a == axis else (0, 0) for a in range(2)]
         coefficient.append(np.pad(inverse, ends, constant_values=1.0 / GAS))
         pushes.append(inverse * jump / h)
-        # A jump acts as a force on its face: what of it is a gradient, the pressure takes up.
+        # A jump acts as a force on its face; the pressure balances its gradient part.
         b -= np.diff(np.pad(pushes[-1], ends), axis=axis) / h
     grid = PoissonGrid(np.zeros((n, n), np.uint8), h, "neumann", coefficient)
     solution = solve(grid, b, rtol=1e-10, inconsistent="project")

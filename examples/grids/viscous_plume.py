@@ -1,13 +1,13 @@
-"""Smoke in a thick fluid: viscosity by an implicit step, beside the same plume without it.
+"""Smoke in a viscous fluid: an implicit viscous step, compared with the same plume without viscosity.
 
-    python viscous_plume.py [CELLS_A_SIDE] [PICTURE.png]
+    python viscous_plume.py [CELLS_PER_SIDE] [PICTURE.png]
 
-`relaxon.solvers.plume` carries smoke and velocity, heats, and makes the velocity free of divergence. Between the last
-two stands here what viscosity does in a time step, `(1/(νΔt) − ∇²) u = u*/(νΔt)` for each component: a grid with
-σ = 1/(νΔt). A component's values stand on faces, so that a wall across its axis is a value on a node beside the last
-unknown ("dirichlet-node"), and one along it lies half a cell from the nearest ("dirichlet"); faces of the moving sphere
-are AIR cells that hold its speed. An explicit step would need Δt below h²/(6ν); how many times longer the step is, is
-printed.
+`relaxon.solvers.plume` advects smoke and velocity, adds buoyancy, and makes the velocity divergence-free. Before that
+last step, this program solves the viscous part of the time step, `(1/(νΔt) − ∇²) u = u*/(νΔt)`, for each component: a
+grid with σ = 1/(νΔt). The values of a component lie on faces. So a wall across its axis is a value on a node beside the
+last unknown ("dirichlet-node"), and a wall along it is half a cell away ("dirichlet"); faces of the moving sphere are
+AIR cells with its speed. An explicit step would need Δt below h²/(6ν); the program prints how many times longer its
+step is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from relaxon.solvers.plume import SmokePlume
 
 Array = NDArray[np.float64]
 VISCOSITY = 0.02
-"""In edges squared per time unit: a Reynolds number of some fifty."""
+"""Viscosity in edges squared per time unit: a Reynolds number of about fifty."""
 END = 1.6
 
 
@@ -41,9 +41,9 @@ class ViscousPlume(SmokePlume):
                 self._diffuse(axis)
 
     def _diffuse(self, axis: int) -> None:
-        """One implicit step of a component, in place."""
+        """Take one implicit viscous step of a component, in place."""
         faces, sigma = self.velocity[axis], 1.0 / (self.viscosity * self.time_step)
-        # Faces in walls are known; that at the open top is free.
+        # Values on walls are known; the one at the open top is free.
         inner = tuple(slice(1, None if a == 2 else -1) if a == axis else slice(None) for a in range(3))
         values = faces[inner]
         solid = np.pad(self.grid.cells == CellType.SOLID, [(1, 1) if a == axis else (0, 0) for a in range(3)])

@@ -1,10 +1,10 @@
-"""Distil a data set: ten images, one a class, from which a classifier of all digits is trained.
+"""Distil a data set: ten images, one per class, from which a classifier of all digits is trained.
 
     python dataset_distillation.py [STEPS] [PICTURE.png]
 
 The inner problem trains a multiclass logistic regression on the ten images θ, `x⋆(θ) = argmin loss(x, θ) + ε ‖x‖²`, by
-SciPy's L-BFGS, which torch cannot see into; the outer one lowers that classifier's loss on the whole training set by
-gradient descent on the pixels (M. Blondel et al. 2022, section 4). The gradient needs one linear solve with the
+SciPy's L-BFGS, which torch cannot differentiate; the outer one lowers that classifier's loss on the whole training set
+by gradient descent on the pixels (M. Blondel et al. 2022, section 4). The gradient needs one linear solve with the
 inner Hessian.
 """
 
@@ -28,7 +28,7 @@ UNTRAINED = torch.zeros(PIXELS, CLASSES, dtype=torch.float64)
 
 
 def load(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return images (m, 64) in [0, 1] and labels (m,): two thirds for training, one for the test."""
+    """Return images (m, 64) in [0, 1] and labels (m,): two thirds for training, one third for the test."""
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.target))
     images, labels = torch.from_numpy(digits.data[order] / 16), torch.from_numpy(digits.target[order]).long()
@@ -43,7 +43,7 @@ def inner_loss(weights: Tensor, images: Tensor) -> Tensor:
 
 @custom_root(stationary(inner_loss), options=ImplicitOptions(symmetric=True))
 def train(start: Tensor, images: Tensor) -> Tensor:
-    """Return the classifier (64, 10) that the distilled images train, from a start of that shape."""
+    """Return the classifier (64, 10) that the distilled images train, from an initial guess of that shape."""
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = torch.from_numpy(flat.reshape(PIXELS, CLASSES)).requires_grad_()
@@ -58,7 +58,7 @@ def train(start: Tensor, images: Tensor) -> Tensor:
 
 
 def accuracy(weights: Tensor, images: Tensor, labels: Tensor) -> float:
-    """Return the share of images that a classifier labels rightly."""
+    """Return the share of images that a classifier labels correctly."""
     return float((images @ weights).argmax(1).eq(labels).double().mean())
 
 

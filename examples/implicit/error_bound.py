@@ -1,4 +1,4 @@
-"""The error of implicit derivatives and of unrolled ones, as a solver converges, and the bound on the first.
+"""The errors of implicit and unrolled derivatives as a solver converges, and the bound on the former.
 
     python error_bound.py [STEPS] [PICTURE.png]
 
@@ -7,9 +7,9 @@ Theorem 1 of M. Blondel et al. 2022: where `A = −∂₁F` has singular values 
 
     ‖J(x̂) − ∂x⋆‖ ≤ (β/α + γ R/α²) ‖x̂ − x⋆‖.
 
-Here for ridge regression in one regulariser a feature (γ = 0), and for logistic regression in one regulariser (γ > 0),
-both solved by gradient descent, whose steps are unrolled for the comparison. All constants are global ones, known in
-advance from the data; the paper's figure 3 is the first of the two.
+Here for ridge regression in one regulariser per feature (γ = 0), and for logistic regression in one regulariser (γ >
+0), both solved by gradient descent, whose steps are unrolled for the comparison. All constants are global ones, known
+in advance from the data; the paper's figure 3 is the first of the two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch.nn.functional import softplus
 
 from relaxon.implicit import ImplicitOptions, implicit, record_verdicts, stationary
 
-# The derivative is wanted at points that are no roots: that is what the theorem is about.
+# The theorem is about derivatives at points that are not roots.
 ANYWHERE = ImplicitOptions(method="direct", on_unconverged="record", error_estimate="none")
 LARGEST_SECOND = 1 / (6 * math.sqrt(3))  # the largest |σ''| of the logistic function
 
@@ -116,7 +116,7 @@ def solve(problem: Problem) -> Tensor:
 def implicit_jacobian(problem: Problem, point: Tensor) -> Tensor:
     """Return J(x̂), from whatever point a solver stopped at."""
     derivative = implicit(lambda init, theta: init, stationary(problem.objective), options=ANYWHERE)
-    with record_verdicts():  # which say that it is no root, as we know
+    with record_verdicts():  # the verdicts say that it is not a root, as intended
         jacobian: Tensor = torch.func.jacfwd(lambda theta: derivative(point, theta))(problem.theta)
     return jacobian
 

@@ -5,9 +5,9 @@
 Spheres in a square box with soft walls repel each other where they overlap, `U = ½ (1 − r/σ)²` for r < σ, half of them
 with diameter 1, half with θ = 0.6 (M. Blondel et al. 2022, section 4; their box is periodic). FIRE (E. Bitzek et al.
 2006) lets them come to rest; the derivative of all positions in θ is one forward-mode product with the force as the
-optimality condition. A weak spring holds every sphere where it started, so that spheres which touch nothing have a
-place too. Unrolling FIRE is of no use here: its steps depend on the sign of the power, and its rates of change grow
-with the steps.
+optimality condition. A weak spring ties every sphere to its initial position, so that spheres without contacts have a
+definite place. Unrolling FIRE is of no use here: its steps depend on the sign of the power, and its rates of change
+grow with the steps.
 """
 
 from __future__ import annotations

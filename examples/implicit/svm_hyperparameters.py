@@ -2,8 +2,8 @@
 
     python svm_hyperparameters.py [SAMPLES] [PICTURE.png]
 
-The dual of the multiclass SVM has one probability vector a sample: `x⋆(θ) = argmin θ/2 ‖W(x, θ)‖² + ⟨x, Y⟩` over rows
-on the simplex, `W(x, θ) = Xᵀ(Y − x)/θ` being the classifier (K. Crammer and Y. Singer 2001; M. Blondel et al. 2022,
+The dual of the multiclass SVM has one probability vector per sample: `x⋆(θ) = argmin θ/2 ‖W(x, θ)‖² + ⟨x, Y⟩` over rows
+on the simplex, with the classifier `W(x, θ) = Xᵀ(Y − x)/θ` (K. Crammer and Y. Singer 2001; M. Blondel et al. 2022,
 section 4). Three solvers find it, projected gradient, mirror descent and block coordinate descent in NumPy; the
 derivative of all three comes from one and the same condition, the projected gradient fixed point. Gradient descent on
 log θ then finds the regulariser with the least loss on the validation set.
@@ -110,7 +110,7 @@ def solve_by_projected_gradient(
 def solve_by_mirror_descent(theta: Tensor, data: Data, steps: int = 2_000, tolerance: float = TOLERANCE) -> Tensor:
     """Return x⋆ by mirror descent with the entropy, in the logarithms of x, so that no entry leaves the simplex.
 
-    Entries that are zero in the solution are only approached: fast where the gradient holds them there.
+    Entries that are zero in the solution are only approached, quickly if the gradient keeps them there.
     """
     # The objective's gradient is smooth with respect to the entropy of each row with the largest squared row of X.
     size = theta / data.curvature
@@ -195,7 +195,7 @@ def gradients(data: Data, theta: float) -> dict[str, tuple[float, float]]:
     """Return dloss/dθ by each solver, with the residual of its result: one condition, three solvers."""
     found = {}
     for name, solver in SOLVERS.items():
-        # Mirror descent comes near a vertex of the simplex slowly: its gradient is taken as near as it gets.
+        # Mirror descent approaches a vertex of the simplex slowly: the gradient is taken at the point that it reaches.
         options = ImplicitOptions(on_unconverged="record")
         value = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
         with record_verdicts() as verdicts:

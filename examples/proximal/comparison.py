@@ -1,4 +1,4 @@
-"""A learned prior beside Tikhonov's and total variation, each at the weight that serves it best."""
+"""A learned prior compared with Tikhonov regularisation and total variation, each at its best weight."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Digits that were blurred, or seen from a few sides only, with a learned prior and with classical ones.
+"""Digits that are blurred, or projected from a few angles, reconstructed with a learned prior and with classical ones.
 
     python digits.py [--images 6] [--tasks deblurring tomography] [--plot PICTURE.png]
 
-The digits are scikit-learn's, enlarged to 16×16; those shown are held out from the training of the shipped "digits-16".
-Deblurring: a Gaussian of 1.5 pixels and noise of 0.02. Tomography: 6 angles, noise of 1 % of the largest projection.
+The digits are scikit-learn's, enlarged to 16×16; those shown were held out from the training of the shipped
+"digits-16". Deblurring: a Gaussian of 1.5 pixels and noise of 0.02. Tomography: 6 angles, noise of 1 % of the largest
+projection.
 """
 
 from __future__ import annotations

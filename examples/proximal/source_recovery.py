@@ -1,10 +1,11 @@
-"""Where are the sources? A source recovered from noisy observations of its field, with a learned prior.
+"""Where are the sources? Sources recovered from noisy observations of their field, with a learned prior.
 
     python source_recovery.py [--images 4] [--shares 1.0 0.1] [--side 32] [--plot PICTURE.png]
 
-Rectangles of strength 1 stand on a square with the value 0 on its sides; the field solves −Δu = source. It is observed
-in a share of the cells with noise of 1 % of its largest value. The shipped prior "blocks" was trained on other sources
-of the same kind. Tikhonov's and total variation's weights, and the learned prior's, are the best on a grid each.
+Rectangular sources of strength 1 lie on a square with the value 0 on its sides; the field solves −Δu = source. It is
+observed in a share of the cells, with noise of 1 % of its largest value. The shipped prior "blocks" was trained on
+other sources of the same kind. Tikhonov regularisation, total variation and the learned prior each use their best
+weight from a grid.
 """
 
 from __future__ import annotations

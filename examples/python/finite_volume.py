@@ -1,9 +1,10 @@
-"""A finite-volume flow solver in one file, as one writes it for a course: a channel with a square cylinder in it.
+"""A finite-volume flow solver in one file, as in a university course: a channel with a square cylinder in it.
 
     python finite_volume.py [STEPS] [PICTURE.png]
 
-Staggered grid, upwind advection, diffusion, and a projection whose pressure comes from relaxon. Inflow on the left, the
-pressure 0 on the right, walls above and below. The set-up is made once; each step starts from the last pressure.
+Staggered grid, upwind advection, diffusion, and a projection whose pressure comes from relaxon. The flow enters on the
+left, the pressure is 0 on the right, and there are walls above and below. The solver is set up once; each step starts
+from the last pressure.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ NX, NY = 192, 64
 H = 1.0 / NY
 SPEED, VISCOSITY, DT = 1.0, 1.0 / 400, 0.4 / NY
 SIDE = 10
-"""Of the cylinder, in cells."""
+"""Side of the cylinder, in cells."""
 
 
 class Channel:
@@ -39,7 +40,7 @@ class Channel:
         self.fluid = ~solid
         self.u = np.where(self.u_open, SPEED, 0.0)
         self.u[0] = SPEED
-        # Something that is not symmetric, for vortices to come of.
+        # An asymmetric perturbation that starts the vortex shedding.
         self.v = np.where(self.v_open, 0.1 * np.sin(np.linspace(0, 9, NX))[:, None], 0.0)
         self.pressure = np.zeros((NX, NY))
 
@@ -48,7 +49,7 @@ class Channel:
         return np.where(self.fluid, out, 0.0)
 
     def advance(self) -> tuple[int, float]:
-        """One step; the iterations of the pressure, and what is left of the divergence."""
+        """Take one time step; return the iterations of the pressure solve and the remaining divergence."""
         u, v = self.u, self.v
         v_at_u = np.zeros_like(u)
         v_at_u[1:-1] = 0.25 * (v[1:, 1:] + v[1:, :-1] + v[:-1, 1:] + v[:-1, :-1])
@@ -63,12 +64,12 @@ class Channel:
             raise RuntimeError(f"pressure: {solution.result.name}: {solution.message}")
         p = self.pressure = solution.x
         self.u[1:-1] -= np.where(self.u_open[1:-1], DT * (p[1:] - p[:-1]) / H, 0.0)
-        self.u[-1] += DT * 2 * p[-1] / H  # the side, half a cell away, holds the pressure 0
+        self.u[-1] += DT * 2 * p[-1] / H  # the pressure is 0 on the side, half a cell away
         self.v[:, 1:-1] -= np.where(self.v_open[:, 1:-1], DT * (p[:, 1:] - p[:, :-1]) / H, 0.0)
         return solution.iterations, float(np.abs(self.divergence()).max() * H / SPEED)
 
     def drag(self) -> float:
-        """The pressure's pull on the cylinder, over `½ SPEED² · side`."""
+        """Return the pressure drag on the cylinder, divided by `½ SPEED² · side`."""
         low = NY // 2 - SIDE // 2
         rows, front, back = slice(low, low + SIDE), NX // 5 - 1, NX // 5 + SIDE
         force = (self.pressure[front, rows] - self.pressure[back, rows]).sum() * H

@@ -1,10 +1,11 @@
-"""A PETSc program that knows nothing of relaxon; two options on its command line have it use the learned cycle.
+"""A PETSc program without any reference to relaxon; two command-line options make it use the learned cycle.
 
     mpiexec -n 2 python petsc_options.py -ksp_type cg -pc_type gamg
     mpiexec -n 2 python petsc_options.py -ksp_type cg -pc_type python -pc_python_type relaxon.solvers.petsc.LearnedCycle
 
-Needs petsc4py: docs/distributed.md says how. The equation is that of PETSc's own tutorials: `−∇²u = f` at the nodes of
-the unit cube, the boundary's nodes with rows of their own; `-da_grid_x 65 -da_grid_y 65 -da_grid_z 65` sets the size.
+It needs petsc4py: see docs/distributed.md. The equation is that of PETSc's own tutorials, `−∇²u = f` at the nodes of
+the unit cube, with identity rows for the nodes on the boundary; `-da_grid_x 65 -da_grid_y 65 -da_grid_z 65` sets the
+size.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A SciPy program that already solves its pressure by conjugate gradients, and one line more: `M`.
+"""A SciPy program that solves for its pressure by conjugate gradients, with one more line: `M`.
 
-    python scipy_cg.py [CELLS_A_SIDE]
+    python scipy_cg.py [CELLS_PER_SIDE]
 
-The matrix is the program's own, assembled with SciPy as such programs do; relaxon never sees it. Its grid is told once,
-and `M` is a learned multigrid V-cycle in the form that `scipy.sparse.linalg.cg` takes.
+The matrix is the program's own, assembled with SciPy; relaxon never sees it. relaxon gets the grid once, and returns
+`M`, a learned multigrid V-cycle in the form that `scipy.sparse.linalg.cg` takes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from relaxon.solvers import CellType, PoissonGrid
 
 
 def tank(n: int) -> np.ndarray:
-    """Water with pillars, air above it."""
+    """Return the cells of water with pillars and air above it."""
     cells = np.full((n, n, n), CellType.FLUID, np.uint8)
     cells[:, :, int(0.8 * n) :] = CellType.AIR
     for x, y in ((0.3, 0.4), (0.7, 0.6), (0.5, 0.2)):
@@ -29,7 +29,7 @@ def tank(n: int) -> np.ndarray:
 
 
 def own_matrix(cells: np.ndarray, h: float) -> csr_array:
-    """What the program had before: `−∇²` over the water, no flux into walls, 0 in the air."""
+    """Return the program's own matrix: `−∇²` over the water, no flux into walls, 0 in the air."""
     n = cells.shape[0]
     chain = diags_array([np.ones(n - 1), np.ones(n - 1)], offsets=[-1, 1])
     whole = eye_array(n)

@@ -1,10 +1,10 @@
-"""Smoke that is told where to go: gradients through a whole simulation, its pressure solves included.
+"""Smoke control: gradients through a whole simulation, including its pressure solves.
 
     python smoke_control.py [GRADIENT_STEPS] [PICTURE.png]
 
-A puff of smoke rises in a closed box for some time steps: buoyancy, advection by looking back along the velocity, and a
-projection by `poisson_solve`, which torch differentiates by one more solve. The wind at the start is found so that the
-smoke ends in the place that is wanted, by Adam on the distance.
+A puff of smoke rises in a closed box for some time steps with buoyancy, semi-Lagrangian advection, and a projection by
+`poisson_solve`, which torch differentiates by one more solve. Adam finds the initial wind for which the smoke ends at
+the desired place.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def blob(x: float, y: float, radius: float = 3.5) -> Tensor:
 
 
 def carried(field: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """A cell field moved along the velocity of its cells, by bilinear interpolation where it came from."""
+    """Return a cell field advected by the velocity of its cells, by bilinear interpolation at the departure points."""
     axis = torch.arange(N, dtype=torch.float64) + 0.5
     x, y = axis[:, None] - DT * u, axis[None, :] - DT * v
     # grid_sample takes (y, x) from −1 to 1 over the whole field.
@@ -38,7 +38,7 @@ def carried(field: Tensor, u: Tensor, v: Tensor) -> Tensor:
 
 
 def projected(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """The part of a velocity of cells that has no divergence: on faces, with walls, and back."""
+    """Return the divergence-free part of a cell velocity, projected on faces with walls."""
     faces_u = F.pad(0.5 * (u[1:] + u[:-1]), (0, 0, 1, 1))
     faces_v = F.pad(0.5 * (v[:, 1:] + v[:, :-1]), (1, 1))
     divergence = faces_u[1:] - faces_u[:-1] + faces_v[:, 1:] - faces_v[:, :-1]
@@ -49,7 +49,7 @@ def projected(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def simulated(u: Tensor, v: Tensor) -> Tensor:
-    """The smoke after all steps, for a wind at the start."""
+    """Return the smoke after all steps, for an initial wind."""
     smoke = blob(N / 2, N / 4)
     for _ in range(STEPS):
         u, v = projected(u, v + DT * BUOYANCY * smoke)
