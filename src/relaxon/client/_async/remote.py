@@ -6,13 +6,16 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
+from relaxon.client._async.attendance import Attendance
 from relaxon.client._async.caller import RetryingCaller
 from relaxon.client._async.solve_call import solve
+from relaxon.client.shared.asyncio_runtime import Channel
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.wire.arrays import Wire
@@ -21,19 +24,28 @@ from relaxon.wire.conversions.system import SolveRequest, SystemHandle, numbered
 from relaxon.wire.handover import Handover
 
 
+@dataclass(frozen=True, slots=True)
+class ServerLink:
+    """A connection to a server, with what the clients of its services need for their calls."""
+
+    channel: Channel
+    caller: RetryingCaller
+    attendance: Attendance
+    target: str
+    wire: Wire
+
+
 class RemoteSystem(SystemHandle):
     """A system `A x = b` that a server keeps."""
 
-    def __init__(
-        self, method: Callable[..., Any], handover: Handover, caller: RetryingCaller, target: str, wire: Wire
-    ) -> None:
+    def __init__(self, method: Callable[..., Any], handover: Handover, link: ServerLink) -> None:
         """`method` is the stub's method that solves."""
         self._method = method
         self._handover = handover
-        self._caller = caller
-        self._owner = caller.owner
-        self._wire = wire
-        self._kept_at(target)
+        self._caller = link.caller
+        self._owner = link.caller.owner
+        self._wire = link.wire
+        self._kept_at(link.target)
 
     async def solve(
         self,
