@@ -174,7 +174,7 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
                 raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
         method = partial(self._stub.SolveMatrixSteps, compression=self._wire.outgoing)
         call = StepSequence(self._caller, method, steps, callback, read_ahead, seconds, ARGUMENTS)
-        return self._solutions(call.solutions(self._handover, messages_for))
+        return self._yield_solutions(call.solutions(self._handover, messages_for))
 
     async def update(self, matrix: SparseMatrix, *, timeout: float | None = None) -> None:
         """Replace the values of the matrix and keep its pattern, as in time steps or Newton's method.
@@ -203,5 +203,5 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
         with self._in_use():
             return MatrixSetUps.of(await self._caller.make(self._stub.DescribeMatrix, request, idempotent=True))
 
-    def _deletion(self) -> tuple[Callable[..., Any], Any]:
+    def _deletion_call(self) -> tuple[Callable[..., Any], Any]:
         return self._stub.DeleteMatrix, pb.DeleteMatrixRequest(id=self.id)

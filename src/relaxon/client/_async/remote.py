@@ -114,7 +114,7 @@ class RemoteSystem(SystemHandle):
                 solutions.append(await self._solve(request, callback, seconds))
         return with_one_set_up(solutions)
 
-    async def _solutions(self, found: AsyncGenerator[Solution, None]) -> AsyncIterator[Solution]:
+    async def _yield_solutions(self, found: AsyncGenerator[Solution, None]) -> AsyncIterator[Solution]:
         with self._in_use():
             async with aclosing(found):
                 async for solution in found:
@@ -137,12 +137,12 @@ class RemoteSystem(SystemHandle):
             await self._delete(repeated=error is None)
 
     async def _delete(self, repeated: bool) -> None:
-        await self._caller.delete(*self._deletion(), repeated=repeated)
+        await self._caller.delete(*self._deletion_call(), repeated=repeated)
         self._deleted = True
         self._handover.close()
 
     @abstractmethod
-    def _deletion(self) -> tuple[Callable[..., Any], Any]:
+    def _deletion_call(self) -> tuple[Callable[..., Any], Any]:
         """Return the stub's method that deletes the system, and its message."""
 
     async def _solve(self, request: SolveRequest, callback: Callback | None, seconds: float) -> Solution:

@@ -169,7 +169,7 @@ class RemoteGrid(GridHandle, RemoteSystem):
                 raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
         method = partial(self._stub.SolveSteps, compression=self._wire.outgoing)
         call = StepSequence(self._caller, method, steps, callback, read_ahead, seconds)
-        return self._solutions(call.solutions(self._handover, messages_for))
+        return self._yield_solutions(call.solutions(self._handover, messages_for))
 
     def update(
         self,
@@ -206,5 +206,5 @@ class RemoteGrid(GridHandle, RemoteSystem):
         with self._in_use():
             self._changed(self._caller.make(method, requests, idempotent=True, seconds=seconds))
 
-    def _deletion(self) -> tuple[Callable[..., Any], Any]:
+    def _deletion_call(self) -> tuple[Callable[..., Any], Any]:
         return self._stub.DeleteGrid, pb.DeleteGridRequest(id=self.id)

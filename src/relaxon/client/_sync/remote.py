@@ -114,7 +114,7 @@ class RemoteSystem(SystemHandle):
                 solutions.append(self._solve(request, callback, seconds))
         return with_one_set_up(solutions)
 
-    def _solutions(self, found: Generator[Solution, None, None]) -> Iterator[Solution]:
+    def _yield_solutions(self, found: Generator[Solution, None, None]) -> Iterator[Solution]:
         with self._in_use(), closing(found):
             yield from found
 
@@ -135,12 +135,12 @@ class RemoteSystem(SystemHandle):
             self._delete(repeated=error is None)
 
     def _delete(self, repeated: bool) -> None:
-        self._caller.delete(*self._deletion(), repeated=repeated)
+        self._caller.delete(*self._deletion_call(), repeated=repeated)
         self._deleted = True
         self._handover.close()
 
     @abstractmethod
-    def _deletion(self) -> tuple[Callable[..., Any], Any]:
+    def _deletion_call(self) -> tuple[Callable[..., Any], Any]:
         """Return the stub's method that deletes the system, and its message."""
 
     def _solve(self, request: SolveRequest, callback: Callback | None, seconds: float) -> Solution:
