@@ -295,7 +295,7 @@ def _known(served: Served) -> dict[str, list[Any]]:
         with client.poisson.grid(np.zeros((4, 5), np.uint8), boundary="dirichlet") as grid:
             for solver in ("cg", "mg-cg"):
                 grid.solve(np.ones((4, 5)), solver=solver)
-        grids, matrix = _lasting(client)
+        grids, matrix = _lasting(client, _metadata(served, right=True))
         rng = np.random.default_rng(0)
         x = rng.standard_normal((20, 5))
         job = client.boosting.train(x, x[:, 0], settings=BoostingSettings(n_units=2), model="known")
@@ -353,7 +353,7 @@ def _known(served: Served) -> dict[str, list[Any]]:
     }
 
 
-def _lasting(client: Any) -> tuple[list[str], str]:
+def _lasting(client: Any, metadata: tuple[tuple[str, str], ...]) -> tuple[list[str], str]:
     """Grids and a matrix that stay when their client has gone."""
     import numpy as np
     from scipy.sparse import eye_array
@@ -365,9 +365,10 @@ def _lasting(client: Any) -> tuple[list[str], str]:
     wire = Wire(shared_memory=False, checksums=True)
     grid = checked_grid(np.zeros((4, 5), np.uint8), 1.0, "dirichlet", None, None, None)
     create = client.poisson._stub.CreateGrid
-    grids = [create(grid_requests(grid, wire, None, ""), timeout=60).id for _ in range(6)]
+    grids = [create(grid_requests(grid, wire, None, ""), timeout=60, metadata=metadata).id for _ in range(6)]
     sent = SentMatrix.of(eye_array(20).tocsr())
-    return grids, client.linear._stub.CreateMatrix(sent.requests(wire, None, ""), timeout=60).id
+    create = client.linear._stub.CreateMatrix
+    return grids, create(sent.requests(wire, None, ""), timeout=60, metadata=metadata).id
 
 
 def _client(served: Served) -> Any:

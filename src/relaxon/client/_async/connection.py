@@ -18,6 +18,7 @@ from relaxon.client._async.linear import LinearClient
 from relaxon.client._async.models import ModelsClient
 from relaxon.client._async.poisson import PoissonClient
 from relaxon.client._async.proximal import ProximalClient
+from relaxon.client._async.remote import ServerLink
 from relaxon.client.shared.asyncio_runtime import Opening, open_channel, wait_until_ready
 from relaxon.client.shared.retries import DEFAULT_RETRIES, Retries, Timeouts
 from relaxon.client.shared.status import ServerStatus, parse_status
@@ -118,18 +119,19 @@ class Client(NotPickled):
         self.target = target
         self._caller = caller = RetryingCaller(timeouts, security.metadata)
         self._channel = open_channel(target, security)
-        self._link = link = guarded(self._channel, caller.owner)
-        self._attendance = Attendance(link, caller)
-        self.poisson = PoissonClient(link, self._attendance, caller, target, wire)
-        self.linear = LinearClient(link, self._attendance, caller, target, wire)
-        self.boosting = BoostingClient(link, caller)
-        self.convex = ConvexClient(link, caller)
-        self.equilibrium = EquilibriumClient(link, caller)
-        self.energy = EnergyClient(link, caller)
-        self.proximal = ProximalClient(link, caller)
-        self.models = ModelsClient(link, caller)
+        self._guarded = channel = guarded(self._channel, caller.owner)
+        self._attendance = Attendance(channel, caller)
+        link = ServerLink(channel, caller, self._attendance, target, wire)
+        self.poisson = PoissonClient(link)
+        self.linear = LinearClient(link)
+        self.boosting = BoostingClient(channel, caller)
+        self.convex = ConvexClient(channel, caller)
+        self.equilibrium = EquilibriumClient(channel, caller)
+        self.energy = EnergyClient(channel, caller)
+        self.proximal = ProximalClient(channel, caller)
+        self.models = ModelsClient(channel, caller)
         self.jobs = JobsClient(
-            link,
+            channel,
             caller,
             {
                 "boosting": self.boosting,
@@ -150,14 +152,14 @@ class Client(NotPickled):
 
     async def health(self) -> str:
         """Return the server's health: "SERVING", or "NOT_SERVING" where it is about to stop."""
-        check: Any = self._link.unary_unary(HEALTH_METHOD)
+        check: Any = self._guarded.unary_unary(HEALTH_METHOD)
         # Not repeated: no answer is an answer, too.
         reply: bytes = await self._caller.make(check, b"", idempotent=True, repeated=False)
         return parse_health(reply)
 
     async def status(self) -> ServerStatus:
         """Return what the server is busy with, and how much of its limits is in use."""
-        stub = status_pb2_grpc.StatusServiceStub(self._link)
+        stub = status_pb2_grpc.StatusServiceStub(self._guarded)
         return parse_status(await self._caller.make(stub.GetStatus, status_pb2.GetStatusRequest(), idempotent=True))
 
     async def close(self) -> None:

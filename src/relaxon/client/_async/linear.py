@@ -9,16 +9,13 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from relaxon.client._async.attendance import Attendance
-from relaxon.client._async.caller import RetryingCaller
-from relaxon.client._async.remote import RemoteSystem
+from relaxon.client._async.remote import RemoteSystem, ServerLink
 from relaxon.client._async.steps_call import StepSequence
-from relaxon.client.shared.asyncio_runtime import Channel, Opening
+from relaxon.client.shared.asyncio_runtime import Opening
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.proto import linear_pb2 as pb
 from relaxon.proto import linear_pb2_grpc, poisson_pb2
-from relaxon.wire.arrays import Wire
 from relaxon.wire.chunks import chunked
 from relaxon.wire.conversions.grid import SolverInfo, solver_infos
 from relaxon.wire.conversions.matrix import ARGUMENTS, MatrixSetUps, MatrixStep, SentMatrix, SparseMatrix
@@ -31,16 +28,11 @@ from relaxon.wire.ownership import NotPickled
 class LinearClient(NotPickled):
     """The calls of a `relaxon.aio.Client` for sparse matrices."""
 
-    def __init__(
-        self, channel: Channel, attendance: Attendance, caller: RetryingCaller, target: str, wire: Wire
-    ) -> None:
-        self._stub: linear_pb2_grpc.LinearSystemServiceAsyncStub = linear_pb2_grpc.LinearSystemServiceStub(
-            chunked(channel)
-        )
-        self._attendance = attendance
-        self._caller = caller
-        self._target = target
-        self._wire = wire
+    def __init__(self, link: ServerLink) -> None:
+        channel = chunked(link.channel)
+        self._stub: linear_pb2_grpc.LinearSystemServiceAsyncStub = linear_pb2_grpc.LinearSystemServiceStub(channel)
+        self._link = link
+        self._caller = link.caller
 
     def matrix(
         self,
@@ -84,18 +76,18 @@ class LinearClient(NotPickled):
         async def open_matrix() -> RemoteMatrix:
             seconds = self._caller.transfer_seconds(timeout)
             sent = await asyncio.to_thread(SentMatrix.of, matrix, near_null, coordinates, block_size, symmetric, M)
-            attendance = await self._attendance.name()
-            with offered(sent.unknowns, self._wire.shared_memory) as (file, offer):
+            attendance = await self._link.attendance.name()
+            with offered(sent.unknowns, self._link.wire.shared_memory) as (file, offer):
                 # A matrix whose answer was lost stays until it expires, so making it twice does harm.
                 kept = await self._caller.make(
-                    partial(self._stub.CreateMatrix, compression=self._wire.outgoing),
-                    partial(sent.requests, self._wire, offer, attendance),
+                    partial(self._stub.CreateMatrix, compression=self._link.wire.outgoing),
+                    partial(sent.requests, self._link.wire, offer, attendance),
                     idempotent=False,
                     seconds=seconds,
                     arguments=ARGUMENTS,
                 )
                 handover = Handover(file if kept.shared else None)
-            return RemoteMatrix(self._stub, kept, sent, self._caller, self._target, handover, self._wire)
+            return RemoteMatrix(self._stub, kept, sent, handover, self._link)
 
         return Opening(open_matrix)
 
@@ -113,12 +105,10 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
         stub: linear_pb2_grpc.LinearSystemServiceAsyncStub,
         kept: pb.Matrix,
         sent: SentMatrix,
-        caller: RetryingCaller,
-        target: str,
         handover: Handover,
-        wire: Wire,
+        link: ServerLink,
     ) -> None:
-        super().__init__(stub.SolveMatrix, handover, caller, target, wire)
+        super().__init__(stub.SolveMatrix, handover, link)
         self._stub = stub
         self._told(kept, sent)
 
@@ -185,7 +175,7 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
                 raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
         method = partial(self._stub.SolveMatrixSteps, compression=self._wire.outgoing)
         call = StepSequence(self._caller, method, steps, callback, read_ahead, seconds, ARGUMENTS)
-        return self._solutions(call.solutions(self._handover, messages_for))
+        return self._yield_solutions(call.solutions(self._handover, messages_for))
 
     async def update(self, matrix: SparseMatrix, *, timeout: float | None = None) -> None:
         """Replace the values of the matrix and keep its pattern, as in time steps or Newton's method.
@@ -214,5 +204,5 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
         with self._in_use():
             return MatrixSetUps.of(await self._caller.make(self._stub.DescribeMatrix, request, idempotent=True))
 
-    def _deletion(self) -> tuple[Callable[..., Any], Any]:
+    def _deletion_call(self) -> tuple[Callable[..., Any], Any]:
         return self._stub.DeleteMatrix, pb.DeleteMatrixRequest(id=self.id)

@@ -6,13 +6,16 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
+from relaxon.client._async.attendance import Attendance
 from relaxon.client._async.caller import RetryingCaller
 from relaxon.client._async.solve_call import solve
+from relaxon.client.shared.asyncio_runtime import Channel
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.wire.arrays import Wire
@@ -22,19 +25,28 @@ from relaxon.wire.conversions.system import SolveRequest, SystemHandle, numbered
 from relaxon.wire.handover import Handover
 
 
+@dataclass(frozen=True, slots=True)
+class ServerLink:
+    """A connection to a server, with what the clients of its services need for their calls."""
+
+    channel: Channel
+    caller: RetryingCaller
+    attendance: Attendance
+    target: str
+    wire: Wire
+
+
 class RemoteSystem(SystemHandle):
     """A system `A x = b` that a server keeps."""
 
-    def __init__(
-        self, method: Callable[..., Any], handover: Handover, caller: RetryingCaller, target: str, wire: Wire
-    ) -> None:
+    def __init__(self, method: Callable[..., Any], handover: Handover, link: ServerLink) -> None:
         """`method` is the stub's method that solves."""
         self._method = method
         self._handover = handover
-        self._caller = caller
-        self._owner = caller.owner
-        self._wire = wire
-        self._kept_at(target)
+        self._caller = link.caller
+        self._owner = link.caller.owner
+        self._wire = link.wire
+        self._kept_at(link.target)
 
     async def solve(
         self,
@@ -103,7 +115,7 @@ class RemoteSystem(SystemHandle):
                 solutions.append(await self._solve(request, callback, seconds))
         return with_one_set_up(solutions)
 
-    async def _solutions(self, found: AsyncGenerator[Solution, None]) -> AsyncIterator[Solution]:
+    async def _yield_solutions(self, found: AsyncGenerator[Solution, None]) -> AsyncIterator[Solution]:
         with self._in_use():
             async with aclosing(found):
                 async for solution in found:
@@ -126,12 +138,12 @@ class RemoteSystem(SystemHandle):
             await self._delete(repeated=error is None)
 
     async def _delete(self, repeated: bool) -> None:
-        await self._caller.delete(*self._deletion(), repeated=repeated)
+        await self._caller.delete(*self._deletion_call(), repeated=repeated)
         self._deleted = True
         self._handover.close()
 
     @abstractmethod
-    def _deletion(self) -> tuple[Callable[..., Any], Any]:
+    def _deletion_call(self) -> tuple[Callable[..., Any], Any]:
         """Return the stub's method that deletes the system, and its message."""
 
     async def _solve(self, request: SolveRequest, callback: Callback | None, seconds: float) -> Solution:

@@ -89,12 +89,12 @@ class TrainingClient(NotPickled, Generic[Progress, Model]):
             operation.name,
             metadata_of(operation).model,
             self._operations,
-            self._watched,
+            self._watch_progress,
             self._engine.trained,
             self._caller,
         )
 
-    async def _watched(self, name: str, skip: int) -> AsyncIterator[Progress]:
+    async def _watch_progress(self, name: str, skip: int) -> AsyncIterator[Progress]:
         # No deadline: training takes as long as it takes.
         def request(came: int) -> Any:
             return self._engine.watch(operation=name, skip=skip + came)

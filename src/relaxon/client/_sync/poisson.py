@@ -9,18 +9,15 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from relaxon.client._sync.attendance import Attendance
-from relaxon.client._sync.caller import RetryingCaller
-from relaxon.client._sync.remote import RemoteSystem
+from relaxon.client._sync.remote import RemoteSystem, ServerLink
 from relaxon.client._sync.steps_call import StepSequence
-from relaxon.client.shared.blocking_runtime import Channel, open_now
+from relaxon.client.shared.blocking_runtime import open_now
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
 from relaxon.solvers.grid.arguments import SpacingLike
 from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike
-from relaxon.wire.arrays import Wire
 from relaxon.wire.chunks import chunked
 from relaxon.wire.conversions.grid import (
     SolverInfo,
@@ -41,14 +38,11 @@ from relaxon.wire.ownership import NotPickled
 class PoissonClient(NotPickled):
     """The Poisson calls of a `relaxon.client.Client`."""
 
-    def __init__(
-        self, channel: Channel, attendance: Attendance, caller: RetryingCaller, target: str, wire: Wire
-    ) -> None:
-        self._stub: poisson_pb2_grpc.PoissonServiceStub = poisson_pb2_grpc.PoissonServiceStub(chunked(channel))
-        self._attendance = attendance
-        self._caller = caller
-        self._target = target
-        self._wire = wire
+    def __init__(self, link: ServerLink) -> None:
+        channel = chunked(link.channel)
+        self._stub: poisson_pb2_grpc.PoissonServiceStub = poisson_pb2_grpc.PoissonServiceStub(channel)
+        self._link = link
+        self._caller = link.caller
 
     def grid(
         self,
@@ -77,12 +71,12 @@ class PoissonClient(NotPickled):
         def open_grid() -> RemoteGrid:
             seconds = self._caller.transfer_seconds(timeout)
             grid = checked_grid(cells, spacing, boundary, coefficient, reaction, volume)
-            attendance = self._attendance.name()
-            with offered(grid.cells.size, self._wire.shared_memory) as (file, offer):
+            attendance = self._link.attendance.name()
+            with offered(grid.cells.size, self._link.wire.shared_memory) as (file, offer):
                 # A grid whose answer was lost stays until it expires, so making it twice does harm.
                 kept = self._caller.make(
-                    partial(self._stub.CreateGrid, compression=self._wire.outgoing),
-                    partial(grid_requests, grid, self._wire, offer, attendance),
+                    partial(self._stub.CreateGrid, compression=self._link.wire.outgoing),
+                    partial(grid_requests, grid, self._link.wire, offer, attendance),
                     idempotent=False,
                     seconds=seconds,
                 )
@@ -90,7 +84,7 @@ class PoissonClient(NotPickled):
                     self._caller.make(self._stub.DeleteGrid, pb.DeleteGridRequest(id=kept.id), idempotent=True)
                 check_extended(kept.extended, needs_extended(grid))
                 handover = Handover(file if kept.shared else None)
-            return RemoteGrid(self._stub, kept, grid.shape, self._caller, self._target, handover, self._wire)
+            return RemoteGrid(self._stub, kept, grid.shape, handover, self._link)
 
         return open_now(open_grid)
 
@@ -107,12 +101,10 @@ class RemoteGrid(GridHandle, RemoteSystem):
         stub: poisson_pb2_grpc.PoissonServiceStub,
         kept: pb.Grid,
         shape: tuple[int, ...],
-        caller: RetryingCaller,
-        target: str,
         handover: Handover,
-        wire: Wire,
+        link: ServerLink,
     ) -> None:
-        super().__init__(stub.Solve, handover, caller, target, wire)
+        super().__init__(stub.Solve, handover, link)
         self._stub = stub
         self._told(kept, shape)
 
@@ -177,7 +169,7 @@ class RemoteGrid(GridHandle, RemoteSystem):
                 raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
         method = partial(self._stub.SolveSteps, compression=self._wire.outgoing)
         call = StepSequence(self._caller, method, steps, callback, read_ahead, seconds)
-        return self._solutions(call.solutions(self._handover, messages_for))
+        return self._yield_solutions(call.solutions(self._handover, messages_for))
 
     def update(
         self,
@@ -214,5 +206,5 @@ class RemoteGrid(GridHandle, RemoteSystem):
         with self._in_use():
             self._changed(self._caller.make(method, requests, idempotent=True, seconds=seconds))
 
-    def _deletion(self) -> tuple[Callable[..., Any], Any]:
+    def _deletion_call(self) -> tuple[Callable[..., Any], Any]:
         return self._stub.DeleteGrid, pb.DeleteGridRequest(id=self.id)

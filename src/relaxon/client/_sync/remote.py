@@ -6,13 +6,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
+from relaxon.client._sync.attendance import Attendance
 from relaxon.client._sync.caller import RetryingCaller
 from relaxon.client._sync.solve_call import solve
+from relaxon.client.shared.blocking_runtime import Channel
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.wire.arrays import Wire
@@ -22,19 +25,28 @@ from relaxon.wire.conversions.system import SolveRequest, SystemHandle, numbered
 from relaxon.wire.handover import Handover
 
 
+@dataclass(frozen=True, slots=True)
+class ServerLink:
+    """A connection to a server, with what the clients of its services need for their calls."""
+
+    channel: Channel
+    caller: RetryingCaller
+    attendance: Attendance
+    target: str
+    wire: Wire
+
+
 class RemoteSystem(SystemHandle):
     """A system `A x = b` that a server keeps."""
 
-    def __init__(
-        self, method: Callable[..., Any], handover: Handover, caller: RetryingCaller, target: str, wire: Wire
-    ) -> None:
+    def __init__(self, method: Callable[..., Any], handover: Handover, link: ServerLink) -> None:
         """`method` is the stub's method that solves."""
         self._method = method
         self._handover = handover
-        self._caller = caller
-        self._owner = caller.owner
-        self._wire = wire
-        self._kept_at(target)
+        self._caller = link.caller
+        self._owner = link.caller.owner
+        self._wire = link.wire
+        self._kept_at(link.target)
 
     def solve(
         self,
@@ -103,7 +115,7 @@ class RemoteSystem(SystemHandle):
                 solutions.append(self._solve(request, callback, seconds))
         return with_one_set_up(solutions)
 
-    def _solutions(self, found: Generator[Solution, None, None]) -> Iterator[Solution]:
+    def _yield_solutions(self, found: Generator[Solution, None, None]) -> Iterator[Solution]:
         with self._in_use(), closing(found):
             yield from found
 
@@ -124,12 +136,12 @@ class RemoteSystem(SystemHandle):
             self._delete(repeated=error is None)
 
     def _delete(self, repeated: bool) -> None:
-        self._caller.delete(*self._deletion(), repeated=repeated)
+        self._caller.delete(*self._deletion_call(), repeated=repeated)
         self._deleted = True
         self._handover.close()
 
     @abstractmethod
-    def _deletion(self) -> tuple[Callable[..., Any], Any]:
+    def _deletion_call(self) -> tuple[Callable[..., Any], Any]:
         """Return the stub's method that deletes the system, and its message."""
 
     def _solve(self, request: SolveRequest, callback: Callback | None, seconds: float) -> Solution:
