@@ -4,6 +4,8 @@ To the server it looks like `relaxon.server.jobs.worker`. It sends the request, 
 actor and writes what comes back (steps, checkpoints, the model) into the job's folder. If the actor is lost it ends
 without a last message, and the next process has another actor continue from the last checkpoint. The actor ends with
 this process.
+
+Imported on first use, for their weight: ray.
 """
 
 from __future__ import annotations
