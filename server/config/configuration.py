@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -128,7 +129,5 @@ def _toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str):
         # The basic strings of TOML have the escapes of JSON, except for the delete character.
-        import json
-
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)

@@ -58,9 +58,18 @@ def check_port(name: str, value: object) -> None:
         raise ValueError(f"{name} must be an integer from 0 to {MAX_PORT}, got {value!r}")
 
 
-def _setting(default: Any, check: Callable[[str, Any], object], help: str) -> Any:
-    """Return the field of a setting; the command's help and the table in the docs show `help`."""
-    return field(default=default, metadata={"check": check, "help": help})
+CHECKS: dict[type, Callable[[str, Any], object]] = {
+    bool: check_flag,
+    str: check_text,
+    int: validation.positive_int,
+    float: validation.positive_float,
+}
+"""The checks of settings without one of their own, by the types of their defaults."""
+
+
+def _about(help: str, check: Callable[[str, Any], object] | None = None) -> dict[str, Any]:
+    """Return the metadata of a setting's field: its text in the command's help and the docs, and its own check."""
+    return {"help": help, "check": check}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,209 +83,217 @@ class ServerSettings:
     TypeError, ValueError : naming the setting; also where `host` is no loopback address and `insecure` is False.
     """
 
-    host: str = _setting(
-        "127.0.0.1",
-        check_text,
-        "address to listen on; one that other machines reach needs TLS and tokens or certificates, or `insecure`",
+    host: str = field(
+        default="127.0.0.1",
+        metadata=_about(
+            "address to listen on; one that other machines reach needs TLS and tokens or certificates, or `insecure`"
+        ),
     )
-    port: int = _setting(DEFAULT_PORT, check_port, "port to listen on; 0 takes a free one, which is printed")
-    insecure: bool = _setting(
-        False,
-        check_flag,
-        "allow an address that other machines reach without both encryption and authentication",
+    port: int = field(
+        default=DEFAULT_PORT,
+        metadata=_about("port to listen on; 0 takes a free one, which is printed", check_port),
     )
-    tls_certificate: str = _setting(
-        "",
-        check_text,
-        "PEM file of the certificate and its chain; calls are encrypted where it is given; it is read "
-        "again when it changes",
+    insecure: bool = field(
+        default=False,
+        metadata=_about("allow an address that other machines reach without both encryption and authentication"),
     )
-    tls_key: str = _setting("", check_text, "PEM file of the certificate's key, without a password")
-    tls_client_ca: str = _setting(
-        "",
-        check_text,
-        "PEM file of the authorities whose certificates callers must show; empty asks for none",
+    tls_certificate: str = field(
+        default="",
+        metadata=_about(
+            "PEM file of the certificate and its chain; calls are encrypted where it is given; it is read again "
+            "when it changes"
+        ),
     )
-    certificate_role: str = _setting(
-        "train",
-        check_choice("read", "solve", "train", "admin"),
-        "role of callers who are known by their certificate alone: read, solve, train or admin",
+    tls_key: str = field(default="", metadata=_about("PEM file of the certificate's key, without a password"))
+    tls_client_ca: str = field(
+        default="",
+        metadata=_about("PEM file of the authorities whose certificates callers must show; empty asks for none"),
     )
-    token_file: str = _setting(
-        "",
-        check_text,
-        "file of the tokens' hashes, made by `relaxon token add`; every call needs a token where it is given",
+    certificate_role: str = field(
+        default="train",
+        metadata=_about(
+            "role of callers who are known by their certificate alone: read, solve, train or admin",
+            check_choice("read", "solve", "train", "admin"),
+        ),
     )
-    open_health: bool = _setting(False, check_flag, "answer health checks without a token")
-    shared_memory: bool = _setting(
-        True,
-        check_flag,
-        "take arrays from callers on this machine through shared memory, where they offer that",
+    token_file: str = field(
+        default="",
+        metadata=_about(
+            "file of the tokens' hashes, made by `relaxon token add`; every call needs a token where it is given"
+        ),
     )
-    compile: str = _setting(
-        "dcdm, auto matrix",
-        check_kernels,
-        "solvers that are compiled in the background at the start where this machine has not done so "
-        'before, separated by commas, each for 3D grids with κ = 1 unless it says otherwise ("dcdm '
-        '2D", "dcdm 3D varying"), or for sparse matrices ("auto matrix"); empty compiles none, and '
-        "their first solves wait",
+    open_health: bool = field(default=False, metadata=_about("answer health checks without a token"))
+    shared_memory: bool = field(
+        default=True,
+        metadata=_about("take arrays from callers on this machine through shared memory, where they offer that"),
     )
-    workers: int = _setting(
-        1,
-        validation.positive_int,
-        "concurrent solves; each uses all threads, so more than one seldom pays",
+    compile: str = field(
+        default="dcdm, auto matrix",
+        metadata=_about(
+            "solvers that are compiled in the background at the start where this machine has not done so before, "
+            'separated by commas, each for 3D grids with κ = 1 unless it says otherwise ("dcdm 2D", "dcdm 3D '
+            'varying"), or for sparse matrices ("auto matrix"); empty compiles none, and their first solves wait',
+            check_kernels,
+        ),
     )
-    max_pending: int = _setting(
-        64,
-        validation.positive_int,
-        "solves that wait, run or send their answer, each of which holds its arrays; one more is "
-        "refused, with a time to retry",
+    workers: int = field(
+        default=1,
+        metadata=_about("concurrent solves; each uses all threads, so more than one seldom pays"),
     )
-    memory_bytes: int = _setting(
-        0,
-        check_count,
-        "memory for kept grids and matrices, their set-ups and running calls, as estimated before "
-        "they are made; 0 for half of the machine's",
+    max_pending: int = field(
+        default=64,
+        metadata=_about(
+            "solves that wait, run or send their answer, each of which holds its arrays; one more is refused, "
+            "with a time to retry"
+        ),
     )
-    max_client_bytes: int = _setting(0, check_count, "memory of that for one caller; 0 sets no limit of its own")
-    max_client_cells: int = _setting(0, check_count, "cells of one caller's grids; 0 sets no limit of its own")
-    max_client_sessions: int = _setting(0, check_count, "one caller's grids and matrices; 0 sets no limit of its own")
-    max_client_jobs: int = _setting(
-        0,
-        check_count,
-        "one caller's training jobs that are uploaded, wait or run; 0 sets no limit of its own",
+    memory_bytes: int = field(
+        default=0,
+        metadata=_about(
+            "memory for kept grids and matrices, their set-ups and running calls, as estimated before they are "
+            "made; 0 for half of the machine's",
+            check_count,
+        ),
     )
-    max_attendances: int = _setting(
-        512,
-        validation.positive_int,
-        "callers that hold a call open to show that they are there; at most half of `max_calls`",
+    max_client_bytes: int = field(
+        default=0,
+        metadata=_about("memory of that for one caller; 0 sets no limit of its own", check_count),
     )
-    lease_seconds: float = _setting(
-        10.0,
-        validation.non_negative_float,
-        "time after which the grids of a caller that has gone are dropped",
+    max_client_cells: int = field(
+        default=0,
+        metadata=_about("cells of one caller's grids; 0 sets no limit of its own", check_count),
     )
-    max_cells: int = _setting(2**27, validation.positive_int, "cells of one grid; the default is 512³")
-    max_total_cells: int = _setting(2**28, validation.positive_int, "cells of all kept grids")
-    max_grids: int = _setting(
-        64,
-        validation.positive_int,
-        "kept grids and matrices; the one that has been idle longest makes room for a new one",
+    max_client_sessions: int = field(
+        default=0,
+        metadata=_about("one caller's grids and matrices; 0 sets no limit of its own", check_count),
     )
-    max_solvers_per_grid: int = _setting(
-        4,
-        validation.positive_int,
-        "solver set-ups kept for one grid; the one that has been idle longest goes first",
+    max_client_jobs: int = field(
+        default=0,
+        metadata=_about(
+            "one caller's training jobs that are uploaded, wait or run; 0 sets no limit of its own",
+            check_count,
+        ),
     )
-    grid_ttl_seconds: float = _setting(
-        3600.0,
-        validation.positive_float,
-        "time without use after which a grid is dropped",
+    max_attendances: int = field(
+        default=512,
+        metadata=_about("callers that hold a call open to show that they are there; at most half of `max_calls`"),
     )
-    model_folder: str = _setting(
-        "",
-        check_text,
-        "folder of trained models; empty for a temporary one that is removed with the server",
+    lease_seconds: float = field(
+        default=10.0,
+        metadata=_about(
+            "time after which the grids of a caller that has gone are dropped",
+            validation.non_negative_float,
+        ),
     )
-    job_folder: str = _setting(
-        "",
-        check_text,
-        "folder of training jobs, with which the next server goes on; empty for one in `model_folder`",
+    max_cells: int = field(default=2**27, metadata=_about("cells of one grid; the default is 512³"))
+    max_total_cells: int = field(default=2**28, metadata=_about("cells of all kept grids"))
+    max_grids: int = field(
+        default=64,
+        metadata=_about("kept grids and matrices; the one that has been idle longest makes room for a new one"),
     )
-    checkpoint_seconds: float = _setting(
-        5.0,
-        validation.non_negative_float,
-        "work that a training job may lose when its process or the server is killed",
+    max_solvers_per_grid: int = field(
+        default=4,
+        metadata=_about("solver set-ups kept for one grid; the one that has been idle longest goes first"),
     )
-    max_attempts: int = _setting(
-        3,
-        validation.positive_int,
-        "processes that a job may lose in a row without a further step; then it has failed",
+    grid_ttl_seconds: float = field(default=3600.0, metadata=_about("time without use after which a grid is dropped"))
+    model_folder: str = field(
+        default="",
+        metadata=_about("folder of trained models; empty for a temporary one that is removed with the server"),
     )
-    max_models: int = _setting(256, validation.positive_int, "stored models of one kind, including those in training")
-    training_workers: int = _setting(
-        1,
-        validation.positive_int,
-        "concurrent training jobs, each in a process of its own",
+    job_folder: str = field(
+        default="",
+        metadata=_about("folder of training jobs, with which the next server goes on; empty for one in `model_folder`"),
     )
-    training_backend: str = _setting(
-        "local",
-        check_choice("local", "ray"),
-        "where jobs run: local processes, or a ray cluster (extra `ray`)",
+    checkpoint_seconds: float = field(
+        default=5.0,
+        metadata=_about(
+            "work that a training job may lose when its process or the server is killed",
+            validation.non_negative_float,
+        ),
     )
-    ray_address: str = _setting(
-        "auto",
-        check_text,
-        "address of the cluster, host:port; auto for the one that this machine belongs to",
+    max_attempts: int = field(
+        default=3,
+        metadata=_about("processes that a job may lose in a row without a further step; then it has failed"),
     )
-    ray_cpus: int = _setting(1, validation.positive_int, "processors of the cluster that each training job reserves")
-    max_jobs: int = _setting(
-        16,
-        validation.positive_int,
-        "training jobs that are uploaded, wait or run; one more is refused, with a time to retry",
+    max_models: int = field(default=256, metadata=_about("stored models of one kind, including those in training"))
+    training_workers: int = field(default=1, metadata=_about("concurrent training jobs, each in a process of its own"))
+    training_backend: str = field(
+        default="local",
+        metadata=_about(
+            "where jobs run: local processes, or a ray cluster (extra `ray`)",
+            check_choice("local", "ray"),
+        ),
     )
-    max_ended_jobs: int = _setting(
-        256,
-        validation.positive_int,
-        "ended jobs that are remembered, the latest ones; their models stay",
+    ray_address: str = field(
+        default="auto",
+        metadata=_about("address of the cluster, host:port; auto for the one that this machine belongs to"),
     )
-    max_table_bytes: int = _setting(
-        2**29,
-        validation.positive_int,
-        "bytes of one call's arrays for training or prediction, counted in float64",
+    ray_cpus: int = field(default=1, metadata=_about("processors of the cluster that each training job reserves"))
+    max_jobs: int = field(
+        default=16,
+        metadata=_about("training jobs that are uploaded, wait or run; one more is refused, with a time to retry"),
     )
-    max_units: int = _setting(10_000, validation.positive_int, "units of a network that is trained")
-    max_model_bytes: int = _setting(
-        2**28,
-        validation.positive_int,
-        "bytes of an uploaded model, all its files together",
+    max_ended_jobs: int = field(
+        default=256,
+        metadata=_about("ended jobs that are remembered, the latest ones; their models stay"),
     )
-    max_calls: int = _setting(
-        1024,
-        validation.positive_int,
-        "concurrent calls, including those that wait for news; one more is refused",
+    max_table_bytes: int = field(
+        default=2**29,
+        metadata=_about("bytes of one call's arrays for training or prediction, counted in float64"),
     )
-    reflection: bool = _setting(True, check_flag, "describe the services and their messages to callers")
-    channelz: bool = _setting(False, check_flag, "show connections and sockets to admins (extra `metrics`)")
-    metrics_port: int = _setting(
-        0,
-        check_port,
-        "port on which Prometheus finds metrics, on this machine only; 0 for none (extra `metrics`)",
+    max_units: int = field(default=10_000, metadata=_about("units of a network that is trained"))
+    max_model_bytes: int = field(default=2**28, metadata=_about("bytes of an uploaded model, all its files together"))
+    max_calls: int = field(
+        default=1024,
+        metadata=_about("concurrent calls, including those that wait for news; one more is refused"),
     )
-    traces: bool = _setting(
-        False,
-        check_flag,
-        "export OpenTelemetry traces of calls and solves to OTEL_EXPORTER_OTLP_ENDPOINT (extra `telemetry`)",
+    reflection: bool = field(default=True, metadata=_about("describe the services and their messages to callers"))
+    channelz: bool = field(default=False, metadata=_about("show connections and sockets to admins (extra `metrics`)"))
+    metrics_port: int = field(
+        default=0,
+        metadata=_about(
+            "port on which Prometheus finds metrics, on this machine only; 0 for none (extra `metrics`)",
+            check_port,
+        ),
     )
-    log_format: str = _setting("text", check_choice("text", "json"), "text, or json for one object a line")
-    log_level: str = _setting(
-        "info", check_choice("debug", "info", "warning", "error"), "debug, info, warning or error"
+    traces: bool = field(
+        default=False,
+        metadata=_about(
+            "export OpenTelemetry traces of calls and solves to OTEL_EXPORTER_OTLP_ENDPOINT (extra `telemetry`)"
+        ),
     )
-    log_calls: bool = _setting(False, check_flag, "log a line for every call")
-    dashboard: bool = _setting(
-        False,
-        check_flag,
-        "serve a page that shows what the server does, to browsers on this machine (extra `dashboard`)",
+    log_format: str = field(
+        default="text",
+        metadata=_about("text, or json for one object a line", check_choice("text", "json")),
     )
-    dashboard_port: int = _setting(
-        DEFAULT_DASHBOARD_PORT,
-        check_port,
-        "port of that page; 0 takes a free one, which the log names",
+    log_level: str = field(
+        default="info",
+        metadata=_about("debug, info, warning or error", check_choice("debug", "info", "warning", "error")),
     )
-    idle_seconds: float = _setting(
-        60.0,
-        validation.positive_float,
-        "time without data after which an upload is given up",
+    log_calls: bool = field(default=False, metadata=_about("log a line for every call"))
+    dashboard: bool = field(
+        default=False,
+        metadata=_about(
+            "serve a page that shows what the server does, to browsers on this machine (extra `dashboard`)"
+        ),
     )
-    grace_seconds: float = _setting(
-        10.0,
-        validation.non_negative_float,
-        "time that running calls have to finish once the server is told to stop",
+    dashboard_port: int = field(
+        default=DEFAULT_DASHBOARD_PORT,
+        metadata=_about("port of that page; 0 takes a free one, which the log names", check_port),
+    )
+    idle_seconds: float = field(default=60.0, metadata=_about("time without data after which an upload is given up"))
+    grace_seconds: float = field(
+        default=10.0,
+        metadata=_about(
+            "time that running calls have to finish once the server is told to stop",
+            validation.non_negative_float,
+        ),
     )
 
     def __post_init__(self) -> None:
         for setting in fields(self):
-            setting.metadata["check"](setting.name, getattr(self, setting.name))
+            check = setting.metadata["check"] or CHECKS[type(setting.default)]
+            check(setting.name, getattr(self, setting.name))
         if self.job_folder and not self.model_folder:
             raise ValueError(
                 f"job_folder must be empty where model_folder is, got {self.job_folder!r}: the jobs' models would go "

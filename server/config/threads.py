@@ -1,4 +1,7 @@
-"""How the solvers' threads share the processors with other programs."""
+"""How the solvers' threads share the processors with other programs.
+
+Imported on first use, for their weight: the binding of the kernels' threads (numba).
+"""
 
 from __future__ import annotations
 

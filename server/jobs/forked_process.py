@@ -21,12 +21,12 @@ class ForkedProcess:
     """A job's process, with the part of `asyncio.subprocess.Process` that the server uses."""
 
     def __init__(
-        self, template: _Template, stdin: _InputPipe, stdout: asyncio.StreamReader, told: asyncio.StreamReader
+        self, template: _Template, stdin: _InputPipe, stdout: asyncio.StreamReader, statuses: asyncio.StreamReader
     ):
         self.stdin, self.stdout = stdin, stdout
         self.pid: int | None = None
         self.returncode: int | None = None
-        self._template, self._told = template, told
+        self._template, self._statuses = template, statuses
         self._killed = False
         self._watched = asyncio.create_task(self._watch())
 
@@ -46,12 +46,12 @@ class ForkedProcess:
     async def _watch(self) -> int:
         status = -signal.SIGKILL  # the template was killed, and this process with it
         try:
-            if line := await self._told.readline():
+            if line := await self._statuses.readline():
                 self.pid = int(line)
                 if self._killed:
                     with suppress(ProcessLookupError):
                         os.kill(self.pid, signal.SIGKILL)
-                if line := await self._told.readline():
+                if line := await self._statuses.readline():
                     status = int(line)
         finally:
             self.returncode = status
@@ -86,11 +86,11 @@ async def fork(
     """Return a process for a job of that kind, forked from the template that `command` starts in that environment."""
     given, stdin = os.pipe()
     stdout, output = os.pipe()
-    told, status = os.pipe()
+    statuses, status = os.pipe()
     words = _InputPipe(stdin)
     template: _Template | None = None
     try:
-        readers = [await _open_reader(descriptor) for descriptor in (stdout, told)]
+        readers = [await _open_reader(descriptor) for descriptor in (stdout, statuses)]
         message = json.dumps({"kind": kind, "arguments": list(arguments)}).encode()
         template = _ask_template(command, environment, message, [given, output, log, status])
     finally:

@@ -64,7 +64,9 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
     async def operation(self, job_id: str) -> Any:
         """Return a job as an `Operation`; NOT_FOUND where it belongs to another caller."""
         job = jobs.check_visible(self._runner.store.find(job_id))
-        presented = self._kinds[job.kind]
+        presented = self._kinds.get(job.kind)
+        if presented is None:  # of an engine that this server does not have
+            raise jobs.unknown_job(job_id)
         operation = operations_pb2.Operation(name=jobs.operation_name(job_id), done=job.state.ended)
         metadata: Any = presented.metadata(job, self._runner.store.newest(job_id))
         metadata.job.steps = self._runner.store.steps(job_id)

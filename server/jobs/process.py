@@ -120,7 +120,7 @@ async def start(folder: Path, kind: str, steps: int, settings: ServerSettings) -
         )
 
 
-async def listen(process: Process, told: Callable[[int, Json], None]) -> Json:
+async def listen(process: Process, report: Callable[[int, Json], None]) -> Json:
     """Pass on the steps that the process reports and return its last message, empty where it sent none."""
     assert process.stdout is not None
     async for line in process.stdout:
@@ -132,7 +132,7 @@ async def listen(process: Process, told: Callable[[int, Json], None]) -> Json:
         if "progress" not in said:
             last: Json = said
             return last
-        told(said["step"], said["progress"])
+        report(said["step"], said["progress"])
     return {}
 
 

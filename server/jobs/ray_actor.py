@@ -1,4 +1,7 @@
-"""The actor of a Ray cluster that trains for a job's process."""
+"""The actor of a Ray cluster that trains for a job's process.
+
+Imported on first use, for their weight: `relaxon.server.jobs.worker`, on the machine of the cluster only.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ To the server it looks like `relaxon.server.jobs.worker`. It sends the request, 
 actor and writes what comes back (steps, checkpoints, the model) into the job's folder. If the actor is lost it ends
 without a last message, and the next process has another actor continue from the last checkpoint. The actor ends with
 this process.
+
+Imported on first use, for their weight: ray.
 """
 
 from __future__ import annotations
@@ -108,7 +110,7 @@ def _conduct_job(
         message = f"the cluster has relaxon {version} where this server is {__version__}"
         return {"failed": {"code": "FAILED_PRECONDITION", "message": message}}
     name = find_engine(request).step
-    told = None
+    last_word = None
     while True:
         for what, value in ray.get(actor.events.remote(POLL_SECONDS), timeout=ANSWER_SECONDS):
             if what == "step" and steps.add(value[name], value):
@@ -127,9 +129,9 @@ def _conduct_job(
                 job_folder.publish(folder)
                 return {"done": {}}
         word = "cancel" if server.cancelled.is_set() else "suspend" if server.suspended.is_set() else None
-        if word != told:
+        if word != last_word:
             actor.stop.remote(word == "suspend")
-            told = word
+            last_word = word
 
 
 def _keep_checkpoint(folder: Path, files: Files) -> None:

@@ -73,7 +73,7 @@ class JobRunner:
         job_folder.remove_others(self._folder, {job.id for job in left})
         for job in left:
             folder = self.folder_of(job)
-            further = [self.store.add_progress(job.id, *told) for told in job_folder.read_steps(folder)]
+            further = [self.store.add_progress(job.id, *step) for step in job_folder.read_steps(folder)]
             attempts = 0 if any(further) else job.attempts
             if not (folder / job_folder.REQUEST).exists():
                 self.store.put(jobs.fail_job(job, DATA_GONE))
@@ -169,14 +169,14 @@ class JobRunner:
 
         UNAVAILABLE if the server stops first and leaves the job to the next one.
         """
-        told = skip
+        reached = skip
         while True:
             live = self._live.get(job_id)
             news = None if live is None else live.news
-            while page := self.store.progress(job_id, told, PAGE):
+            while page := self.store.progress(job_id, reached, PAGE):
                 for step, progress in page:
                     yield progress
-                    told = step
+                    reached = step
             if news is None:
                 if not self.store.find(job_id).state.ended:
                     raise errors.stopping()
@@ -303,7 +303,7 @@ class JobRunner:
                 job_process.tell(process, job_process.CANCEL)
             if self._stopping and self._lasting:
                 job_process.tell(process, job_process.SUSPEND)
-            last = await job_process.listen(process, lambda step, progress: self._told(job_id, step, progress))
+            last = await job_process.listen(process, lambda step, progress: self._record_step(job_id, step, progress))
             status = await process.wait()
         finally:
             live.process = None
@@ -313,7 +313,7 @@ class JobRunner:
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         return last, f"the job's process {how} before the model was complete"
 
-    def _told(self, job_id: str, step: int, progress: Json) -> None:
+    def _record_step(self, job_id: str, step: int, progress: Json) -> None:
         if not self.store.add_progress(job_id, step, progress):
             return  # reported before, by a process that got further than its last checkpoint
         job = self.store.find(job_id)

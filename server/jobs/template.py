@@ -58,7 +58,7 @@ class Template:
                             self._ended.recv(4096)
                     elif not self._fork():
                         return
-                self._tell_of_the_ended()
+                self._report_ended()
 
     def _fork(self) -> bool:
         """Fork for the next message; return False where the socket is closed."""
@@ -94,14 +94,14 @@ class Template:
         for descriptor in (status, *self._children.values()):
             os.close(descriptor)
 
-    def _tell_of_the_ended(self) -> None:
+    def _report_ended(self) -> None:
         while self._children:
             child, status = os.waitpid(-1, os.WNOHANG)
             if not child:
                 return
-            told = self._children.pop(child)
-            _tell(told, os.waitstatus_to_exitcode(status))
-            os.close(told)
+            descriptor = self._children.pop(child)
+            _tell(descriptor, os.waitstatus_to_exitcode(status))
+            os.close(descriptor)
 
 
 def main() -> int:

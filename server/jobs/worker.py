@@ -31,8 +31,6 @@ from relaxon.server.jobs.folder import CHECKPOINT, REQUEST
 
 MODEL = job_folder.PARTIAL
 """The folder into which an engine writes its model; this module moves it to its place once it is complete."""
-
-
 ENGINES_PACKAGE = "relaxon.server.training.engines"
 """The package with a module for each engine of relaxon itself."""
 NICENESS = 10
@@ -69,11 +67,12 @@ def work(path: str, parent: int, known: int, checkpoint_seconds: float) -> int:
     if steps is None:
         return 0
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
-    number = find_engine(request).step
 
     def tell(progress: Mapping[str, Any] | None) -> bool:
-        if progress is not None and steps.add(progress[number], progress):
-            server.say({"step": progress[number], "progress": progress})
+        if progress is not None:
+            step = progress[find_engine(request).step]
+            if steps.add(step, progress):
+                server.say({"step": step, "progress": progress})
         return server.cancelled.is_set() or server.suspended.is_set()
 
     failed = run_training(folder, {**request, "checkpoint_seconds": checkpoint_seconds}, tell)
@@ -91,6 +90,7 @@ def find_engine(request: Mapping[str, Any]) -> Any:
     """Return the `TrainingEngine` that a job's request is for.
 
     It is described by the module of its kind in `ENGINES_PACKAGE`, or by the module that the request names as `engine`.
+    ImportError where that module is not installed.
     """
     return import_module(request.get("engine") or f"{ENGINES_PACKAGE}.{request['kind']}").ENGINE
 

@@ -1,4 +1,7 @@
-"""Inverse problems of `ProximalService.Solve`: what a header asks for, and the run in a worker thread."""
+"""Inverse problems of `ProximalService.Solve`: what a header asks for, and the run in a worker thread.
+
+Imported on first use, for their weight: modules of `relaxon.neuromorphic.proximal` that need torch.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How large a proximal operator, its signals and its training may be, checked before anything is built from them."""
+"""How large a proximal operator, its signals and its training may be, checked before anything is built from them.
+
+Imported on first use, for their weight: `relaxon.neuromorphic.proximal.training` (torch).
+"""
 
 from __future__ import annotations
 

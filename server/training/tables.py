@@ -1,4 +1,7 @@
-"""Tables that a training service is sent: announced by a header, checked, and read again by the job's process."""
+"""Tables that a training service is sent: announced by a header, checked, and read again by the job's process.
+
+Imported on first use, for their weight: safetensors.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Metrics for Prometheus: calls, bytes, solves, and what the server keeps, served to this machine only."""
+"""Metrics for Prometheus: calls, bytes, solves, and what the server keeps, served to this machine only.
+
+Imported on first use, for their weight: prometheus_client.
+"""
 
 from __future__ import annotations
 

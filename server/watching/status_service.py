@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -100,8 +101,6 @@ class StatusServicer(status_pb2_grpc.StatusServiceServicer):
 
 def read_memory() -> tuple[int, int]:
     """Return the bytes of memory of this process and of the machine; 0 where the system does not say."""
-    import os
-
     try:
         page = os.sysconf("SC_PAGE_SIZE")
         with open("/proc/self/statm", encoding="ascii") as figures:

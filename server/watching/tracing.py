@@ -1,4 +1,7 @@
-"""OpenTelemetry spans: one for each call, with one for each of its solves."""
+"""OpenTelemetry spans: one for each call, with one for each of its solves.
+
+Imported on first use, for their weight: OpenTelemetry.
+"""
 
 from __future__ import annotations
 

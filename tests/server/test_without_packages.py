@@ -191,6 +191,15 @@ def test_a_job_whose_model_cannot_be_read_any_more_says_what_to_install():
     assert 'pip install "relaxon[neuromorphic]"' in operation.error.message
 
 
+def test_a_job_of_an_engine_that_the_server_does_not_have_is_not_found():
+    import asyncio
+
+    job = JobRecord.new("foreign", "m")
+    store = SimpleNamespace(find=lambda _: job, newest=lambda _: None, steps=lambda _: 0)
+    with pytest.raises(errors.ServiceError, match="is not known"):
+        asyncio.run(OperationsServicer(SimpleNamespace(store=store), {}).operation(job.id))
+
+
 def test_the_status_of_a_server_that_does_not_say_has_no_engines():
     assert read_status(status_pb2.ServerStatus(version="0.1")).engines == ()
 

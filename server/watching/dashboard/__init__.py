@@ -1,4 +1,7 @@
-"""A page that shows what the server does, to a browser on this machine: read-only, and off by default."""
+"""A page that shows what the server does, to a browser on this machine: read-only, and off by default.
+
+Imported on first use, for their weight: aiohttp, and the modules that need it.
+"""
 
 from __future__ import annotations
 

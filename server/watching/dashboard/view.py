@@ -79,9 +79,9 @@ class View:
         except errors.ServiceError:
             return None
         steps = self._steps(job_id)
-        told = {**self._job(job), "curves": {name: _curve(steps, name) for name in LOSSES}}
-        told["newest"] = {key: _number(value) for key, value in steps[-1].items()} if steps else {}
-        return told
+        found = {**self._job(job), "curves": {name: _curve(steps, name) for name in LOSSES}}
+        found["newest"] = {key: _number(value) for key, value in steps[-1].items()} if steps else {}
+        return found
 
     def _server(self, solves: Sequence[SolveTrace], jobs: Sequence[JobRecord]) -> Json:
         states = Counter(trace.state for trace in solves)
@@ -149,7 +149,7 @@ class View:
 
     def _steps(self, job_id: str) -> Sequence[Json]:
         """Return the reports of a job, one for each step."""
-        return [told for _, told in self._jobs.progress(job_id, 0, self._jobs.steps(job_id))]
+        return [report for _, report in self._jobs.progress(job_id, 0, self._jobs.steps(job_id))]
 
 
 def _solve(trace: SolveTrace, drawn: bool) -> Json:

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import errors, validation
+from relaxon.core.html import table as html_table
+from relaxon.core.pictures import training_picture
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.wire.conversions import supervised
 from relaxon.wire.conversions.engine import Engine
 from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model
-from relaxon.wire.conversions.supervised import Task, output_requests, supervised_requests
+from relaxon.wire.conversions.supervised import Task, output_requests, supervised_requests, task_text
 from relaxon.wire.conversions.tables import Requests
 
 if TYPE_CHECKING:
@@ -117,25 +119,20 @@ class BoostingModel:
 
         ValueError for a model from a list, which has no curves.
         """
-        from relaxon.core.pictures import training_picture
-
         losses = {"training": self.train_loss, "validation": self.validation_loss}
         return training_picture(self.name, "stage", {f"{self.loss} loss": losses}, self.feature_importances)
 
     def _repr_html_(self) -> str:
-        from relaxon.core.html import table
-
-        kind = f"{self.task}, {self.class_count or self.outputs} {'classes' if self.class_count else 'outputs'}"
         reached = f", {self.train_loss[-1]:.4g} on the training rows" if len(self.train_loss) else ""
         rows = {
-            "task": f"{kind}, {self.n_features} columns",
+            "task": task_text(self),
             "units": f"{self.units}{' of signs' if self.binary else ''} in {self.stages} stages, "
             f"{self.hidden_layers} hidden layers",
             "loss": self.loss + reached,
             "training": self.outcome,
             "created": f"{self.created:%Y-%m-%d %H:%M} UTC",
         }
-        return table(f"boosted network {self.name!r}", rows)
+        return html_table(f"boosted network {self.name!r}", rows)
 
 
 def train_requests(

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import errors
+from relaxon.core.html import table as html_table
+from relaxon.core.pictures import training_picture
 from relaxon.proto import convex_pb2 as pb
 from relaxon.wire.conversions.engine import Engine
 from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model
-from relaxon.wire.conversions.supervised import Task, output_requests, supervised_requests
+from relaxon.wire.conversions.supervised import Task, output_requests, supervised_requests, task_text
 from relaxon.wire.conversions.tables import Requests
 
 if TYPE_CHECKING:
@@ -126,8 +128,6 @@ class ConvexModel:
 
         ValueError for a model from a list, which has no history.
         """
-        from relaxon.core.pictures import training_picture
-
         bounds = {"primal": self.history.primal, "dual": self.history.dual}
         gap = {"gap": self.history.primal - self.history.dual}
         return training_picture(
@@ -135,19 +135,16 @@ class ConvexModel:
         )
 
     def _repr_html_(self) -> str:
-        from relaxon.core.html import table
-
-        kind = f"{self.task}, {self.class_count or self.outputs} {'classes' if self.class_count else 'outputs'}"
         found = self.certificate
         rows = {
-            "task": f"{kind}, {self.n_features} columns",
+            "task": task_text(self),
             "units": f"{self.units} of {found.sampled} {found.program}",
             "objective": f"{found.primal:.6g}, optimum at least {found.dual:.6g}: gap {found.relative_gap:.1e}",
             "newly drawn": f"{found.drawn}, of which {found.drawn_violating:.0%} violate the dual",
             "training": f"{self.outcome} after {self.iterations} iterations, {self.loss} loss, β = {self.beta:g}",
             "created": f"{self.created:%Y-%m-%d %H:%M} UTC",
         }
-        return table(f"convex network {self.name!r}", rows)
+        return html_table(f"convex network {self.name!r}", rows)
 
 
 def train_requests(

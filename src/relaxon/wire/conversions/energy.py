@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import errors, validation
+from relaxon.core.html import table as html_table
+from relaxon.core.pictures import training_picture
 from relaxon.proto import energy_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.conversions.engine import Engine
@@ -111,14 +113,10 @@ class EnergyModel:
 
         ValueError for a model from a list, which has no curve.
         """
-        from relaxon.core.pictures import training_picture
-
         panels = {"log-likelihood of rows held out": {"validation": self.validation}}
         return training_picture(self.name, "look", panels, np.empty(0))
 
     def _repr_html_(self) -> str:
-        from relaxon.core.html import table as html_table
-
         z = self.log_partition
         rows = {
             "features": self.n_features,

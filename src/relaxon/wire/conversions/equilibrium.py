@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import errors, validation
+from relaxon.core.html import table as html_table
+from relaxon.core.pictures import training_picture
 from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.conversions import labels, tables
@@ -121,8 +123,6 @@ class EquilibriumModel:
 
         ValueError for a model from a list, which has no curves.
         """
-        from relaxon.core.pictures import training_picture
-
         panels = {"loss": {"training": self.train_loss}, "accuracy": {"training": self.train_accuracy}}
         return training_picture(self.name, "epoch", panels, np.empty(0))
 
@@ -131,8 +131,6 @@ class EquilibriumModel:
         return ", binary" if self.binary else ", residual blocks" if self.residual else ""
 
     def _repr_html_(self) -> str:
-        from relaxon.core.html import table
-
         inside = (
             ("×".join(map(str, self.image)), *self.channels) if self.channels else (self.n_features, *self.hidden_sizes)
         )
@@ -144,7 +142,7 @@ class EquilibriumModel:
             "message": self.message,
             "created": f"{self.created:%Y-%m-%d %H:%M} UTC",
         }
-        return table(f"equilibrium network {self.name!r}", rows)
+        return html_table(f"equilibrium network {self.name!r}", rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import errors, validation
+from relaxon.core.html import table as html_table
+from relaxon.core.pictures import training_picture
 from relaxon.proto import proximal_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.conversions import tables
@@ -112,14 +114,10 @@ class ProximalModelInfo:
 
         ValueError for a model from a list, which has no curves.
         """
-        from relaxon.core.pictures import training_picture
-
         panels = {"loss": {"training": self.train_loss}, "mean square error": {"training": self.mean_square}}
         return training_picture(self.name, "report", panels, np.empty(0))
 
     def _repr_html_(self) -> str:
-        from relaxon.core.html import table as html_table
-
         rows = {
             "signals": "×".join(map(str, self.network.shape)),
             "network": f"{self.network.kind}, hidden layers of {', '.join(map(str, self.network.hidden or ()))}",

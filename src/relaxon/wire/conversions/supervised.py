@@ -63,3 +63,9 @@ def output_requests(
         model=engine.name_of(model), output=OUTPUTS[output], features=tensors.header_of(features), **header
     )
     return partial(stream_messages, make, first, {"features": features}), len(features)
+
+
+def task_text(model: Any) -> str:
+    """Return what a stored model of a table predicts, and from how many columns, for a picture of it in a notebook."""
+    wanted = f"{model.class_count} classes" if model.class_count else f"{model.outputs} outputs"
+    return f"{model.task}, {wanted}, {model.n_features} columns"
