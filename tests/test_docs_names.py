@@ -22,17 +22,17 @@ PROTOCOL = "relaxon.v1"
 FILES = re.compile(r"\.(css|hpp|html|json|js|md|onnx|png|proto|sock|svg|toml|yaml|yml)$")
 
 
-SPOKEN = {"relaxon.request_id"}
-"""Names that the server gives to parts of a trace, not to objects."""
+TRACE_ATTRIBUTES = {"relaxon.request_id"}
+"""Names of attributes in the server's traces, which are not Python objects."""
 
 
-def names(path: Path) -> list[str]:
+def find_names(path: Path) -> list[str]:
     found = {match.group() for match in NAME.finditer(path.read_text(encoding="utf-8"))}
     return sorted(name for name in found if not FILES.search(name))
 
 
 def resolve(name: str) -> object:
-    """The object of that name; AttributeError or ImportError where there is none."""
+    """Return the object of that name; AttributeError or ImportError if there is none."""
     parts = name.split(".")
     found = import_module(parts[0])
     for number, part in enumerate(parts[1:], start=2):
@@ -43,8 +43,8 @@ def resolve(name: str) -> object:
     return found
 
 
-def described(name: str) -> bool:
-    """Whether a name of the protocol is a message, an enumeration, a service, or a method of one."""
+def is_in_protocol(name: str) -> bool:
+    """Return whether a name of the protocol is a message, an enumeration, a service, or a method of one."""
     from google.protobuf import descriptor_pool
 
     for module in sorted((ROOT / "proto").glob("*_pb2.py")):
@@ -59,11 +59,11 @@ def described(name: str) -> bool:
     return name == PROTOCOL
 
 
-def wrong(name: str) -> str:
-    """What is wrong with a name; empty where nothing is."""
+def explain_wrong(name: str) -> str:
+    """Return what is wrong with a name; empty if nothing is."""
     if name.startswith(PROTOCOL):
-        return "" if described(name) else f"{name} is not in the protocol"
-    if name in SPOKEN:
+        return "" if is_in_protocol(name) else f"{name} is not in the protocol"
+    if name in TRACE_ATTRIBUTES:
         sources = (path.read_text(encoding="utf-8") for path in (ROOT / "server").rglob("*.py"))
         return "" if any(f'"{name}"' in text for text in sources) else f"the server does not say {name}"
     try:
@@ -75,14 +75,14 @@ def wrong(name: str) -> str:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_names_on_a_page_are_there(path: Path) -> None:
-    assert not list(filter(None, map(wrong, names(path))))
+    assert not list(filter(None, map(explain_wrong, find_names(path))))
 
 
 def test_the_check_finds_names_and_knows_wrong_ones() -> None:
-    assert sum(len(names(path)) for path in PAGES) > 100
-    assert wrong("relaxon.solvers.driver.solve.PreparedSolver") == ""
-    assert "no module" in wrong("relaxon.solvers.driver.solve.NoSuchName").lower()
-    assert "not in the protocol" in wrong("relaxon.v1.NoSuchService")
+    assert sum(len(find_names(path)) for path in PAGES) > 100
+    assert explain_wrong("relaxon.solvers.PreparedSolver") == ""
+    assert "no module" in explain_wrong("relaxon.solvers.NoSuchName").lower()
+    assert "not in the protocol" in explain_wrong("relaxon.v1.NoSuchService")
 
 
 def test_the_quick_list_names_tests_that_exist() -> None:

@@ -42,8 +42,8 @@ OURS = re.compile(r"(?:\S*/)?relaxon (?![A-Z])|(?:\S*/)?python3? (?:bench|tools|
 ELSEWHERE = re.compile(r"(?:https?:)?//")
 
 
-def commands(text: str) -> list[str]:
-    """The commands of this project in a page: in shell blocks, in indented ones, and within sentences."""
+def find_commands(text: str) -> list[str]:
+    """Return the commands of this project on a page: in shell blocks, in indented ones, and within sentences."""
     blocks = BLOCK.findall(text) + INDENTED.findall(re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     spans = [" ".join(span.split()) for span in SPAN.findall(re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))]
@@ -51,7 +51,9 @@ def commands(text: str) -> list[str]:
     return [command for command in found if OURS.match(command) and "…" not in command and "..." not in command]
 
 
-EVERY = sorted({(str(page.relative_to(ROOT)), command) for page in PAGES for command in commands(page.read_text())})
+EVERY = sorted(
+    {(str(page.relative_to(ROOT)), command) for page in PAGES for command in find_commands(page.read_text())}
+)
 
 
 class Parsed(Exception):
@@ -89,9 +91,9 @@ def test_a_command_exists_and_its_options_parse(page: str, command: str, monkeyp
 
 def test_a_command_that_does_not_parse_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "```sh\nrelaxon serve --prot 1 \\\n  --workers 2\n```\nand `relaxon\nsolve`"
-    assert commands(text) == ["relaxon serve --prot 1    --workers 2", "relaxon solve"]
+    assert find_commands(text) == ["relaxon serve --prot 1    --workers 2", "relaxon solve"]
     with pytest.raises(SystemExit):
-        cli.main(shlex.split(commands(text)[0])[1:])
+        cli.main(shlex.split(find_commands(text)[0])[1:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -117,16 +119,16 @@ def test_the_messages_that_a_page_names_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("package", PUBLIC)
 def test_the_reference_has_every_public_name(package: str) -> None:
-    told = {
+    documented = {
         name for page in (DOCS / "reference").glob("*.md") for name in re.findall(r"^::: (\S+)", page.read_text(), re.M)
     }
-    # One object may be known by two names, of which one is told.
-    objects = [id(_object(name)) for name in told]
+    # An object may have two public names, of which one is documented.
+    objects = [id(_resolve(name)) for name in documented]
     for name in importlib.import_module(package).__all__:
-        assert f"{package}.{name}" in told or id(_object(f"{package}.{name}")) in objects, f"{package}.{name}"
+        assert f"{package}.{name}" in documented or id(_resolve(f"{package}.{name}")) in objects, f"{package}.{name}"
 
 
-def _object(name: str) -> object:
+def _resolve(name: str) -> object:
     home, _, last = name.rpartition(".")
     try:
         return getattr(importlib.import_module(home), last)
