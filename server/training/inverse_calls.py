@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
-from relaxon.server.solving.solve_service import watched
 
 from relaxon.core import validation
 from relaxon.proto import proximal_pb2 as pb
 from relaxon.server.gate.uploads import Upload
 from relaxon.server.solving.observations import SolveTrace
+from relaxon.server.solving.runtime import watch
 from relaxon.server.solving.solve_job import SolveJob
 from relaxon.server.training import forward_maps, inverse_problems
 from relaxon.server.training.forward_maps import ReadMap, Shape
@@ -73,7 +73,7 @@ async def solve(service: TrainingService, context: Context) -> None:
         run = InverseRun(model, maps, plan.fields, plan.options, observation, x0)
         await service.run_beside(run.check)
         with _running(service, run.reconstruct, plan.progress_seconds, _trace(service, plan)) as job:
-            found = await watched(job, upload, partial(_write_progress, job, context))
+            found = await watch(job, upload, partial(_write_progress, job, context))
             for reply in solution_messages(found):
                 await context.write(reply)
 

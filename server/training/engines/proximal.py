@@ -172,7 +172,7 @@ ENGINE = TrainingEngine(
     train=train,
     step="report",
     # The optimisers of torch import its compiler at their first step.
-    imports=("relaxon.neuromorphic.proximal.training", "torch._dynamo"),
+    imports=("relaxon.neuromorphic.proximal.training.matching", "torch._dynamo"),
     load=load,
     describe=describe,
     check=check,
