@@ -27,8 +27,8 @@ from relaxon.solvers.precompile.table import Table, Task, grid_kind, load_table,
 from relaxon.solvers.precompile.work import Child, Work, compile_here
 
 if TYPE_CHECKING:
-    from relaxon.core.sparse_matrix import SparseMatrix
     from relaxon.solvers.sparse.engine import MatrixSolver
+    from relaxon.solvers.sparse.system import SparseMatrix
 
 SIDE = 24
 """Cells a side of the systems on which a solver is compiled: small, yet deep enough for several grid levels."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 LOOKED_AT = 20_000
 """Rows from which on a compiled look at a matrix is quicker than SciPy's checks one by one."""
+
+
+@runtime_checkable
+class SparseMatrix(Protocol):
+    """What SciPy's sparse matrices and arrays have in common."""
+
+    shape: Any
+
+    def tocsr(self) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
