@@ -11,7 +11,7 @@ from typing import Any
 
 from relaxon.server.gate.interceptor import Call
 from relaxon.server.watching.status_service import Busy, read_memory
-from relaxon.wire.conversions.solution import find_summary
+from relaxon.wire.conversions.solution import find_solution
 
 HOST = "127.0.0.1"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -61,12 +61,13 @@ class Metrics:
             self._sent.labels(call.method).inc(call.sent)
 
     def _solved(self, reply: Any) -> None:
-        solution = find_summary(reply)
-        if solution is None:
+        found = find_solution(reply)
+        if found is None:
             return
-        self._solves.labels(solution.solver, solution.result).inc()
-        self._iterations.labels(solution.solver, solution.result).observe(solution.iterations)
-        self._solve_seconds.labels(solution.solver, solution.result).observe(solution.solve_seconds)
+        result, solution = found
+        self._solves.labels(solution.solver, result).inc()
+        self._iterations.labels(solution.solver, result).observe(solution.iterations)
+        self._solve_seconds.labels(solution.solver, result).observe(solution.solve_seconds)
         self._setup_seconds.labels(solution.solver).inc(solution.setup_seconds)
 
     def watch(self, busy: Busy) -> None:

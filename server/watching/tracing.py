@@ -14,7 +14,7 @@ import grpc
 
 from relaxon._version import __version__
 from relaxon.server.gate.interceptor import Call
-from relaxon.wire.conversions.solution import find_summary
+from relaxon.wire.conversions.solution import find_solution
 
 NAME = "relaxon"
 ERRORS = frozenset(
@@ -68,9 +68,10 @@ class Tracing:
                     span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, call.code.name))
 
     def _solved(self, reply: Any) -> None:
-        solution = find_summary(reply)
-        if solution is None:
+        found = find_solution(reply)
+        if found is None:
             return
+        result, solution = found
         # The solve has just ended; it ran in another thread, which has no spans.
         end = time.time_ns()
         start = end - int(1e9 * (solution.setup_seconds + solution.solve_seconds))
@@ -79,7 +80,7 @@ class Tracing:
             start_time=start,
             attributes={
                 "relaxon.solver": solution.solver,
-                "relaxon.result": solution.result,
+                "relaxon.result": result,
                 "relaxon.iterations": solution.iterations,
                 "relaxon.setup_seconds": solution.setup_seconds,
                 "relaxon.solve_seconds": solution.solve_seconds,

@@ -27,12 +27,14 @@ from relaxon.solvers.interface.working_operator import WorkingOperator
 from relaxon.solvers.precompile import compiling
 
 if TYPE_CHECKING:
-    from relaxon.core.sparse_matrix import SparseMatrix
     from relaxon.solvers.sparse.engine import MatrixSolver
     from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
+    from relaxon.solvers.sparse.system.matrix_system import SparseMatrix
     from relaxon.solvers.sparse.system.properties import MatrixProperties
 
 DEFAULT_SOLVER = "dcdm"
+PROPERTIES = ("near_null", "coordinates", "block_size", "symmetric", "M")
+"""The arguments of `prepare` that belong to a matrix."""
 
 
 def solve(
@@ -106,16 +108,7 @@ def solve(
     ('CONVERGED', True)
     """
     options = SolveOptions(rtol, atol, max_iterations, inconsistent)
-    prepared = prepare(
-        operator,
-        solver=solver,
-        device=device,
-        near_null=near_null,
-        coordinates=coordinates,
-        block_size=block_size,
-        symmetric=symmetric,
-        M=M,
-    )
+    prepared = _prepare(operator, solver, device, near_null, coordinates, block_size, symmetric, M)
     return prepared.solve_with(options, b, x0, callback)
 
 
@@ -148,16 +141,7 @@ def solve_many(
     """
     validation.array_like("b", b)
     options = SolveOptions(rtol, atol, max_iterations, inconsistent)
-    prepared = prepare(
-        operator,
-        solver=solver,
-        device=device,
-        near_null=near_null,
-        coordinates=coordinates,
-        block_size=block_size,
-        symmetric=symmetric,
-        M=M,
-    )
+    prepared = _prepare(operator, solver, device, near_null, coordinates, block_size, symmetric, M)
     refuse_columns(b, prepared.unknowns)
     sides = list(b)  # type: ignore[arg-type]
     if not sides:
@@ -218,6 +202,11 @@ def prepare(
 
     The arguments are those of `solve` that do not concern the right-hand side.
     """
+    return _prepare(operator, solver, device, near_null, coordinates, block_size, symmetric, M)
+
+
+def _prepare(operator: Any, solver: Any, device: str | None, *properties: Any) -> PreparedSolver | PreparedMatrix:
+    """Set a solver up; `properties` are those of `PROPERTIES`."""
     if isinstance(operator, PoissonGrid):
         operator = operator.operator()
     if not isinstance(operator, PoissonOperator):
@@ -228,18 +217,20 @@ def prepare(
                 raise ValueError(f"device must be None with a sparse matrix, got {device!r}")
             from relaxon.solvers.sparse.prepared.prepared_matrix import prepare_matrix
 
-            return prepare_matrix(operator, solver, _properties(near_null, coordinates, block_size, symmetric, M))
+            return prepare_matrix(operator, solver, _matrix_properties(*properties))
         if all(hasattr(operator, name) for name in ("shape", "dtype", "matvec")):
             if device is not None:
                 raise ValueError(f"device must be None with an operator without entries, got {device!r}")
             from relaxon.solvers.sparse.prepared.prepared_operator import prepare_operator
 
-            return prepare_operator(operator, solver, _properties(near_null, coordinates, block_size, symmetric, M))
+            return prepare_operator(operator, solver, _matrix_properties(*properties))
         raise TypeError(
             "operator must be a PoissonOperator, a PoissonGrid, a SciPy sparse matrix or a LinearOperator, "
             f"got {type(operator).__name__}"
         )
-    _refuse_on_grid(near_null=near_null, coordinates=coordinates, block_size=block_size, symmetric=symmetric, M=M)
+    for name, value in zip(PROPERTIES, properties, strict=True):
+        if value is not None:
+            raise ValueError(f"{name} must be None with a grid, whose operator is known: it belongs to a sparse matrix")
     if solver is None:
         solver = DEFAULT_SOLVER
     solver = on_device(solver, device, DEFAULT_SOLVER)
@@ -255,14 +246,7 @@ def prepare(
     return PreparedSolver(operator, chosen, engine, time.perf_counter() - start, working)
 
 
-def _properties(*properties: Any) -> MatrixProperties:
+def _matrix_properties(*properties: Any) -> MatrixProperties:
     from relaxon.solvers.sparse.system.properties import MatrixProperties
 
     return MatrixProperties(*properties)
-
-
-def _refuse_on_grid(**properties: object) -> None:
-    """Raise ValueError naming the first argument that is given: they belong to a matrix."""
-    for name, value in properties.items():
-        if value is not None:
-            raise ValueError(f"{name} must be None with a grid, whose operator is known: it belongs to a sparse matrix")

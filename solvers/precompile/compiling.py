@@ -28,8 +28,8 @@ from relaxon.solvers.precompile.table import CompileTask, KernelTable, grid_kind
 from relaxon.solvers.precompile.work import Child, Work, compile_here
 
 if TYPE_CHECKING:
-    from relaxon.core.sparse_matrix import SparseMatrix
     from relaxon.solvers.sparse.engine import MatrixSolver
+    from relaxon.solvers.sparse.system.matrix_system import SparseMatrix
 
 SIDE = 24
 """Cells a side of the systems on which a solver is compiled: small, but deep enough for several grid levels."""

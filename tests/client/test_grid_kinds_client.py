@@ -125,7 +125,7 @@ def test_steps_and_updates_change_the_terms(embedded, kind):
     ("name", "change"),
     [
         ("reaction must be at least 0", {"reaction": -1.0}),
-        ("reaction must have shape", {"reaction": np.ones(3)}),
+        ("reaction must have the grid's shape", {"reaction": np.ones(3)}),
         ("reaction must be at least 0 in the fluid", {"reaction": -np.ones(SHAPE)}),
         ("volume must be greater than 0", {"volume": np.zeros(SHAPE)}),
         ("volume must be an array", {"volume": "whole"}),

@@ -111,7 +111,7 @@ def test_mistakes_are_refused_before_any_work():
         solve(grid, b, device=3)
     with pytest.raises(ValueError, match="only 'dcdm' runs on a device, got 'mg-cg'"):
         solve(grid, b, solver="mg-cg", device="cpu")
-    with pytest.raises(ValueError, match="device goes with the name"):
+    with pytest.raises(ValueError, match="device belongs to the name"):
         solve(grid, b, solver=DeviceConjugateDirections("cpu"), device="cpu")
     with pytest.raises(ValueError, match="κ must be 1"):
         solve(PoissonGrid(grid.cells, boundary="dirichlet", coefficient=np.full(grid.shape, 2.0)), b, device="cpu")

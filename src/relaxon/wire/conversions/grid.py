@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,14 +45,7 @@ _SIDES = {code: side for side, code in _CODES.items()}
 Shape = tuple[int, ...]
 
 
-class Shaped(Protocol):
-    """An array, or the announcement of one."""
-
-    @property
-    def shape(self) -> Shape: ...
-
-
-Arr = TypeVar("Arr", bound=Shaped)
+Arr = TypeVar("Arr", NDArray[Any], AnnouncedArray)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +162,13 @@ def read_cell_array(
     return array
 
 
-def check_cell_array(name: str, array: Shaped, shape: Shape) -> None:
+def check_cell_array(name: str, array: NDArray[Any] | AnnouncedArray, shape: Shape) -> None:
     """Raise ValueError if an array does not have the grid's shape."""
     if array.shape != shape:
         raise ValueError(f"{name} must have the grid's shape {shape}, got {array.shape}")
 
 
-def check_coefficient(arrays: Sequence[Shaped], shape: Shape, faces: bool) -> None:
+def check_coefficient(arrays: Sequence[NDArray[Any] | AnnouncedArray], shape: Shape, faces: bool) -> None:
     """Raise ValueError unless κ is one array of the grid's shape or, with `faces`, one array of faces per axis."""
     if faces and len(arrays) != len(shape):
         raise ValueError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Generic, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.core import errors, validation
 from relaxon.core.masked import refuse_masks
 from relaxon.core.set_up_summary import LevelSize, SetUpSummary
-from relaxon.core.sparse_matrix import SparseMatrix as SparseMatrix
 from relaxon.proto import linear_pb2 as pb
 from relaxon.proto import tensor_pb2
 from relaxon.wire import chunks, tensors
@@ -37,6 +36,14 @@ RIGID_MOTIONS = {2: 3, 3: 6}
 """The number of rigid motions of an elastic body, by the number of its dimensions."""
 MAX_VECTORS = 16
 """The most near-null vectors, as `MatrixProperties` takes them; checked here before memory is taken for them."""
+
+
+class SparseMatrix(Protocol):
+    """What SciPy's sparse matrices and arrays have in common."""
+
+    shape: Any
+
+    def tocsr(self) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,12 +95,12 @@ class MatrixArrays(Generic[Arr]):
 
     @property
     def unknowns(self) -> int:
-        return self.indptr.shape[0] - 1
+        return int(self.indptr.shape[0]) - 1
 
     @property
     def entries(self) -> int:
         """The number of stored entries."""
-        return self.indices.shape[0]
+        return int(self.indices.shape[0])
 
     @property
     def parts(self) -> tuple[tuple[str, Arr], ...]:

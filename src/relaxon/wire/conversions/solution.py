@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,37 +82,15 @@ def solution_replies(
     yield from chunks.split_into_messages(pb.SolveReply, "residuals", solution.residuals, checksum=checksums)
 
 
-@dataclass(frozen=True, slots=True)
-class SolveSummary:
-    """The figures of a solve, as its reply reports them."""
-
-    solver: str
-    result: str
-    iterations: int
-    setup_seconds: float
-    solve_seconds: float
-    relative_residual: float
-    backward_error: float
-
-
-def find_summary(reply: Any) -> SolveSummary | None:
-    """Return the figures of the solve that a reply starts to answer; None for any other message.
+def find_solution(reply: Any) -> tuple[str, pb.SolutionHeader] | None:
+    """Return how the solve that a reply starts to answer ended, and the reply's header; None for any other message.
 
     A reply of any service counts whose field `solution` holds a `SolutionHeader`.
     """
     field = reply.DESCRIPTOR.fields_by_name.get("solution") if hasattr(reply, "DESCRIPTOR") else None
     if field is None or field.message_type is not pb.SolutionHeader.DESCRIPTOR or not reply.HasField("solution"):
         return None
-    header: pb.SolutionHeader = reply.solution
-    return SolveSummary(
-        header.solver,
-        pb.Result.Name(header.result).removeprefix(_RESULT).lower(),
-        header.iterations,
-        header.setup_seconds,
-        header.solve_seconds,
-        header.relative_residual,
-        header.backward_error,
-    )
+    return pb.Result.Name(reply.solution.result).removeprefix(_RESULT).lower(), reply.solution
 
 
 def answer_dtype(b: NDArray[Any]) -> np.dtype[Any]:
