@@ -1,7 +1,7 @@
 """Compiled log-densities and hand-written gradients of two small energies, for the reference of MECO.
 
 Exponential family: `log p⁰(x) = Σ_k θ_k Π_i x_i^{p_ki} − c ‖x‖²`. One hidden layer:
-`log p⁰(x) = −(s + Σ_j v_j tanh(a_j)) − c ‖x‖²` with `a = W x + b`; parameters lie behind one another as `W (h, d)`,
+`log p⁰(x) = −(s + Σ_j v_j tanh(a_j)) − c ‖x‖²` with `a = W x + b`; the parameters are concatenated as `W (h, d)`,
 `b (h)`, `v (h)`, `s`.
 """
 
@@ -17,7 +17,7 @@ from relaxon.solvers.kernels.threads import divide
 
 Array = NDArray[np.float64]
 CHUNKS = 16
-"""The samples are summed up in so many parts, however many threads there are: one result on any machine."""
+"""Number of parts in which samples are summed, independent of the number of threads, so that results do not vary."""
 
 
 @kernel(forceinline=True)

@@ -1,4 +1,5 @@
 """Export of the merged network as a torch module or an ONNX graph."""
+# Imported on first use, for their weight: onnx, torch.
 
 from __future__ import annotations
 
