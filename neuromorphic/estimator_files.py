@@ -1,4 +1,5 @@
 """Files of fitted estimators for tables: arrays in safetensors and the rest in JSON, so that loading runs no code."""
+# Imported on first use, for their weight: safetensors.
 
 from __future__ import annotations
 

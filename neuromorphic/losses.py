@@ -1,4 +1,4 @@
-"""Losses of the softmax family for any torch classifier: comp-sum losses and their smooth adversarial form.
+"""Comp-sum losses for any torch classifier, and their smooth adversarial form.
 
 With logits `h` and `u = Σ_{y'≠y} e^{h_y' − h_y}`, so that `1/(1 + u)` is the softmax probability of the true class `y`,
 
@@ -21,13 +21,13 @@ from relaxon.core import validation
 
 Reduction = Literal["mean", "sum", "none"]
 CALIBRATED = 2.0
-"""From this τ on the loss is smallest where the likeliest class has all: no probabilities follow from its logits."""
+"""τ from which the minimiser puts all probability on the most likely class, so that logits give no probabilities."""
 
 
 def select_log_softmax(logits: Tensor, target: Tensor) -> Tensor:
     """Return `log softmax` of the class that the one-hot `target` marks; logits `(…, classes)`, real or complex."""
     if not logits.is_complex():
-        # Not times the target: of a class that is ruled out by −∞, 0 · ∞ would be NaN.
+        # A product with the target would be NaN (0 · ∞) for a class with logit −∞.
         return torch.where(target > 0, logits, 0.0).sum(-1) - torch.logsumexp(logits, -1)
     largest = logits.real.amax(-1, keepdim=True)
     shifted = logits - largest
@@ -37,7 +37,7 @@ def select_log_softmax(logits: Tensor, target: Tensor) -> Tensor:
 def comp_sum(logits: Tensor, target: Tensor, tau: float) -> Tensor:
     """Return `Φ_τ` for each sample `(…)` of logits `(…, classes)`, real or complex, and one-hot `target`.
 
-    `(e^{(1−τ) L} − 1)/(1 − τ)` with `L = −log softmax`, so that small losses keep their digits.
+    It is computed as `(e^{(1−τ) L} − 1)/(1 − τ)` with `L = −log softmax`, so that small losses stay accurate.
     """
     surprise = -select_log_softmax(logits, target)
     if tau == 1.0:
@@ -47,12 +47,12 @@ def comp_sum(logits: Tensor, target: Tensor, tau: float) -> Tensor:
 
 
 def comp_sum_weight(logits: Tensor, target: Tensor, tau: float) -> Tensor:
-    """Return `p_y^{τ−1}`, `(…, 1)`: the gradient of `Φ_τ` by the logits is this times `softmax − target`."""
+    """Return `p_y^{τ−1}`, `(…, 1)`; the gradient of `Φ_τ` by the logits is this times `softmax − target`."""
     return torch.exp((tau - 1.0) * select_log_softmax(logits, target))[..., None]
 
 
 def check_tau(tau: object, below: float = math.inf) -> float:
-    """Return τ as a float; TypeError or ValueError where it is no finite number above 0 (and below `below`)."""
+    """Return τ as a float; raise `TypeError` or `ValueError` unless it is finite, above 0 and below `below`."""
     number = validation.positive_float("tau", tau)
     if number >= below:
         raise ValueError(f"tau must be less than {below:g}, got {tau!r}: no probabilities follow from such logits")
@@ -60,19 +60,19 @@ def check_tau(tau: object, below: float = math.inf) -> float:
 
 
 def calibrated_scale(tau: float) -> float:
-    """Return what logits trained by `Φ_τ`, τ < 2, are multiplied by before the softmax gives probabilities: `2 − τ`.
+    """Return `2 − τ`, the factor of logits trained by `Φ_τ`, τ < 2, for which the softmax gives probabilities.
 
-    The expected loss `Σ p_y Φ_τ` is smallest where the softmax is proportional to `p^{1/(2−τ)}`.
+    The expected loss `Σ p_y Φ_τ` is minimal where the softmax is proportional to `p^{1/(2−τ)}`.
     """
     return CALIBRATED - check_tau(tau, CALIBRATED)
 
 
 class CompSumLoss(nn.Module):
-    """Compute the comp-sum loss `Φ_τ` of logits.
+    """The comp-sum loss `Φ_τ` of logits.
 
     Parameters
     ----------
-    tau : τ above 0; 1 is cross-entropy. Near 2 the gradient of rows that are far off all but vanishes.
+    tau : τ above 0; 1 is cross-entropy. Near 2 the gradient of badly misclassified rows almost vanishes.
     reduction : "mean", "sum" or "none".
 
     Source: Mao, Mohri, Zhong, "Cross-entropy loss functions: theoretical analysis and applications", ICML 2023.
@@ -104,20 +104,20 @@ class CompSumLoss(nn.Module):
 
 
 class SmoothAdversarialCompSumLoss(nn.Module):
-    """Compute the smooth adversarial comp-sum loss: `Φ_τ` at scale ρ, and ν times how far margins can be moved.
+    """The smooth adversarial comp-sum loss: `Φ_τ` at scale ρ plus ν times the largest change of the margins.
 
         Φ_τ(Σ_{y'≠y} e^{−(h_y − h_y')/ρ}) + ν max_{‖x'−x‖_∞ ≤ γ} ‖Δ(x') − Δ(x)‖₂,   Δ(x) = (h_y − h_y')_{y'≠y}
 
-    With `ν ≥ √(K−1)/ρ` for K classes it bounds the adversarial comp-sum loss of the ρ-margin from above, as `Φ_τ` is
-    1-Lipschitz and the ρ-margin loss `min(1, max(0, 1 − t/ρ))` is 1/ρ-Lipschitz. The maximum is looked for by projected
-    ascent along the sign of the gradient, so what is found is at most the true one.
+    With `ν ≥ √(K−1)/ρ` for K classes it is an upper bound of the adversarial comp-sum loss of the ρ-margin, as `Φ_τ` is
+    1-Lipschitz and the ρ-margin loss `min(1, max(0, 1 − t/ρ))` is 1/ρ-Lipschitz. The maximum is approximated from below
+    by projected ascent along the sign of the gradient.
 
     Parameters
     ----------
-    tau, rho : τ and the margin's scale ρ, above 0.
-    radius : γ above 0, in the inputs' units.
+    tau, rho : τ and the scale ρ of the margin, above 0.
+    radius : γ above 0, in the units of the inputs.
     nu : weight ν; None for `√(K−1)/ρ`.
-    steps, step : of the ascent, each of length `step · radius`.
+    steps, step : number of ascent steps, each of length `step · radius`.
 
     Source: Mao, Mohri, Zhong 2023, section on adversarial robustness; the bound is derived above.
     """
@@ -143,7 +143,7 @@ class SmoothAdversarialCompSumLoss(nn.Module):
     ) -> Tensor:
         """Return the mean loss of `model` (inputs to logits) at `x (batch, …)` and class indices `target (batch,)`.
 
-        `generator` draws where the ascent starts: the same one, the same bits.
+        `generator` draws the starting points of the ascent; the same state gives the same bits.
         """
         logits = model(x)
         target_hot = one_hot(logits, target)
@@ -155,11 +155,11 @@ class SmoothAdversarialCompSumLoss(nn.Module):
     def perturb(
         self, model: Callable[[Tensor], Tensor], x: Tensor, target: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return inputs within `radius` of `x` that move the margins far; no gradient flows through them."""
+        """Return inputs within `radius` of `x` that change the margins most; no gradient flows through them."""
         with torch.no_grad():
             logits = model(x)
             target_hot = one_hot(logits, target)
-            # At x itself the change is 0 and has no direction.
+            # At x itself the change is 0 and has no gradient direction.
             start = torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device)
             moved = x + self.radius * (2.0 * start - 1.0)
         for _ in range(self.steps):
@@ -174,7 +174,7 @@ class SmoothAdversarialCompSumLoss(nn.Module):
 
 
 def margin_change(logits: Tensor, before: Tensor, target: Tensor) -> Tensor:
-    """Return `‖Δ(x') − Δ(x)‖₂` for each sample, of logits `(batch, classes)` and the one-hot target."""
+    """Return `‖Δ(x') − Δ(x)‖₂` for each sample, from logits `(batch, classes)` and the one-hot target."""
     change = logits - before
     margins = (change * target).sum(-1, keepdim=True) - change
     # The true class's own entry is 0; the square root has no derivative at 0.
@@ -182,7 +182,7 @@ def margin_change(logits: Tensor, before: Tensor, target: Tensor) -> Tensor:
 
 
 def one_hot(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the target's one-hot rows; TypeError or ValueError naming `logits` or `target` where they do not fit."""
+    """Return the one-hot rows of the target; raise `TypeError` or `ValueError` if `logits` and `target` do not fit."""
     for name, value in (("logits", logits), ("target", target)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}")

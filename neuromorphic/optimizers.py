@@ -1,4 +1,4 @@
-"""Optimisers for any torch module, by name for the trainers: diffGrad, AdAdaGrad, normalised gradient descent."""
+"""Optimisers for any torch module: diffGrad, AdAdaGrad and normalised gradient descent."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from relaxon.implicit.modules import call_with
 from relaxon.neuromorphic.parameters import check_real
 
 ADAPTIVE = ("adadagrad", "adadagrad-norm")
-"""Those that choose the size of the batches, from the spread of the samples' gradients."""
+"""The optimisers that adapt the batch size to the variance of the gradients."""
 NOISE = 1.0
-"""η of the norm test: how large the error of a batch's gradient may be, relative to its norm."""
+"""Default η of the norm test: accepted error of a batch gradient relative to its norm."""
 SMALLEST = 1e-30
-"""Squared norm of a gradient below which nothing follows from its ratio to the spread."""
+"""Squared norm of a gradient below which its ratio to the variance is meaningless."""
 
 
 class _Stepping(Optimizer):
-    """Take a closure as torch's optimisers do, then the step of the subclass."""
+    """Base class that evaluates a closure as torch's optimisers do and then calls the subclass's update."""
 
     def _update(self) -> None:
         raise NotImplementedError
@@ -34,7 +34,7 @@ class _Stepping(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Move the parameters once along their gradients; returns the closure's loss where one is given."""
+        """Update the parameters by their gradients; return the loss of the closure, if given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -44,18 +44,18 @@ class _Stepping(Optimizer):
 
 
 class DiffGrad(_Stepping):
-    """Adam's step times `ξ = σ(|g_{t−1} − g_t|)`, between ½ where a gradient stands still and 1 where it changes.
+    """Adam's step times `ξ = σ(|g_{t−1} − g_t|)`, which is ½ for a constant gradient and near 1 for a changing one.
 
     Parameters
     ----------
-    params : parameters or groups of them, as torch's optimisers take them.
-    lr : above 0.
+    params : parameters or parameter groups, as for torch's optimisers.
+    lr : learning rate, above 0.
     betas : decays of the averages of g and g², each at least 0 and below 1.
     eps : above 0, added to the root of the second average.
     weight_decay : at least 0, added to the gradient.
 
-    `g_0 = 0`. The gradient of the step before is kept as a copy: the authors' first file kept the tensor itself, which
-    the next backward pass overwrites where gradients are zeroed in place, so that ξ is ½ always.
+    `g_0 = 0`. The previous gradient is stored as a copy. The authors' first implementation stored the tensor itself,
+    which the next backward pass overwrites if gradients are zeroed in place, so that ξ was always ½.
     Source: Dubey et al. 2020, "diffGrad: an optimization method for convolutional neural networks".
 
     >>> import torch
@@ -108,17 +108,17 @@ class DiffGrad(_Stepping):
 
 
 class NormalizedGradientDescent(_Stepping):
-    """Move by `lr · g/‖g‖`, the norm over all parameters of all groups; where the gradient is 0, stay.
+    """Gradient descent by `lr · g/‖g‖`, with the norm over all parameters of all groups; no step for a zero gradient.
 
     Parameters
     ----------
-    params : parameters or groups of them.
-    lr : the length of a step, above 0.
+    params : parameters or parameter groups.
+    lr : length of a step, above 0.
     momentum : decay of the average of the directions, at least 0 and below 1.
 
-    On a separable set the logistic loss has no minimum, and its gradient falls as the margin grows: steps of one length
-    go on growing the margin. Gradient descent with a step that tends to infinity is the batch perceptron there, see
-    `perceptron_direction`. Source: Tyurin 2024, "From logistic regression to the perceptron algorithm".
+    On a separable set the logistic loss has no minimum, and its gradient vanishes as the margin grows; steps of a fixed
+    length keep increasing the margin. Gradient descent with a step size that tends to infinity is the batch perceptron
+    there, see `perceptron_direction`. Source: Tyurin 2024, "From logistic regression to the perceptron algorithm".
     """
 
     def __init__(self, params: Iterable[Any], lr: float = 0.1, momentum: float = 0.0) -> None:
@@ -130,7 +130,7 @@ class NormalizedGradientDescent(_Stepping):
         found = [pair for group in self.param_groups for pair in _iterate_gradients(group)]
         if not found:
             return
-        # In double precision, as squares of single numbers overflow; a norm of NaN goes into the parameters.
+        # In double precision, as squares in single precision can overflow; a NaN norm propagates to the parameters.
         norm = math.hypot(*(_double_norm(gradient) for _, gradient in found))
         if norm == 0.0:
             return
@@ -146,9 +146,9 @@ class NormalizedGradientDescent(_Stepping):
 
 
 def perceptron_direction(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    """Return the batch perceptron's step `1/n Σ y_i x_i [y_i x_iᵀw < 0]` (a tie counts ½), `(features,)`.
+    """Return the step of the batch perceptron, `1/n Σ y_i x_i [y_i x_iᵀw < 0]` (a tie counts ½), `(features,)`.
 
-    It is what gradient descent on the logistic loss does to `w = θ/γ` in the limit of an infinite step γ, for rows
+    It is the limit, for an infinite step size γ, of gradient descent on the logistic loss in `w = θ/γ`, for rows
     `x (n, features)` and labels `y (n,)` of −1 and 1: `−∇ℓ(θ) = 1/n Σ σ(−y_i x_iᵀθ) y_i x_i` with `θ = γ w`.
     """
     share = torch.heaviside(-y * (x @ w), torch.full((), 0.5, dtype=x.dtype, device=x.device))
@@ -156,24 +156,24 @@ def perceptron_direction(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
 
 
 class AdaptiveBatchAdaGrad(_Stepping):
-    """AdaGrad whose batches grow until their gradient's error is at most η times its norm (AdAdaGrad).
+    """AdaGrad with batches that grow until the error of their gradient is at most η times its norm (AdAdaGrad).
 
-    The size of the next batch is `max(b, ⌈Σ Var(g_i) / (η² ‖ḡ‖²)⌉)`, the variance over the samples of this batch; it
-    never falls. `AdaptiveBatchSampler` draws batches of that size.
+    The size of the next batch is `max(b, ⌈Σ Var(g_i) / (η² ‖ḡ‖²)⌉)`, with the variance over the samples of the current
+    batch; it never decreases. `AdaptiveBatchSampler` draws batches of that size.
 
     Parameters
     ----------
-    params : parameters or groups of them.
-    lr : above 0.
-    eta : η of the norm test, above 0: the smaller, the larger the batches.
-    norm : one step size for all parameters, `lr / √(Σ_t ‖g_t‖²)` (AdAdaGradNorm), in place of one for each.
-    batch_size, max_batch_size : of the first batch, and the most.
+    params : parameters or parameter groups.
+    lr : learning rate, above 0.
+    eta : η of the norm test, above 0; smaller values give larger batches.
+    norm : use a single step size for all parameters, `lr / √(Σ_t ‖g_t‖²)` (AdAdaGradNorm), instead of one for each.
+    batch_size, max_batch_size : size of the first batch and maximum size.
     eps : above 0, added to the root of the sum of squares.
     weight_decay : at least 0, added to the gradient.
 
     Attributes
     ----------
-    batch_size : of the next batch.
+    batch_size : size of the next batch.
 
     Source: Lau, Liu, Kolar 2024, "AdAdaGrad: adaptive batch size schemes for adaptive gradient methods".
 
@@ -220,7 +220,7 @@ class AdaptiveBatchAdaGrad(_Stepping):
         return int(self.param_groups[0]["batch_size"])
 
     def adapt(self, variance: float, square: float) -> int:
-        """Return the next batch's size from `Σ Var(g_i)` (of single samples) and `‖ḡ‖²` of this batch."""
+        """Return the size of the next batch from `Σ Var(g_i)` (per sample) and `‖ḡ‖²` of this batch."""
         group, size = self.param_groups[0], self.batch_size
         if math.isfinite(variance) and math.isfinite(square):
             most = group["max_batch_size"]
@@ -235,10 +235,11 @@ class AdaptiveBatchAdaGrad(_Stepping):
         return size
 
     def measure(self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, target: Tensor) -> Tensor:
-        """Set the gradients of a batch's mean loss, adapt the batch size to their spread, and return the mean loss.
+        """Set the gradients of the mean loss of a batch, adapt the batch size to their variance, and return the loss.
 
-        `loss` takes outputs `(1, …)` and targets `(1, …)` of one sample; the samples' gradients are found together, so
-        the memory is that of `batch · parameters` numbers. Of one sample there is no variance: the size stays.
+        `loss` takes outputs `(1, …)` and targets `(1, …)` of a single sample. The per-sample gradients are computed
+        together, which requires memory for `batch · parameters` numbers. A single sample has no variance and leaves the
+        batch size unchanged.
         """
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not named:
@@ -280,13 +281,13 @@ class AdaptiveBatchAdaGrad(_Stepping):
 
 
 class AdaptiveBatchSampler:
-    """Draw the rows of an epoch in batches, each of the size that the optimiser wants when it is drawn.
+    """A sampler of the rows of an epoch in batches of the optimiser's current batch size.
 
     Parameters
     ----------
-    count : rows there are.
-    optimizer : whose `batch_size` is asked for before each batch.
-    seed : of the order; each pass over the sampler has the same.
+    count : number of rows.
+    optimizer : the optimiser whose `batch_size` is used for each batch.
+    seed : seed of the order, which is the same in each pass over the sampler.
     """
 
     def __init__(self, count: int, optimizer: AdaptiveBatchAdaGrad, seed: int = 0) -> None:
@@ -296,7 +297,7 @@ class AdaptiveBatchSampler:
         self.optimizer, self.seed = optimizer, seed
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield row numbers `(batch,) int64` until each has come once."""
+        """Yield row numbers `(batch,) int64` until each has occurred once."""
         order = torch.randperm(self.count, generator=torch.Generator().manual_seed(self.seed))
         low = 0
         while low < self.count:
@@ -308,9 +309,9 @@ class AdaptiveBatchSampler:
 def build_optimizer(
     name: str, params: Iterable[Any], lr: float, *, momentum: float, batch: int, most: int, weight_decay: float = 0.0
 ) -> Optimizer:
-    """Return the optimiser "diffgrad", "normalized", "adadagrad" or "adadagrad-norm", as the trainers make it.
+    """Build the optimiser "diffgrad", "normalized", "adadagrad" or "adadagrad-norm" for a trainer.
 
-    `momentum` goes to "normalized"; `batch` and `most` are the first and the largest batch of the adaptive ones.
+    `momentum` is used by "normalized"; `batch` and `most` are the first and the largest batch of the adaptive ones.
     """
     if name == "diffgrad":
         return DiffGrad(params, lr, weight_decay=weight_decay)

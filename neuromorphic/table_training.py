@@ -1,4 +1,5 @@
 """The part of `relaxon train` that all estimators for tables share: read a table, train, store model and report."""
+# Imported on first use, for their weight: rich, scikit-learn.
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Networks of signs: activations to train them by, weights packed into bits, prediction by counting bits.
+"""Binary networks: activations for training them, weights packed into bits, and prediction by counting bits.
 
-Importing this package loads nothing heavy; torch and Numba come with the first name that needs them.
+Importing this package loads nothing heavy; torch and Numba are imported with the first name that needs them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sign as an activation that can be trained through: forward a sign, backward the slope of what stands for it."""
+"""The sign as a trainable activation: a sign in the forward pass, the slope of a surrogate in the backward pass."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from relaxon.core import validation
 
 Binarizer = Literal["reste", "biper"]
 LAST_POWER = 3.0
-"""o at the end of training (Wu et al. 2023)."""
+"""Final power o of ReSTE (Wu et al. 2023)."""
 FARTHEST, NEAREST = 1.5, 0.1
-"""Beyond the one ReSTE's slope is 0; below the other, where the power's slope has no bound, it is that of a chord."""
+"""Arguments above which ReSTE's slope is 0, and below which a chord's slope replaces the unbounded one of the power."""
 FREQUENCY = 20.0
 """ω of BiPer (Vargas et al. 2024)."""
 SOFT_SHARE = 0.5
-"""Of the training: BiPer's first stage, in which the sine itself is the weight."""
+"""Share of the training in which BiPer uses the sine itself as the weight."""
 
 
 def signs(z: Tensor) -> Tensor:
-    """Return −1 where `z < 0`, else 1, of the dtype of `z`: unlike `torch.sign` without a 0. NaN stays NaN."""
+    """Return −1 where `z < 0` and 1 elsewhere, in the dtype of `z`, never 0 as `torch.sign` does; NaN stays NaN."""
     return torch.where(z < 0, -1.0, torch.where(torch.isnan(z), math.nan, 1.0)).to(z.dtype)
 
 
@@ -123,14 +123,14 @@ class ReSTE(nn.Module):
 
 
 class BiPer(nn.Module):
-    """The square wave `sign(sin(ωx))`, with the slope of the sine backward.
+    """The square wave `sign(sin(ωx))`, with the slope of the sine in the backward pass.
 
-    Training has two stages: the sine itself while `soft`, then its sign.
+    Training has two stages: first the sine itself (`soft`), then its sign.
 
     Parameters
     ----------
     omega : ω above 0.
-    soft : give `sin(ωx)` in place of its sign; what `progress` sets.
+    soft : return `sin(ωx)` instead of its sign; set by `progress`.
 
     Source: Vargas, Correa, Hinojosa, Arguello, "BiPer: binary neural networks using a periodic function", CVPR 2024.
 
@@ -146,11 +146,11 @@ class BiPer(nn.Module):
         self.omega, self.soft = validation.positive_float("omega", omega), bool(soft)
 
     def progress(self, share: float) -> None:
-        """Choose the stage for that share of the training: the sine in the first half, the sign in the second."""
+        """Select the stage for a share of the training: the sine in the first half, the sign in the second."""
         self.soft = check_share(share) < SOFT_SHARE
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the square wave of `x` (the sine while `soft`), of its shape and dtype."""
+        """Return the square wave of `x`, or the sine if `soft`, in its shape and dtype."""
         if self.soft:
             return torch.sin(self.omega * x)
         return _Biper.apply(x, self.omega)  # type: ignore[no-any-return, no-untyped-call]
@@ -161,14 +161,14 @@ class BiPer(nn.Module):
 
 
 def build_binarizer(name: str) -> ReSTE | BiPer:
-    """Return the activation of a name of `Binarizer`; ValueError for another."""
+    """Return the activation of the given name; raise `ValueError` for an unknown one."""
     if name not in get_args(Binarizer):
         raise ValueError(f"binarizer must be 'reste' or 'biper', got {name!r}")
     return ReSTE() if name == "reste" else BiPer(soft=True)
 
 
 def check_share(share: float) -> float:
-    """Return a share of the training; ValueError where it is not from 0 to 1."""
+    """Return a share of the training; raise `ValueError` unless it is between 0 and 1."""
     if not 0.0 <= validation.finite_float("share", share) <= 1.0:
         raise ValueError(f"share must be from 0 to 1, got {share!r}")
     return float(share)

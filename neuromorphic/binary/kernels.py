@@ -48,7 +48,7 @@ popcount: Any = _popcount
 
 @COUNTED_PART
 def add_counts(words, planes, first, counts):  # type: ignore[no-untyped-def]
-    """`counts[i] += Σ_p 2^{first+p} pop(words[:, i] ⊕ planes[p])` for four planes `(4, words)`."""
+    """Add `counts[i] += Σ_p 2^{first+p} pop(words[:, i] ⊕ planes[p])` for four planes `(4, words)`."""
     low = np.uint64(first)
     for w in range(words.shape[0]):
         row = words[w]
@@ -61,7 +61,7 @@ def add_counts(words, planes, first, counts):  # type: ignore[no-untyped-def]
 
 @COUNTED_PART
 def set_planes(levels, planes):  # type: ignore[no-untyped-def]
-    """`planes[p, w]` ← the bits `p` of 64 levels from `64 w` on, for four planes; `levels` end with a whole word."""
+    """Set `planes[p, w]` to the bits `p` of 64 levels from `64 w` on, for four planes; `levels` fill whole words."""
     for w in range(planes.shape[1]):
         a, b, c, d = ZERO, ZERO, ZERO, ZERO
         own = levels[w * WORD : (w + 1) * WORD]
@@ -76,7 +76,7 @@ def set_planes(levels, planes):  # type: ignore[no-untyped-def]
 
 @COUNTED_PART
 def set_levels(state, thresholds, levels):  # type: ignore[no-untyped-def]
-    """`levels[i]` ← how many of the 15 thresholds `state[i]` has reached; returns how many levels changed."""
+    """Set `levels[i]` to the number of the 15 thresholds that `state[i]` reaches; return how many levels changed."""
     changed = ZERO
     for i in range(state.size):
         u, level = state[i], ZERO
@@ -89,7 +89,7 @@ def set_levels(state, thresholds, levels):  # type: ignore[no-untyped-def]
 
 @COUNTED_PART
 def add_product(words, ones, planes, offset, columns, weight, counts, state):  # type: ignore[no-untyped-def]
-    """`state[i] += weight · Σ_j s_ij (q_j − offset)` for levels of the `planes (chunks, 4, words)`, lowest first."""
+    """Add `state[i] += weight · Σ_j s_ij (q_j − offset)` for levels of `planes (chunks, 4, words)`, lowest first."""
     highest = np.int64(0)
     for i in range(state.size):
         counts[i] = ZERO
@@ -103,7 +103,7 @@ def add_product(words, ones, planes, offset, columns, weight, counts, state):  #
 
 @COUNTED_PART
 def add_terms(n, terms, weights, words, ones, planes, counts, state):  # type: ignore[no-untyped-def]
-    """`state[i] +=` what reaches layer `n` by its one or two matrices; `terms (layers, 2, 8)` says where they are."""
+    """Add to `state` the input of layer `n` from its one or two matrices; `terms (layers, 2, 8)` locates them."""
     for side in range(2):
         at, one, across, source, chunks, offset, columns, weight = terms[n, side]
         if chunks > 0:
@@ -176,7 +176,7 @@ def relax_packed(inputs: NDArray[np.uint64], *args: Any) -> None:
 
 @COUNTED_PART
 def count_bits(words, code, counts):  # type: ignore[no-untyped-def]
-    """`counts[i]` ← `Σ_w pop(words[w, i] ⊕ code[w])`."""
+    """Set `counts[i]` to `Σ_w pop(words[w, i] ⊕ code[w])`."""
     w = 0
     while w + 4 <= code.size:
         a, b, c, d = code[w], code[w + 1], code[w + 2], code[w + 3]
@@ -203,7 +203,7 @@ def count_bits(words, code, counts):  # type: ignore[no-untyped-def]
 def predict_signs(  # type: ignore[no-untyped-def]
     start, stop, x, missing, thresholds, words, limits, planes, within, steps, bias, out
 ):  # fmt: skip
-    """`out[row] ← bias + steps · Σ_u h_u n_u` for rows `start … stop − 1` of `x (n, d)`.
+    """Compute `out[row] ← bias + steps · Σ_u h_u n_u` for rows `start … stop − 1` of `x (n, d)`.
 
     `thresholds (64 ⌈bits/64⌉,)` end with infinities; `words (⌈bits/64⌉, units)` and `limits (units,)` have whole words
     of units, the last ones 0. A unit's `h` is 1 where fewer than its limit of the row's bits differ from its own, else

@@ -1,4 +1,4 @@
-"""A layered network whose matrices are signs times one number each, and the real weights that train them."""
+"""A layered network whose matrices are signs times a scale, and the real weights that train them."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from relaxon.neuromorphic.equilibrium.networks.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.networks.network import Network
 
 FIRST_ITERATIONS, ITERATIONS = 50, 2
-"""Of the power method: at the first step, and at each of the others from where the last one ended."""
+"""Iterations of the power method at the first step, and at each later one, which starts from the previous result."""
 
 
 class BinaryLayeredNetwork(LayeredNetwork):
-    """A `LayeredNetwork` with `W_n = α_n S_n`, `S_n` of −1 and 1: input, recurrent and readout matrices alike.
+    """A `LayeredNetwork` with `W_n = α_n S_n` and `S_n` of −1 and 1 for input, recurrent and readout matrices.
 
-    Biases stay real. The feedback is tied, the activation the sigmoid and the readout a softmax, so that the network
-    has an energy and its rates are levels between 0 and 1. Built with real weights, as `LayeredNetwork` draws them;
-    training makes them signs, and `binarize` does at once.
+    Biases stay real. The feedback is tied, the activation is the sigmoid and the readout a softmax, so that the network
+    has an energy and its rates lie between 0 and 1. The network is created with the real weights of a `LayeredNetwork`;
+    training turns them into signs, and `binarize` does so at once.
 
     Parameters
     ----------
-    sizes, gain, input_gain, loss, tau, seed, dtype : as `LayeredNetwork`.
-    binarizer : "reste" or "biper": how training looks through the sign.
+    sizes, gain, input_gain, loss, tau, seed, dtype : as for `LayeredNetwork`.
+    binarizer : "reste" or "biper", the surrogate gradient of the sign.
     """
 
     def __init__(
@@ -68,25 +68,25 @@ class BinaryLayeredNetwork(LayeredNetwork):
         self.binarizer = binarizer
 
     def config(self) -> dict[str, Any]:
-        """Return the arguments that make a network of this form, as JSON values."""
+        """Return the constructor arguments as JSON values."""
         kept = {name: value for name, value in super().config().items() if name in ("sizes", "loss", "tau")}
         return {**kept, "binarizer": self.binarizer}
 
     @property
     def binarized(self) -> bool:
-        """Whether each matrix is signs times one number by now."""
+        """Whether each matrix consists of signs times a scale."""
         return all(bool((weight.abs() == weight[0, 0].abs()).all()) for weight in self.weights)
 
     @torch.no_grad()
     def binarize(self) -> None:
-        """Replace each matrix by its signs times the mean size of its entries."""
+        """Replace each matrix by its signs times the mean absolute value of its entries."""
         for weight in self.weights:
             weight.copy_(signs(weight) * weight.abs().mean())
 
     def scales(self) -> list[float]:
-        """Return `α_n` of each matrix; ValueError where the matrices are not signs yet."""
+        """Return `α_n` of each matrix; raise `ValueError` if the network is not binarized yet."""
         if not self.binarized:
-            raise ValueError("network must be binarized: its matrices are no signs times one number")
+            raise ValueError("network must be binarized: its matrices are not signs times a scale")
         return [float(weight.detach()[0, 0].abs()) for weight in self.weights]
 
     def sign_matrices(self) -> list[SignMatrix]:
@@ -94,14 +94,14 @@ class BinaryLayeredNetwork(LayeredNetwork):
         return [pack_signs(weight.detach().cpu().numpy()) for weight in self.weights]
 
     def packed_state(self) -> dict[str, Tensor]:
-        """Return what is stored: bits of the matrices, their scales, and the biases."""
+        """Return the tensors to store: the bits of the matrices, their scales, and the biases."""
         state = {f"signs.{n}": torch.from_numpy(matrix.packed) for n, matrix in enumerate(self.sign_matrices())}
         state["scales"] = torch.tensor(self.scales(), dtype=self.dtype)
         return state | {f"biases.{n}": bias.detach() for n, bias in enumerate(self.biases)}
 
     @torch.no_grad()
     def load_packed(self, state: dict[str, Tensor]) -> None:
-        """Take what `packed_state` gave; ValueError naming the tensors that are not of this network's form."""
+        """Load what `packed_state` returned; raise `ValueError` naming tensors that do not match this network."""
         wanted: dict[str, tuple[int, ...]] = {
             f"signs.{n}": (len(w), -(-w.shape[1] // 8)) for n, w in enumerate(self.weights)
         }
@@ -120,11 +120,11 @@ class BinaryLayeredNetwork(LayeredNetwork):
 
 
 class LatentWeights:
-    """The real weights `v` of a binary network in training: `W = α sign(v/s)` forward, the binarizer's slope backward.
+    """The real weights `v` of a binary network in training: `W = α sign(v/s)`, with the binarizer's surrogate gradient.
 
-    `s` is the root mean square of the first weights, so that ReSTE sees numbers of size 1; BiPer sees `v` itself, as in
-    its paper. α is the mean of `|v|` (of BiPer that of the first weights, as its `v` have no size), lowered where the
-    coupling's norm would pass `contraction`, or the readout's `readout`.
+    `s` is the root mean square of the initial weights, so that ReSTE sees numbers of size 1; BiPer sees `v` itself, as
+    in its paper. α is the mean of `|v|` (of the initial weights for BiPer, whose `v` have no scale). It is reduced if
+    the norm of the coupling would exceed `contraction` or that of the readout `readout`.
     """
 
     def __init__(self, network: Network, contraction: float | None, readout: float | None) -> None:
@@ -143,16 +143,16 @@ class LatentWeights:
 
     @property
     def vectors(self) -> list[Tensor]:
-        """What a checkpoint keeps beside the network."""
+        """The tensors that a checkpoint stores besides the network."""
         return [*[latent.detach() for latent in self.latent], *self.images, self.scales]
 
     def resume(self, share: float) -> None:
-        """Take up the training at that share, the weights and vectors being those of a checkpoint."""
+        """Resume training at a share, after weights and vectors were loaded from a checkpoint."""
         self.activation.progress(share)
 
     @torch.no_grad()
     def apply(self, share: float, iterations: int = ITERATIONS) -> None:
-        """Put the weights of this share of the training into the network."""
+        """Set the weights of the network for this share of the training."""
         self.activation.progress(share)
         for n, (weight, latent) in enumerate(zip(self.weights, self.latent, strict=True)):
             weight.copy_(self.activation(self._seen(latent, n)))
@@ -166,7 +166,7 @@ class LatentWeights:
 
     @torch.no_grad()
     def set_gradients(self) -> None:
-        """Turn the gradients of the network's weights into those of the latent ones."""
+        """Convert the gradients of the network's weights to those of the latent weights."""
         for n, (weight, latent) in enumerate(zip(self.weights, self.latent, strict=True)):
             if weight.grad is None:
                 continue
@@ -179,7 +179,7 @@ class LatentWeights:
             weight.grad = None
 
     def harden(self) -> None:
-        """Leave signs in the network, wherever training ended."""
+        """Set the network's weights to signs, regardless of where training ended."""
         self.apply(1.0, FIRST_ITERATIONS)
 
     def _seen(self, latent: Tensor, n: int) -> Tensor:

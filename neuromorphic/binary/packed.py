@@ -1,12 +1,12 @@
-"""Prediction of a binary equilibrium network by counting bits: rates of 16 levels, read as four planes of bits.
+"""Prediction of a binary equilibrium network by counting bits: rates of 16 levels, stored as four bit planes.
 
-A unit's rate is the level `q/15` next to `σ(4u − 2)`: level `q` holds from the state `u` where `σ(4u − 2) = (q − ½)/15`
-on. Layers are brought to rest one after another. As the feedback is tied, each such step lowers
+The rate of a unit is the level `q/15` nearest to `σ(4u − 2)`; level `q` begins at the state `u` where `σ(4u − 2) =
+(q − ½)/15`. Layers are relaxed one after another. As the feedback is tied, each such step lowers
 
     E(q) = Σ_i Σ_{k≤q_i} t_k / 15 − Σ_n q_nᵀ W_n q_{n−1} / 15² − Σ_i q_i d_i / 15,
 
-with `t_k` the threshold states and `d` the drive, or leaves the levels as they are: relaxation ends after finitely many
-steps at an equilibrium that is exact, without a tolerance.
+with `t_k` the threshold states and `d` the drive, or leaves the levels unchanged. Relaxation thus ends after finitely
+many steps at an exact equilibrium, without a tolerance.
 """
 
 from __future__ import annotations
@@ -23,30 +23,31 @@ from relaxon.neuromorphic.binary.packing import SignMatrix
 
 Array = NDArray[np.float64]
 SLOPE, OFFSET = 4.0, 2.0
-"""Of the activation `σ(4u − 2)`."""
+"""Parameters of the activation `σ(4u − 2)`."""
 STEP = 2.0**-6
-"""Of the inputs, which are whole multiples of it."""
+"""Quantisation step of the inputs, in standard deviations."""
 MIDDLE = 2**11
-"""Inputs have twelve bits: from −32 to 32 standard deviations."""
+"""Code of the input 0; inputs have twelve bits, from −32 to 32 standard deviations."""
 MOST_SWEEPS = 10_000
+"""Maximum number of passes over the layers."""
 
 
 @dataclass(frozen=True)
 class Rest:
-    """Where rows came to rest: `scores (rows, classes)`, `levels (rows, units)` from 0 to 15, `sweeps (rows,)`."""
+    """The equilibria of rows: `scores (rows, classes)`, `levels (rows, units)` from 0 to 15, and `sweeps (rows,)`."""
 
     scores: Array
     levels: NDArray[np.uint64]
     sweeps: NDArray[np.int64]
-    """Passes over the layers; negative where the last one still changed a level."""
+    """Number of passes over the layers; negative if the last one still changed a level."""
 
 
 @dataclass(frozen=True)
 class PackedEquilibrium:
-    """A binary equilibrium network ready to predict: packed matrices, their scales, real biases.
+    """A binary equilibrium network ready for prediction: packed matrices, their scales and real biases.
 
-    `matrices` lead from the input, from each relaxing layer to the next, and to the classes. Memory beside them: for
-    prediction each recurrent matrix is also held transposed, as its feedback runs along the other axis.
+    `matrices` lead from the input to the first relaxing layer, from each to the next, and to the classes. For
+    prediction each recurrent matrix is also stored transposed, as its feedback runs along the other axis.
     """
 
     matrices: tuple[SignMatrix, ...]
@@ -55,32 +56,32 @@ class PackedEquilibrium:
 
     @property
     def sizes(self) -> NDArray[np.int64]:
-        """Columns of the input, units of each relaxing layer, classes."""
+        """Numbers of input columns, of units of each relaxing layer, and of classes."""
         return np.array([self.matrices[0].columns, *[len(matrix.packed) for matrix in self.matrices]], np.int64)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the weights as stored: bits, and a scale of eight bytes for each matrix."""
+        """Size of the stored weights in bytes: the bits, and a scale of eight bytes for each matrix."""
         return sum(matrix.nbytes for matrix in self.matrices) + 8 * len(self.scales)
 
     @cached_property
     def thresholds(self) -> Array:
-        """The states from which on a unit has level 1 … 15, `(15,)`."""
+        """States from which a unit has level 1 … 15, `(15,)`."""
         share = (np.arange(1, kernels.HIGHEST + 1) - 0.5) / kernels.HIGHEST
         return np.asarray((np.log(share) - np.log1p(-share) + OFFSET) / SLOPE)
 
     @cached_property
     def weights(self) -> Array:
-        """What the whole-numbered sums of each matrix are multiplied by."""
+        """Factor of the integer sums of each matrix."""
         return np.array([self.scales[0] * STEP, *[scale / kernels.HIGHEST for scale in self.scales[1:]]])
 
     @property
     def first_level(self) -> int:
-        """The level of the state 0, where relaxation starts."""
+        """Level of the state 0, at which relaxation starts."""
         return int((self.thresholds <= 0.0).sum())
 
     def quantise(self, x: Array) -> NDArray[np.uint64]:
-        """Return inputs `(rows, columns)` as whole numbers from 0 to 4095, the middle being 0."""
+        """Return inputs `(rows, columns)` as integers from 0 to 4095, where `MIDDLE` stands for 0."""
         steps = np.clip(np.rint(x / STEP), -MIDDLE, MIDDLE - 1) + MIDDLE
         return np.ascontiguousarray(steps.astype(np.uint64))
 
@@ -114,7 +115,7 @@ class PackedEquilibrium:
 
     @cached_property
     def _ordered(self) -> list[SignMatrix]:
-        """The matrices as they lie: the input's, each recurrent one with its transposed, the readout's."""
+        """The matrices in memory order: the input's, each recurrent one with its transpose, the readout's."""
         order = [self.matrices[0]]
         for matrix in self.matrices[1:-1]:
             order += [matrix, matrix.transposed()]
@@ -127,13 +128,13 @@ class PackedEquilibrium:
 
     @cached_property
     def _terms(self) -> NDArray[np.int64]:
-        """What `kernels.add_terms` reads: for the drive, each relaxing layer and the readout."""
+        """The table that `kernels.add_terms` reads, for the drive, each relaxing layer and the readout."""
         layers = len(self.matrices) - 1
         terms = np.zeros((layers + 2, 2, 8), np.int64)
         word = one = 0
         for place, matrix in enumerate(self._ordered):
             rows, columns = matrix.shape
-            # Of the pairs, matrix n leads to layer n and its transposed one back to layer n − 1.
+            # In each pair, matrix n leads to layer n and its transpose back to layer n − 1.
             n, back = (place + 1) // 2, place > 0 and place % 2 == 0
             if n == 0:
                 terms[0, 0] = word, one, len(matrix.words), layers, kernels.INPUT_CHUNKS, MIDDLE, columns, 0
@@ -146,7 +147,7 @@ class PackedEquilibrium:
 
 
 def pack_network(network: BinaryLayeredNetwork) -> PackedEquilibrium:
-    """Pack a binarized network for prediction; TypeError for another network, ValueError where it is not binarized."""
+    """Pack a binarized network for prediction; raise `TypeError` or `ValueError` for any other network."""
     if not isinstance(network, BinaryLayeredNetwork):
         raise TypeError(f"network must be a BinaryLayeredNetwork, got {type(network).__name__}")
     scales = tuple(network.scales())
@@ -155,7 +156,7 @@ def pack_network(network: BinaryLayeredNetwork) -> PackedEquilibrium:
 
 
 def relax_unpacked(packed: PackedEquilibrium, x: Array, sweeps: int = MOST_SWEEPS) -> Rest:
-    """Relax row by row with whole numbers in place of bits: the slow, plain twin of the kernel."""
+    """Relax row by row with integers instead of bits: the slow, plain twin of the kernel."""
     signs = [matrix.unpack().astype(np.int64) for matrix in packed.matrices]
     weights, layers = packed.weights, len(signs) - 1
     inputs = packed.quantise(x).astype(np.int64) - MIDDLE

@@ -1,7 +1,7 @@
-"""Signs as bits: matrices of −1 and 1 packed into words of 64, and levels as planes of bits.
+"""Signs as bits: matrices of −1 and 1 packed into 64-bit words, and levels as bit planes.
 
-A bit is 1 for the sign 1. For a row of signs `s` and bits `b ∈ {0, 1}`, `Σ s_j b_j = pop(s) − pop(s ⊕ b)`, the bits
-behind the last one being 0 in both; for a level `q = Σ_p 2^p b_p` the sums of its planes are added with their weights.
+A bit is 1 for the sign 1. For a row of signs `s` and bits `b ∈ {0, 1}`, `Σ s_j b_j = pop(s) − pop(s ⊕ b)`, with padding
+bits of 0 in both. For levels `q = Σ_p 2^p b_p` the sums of the planes are added with their weights.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WORD = 64
 
 @dataclass(frozen=True)
 class SignMatrix:
-    """A matrix of −1 and 1, `(rows, columns)`, held as `packed (rows, ⌈columns/8⌉) uint8`, lowest bit first."""
+    """A matrix of −1 and 1, `(rows, columns)`, stored as `packed (rows, ⌈columns/8⌉) uint8`, lowest bit first."""
 
     packed: NDArray[np.uint8]
     columns: int
@@ -41,7 +41,7 @@ class SignMatrix:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the bits."""
+        """Size of the bits in bytes."""
         return int(self.packed.nbytes)
 
     def unpack(self) -> NDArray[np.int8]:
@@ -51,14 +51,14 @@ class SignMatrix:
 
     @cached_property
     def words(self) -> Words:
-        """The rows' words beside one another, `(⌈columns/64⌉, rows)`: what the kernels run along."""
+        """Words of all rows, `(⌈columns/64⌉, rows)`, in the order in which the kernels read them."""
         wide = np.zeros((len(self.packed), 8 * -(-self.columns // WORD)), np.uint8)
         wide[:, : self.packed.shape[1]] = self.packed
         return np.ascontiguousarray(wide.view("<u8").astype(np.uint64).T)
 
     @cached_property
     def ones(self) -> NDArray[np.int64]:
-        """How many 1 each row has, `(rows,)`."""
+        """Number of ones of each row, `(rows,)`."""
         return np.asarray(np.unpackbits(self.packed, axis=1).sum(axis=1, dtype=np.int64))
 
     def transposed(self) -> SignMatrix:
@@ -67,7 +67,7 @@ class SignMatrix:
 
 
 def pack_signs(matrix: NDArray[Any]) -> SignMatrix:
-    """Pack the signs of a matrix, 1 where an entry is at least 0; ValueError where it is not two-dimensional.
+    """Pack the signs of a matrix, 1 where an entry is at least 0; raise `ValueError` unless it has two axes.
 
     >>> import numpy as np
     >>> from relaxon.neuromorphic.binary import pack_signs

@@ -1,4 +1,5 @@
 """`relaxon train boosting`: train a boosted network on a table and write the model, a report and pictures."""
+# Imported on first use, for their weight: the estimators.
 
 from __future__ import annotations
 

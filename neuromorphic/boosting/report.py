@@ -1,4 +1,5 @@
 """The report of `relaxon train boosting`: scores, a JSON file and three pictures."""
+# Imported on first use, for their weight: matplotlib.
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Energy-based models: unnormalised densities, trained by compositional optimisation and its rivals, with a log-density
-that says how far it can be trusted.
+"""Energy-based models: unnormalised densities, trained by compositional optimisation and other objectives, with
+log-densities whose reliability is assessed.
 
-Importing this package loads nothing heavy; torch comes with the first name that is used.
+Importing this package loads nothing heavy; torch is imported with the first name that is used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 """`relaxon train energy`: fit a density with log Z, its error and a verdict; write the model, scores and a picture."""
+# Imported on first use, for their weight: matplotlib, rich, the estimators.
 
 from __future__ import annotations
 

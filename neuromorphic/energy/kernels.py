@@ -1,7 +1,7 @@
 """Compiled log-densities and hand-written gradients of two small energies, for the reference of MECO.
 
 Exponential family: `log p⁰(x) = Σ_k θ_k Π_i x_i^{p_ki} − c ‖x‖²`. One hidden layer:
-`log p⁰(x) = −(s + Σ_j v_j tanh(a_j)) − c ‖x‖²` with `a = W x + b`; parameters lie behind one another as `W (h, d)`,
+`log p⁰(x) = −(s + Σ_j v_j tanh(a_j)) − c ‖x‖²` with `a = W x + b`; the parameters are concatenated as `W (h, d)`,
 `b (h)`, `v (h)`, `s`.
 """
 
@@ -17,12 +17,12 @@ from relaxon.solvers.kernels.threads import divide
 
 Array = NDArray[np.float64]
 CHUNKS = 16
-"""The samples are summed up in so many parts, however many threads there are: one result on any machine."""
+"""Number of parts in which samples are summed, independent of the number of threads, so that results do not vary."""
 
 
 @kernel(forceinline=True)
 def statistic(x, powers, k):  # type: ignore[no-untyped-def]
-    """`T_k(x)` of one event `x (d,)`; `powers (k, d)` are whole numbers."""
+    """Return `T_k(x)` of one event `x (d,)`; `powers (k, d)` are integers."""
     value = 1.0
     for i in range(len(x)):
         for _ in range(powers[k, i]):
@@ -32,7 +32,7 @@ def statistic(x, powers, k):  # type: ignore[no-untyped-def]
 
 @kernel()
 def family_log_density(x, theta, powers, confinement, out):  # type: ignore[no-untyped-def]
-    """`out (n,) ← log p⁰` of events `x (n, d)`."""
+    """Compute `out (n,) ← log p⁰` of events `x (n, d)`."""
     for n in range(len(x)):
         total = 0.0
         for i in range(x.shape[1]):
@@ -44,7 +44,7 @@ def family_log_density(x, theta, powers, confinement, out):  # type: ignore[no-u
 
 @kernel()
 def family_gradient(x, coefficients, powers, gradient):  # type: ignore[no-untyped-def]
-    """`gradient (k,) += Σ_n c_n ∂ log p⁰(x_n)/∂θ = Σ_n c_n T(x_n)`."""
+    """Add `gradient (k,) += Σ_n c_n ∂ log p⁰(x_n)/∂θ = Σ_n c_n T(x_n)`."""
     for n in range(len(x)):
         for k in range(len(gradient)):
             gradient[k] += coefficients[n] * statistic(x[n], powers, k)
@@ -52,7 +52,7 @@ def family_gradient(x, coefficients, powers, gradient):  # type: ignore[no-untyp
 
 @kernel()
 def hidden_log_density_run(start, stop, x, theta, hidden, confinement, out):  # type: ignore[no-untyped-def]
-    """`out[start:stop] ← log p⁰` of events `x (n, d)` under a layer of `hidden` units."""
+    """Compute `out[start:stop] ← log p⁰` of events `x (n, d)` under a layer of `hidden` units."""
     d = x.shape[1]
     bias, outer = hidden * d, hidden * (d + 1)
     for n in range(start, stop):
@@ -68,7 +68,7 @@ def hidden_log_density_run(start, stop, x, theta, hidden, confinement, out):  # 
 
 
 def hidden_log_density(x: Array, theta: Array, hidden: int, confinement: float, out: Array) -> None:
-    """`out (n,) ← log p⁰` of events `x (n, d)` under a layer of `hidden` units, shared among threads."""
+    """Compute `out (n,) ← log p⁰` of events `x (n, d)` under a layer of `hidden` units, shared among threads."""
     divide(hidden_log_density_run, len(x), x, theta, hidden, confinement, out)
 
 
@@ -95,7 +95,7 @@ def hidden_gradient_parts(start, stop, x, coefficients, theta, hidden, parts):  
 
 
 def hidden_gradient(x: Array, coefficients: Array, theta: Array, hidden: int, gradient: Array) -> None:
-    """`gradient += Σ_n c_n ∂ log p⁰(x_n)/∂θ`: `−tanh a` for v, `−v (1 − tanh² a)` for b and that times x for W."""
+    """Add `gradient += Σ_n c_n ∂ log p⁰(x_n)/∂θ`: `−tanh a` for v, `−v (1 − tanh² a)` for b and that times x for W."""
     parts = np.zeros((CHUNKS, len(gradient)))
     divide(hidden_gradient_parts, CHUNKS, x, coefficients, theta, hidden, parts)
     for part in parts:

@@ -1,4 +1,4 @@
-"""Reference of MECO without torch: compiled kernels, and their slow and obvious NumPy twin, in double precision."""
+"""A reference implementation of MECO without torch, in double precision: compiled kernels and a plain NumPy twin."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Backend = Literal["numba", "numpy"]
 
 
 class ReferenceEnergy(Protocol):
-    """What the reference trains: log-densities and gradients of flat parameters."""
+    """The interface of the energies that the reference trains: log-densities and gradients of flat parameters."""
 
     def log_density(self, x: Array, theta: Array, backend: Backend = "numba") -> Array: ...
 
     def gradient(self, x: Array, coefficients: Array, theta: Array, backend: Backend = "numba") -> Array:
-        """`Σ_n c_n ∂ log p⁰(x_n)/∂θ`."""
+        """Return `Σ_n c_n ∂ log p⁰(x_n)/∂θ`."""
         ...
 
 
@@ -34,7 +34,7 @@ class FamilyReference:
 
     @classmethod
     def of(cls, energy: Any) -> tuple[Self, Array]:
-        """That of an `ExponentialFamilyEnergy` with `PolynomialStatistics`, and its θ."""
+        """Return the reference of an `ExponentialFamilyEnergy` with `PolynomialStatistics`, and its θ."""
         statistics = energy.statistics
         if not hasattr(statistics, "powers"):
             raise TypeError(f"energy must have PolynomialStatistics, got {type(statistics).__name__}")
@@ -74,7 +74,7 @@ class HiddenReference:
 
     @classmethod
     def of(cls, energy: Any) -> tuple[Self, Array]:
-        """That of an `MLPEnergy` of one hidden layer with activation "tanh", and its parameters in torch's order."""
+        """Return the reference of an `MLPEnergy` with one "tanh" layer, and its parameters in torch's order."""
         form = (len(energy.hidden), energy.activation, energy.fourier, energy.bound)
         if form != (1, "tanh", 0, None):
             raise ValueError(f"energy must have one hidden layer of 'tanh' and neither octaves nor a bound, got {form}")
@@ -124,7 +124,7 @@ class MECOReference:
     before: Array | None = None
 
     def step(self, x: Array, z: Array, log_q: Array) -> float:
-        """One step on data `x (n, d)` and noise `z (m, d)` of log-density `log_q (m,)`; the log u of its gradient."""
+        """Take a step on data `x (n, d)` and noise `z (m, d)` with log-density `log_q (m,)`; return its `log u`."""
         energy, backend = self.energy, self.backend
         log_w = energy.log_density(z, self.theta, backend) - log_q
         log_g = log_mean_exp(log_w)
@@ -149,6 +149,6 @@ class MECOReference:
 
 
 def log_mean_exp(values: Array) -> float:
-    """`log mean exp`."""
+    """Return the logarithm of the mean exponential."""
     top = float(values.max())
     return top + math.log(float(np.exp(values - top).mean()))

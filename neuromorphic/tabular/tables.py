@@ -1,4 +1,5 @@
 """Tables of numbers and words: reading CSV and Parquet, one-hot encoding, and scikit-learn's bundled data sets."""
+# Imported on first use, for their weight: pyarrow, scikit-learn.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """The base class of both estimators: training, staged prediction, truncation, importances and export."""
+# Imported on first use, for its weight: scikit-learn's inspection.
 
 from __future__ import annotations
 

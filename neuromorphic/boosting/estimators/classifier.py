@@ -1,4 +1,5 @@
 """`GradientBoostedNetworkClassifier`: a classification network trained unit by unit."""
+# Imported on first use, for their weight: scipy.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Export of the merged network as a torch module or an ONNX graph."""
+# Imported on first use, for their weight: onnx, torch.
 
 from __future__ import annotations
 
@@ -90,8 +91,8 @@ def to_onnx(network: MergedNetwork, link: str, indicated: Places = NO_COLUMNS) -
     if len(indicated):
         places = constant("indicated", np.asarray(indicated, np.int64))
         absent = node("IsNaN", [node("Gather", ["X", places], "looked_at", axis=1)], "is_missing")
-        told = node("Where", [absent, constant("yes", np.ones(1)), constant("no", np.zeros(1))], "indicators")
-        inputs = node("Concat", ["X", told], "inputs", axis=1)
+        indicators = node("Where", [absent, constant("yes", np.ones(1)), constant("no", np.zeros(1))], "indicators")
+        inputs = node("Concat", ["X", indicators], "inputs", axis=1)
     centred = node("Sub", [inputs, constant("shift", network.shift)], "centred")
     scaled = node("Mul", [centred, constant("scale", network.scale)], "scaled")
     # How Clip treats NaN depends on the runtime, so missing inputs are replaced first.

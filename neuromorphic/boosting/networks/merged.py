@@ -1,4 +1,5 @@
 """The merged network: all units of the additive model in a single network that can be truncated at any stage."""
+# Imported on first use, for their weight: scipy.
 
 from __future__ import annotations
 

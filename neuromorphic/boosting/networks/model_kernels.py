@@ -1,6 +1,6 @@
-"""Compiled passes over all rows of the additive model: activations with their moments, outputs, sums along a stage.
+"""Compiled passes over all rows of the additive model: activations and their moments, outputs, sums along a stage.
 
-All in float64; arrays are feature-major as in `kernels`.
+All arrays are float64 and feature-major, as in `stages.kernels`.
 """
 
 # Counts begin with NumPy's int64, for the sake of `FIRST`, and go on as Python's.
@@ -35,7 +35,7 @@ def find_moments(H: Array, w: Array) -> tuple[Array, Array]:
 def find_sums_along(r: Array, f: Array, w: Array) -> tuple[Array, Array, float]:
     """Return `Σ w r f` and `Σ w f²` of each output, `(K,)`, for residuals and stage outputs `(K, n)`.
 
-    And how much of the residual's square the best step of each output explains.
+    The third result is the part of the squared residual that the best steps of the outputs explain.
     """
     along, square = np.empty(len(f)), np.empty(len(f))
     return along, square, float(sum_along(r, f, w, along, square))
@@ -48,7 +48,7 @@ def find_squares(r: Array, w: Array) -> Array:
 
 @kernel()
 def activate_rows(theta, x, H):  # type: ignore[no-untyped-def]
-    """`H ← σ(W x + b)`, block by block."""
+    """Compute `H ← σ(W x + b)` block by block."""
     n = x.shape[1]
     scale = np.empty(BLOCK)
     bits = scale.view(np.int64)
@@ -61,7 +61,7 @@ def activate_rows(theta, x, H):  # type: ignore[no-untyped-def]
 
 @kernel(fastmath=SUMS, error_model="numpy")
 def sum_moments(H, w, mean, spread):  # type: ignore[no-untyped-def]
-    """Mean and standard deviation of each row of `H`, taken about its first entry."""
+    """Compute mean and standard deviation of each row of `H`, relative to its first entry for accuracy."""
     for j in range(H.shape[0]):
         h, first, total, square = H[j], H[j, 0], 0.0, 0.0
         for i in range(w.size):
@@ -73,7 +73,7 @@ def sum_moments(H, w, mean, spread):  # type: ignore[no-untyped-def]
 
 @kernel(fastmath=SUMS)
 def sum_along(r, f, w, along, square):  # type: ignore[no-untyped-def]
-    """`Σ w r f` and `Σ w f²` of each row; returns the sum of the first's squares over the second."""
+    """Compute `Σ w r f` and `Σ w f²` of each row; return the sum of the squares of the former over the latter."""
     explained = 0.0
     for k in range(f.shape[0]):
         rk, fk, product, own = r[k], f[k], 0.0, 0.0
@@ -105,7 +105,7 @@ def combine(H, output, intercept):  # type: ignore[no-untyped-def]
 
 @kernel()
 def join_ends(source, scales, out):  # type: ignore[no-untyped-def]
-    """`out[k] ← source[k] / scales[k]`, followed by the first rows again as far as `out` is longer."""
+    """Compute `out[k] ← source[k] / scales[k]` and repeat the first rows as far as `out` is longer."""
     n = source.shape[1]
     for k in range(source.shape[0]):
         row, to, by = source[k], out[k], 1.0 / scales[k]
@@ -116,7 +116,7 @@ def join_ends(source, scales, out):  # type: ignore[no-untyped-def]
 
 
 def joined(source: Array, scales: Array, extra: int, dtype: Any) -> NDArray[Any]:
-    """Return `source` (K, n) over `scales` (K,) in that type, its first `extra` rows at the end again."""
+    """Return `source` (K, n) over `scales` (K,) in the given type, with its first `extra` rows repeated at the end."""
     out = np.empty((len(source), source.shape[1] + extra), dtype)
     join_ends(source, scales, out)
     return out

@@ -20,15 +20,15 @@ from relaxon.solvers.kernels.threads import divide, get_num_threads
 
 Array = NDArray[np.float64]
 ROWS = 512
-"""A block: four units' activations of it are 16 KiB in float64."""
+"""Rows per block: the activations of four units are 16 KiB in float64."""
 ABREAST = 4
-"""Units at a time, and features at a time, so that what is loaded once is used four times."""
+"""Units and features processed together, so that each loaded value is used four times."""
 SERIAL_SUMS = 200_000
-"""Activations up to which one thread makes them all: waking another takes longer."""
+"""Number of activations up to which a single thread computes them all, as waking another takes longer."""
 
 
 def pack_units(weights: Array, bias: Array, output: Array, dtype: Any) -> tuple[NDArray[Any], ...]:
-    """Return `W` (U, d), `b` (U,) and `C` (U, K) in that type, with units that add nothing up to a multiple of four."""
+    """Return `W` (U, d), `b` (U,) and `C` (U, K) in the given type, padded with null units to a multiple of four."""
     extra = -len(bias) % ABREAST
     return tuple(
         np.ascontiguousarray(np.pad(array, ((0, extra), *((0, 0),) * (array.ndim - 1))), dtype)
@@ -39,9 +39,9 @@ def pack_units(weights: Array, bias: Array, output: Array, dtype: Any) -> tuple[
 def predict_rows(
     x: Array, shift: Array, scale: Array, farthest: float, packed: tuple[NDArray[Any], ...], constant: Array
 ) -> Array:
-    """Return `c + σ(W z + b) C` of inputs `x` (n, d), `z` the standardised inputs: `(n, K)` float64.
+    """Return `c + σ(W z + b) C` for inputs `x` (n, d) with standardised inputs `z`, `(n, K)` float64.
 
-    `packed` is `pack_units`'s; its type is that of the hidden layer's arithmetic. The outputs are summed in float64.
+    `packed` is the result of `pack_units`; its type is that of the hidden layer. The outputs are summed in float64.
     """
     features, outputs, dtype = x.shape[1], len(constant), packed[0].dtype
     out = np.empty((len(x), outputs))
@@ -59,7 +59,7 @@ def predict_rows(
 
 @kernel_part(fastmath=SUMS, error_model="numpy")
 def sum_units(W, b, z, j, count, h):  # type: ignore[no-untyped-def]
-    """`h ← W_j z + b_j` of four units from `j` on, each in a run of `count` places."""
+    """Compute `h ← W_j z + b_j` of four units from `j` on, each in a run of `count` entries."""
     d = W.shape[1]
     h0, h1, h2, h3 = h[:count], h[count : 2 * count], h[2 * count : 3 * count], h[3 * count : 4 * count]
     h0[:], h1[:], h2[:], h3[:] = b[j], b[j + 1], b[j + 2], b[j + 3]

@@ -1,4 +1,5 @@
 """The merged network of sign units: binary inputs and hidden units, real outputs, predicted by counting bits."""
+# Imported on first use, for their weight: the kernels of `binary`.
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""L-BFGS around the objective of a boosting stage: one descent, a batch of them, and the screening of their starts."""
+"""L-BFGS for the objective of a boosting stage: a single descent, a batch of them, and the screening of starts."""
 
 # Counts begin with NumPy's int64, for the sake of `FIRST`, and go on as Python's.
 # mypy: disable-error-code="assignment"
@@ -14,9 +14,9 @@ from relaxon.neuromorphic.boosting.stages.lbfgs_kernels import (
     ARMIJO,
     CURVATURE,
     LINE_STEPS,
-    lengthened,
+    lengthen_step,
     remember,
-    shortened,
+    shorten_step,
     two_loop,
 )
 from relaxon.neuromorphic.boosting.stages.projection_kernels import descend_projected, screen_starts
@@ -25,7 +25,7 @@ from relaxon.solvers.kernels.threads import divide
 
 Array = NDArray[np.float64]
 OF_OBJECTIVE = 11
-"""So many of the scratch arrays are the objective's."""
+"""Number of scratch arrays of the objective."""
 
 
 def minimise(
@@ -57,7 +57,7 @@ def descend(  # type: ignore[no-untyped-def]
     places, known, h, scale, bits, error, delta, rounded, gram, right, grad, trial, trial_grad, direction, s, y, rho,
     alpha, pairs,
 ):  # fmt: skip
-    """`minimise` without projection: all of `theta` moves.
+    """Minimise without projection, moving all of `theta`.
 
     `pairs` counts the `s`, `y`, `rho` there are from an earlier descent and says which is the oldest; then of this one.
     """
@@ -96,7 +96,7 @@ def descend(  # type: ignore[no-untyped-def]
                 break
             if not reached <= value + ARMIJO * step * slope:
                 high = step
-                step = shortened(step, low, high, value, reached, slope)
+                step = shorten_step(step, low, high, value, reached, slope)
                 continue
             trial_slope = 0.0
             for i in range(moved):
@@ -105,7 +105,7 @@ def descend(  # type: ignore[no-untyped-def]
             accepted = True
             if trial_slope >= CURVATURE * slope:
                 break
-            step = lengthened(step, high, trial_slope, slope)
+            step = lengthen_step(step, high, trial_slope, slope)
         if not accepted or not np.isfinite(reached):
             if starting:
                 value = reached
@@ -128,9 +128,9 @@ def descend(  # type: ignore[no-untyped-def]
 def buffers(
     features: int, rows: int, units: int, outputs: int, memory: int, dtype: Any = np.float64
 ) -> tuple[NDArray[Any], ...]:
-    """The scratch arrays of `minimise`, in the order of its arguments; made once and used by every stage.
+    """Allocate the scratch arrays of `minimise` in the order of its arguments; they are reused by every stage.
 
-    `dtype` is that of the rows, float64 or float32. The first says where blocks of rows begin: here one after another.
+    `dtype` is that of the rows, float64 or float32. The first array contains the block starts, here contiguous.
     """
     length = units * (features + 1) + (units + 1) * outputs
     scale = np.empty(BLOCK, dtype)
@@ -156,7 +156,7 @@ def minimise_batch(
     units: int,
     *rest: Any,
 ) -> None:
-    """`minimise` from each row of `starts`, shared among threads; each row's outcome does not depend on the others.
+    """Minimise from each row of `starts`, shared among threads; the results of the rows are independent.
 
     `rest` is `ridge, project, iterations, tolerance, least_scale` of `minimise`, the pairs that it remembers, and where
     the blocks of rows begin: one after another where that is not said.
@@ -189,6 +189,6 @@ def screen(
     ridge: float,
     scratch: tuple[Any, ...],
 ) -> None:
-    """The projected objective at each row of `starts`: which of them is worth following."""
+    """Compute the projected objective at each row of `starts`, to select the most promising ones."""
     weigh(r, w, rows, *scratch[:2])
     screen_starts(starts, values, x, r, w, rows, units, ridge, *scratch[: OF_OBJECTIVE - 1], *scratch[-4:-2])

@@ -41,7 +41,7 @@ JITTER = 1e-12
 
 @kernel_part(fastmath=SUMS)
 def add_rows(z, coefficients, first, rows, at, count):  # type: ignore[no-untyped-def]
-    """`z += Σ_f coefficients[first + f] · rows[f, at : at + count]`; eight rows at a time, then four, then one."""
+    """Add `z += Σ_f coefficients[first + f] · rows[f, at : at + count]`; eight rows at a time, then four, then one."""
     f = 0
     while f + 8 <= rows.shape[0]:
         c0, c1, c2, c3 = (coefficients[first + f + 0], coefficients[first + f + 1], coefficients[first + f + 2],
@@ -73,7 +73,7 @@ def add_rows(z, coefficients, first, rows, at, count):  # type: ignore[no-untype
 
 @kernel_part(fastmath=SUMS)
 def add_dots(v, rows, at, count, sums, first):  # type: ignore[no-untyped-def]
-    """`sums[first + f] += v · rows[f, at : at + count]`, summed in the type of `rows`; four rows at a time."""
+    """Add `sums[first + f] += v · rows[f, at : at + count]`, summed in the type of `rows`; four rows at a time."""
     zero = rows.dtype.type(0)
     f = 0
     while f + 4 <= rows.shape[0]:
@@ -100,7 +100,7 @@ def add_dots(v, rows, at, count, sums, first):  # type: ignore[no-untyped-def]
 
 @kernel_part(error_model="numpy")
 def activate(theta, x, units, at, low, count, h, scale, bits):  # type: ignore[no-untyped-def]
-    """`h[j, low : low + count] ← σ(W_j x + b_j)` for the rows from `at` on; `theta` has the type of `x`."""
+    """Compute `h[j, low : low + count] ← σ(W_j x + b_j)` for the rows from `at` on; `theta` has the type of `x`."""
     d = x.shape[0]
     for j in range(units):
         z = h[j, low : low + count]
@@ -141,10 +141,10 @@ def add_products(r, w, units, at, low, count, h, gram, right, weighted):  # type
 
 @kernel_part(fastmath=SUMS)
 def solve_outputs(theta, units, d, outputs, ridge, gram, right):  # type: ignore[no-untyped-def]
-    """`C`, `c` of `theta` ← the ridge solution for the sums of `add_products`, by Cholesky.
+    """Set `C`, `c` of `theta` to the ridge solution for the sums of `add_products`, by Cholesky.
 
-    Returns `Σ_k right_kᵀ gram⁻¹ right_k`, by which the solution lowers the weighted square of the targets; −1 where
-    there is no solution.
+    Returns `Σ_k right_kᵀ gram⁻¹ right_k`, the decrease of the weighted square of the targets, or −1 if there is no
+    solution.
     """
     size, trace, explained = units + 1, 0.0, 0.0
     for j in range(size):
@@ -183,7 +183,7 @@ def solve_outputs(theta, units, d, outputs, ridge, gram, right):  # type: ignore
 
 @kernel_part(fastmath=SUMS)
 def find_errors(theta, r, w, units, d, at, low, count, h, error, grad):  # type: ignore[no-untyped-def]
-    """`error ← w (f − r)` of a block; adds to the gradient of `C` and `c`, and returns `Σ w ‖f − r‖²`."""
+    """Compute `error ← w (f − r)` of a block, add to the gradient of `C` and `c`, and return `Σ w ‖f − r‖²`."""
     outputs, zero = r.shape[0], w.dtype.type(0)
     own = units * (d + 1)
     last = own + units * outputs
@@ -238,7 +238,7 @@ def differentiate(theta, x, r, w, units, at, low, count, h, error, delta, grad):
 
 @kernel(forceinline=True)
 def objective(theta, x, r, w, n, units, ridge, places, h, scale, bits, error, delta, rounded, grad):  # type: ignore[no-untyped-def]
-    """`L(θ)` of `n` rows, with its gradient in `grad`.
+    """Return `L(θ)` of `n` rows, with its gradient in `grad`.
 
     The rows are those of the blocks from `places` on, one after another, `BLOCK` rows each but the last. The buffers
     are those of `descent_kernels.buffers`; `rounded` takes `theta` in `x`'s type.
@@ -274,7 +274,7 @@ def squares(theta, first, past):  # type: ignore[no-untyped-def]
 
 @kernel(fastmath=SUMS)
 def weigh(r, w, n, places, known):  # type: ignore[no-untyped-def]
-    """`known` ← `Σ w ‖r‖²` and `Σ w` of the `n` rows of the blocks from `places` on."""
+    """Set `known` to `Σ w ‖r‖²` and `Σ w` of the `n` rows of the blocks from `places` on."""
     known[:] = 0.0
     low, block = FIRST, FIRST
     while low < n:
@@ -302,7 +302,7 @@ def gather(source: NDArray[Any], drawn: NDArray[np.int64], dtype: Any) -> NDArra
 
 @kernel()
 def gather_columns(source, drawn, out):  # type: ignore[no-untyped-def]
-    """`out[f, i] ← source[f, drawn[i]]`."""
+    """Copy `out[f, i] ← source[f, drawn[i]]`."""
     for f in range(source.shape[0]):
         row, to = source[f], out[f]
         for i in range(drawn.size):

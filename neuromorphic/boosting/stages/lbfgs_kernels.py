@@ -1,4 +1,4 @@
-"""What L-BFGS's descents share: the two loops, the pairs, and the next step of a line search."""
+"""The parts that L-BFGS descents share: the two-loop recursion, the correction pairs and the line search."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ ARMIJO, CURVATURE = 1e-4, 0.9
 """Wolfe constants as in L-BFGS-B (Zhu et al. 1997)."""
 LINE_STEPS = 25
 FARTHEST_STEP = 10.0
-"""The most that a step that is too short is lengthened by."""
+"""Maximum factor by which a too short step is lengthened."""
 LEAST_CURVATURE = 2.2e-16
 
 
 @kernel_part(fastmath=SUMS)
 def two_loop(grad, moved, size, s, y, rho, first, stored, direction, alpha):  # type: ignore[no-untyped-def]
-    """`direction ← −H grad` over the first `moved` entries, `H` from the `stored` newest pairs (Nocedal 1980)."""
+    """Compute `direction ← −H grad` on the first `moved` entries, `H` from the newest `stored` pairs (Nocedal 1980)."""
     for i in range(moved):
         direction[i] = -grad[i]
     for back in range(stored):
@@ -45,7 +45,7 @@ def two_loop(grad, moved, size, s, y, rho, first, stored, direction, alpha):  # 
 
 @kernel_part(fastmath=SUMS)
 def remember(theta, trial, grad, trial_grad, moved, size, s, y, rho, first, stored):  # type: ignore[no-untyped-def]
-    """Keep the pair of a step from `theta` to `trial`; returns how many pairs there are, and the oldest."""
+    """Store the pair of a step from `theta` to `trial`; return the number of pairs and the index of the oldest."""
     slot = (first + stored) % size if stored < size else first
     sy, yy = 0.0, 0.0
     for i in range(moved):
@@ -65,8 +65,8 @@ def remember(theta, trial, grad, trial_grad, moved, size, s, y, rho, first, stor
 
 
 @kernel_part()
-def shortened(step, low, high, value, reached, slope):  # type: ignore[no-untyped-def]
-    """The next step where `step` was too long; those up to `low` lower the value enough."""
+def shorten_step(step, low, high, value, reached, slope):  # type: ignore[no-untyped-def]
+    """Return the next trial step if `step` was too long; steps up to `low` decrease the value sufficiently."""
     inner = 0.5
     if np.isfinite(reached) and low == 0.0:
         # The parabola through the value, the slope and the value at the step has its minimum there.
@@ -75,8 +75,8 @@ def shortened(step, low, high, value, reached, slope):  # type: ignore[no-untype
 
 
 @kernel_part()
-def lengthened(step, high, trial_slope, slope):  # type: ignore[no-untyped-def]
-    """The next step where `step` was too short; those from `high` on are too long."""
+def lengthen_step(step, high, trial_slope, slope):  # type: ignore[no-untyped-def]
+    """Return the next trial step if `step` was too short; steps from `high` on are too long."""
     if high < np.inf:
         return 0.5 * (step + high)
     # Where the slope, taken as linear, is zero, within bounds.

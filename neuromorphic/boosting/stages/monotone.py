@@ -5,6 +5,7 @@ A logistic unit rises with its sum, so that `C σ(W x + b)` never falls with inp
 are optimised under these bounds on the projected objective (L-BFGS-B: Zhu et al. 1997), and units whose solved output
 weight is negative are dropped at the end.
 """
+# Imported on first use, for their weight: scipy.
 
 from __future__ import annotations
 

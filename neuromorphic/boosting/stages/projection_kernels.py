@@ -1,4 +1,4 @@
-"""The projected descent of a stage: L-BFGS on the hidden weights alone, the outputs solved for at every point.
+"""The projected descent of a stage: L-BFGS on the hidden weights alone, with the outputs solved for at every point.
 
 Along a line the sums `z = W x + b` are linear in the step, so that a line search passes over the features once for its
 direction and once for the gradient at its end, however many steps it tries. Variable projection: Golub and Pereyra
@@ -26,9 +26,9 @@ from relaxon.neuromorphic.boosting.stages.lbfgs_kernels import (
     ARMIJO,
     CURVATURE,
     LINE_STEPS,
-    lengthened,
+    lengthen_step,
     remember,
-    shortened,
+    shorten_step,
     two_loop,
 )
 from relaxon.neuromorphic.boosting.stages.sigmoid_kernels import sigmoid_in_place
@@ -37,7 +37,7 @@ from relaxon.solvers.kernels.compiled import kernel, kernel_part
 
 @kernel_part()
 def find_sums(theta, x, n, units, places, rounded, z):  # type: ignore[no-untyped-def]
-    """`z ← W x + b` of `n` rows."""
+    """Compute `z ← W x + b` of `n` rows."""
     d = x.shape[0]
     for i in range(units * (d + 1)):
         rounded[i] = theta[i]
@@ -56,9 +56,9 @@ def find_sums(theta, x, n, units, places, rounded, z):  # type: ignore[no-untype
 def find_value(  # type: ignore[no-untyped-def]
     theta, r, w, n, units, d, ridge, step, places, known, z, dz, h, scale, bits, weighted, gram, right
 ):
-    """The objective where the sums are `z + step · dz`, whose activations go to `h` and solved outputs to `theta`.
+    """Return the objective at the sums `z + step · dz`, with activations in `h` and solved outputs in `theta`.
 
-    Infinite where there is no solution.
+    It is infinite if there is no solution.
     """
     by = z.dtype.type(step)
     gram[:] = 0.0
@@ -84,7 +84,7 @@ def find_value(  # type: ignore[no-untyped-def]
 
 @kernel_part(fastmath=SUMS, error_model="numpy")
 def find_deltas(theta, r, w, n, units, d, places, h, dz, error, rounded, deltas):  # type: ignore[no-untyped-def]
-    """`deltas ← ∂L/∂z` at the outputs of `theta` and activations `h`; returns its product with `dz`."""
+    """Compute `deltas ← ∂L/∂z` at the outputs of `theta` and activations `h`; return its product with `dz`."""
     outputs, zero, one = r.shape[0], r.dtype.type(0), r.dtype.type(1)
     own, along, square = units * (d + 1), zero, zero
     last, slope = own + units * outputs, 0.0
@@ -135,7 +135,7 @@ def find_deltas(theta, r, w, n, units, d, places, h, dz, error, rounded, deltas)
 
 @kernel_part(fastmath=SUMS)
 def find_gradient(theta, x, n, units, ridge, places, deltas, grad):  # type: ignore[no-untyped-def]
-    """The gradient by `W` and `b`, from `deltas`."""
+    """Compute the gradient by `W` and `b` from `deltas`."""
     d = x.shape[0]
     grad[:] = 0.0
     low, block = FIRST, FIRST
@@ -158,7 +158,7 @@ def descend_projected(  # type: ignore[no-untyped-def]
     theta, x, r, w, n, units, ridge, iterations, tolerance, least_scale, places, known, h, scale, bits, error, delta,
     rounded, gram, right, grad, trial, trial_grad, direction, s, y, rho, alpha, z, dz, deltas, pairs,
 ):  # fmt: skip
-    """`descent_kernels.minimise` by projection; returns value, iterations and evaluations.
+    """Minimise by projection, as `descent_kernels.minimise`; return value, iterations and evaluations.
 
     `pairs` counts the `s`, `y`, `rho` there are from an earlier descent and says which is the oldest; then of this one.
     """
@@ -198,7 +198,7 @@ def descend_projected(  # type: ignore[no-untyped-def]
             evaluations += 1
             if not starting and attempt < LINE_STEPS and not reached <= value + ARMIJO * step * slope:
                 high = step
-                step = shortened(step, low, high, value, reached, slope)
+                step = shorten_step(step, low, high, value, reached, slope)
                 continue
             trial_slope = find_deltas(trial, r, w, n, units, d, places, h, dz, error, rounded, deltas)
             for i in range(units * d):
@@ -207,7 +207,7 @@ def descend_projected(  # type: ignore[no-untyped-def]
             accepted = True
             if starting or attempt == LINE_STEPS or trial_slope >= CURVATURE * slope:
                 break
-            step = lengthened(step, high, trial_slope, slope)
+            step = lengthen_step(step, high, trial_slope, slope)
         if not accepted or not np.isfinite(reached):
             if starting:
                 value = reached
@@ -236,7 +236,7 @@ def descend_projected(  # type: ignore[no-untyped-def]
 def screen_starts(  # type: ignore[no-untyped-def]
     starts, values, x, r, w, n, units, ridge, places, known, h, scale, bits, error, delta, rounded, gram, right, z, dz
 ):
-    """`values` ← the projected objective at each row of `starts`, which get the solved outputs."""
+    """Set `values` to the projected objective at each row of `starts`, which receive the solved outputs."""
     dz[:] = x.dtype.type(0)
     for index in range(len(starts)):
         find_sums(starts[index], x, n, units, places, rounded, z)
@@ -251,7 +251,7 @@ def projected_objective(  # type: ignore[no-untyped-def]
     theta, x, r, w, n, units, ridge, places, known, h, scale, bits, error, delta, rounded, gram, right, grad, z, dz,
     deltas,
 ):  # fmt: skip
-    """The objective at `theta`, which gets the solved outputs, and its gradient by `W` and `b` in `grad`."""
+    """Return the objective at `theta`, which receives the solved outputs, with its gradient by `W`, `b` in `grad`."""
     dz[:] = x.dtype.type(0)
     find_sums(theta, x, n, units, places, rounded, z)
     value = find_value(

@@ -3,6 +3,7 @@
 It shares no code with the kernels or the losses. Source: Emami & Martínez-Muñoz 2023. A stage is what
 `sklearn.neural_network.MLPRegressor` fits with `activation="logistic", solver="lbfgs"`.
 """
+# Imported on first use, for their weight: scipy.
 
 from __future__ import annotations
 

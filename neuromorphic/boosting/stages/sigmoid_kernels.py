@@ -45,7 +45,7 @@ Q3, Q4, Q5 = SINGLE(0.04166800257619531), SINGLE(0.008374163391929902), SINGLE(0
 
 @kernel(fastmath=ORDERED, error_model="numpy", forceinline=True)
 def sigmoid(z, scale, bits):  # type: ignore[no-untyped-def]
-    """`z ← 1/(1 + e^{−z})` in place. `scale` is scratch of the size of `z`, `bits` its int64 view."""
+    """Compute `z ← 1/(1 + e^{−z})` in place. `scale` is scratch of the size of `z`, `bits` its int64 view."""
     n = z.size
     for i in range(n):
         t = min(max(-z[i], -LARGEST), LARGEST)
@@ -73,7 +73,7 @@ def sigmoid(z, scale, bits):  # type: ignore[no-untyped-def]
 
 @kernel(fastmath=ORDERED, error_model="numpy", forceinline=True)
 def sigmoid_single(z, scale, bits):  # type: ignore[no-untyped-def]
-    """`sigmoid` of float32 `z`; `bits` is the int32 view of `scale`."""
+    """Compute `sigmoid` of float32 `z`; `bits` is the int32 view of `scale`."""
     n = z.size
     for i in range(n):
         t = min(max(-z[i], -LARGEST_SINGLE), LARGEST_SINGLE)
@@ -94,7 +94,7 @@ def sigmoid_single(z, scale, bits):  # type: ignore[no-untyped-def]
 
 
 def sigmoid_in_place(z: Any, scale: Any, bits: Any) -> None:
-    """`sigmoid` or `sigmoid_single`, by the type of `z`."""
+    """Apply `sigmoid` or `sigmoid_single`, depending on the type of `z`."""
     (sigmoid if z.dtype == np.float64 else sigmoid_single)(z, scale, bits)
 
 

@@ -1,5 +1,4 @@
-"""Random numbers of a stage's beginning, drawn where they are used: the rows that it sees, and candidates for its
-units.
+"""Random numbers at the beginning of a stage, drawn in the kernels: the rows of its sample and candidate units.
 
 The generator is SplitMix64 (Steele, Lea and Flood 2014), its first state a hash of the seed, the stage and the purpose.
 """
@@ -14,9 +13,9 @@ from relaxon.neuromorphic.boosting.stages.kernels import BLOCK, FIRST
 from relaxon.solvers.kernels.compiled import kernel, kernel_part
 
 STEEPEST = 10.0
-"""Of a candidate, per standard deviation: a unit that rises from 0.1 to 0.9 within 0.4 of them."""
+"""Largest steepness of a candidate, per standard deviation: its unit rises from 0.1 to 0.9 within 0.4 of them."""
 ALIGNED = 16
-"""Rows that a block's beginning is a multiple of."""
+"""Alignment of the beginning of a block, in rows."""
 GOLDEN, FIRST_MIX, SECOND_MIX = (
     np.uint64(0x9E3779B97F4A7C15),
     np.uint64(0xBF58476D1CE4E5B9),
@@ -44,9 +43,9 @@ def next_uniform(state):  # type: ignore[no-untyped-def]
 
 @kernel()
 def draw_blocks(state, rows, places):  # type: ignore[no-untyped-def]
-    """`places` ← where so many blocks of `rows` rows in a circle begin, without repeats, in an order by chance.
+    """Set `places` to the starts of disjoint blocks of `rows` rows in a circle, in random order.
 
-    `places` has room for all blocks there are; the first ones count.
+    `places` has room for all blocks; callers use the first ones.
     """
     blocks = rows // BLOCK
     offset = np.int64(next_uniform(state) * (rows // ALIGNED)) * ALIGNED
@@ -59,10 +58,10 @@ def draw_blocks(state, rows, places):  # type: ignore[no-untyped-def]
 
 @kernel()
 def draw_starts(state, x, screened, places, units, flat, bound, starts):  # type: ignore[no-untyped-def]
-    """Fill `W` and `b` of each row of `starts`: of the first `flat` ones Glorot's, uniform up to `bound`.
+    """Fill `W` and `b` of each row of `starts`; the first `flat` ones are Glorot's, uniform up to `bound`.
 
-    Of the others each unit has a random direction, a steepness of 1 to `STEEPEST` (log-uniform), and passes through the
-    features of a random one of the `screened` first rows.
+    Each unit of the others has a random direction, a log-uniform steepness from 1 to `STEEPEST`, and is centred at the
+    features of a random row among the first `screened` ones.
     """
     d = x.shape[0]
     for index in range(len(starts)):

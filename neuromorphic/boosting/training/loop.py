@@ -1,4 +1,5 @@
 """The boosting loop: stage after stage is fitted to the residual, with guarded or published steps."""
+# Imported on first use, for their weight: scipy.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Nonparametric noise distributions fitted to data: Gaussian mixture and kernel density."""
+# Imported on first use, for its weight: scikit-learn's mixture models.
 
 from __future__ import annotations
 

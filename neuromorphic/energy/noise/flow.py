@@ -2,6 +2,7 @@
 
 Requires `pip install "relaxon[flows]"`.
 """
+# Imported on first use, for their weight: zuko.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Checks that a table has a density, which requires a covariance of full rank; free of torch, for the server."""
+# Imported on first use, for their weight: scipy.
 
 from __future__ import annotations
 

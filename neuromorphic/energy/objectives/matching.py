@@ -4,6 +4,7 @@ Both draw a standard normal source point ε for each row x and fit the energy's 
 them; the data should be standardised. Sources: Wang and Du 2025, "Equilibrium matching"; Balcerak et al. 2025, "Energy
 matching".
 """
+# Imported on first use, for their weight: scipy.
 
 from __future__ import annotations
 

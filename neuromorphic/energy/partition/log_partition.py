@@ -1,4 +1,5 @@
 """The log partition function of an energy, `log Z = log ∫ e^{−energy(x)} dx`: estimate, error and verdict."""
+# Imported on first use, for their weight: scipy.
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Quadrature:
         return sum(math.log((high - low) / self.nodes) for low, high in zip(self.low, self.high, strict=True))
 
     def points(self, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Tensor:
-        """The nodes, `(nodes^d, d)`."""
+        """Return the nodes, `(nodes^d, d)`."""
         axes = [
             low + (high - low) * (torch.arange(self.nodes, dtype=torch.float64) + 0.5) / self.nodes
             for low, high in zip(self.low, self.high, strict=True)
@@ -55,12 +55,12 @@ class Quadrature:
         return torch.cartesian_prod(*axes).reshape(-1, len(axes)).to(device=device, dtype=dtype)
 
     def log_partition(self, energy: torch.nn.Module) -> float:
-        """`log Z` of the energy restricted to the box."""
+        """Return `log Z` of the energy restricted to the box."""
         return float(torch.logsumexp(-self.energies(energy), 0)) + self.log_cell
 
     @torch.no_grad()
     def energies(self, energy: torch.nn.Module) -> Tensor:
-        """Energies at the nodes in double precision, on the CPU."""
+        """Return the energies at the nodes in double precision, on the CPU."""
         like = next(energy.parameters(), torch.zeros(()))
         parts = self.points(like.dtype, like.device).split(CHUNK)  # type: ignore[no-untyped-call]
         return torch.cat([energy(part).double().cpu() for part in parts])

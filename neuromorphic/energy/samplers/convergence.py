@@ -1,4 +1,5 @@
 """Convergence of Markov chains: rank-normalised split R-hat and effective sample sizes, after Vehtari et al. 2021."""
+# Imported on first use, for their weight: scipy.
 
 from __future__ import annotations
 

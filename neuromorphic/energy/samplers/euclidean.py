@@ -113,7 +113,7 @@ class ULA:
         validation.positive_float("step_size", self.step_size)
 
     def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
-        """One move of all chains."""
+        """Move all chains once."""
         return langevin(target, state, _expand_step(step, state), scale, generator)
 
     def run(
@@ -149,7 +149,7 @@ class MALA(AdaptiveSampler):
         check_real("target_acceptance", self.target_acceptance, above=0.0, below=1.0)
 
     def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
-        """One move of all chains."""
+        """Move all chains once."""
         return leapfrog(target, state, _expand_step(step, state), scale, 1, generator)
 
 
@@ -179,7 +179,7 @@ class HMC(AdaptiveSampler):
         check_real("target_acceptance", self.target_acceptance, above=0.0, below=1.0)
 
     def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
-        """One move of all chains."""
+        """Move all chains once."""
         leaps = int(torch.randint(1, self.leapfrog_steps + 1, (), generator=generator, device=generator.device))
         return leapfrog(target, state, _expand_step(step, state), scale, leaps, generator)
 

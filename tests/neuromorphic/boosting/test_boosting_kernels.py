@@ -34,7 +34,7 @@ PARTS: list[tuple[Any, tuple[str, ...]]] = [
         ),
     ),
     (model_kernels, ("combine", "unit_activations", "activate_rows", "sum_moments", "sum_along", "join_ends")),
-    (lbfgs_kernels, ("two_loop", "remember", "shortened", "lengthened")),
+    (lbfgs_kernels, ("two_loop", "remember", "shorten_step", "lengthen_step")),
     (
         projection_kernels,
         (
