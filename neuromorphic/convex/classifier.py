@@ -1,4 +1,4 @@
-"""`ConvexNetworkClassifier`: the best two-layer ReLU network for classes among those with sampled patterns."""
+"""`ConvexNetworkClassifier`: classification by the optimal two-layer ReLU network with sampled patterns."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ LOSSES = ("logistic", "hinge", "squared")
 
 def _has_probabilities(estimator: Any) -> bool:
     if estimator.loss != "logistic":
-        raise AttributeError(f"predict_proba is there with loss='logistic' only, got loss={estimator.loss!r}")
+        raise AttributeError(f"predict_proba requires loss='logistic', got loss={estimator.loss!r}")
     return True
 
 
 class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore[misc]
     """A classifying two-layer ReLU network trained to the global optimum of a convex program, with a certificate.
 
-    Two classes give one output. More give an output each, with units of its own: under the logistic loss all are
-    trained together (softmax); under the hinge and squared losses, and where `epsilon` is above 0, each tells its class
-    from the rest. Parameters and attributes as for `ConvexNetworkRegressor`, and
+    With two classes there is one output; with more, each class has an output with its own units. The logistic loss
+    trains all outputs together (softmax). With the hinge and squared losses, and where `epsilon` is above 0, each
+    output separates its class from the rest. Parameters and attributes are those of `ConvexNetworkRegressor`, and
 
     loss : "logistic", "hinge", or "squared" with targets −1 and 1.
     classes_ : the classes.
@@ -80,14 +80,14 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
     ) -> Self:
         """Train on `X` (n, d) and labels `y` (n,) of at least two classes.
 
-        `callback` sees a `ConvexProgress` every few iterations; where it returns `True`, training ends there.
+        `callback` is called with a `ConvexProgress` every few iterations; training ends where it returns `True`.
         """
         self.check_parameters()
         refuse_masks(X=X, y=y, sample_weight=sample_weight)
         x, given = validate_data(self, X, y, dtype=np.float64, order="C")
         check_classification_targets(given)
         w = self._weights(sample_weight, x)
-        # A class without any weight is not there: a weight of 0 means the same as no row.
+        # A weight of 0 is equivalent to no row, so a class without any weight does not exist.
         x, given, w = x[w > 0.0], np.asarray(given)[w > 0.0], w[w > 0.0]
         classes, labels = np.unique(given, return_inverse=True)
         if len(classes) < 2:
@@ -105,12 +105,12 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
         check_choice("loss", self.loss, LOSSES)
 
     def decision_function(self, X: ArrayLike) -> Array:
-        """Outputs: `(n,)` for the second class where there are two, else `(n, classes)`."""
+        """Return outputs: `(n,)` for the second of two classes, otherwise `(n, classes)`."""
         raw = self._raw(X)
         return raw[:, 0] if raw.shape[1] == 1 else raw
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The class of each row with the largest output, `(n,)`."""
+        """Return the class with the largest output for each row, `(n,)`."""
         raw = self._raw(X)
         chosen = raw.argmax(axis=1) if raw.shape[1] > 1 else (raw[:, 0] > 0.0).astype(int)
         labels: NDArray[Any] = self.classes_[chosen]
@@ -118,7 +118,7 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Probabilities `(n, classes)`; there with `loss="logistic"` only, an `AttributeError` otherwise."""
+        """Return probabilities `(n, classes)`; `AttributeError` unless `loss="logistic"`."""
         from scipy.special import expit, softmax
 
         raw = self._raw(X)

@@ -1,4 +1,4 @@
-"""`relaxon train convex`: a table in, a stored network with its certificate, a report and pictures out."""
+"""The command `relaxon train convex`: train a network on a table, with a certificate, a report and figures."""
 
 from __future__ import annotations
 
@@ -24,9 +24,15 @@ DEFAULT_OUT = Path("runs/convex")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     network = parser.add_argument_group("program")
-    network.add_argument("--patterns", type=int, default=100, help="activation patterns sampled; 100")
-    network.add_argument("--beta", type=float, default=1e-2, help="β, the weight decay, beside the mean loss; 0.01")
-    network.add_argument("--loss", choices=("squared", "logistic", "hinge"), help="squared for numbers, else logistic")
+    network.add_argument("--patterns", type=int, default=100, help="number of sampled activation patterns; 100")
+    network.add_argument(
+        "--beta", type=float, default=1e-2, help="β, the weight decay, relative to the mean loss; 0.01"
+    )
+    network.add_argument(
+        "--loss",
+        choices=("squared", "logistic", "hinge"),
+        help="by default squared for regression, logistic for classes",
+    )
     network.add_argument(
         "--program", choices=("patterns", "units"), default="patterns", help="sampled patterns, or random hidden units"
     )
@@ -34,12 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--refinements",
         type=int,
         default=0,
-        help="rounds of new patterns that the dual asks for, each as long as the first or longer; 0",
+        help="rounds with new patterns that violate the dual, each at least as long as the first; 0",
     )
-    network.add_argument("--epsilon", type=float, default=0.0, help="half-width of the box of adversarial training; 0")
-    network.add_argument("--tol", type=float, default=1e-4, help="relative gap to stop at; 0.0001")
-    network.add_argument("--iterations", type=int, default=5000, help="of the ADMM at most, for each round; 5000")
-    network.add_argument("--draws", type=int, default=100, help="patterns drawn after training to test the dual; 100")
+    network.add_argument("--epsilon", type=float, default=0.0, help="half-width of the box for adversarial training; 0")
+    network.add_argument("--tol", type=float, default=1e-4, help="relative gap at which training stops; 0.0001")
+    network.add_argument(
+        "--iterations", type=int, default=5000, help="maximum number of ADMM iterations in each round; 5000"
+    )
+    network.add_argument(
+        "--draws", type=int, default=100, help="number of patterns drawn after training to test the dual; 100"
+    )
     network.add_argument("--seed", type=int, default=0)
     add_out_argument(parser, DEFAULT_OUT)
 
@@ -88,5 +98,5 @@ COMMAND = TableCommand("convex", _estimator, _fit, "relaxon.neuromorphic.convex.
 
 
 def run(args: argparse.Namespace, record: Record = nowhere) -> int:
-    """Train under a progress bar and write everything to `--out`; 0 when done, 2 for arguments that are refused."""
+    """Train with a progress bar and write everything to `--out`; return 0 when done, 2 for invalid arguments."""
     return run_table_command(COMMAND, args, record)

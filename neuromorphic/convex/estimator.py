@@ -1,4 +1,4 @@
-"""What the two estimators share: parameters and their refusals, training, prediction, storage."""
+"""The base class of the two estimators: checks of parameters, training, prediction, storage."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 PROGRAMS = ("patterns", "units")
 ROUGH = 1e-3
-"""The relative gap at which training goes on with new patterns, but for the last round."""
+"""Relative gap at which a round of training ends, except for the last round."""
 
 
 class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
-    """Base of the estimators; a subclass gives targets and loss."""
+    """Base class of the estimators; subclasses define targets and loss."""
 
     n_patterns: int
     beta: float
@@ -63,7 +63,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
 
     @property
     def n_units_(self) -> int:
-        """Hidden units of the network: variables of the program that are not zero."""
+        """Number of hidden units of the network: nonzero variables of the program."""
         return self._fitted().units
 
     def to_torch(self) -> torch.nn.Module:
@@ -79,7 +79,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         save(self, Path(path))
 
     def check_parameters(self) -> None:
-        """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
+        """Raise `ValueError` or `TypeError` for a parameter that `fit` would reject for any data."""
         check_whole("n_patterns", self.n_patterns, 1)
         check_whole("max_iter", self.max_iter, 1)
         check_whole("refinements", self.refinements, 0)
@@ -97,7 +97,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
     def _train(
         self, x: Array, w: Array, loss: ConvexLoss, shift: Array, unit: Array, callback: Callback | None
     ) -> None:
-        """Solve the program of features (n, d), weights (n,) and a loss whose targets are in `unit` around `shift`."""
+        """Solve the program of features (n, d), weights (n,) and a loss with targets scaled by `shift` and `unit`."""
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         rng = np.random.default_rng(seed)
         x_shift, x_scale = preparation.find_standardisation(x, w)
@@ -115,7 +115,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
     def _solve(
         self, program: Program, settings: AdmmSettings, rng: np.random.Generator, callback: Callback | None
     ) -> tuple[Program, AdmmSolution]:
-        """Solve the program, and again with new patterns as often as `refinements` says and the dual has any."""
+        """Solve the program, then up to `refinements` times with new patterns that violate the dual."""
         rounds = int(self.refinements) if isinstance(program, PatternProgram) else 0
         first = replace(settings, tolerance=max(settings.tolerance, ROUGH)) if rounds else settings
         solved = solve_admm(program, first, callback)
@@ -128,7 +128,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
                 break
             program, start = found or (program, solved.variables)
             again = first if left and found else settings
-            solved = solve_admm(program, again, _later(callback, solved.iterations), start).after(solved)
+            solved = solve_admm(program, again, _offset_callback(callback, solved.iterations), start).after(solved)
         return program, solved
 
     def _program(self, objective: ConvexObjective, x: Array, box: Array, rng: np.random.Generator) -> Program:
@@ -157,8 +157,8 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         return hasattr(self, "network_")
 
 
-def _later(callback: Callback | None, iterations: int) -> Callback | None:
-    """Return the callback for a round that begins after so many iterations of those before."""
+def _offset_callback(callback: Callback | None, iterations: int) -> Callback | None:
+    """Return the callback for a round that begins after `iterations` iterations of earlier rounds."""
     if callback is None:
         return None
     return lambda progress: callback(replace(progress, iteration=progress.iteration + iterations))

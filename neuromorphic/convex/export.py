@@ -1,4 +1,7 @@
-"""The network as a torch module."""
+"""Export of the network as a torch module.
+
+Imported on first use, for its weight: torch.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def to_torch(network: ConvexNetwork) -> torch.nn.Module:
-    """Return a module from inputs `(n, d)` float64 to outputs `(n, K)`; its parameters can be trained on."""
+    """Return a module from inputs `(n, d)` float64 to outputs `(n, K)`, whose parameters can be trained further."""
     require(("torch",), "to_torch()")
     import torch
 

@@ -1,4 +1,4 @@
-"""The two-layer network that a solution of the convex program is."""
+"""The two-layer network that corresponds to a solution of the convex program."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relaxon.neuromorphic.convex.program.formulation import PatternProgram, Prog
 Array = NDArray[np.float64]
 
 BLOCK = 2**22
-"""Hidden activations computed at once at most."""
+"""Largest number of hidden activations computed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ConvexNetwork:
         return len(self.hidden)
 
     def augmented(self, x: Array) -> Array:
-        """Return inputs `(n, d)` as the hidden units see them: standardised, with a column of ones."""
+        """Return the inputs of the hidden units for `(n, d)`: standardised, with a column of ones."""
         return augment(x, self.shift, self.scale)
 
     def raw(self, x: Array) -> Array:
@@ -65,7 +65,7 @@ def augment(x: Array, shift: Array, scale: Array) -> Array:
 
 
 def recover(program: Program, variables: Array) -> tuple[Array, Array]:
-    """Return hidden weights `(m, d)` and output weights `(m, K)` of the network that the variables are.
+    """Return hidden weights `(m, d)` and output weights `(m, K)` of the network for a solution's variables.
 
     `(u, α) = (v/√‖v‖, √‖v‖)` for each `v ≠ 0`, `(w/√‖w‖, −√‖w‖)` for each `w ≠ 0` (Pilanci & Ergen 2020, theorem 1):
     the network's objective with `½ β Σ (‖u‖² + α²)` is the program's, as `½ (‖u‖² + α²) = ‖v‖`. In the program of

@@ -1,4 +1,4 @@
-"""`ConvexNetworkRegressor`: the best two-layer ReLU network for numbers among those with sampled patterns."""
+"""`ConvexNetworkRegressor`: regression by the optimal two-layer ReLU network with sampled activation patterns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
 LARGEST_TARGET = 1e150
-"""Targets beyond it have squares that are not finite numbers."""
+"""Largest magnitude of targets: the squares of larger ones are not finite."""
 
 
 class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[misc]
@@ -26,39 +26,39 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
 
     Source: M. Pilanci & T. Ergen, "Neural networks are convex regularizers", ICML 2020; Y. Bai, T. Gautam & S. Sojoudi,
     "Efficient global optimization of two-layer ReLU networks", SIAM J. Math. Data Sci. 2023. The objective is that of a
-    network with weight decay, `mean ½ (f(x) − y)² + ½ β Σ_j (‖u_j‖² + α_j²)`, on standardised inputs (with a constant
-    column) and targets, over networks whose units have sampled activation patterns.
+    network with weight decay, `mean ½ (f(x) − y)² + ½ β Σ_j (‖u_j‖² + α_j²)`, for standardised inputs (with a constant
+    column) and targets. It is minimised over networks whose units have sampled activation patterns.
 
     Parameters
     ----------
-    n_patterns : activation patterns sampled; few rows may have fewer.
+    n_patterns : number of sampled activation patterns; a few rows may have fewer.
     beta : β > 0, the weight decay, relative to the *mean* loss of targets of variance 1. The papers' loss is a sum:
         their β is this one times the number of rows.
-    loss : "squared", the only one for numbers.
-    program : "patterns", the constrained program; "units", the unconstrained one of the second paper, where
-        hidden units are random and only their output weights are trained (a lasso).
-    refinements : how often up to `n_patterns` new patterns, at which the dual of all patterns is found violated, join
-        the program and those without a unit leave it. 0 is the papers' program; the bounds are the last program's.
-        Not used with program="units".
-    epsilon : half-width of the box, in the units of the columns, in whose worst point each row's loss is taken
-        (adversarial training); 0 for none. A pattern takes part only as far as no point of the boxes changes it, which
-        leaves few patterns where ε is not small beside the rows' distances from the units' planes.
-    tol : the relative gap between the bounds at which training stops.
-    max_iter : iterations of the ADMM at most, for each program.
-    largest_factor : rows of the Cholesky factor, the smaller of the rows of the data and patterns times columns, above
-        which conjugate gradients solve the ADMM's linear system without a matrix.
-    certificate_draws : patterns drawn after training, which the dual is tested with.
+    loss : "squared", the only loss for regression.
+    program : "patterns" for the constrained program; "units" for the unconstrained program of the second paper, in
+        which hidden units are random and only their output weights are trained (a lasso).
+    refinements : number of rounds in which up to `n_patterns` new patterns that violate the dual join the program and
+        patterns without a unit leave it. 0 gives the papers' program; the bounds are those of the last program. Not
+        used with program="units".
+    epsilon : half-width, in the units of the columns, of the box over which the loss of each row is maximised
+        (adversarial training); 0 for none. A pattern can only be used as far as no point of the boxes changes it, which
+        leaves few patterns unless ε is small compared to the rows' distances from the units' hyperplanes.
+    tol : relative gap between the bounds at which training stops.
+    max_iter : maximum number of ADMM iterations for each program.
+    largest_factor : largest number of rows of the Cholesky factor, which is the smaller of the number of rows of the
+        data and patterns times columns. Above it, conjugate gradients solve the ADMM's linear system without a matrix.
+    certificate_draws : number of patterns drawn after training to test the dual.
     random_state : seed; the same seed gives the same bits.
 
-    Targets with several columns have units of their own each: the penalty of a unit is `‖u_j‖ ‖α_j‖₁`.
+    With several target columns, each has its own units: the penalty of a unit is `‖u_j‖ ‖α_j‖₁`.
 
     Attributes
     ----------
-    network_ : the network, in whose terms predictions are computed.
-    certificate_ : bounds of the sampled program's optimum, and the newly drawn patterns' violation of the dual.
+    network_ : the trained network.
+    certificate_ : bounds on the sampled program's optimum, and the violation of the dual by newly drawn patterns.
     history_ : bounds and residuals at each check.
     outcome_ : how training ended.
-    n_iter_ : iterations.
+    n_iter_ : number of iterations.
 
     >>> import numpy as np
     >>> from relaxon.neuromorphic.convex import ConvexNetworkRegressor
@@ -92,14 +92,14 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
     ) -> Self:
         """Train on `X` (n, d) and `y` (n,) or (n, K).
 
-        `callback` sees a `ConvexProgress` every few iterations; where it returns `True`, training ends there.
+        `callback` is called with a `ConvexProgress` every few iterations; training ends where it returns `True`.
         """
         self.check_parameters()
         refuse_masks(X=X, y=y, sample_weight=sample_weight)
         x, targets = validate_data(self, X, y, dtype=np.float64, order="C", multi_output=True, y_numeric=True)
         w = self._weights(sample_weight, x)
         if not (w > 0.0).any():
-            raise ValueError("sample_weight must leave rows with a weight above 0, got zeros only")
+            raise ValueError("sample_weight must have entries above 0, got zeros only")
         flat = np.asarray(targets, np.float64).reshape(len(x), -1)
         if np.abs(flat).max() > LARGEST_TARGET:
             raise ValueError(f"y must be at most {LARGEST_TARGET:g} in size, got {np.abs(flat).max():g}")
@@ -118,7 +118,7 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
         check_choice("loss", self.loss, ("squared",))
 
     def predict(self, X: ArrayLike) -> Array:
-        """`(n,)`, or `(n, K)` where the targets had columns."""
+        """Return predictions `(n,)`, or `(n, K)` where the targets had columns."""
         raw = self._raw(X)
         return raw[:, 0] if self._outputs is None else raw
 

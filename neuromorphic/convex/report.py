@@ -1,4 +1,4 @@
-"""What `relaxon train convex` says at the end: scores, the certificate, a JSON report, and two pictures."""
+"""The report of `relaxon train convex`: scores, the certificate, a JSON report, and two figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relaxon.neuromorphic.table_training import TableFit
 
 @dataclass(frozen=True, slots=True)
 class ConvexScores:
-    """Errors on the rows trained on and on those held out, and that of a constant on the latter."""
+    """Errors on the training rows and on the held-out rows, and that of a constant on the latter."""
 
     train: float
     test: float
@@ -25,7 +25,7 @@ class ConvexScores:
 
 
 def measure_errors(fit: TableFit, X: Any, y: Any, test_X: Any, test_y: Any) -> ConvexScores:
-    """Return the errors on both parts, and a constant's on the second."""
+    """Return the errors on both sets of rows, and that of a constant on the second."""
     predicted = fit.estimator.predict(X), fit.estimator.predict(test_X)
     if fit.task == "classification":
         labels, counts = np.unique(y, return_counts=True)
@@ -60,7 +60,7 @@ def print_report(console: Console, fit: TableFit, scores: ConvexScores) -> None:
 
 
 def write_report(path: Path, fit: TableFit, scores: ConvexScores, encoding: dict[str, Any] | None) -> None:
-    """Write all figures as JSON, and how a table's cells become features."""
+    """Write all results as JSON, and the encoding of the table's cells as features."""
     estimator, history = fit.estimator, fit.estimator.history_
     content = {
         "relaxon": __version__,

@@ -1,4 +1,4 @@
-"""A fitted estimator on disk: arrays in safetensors, the rest in JSON; nothing that could run code when read."""
+"""Fitted estimators on disk: arrays as safetensors, everything else as JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HISTORY = tuple(field.name for field in fields(ConvexHistory))
 
 
 def save(estimator: Any, path: Path) -> None:
-    """Write `estimator` to the folder `path`, made where it is not there; each file is complete or not there."""
+    """Write `estimator` to the folder `path`, which is created where missing; each file is written atomically."""
     network = estimator._fitted()
     content = describe_estimator(estimator, KINDS) | {
         "iterations": estimator.n_iter_,
@@ -44,13 +44,13 @@ def load(path: str | Path) -> ConvexNetworkRegressor | ConvexNetworkClassifier:
     folder = Path(path)
     content, arrays = read_estimator(folder, "convex network")
     try:
-        restored: ConvexNetworkRegressor | ConvexNetworkClassifier = _restored(content, arrays)
+        restored: ConvexNetworkRegressor | ConvexNetworkClassifier = _restore(content, arrays)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder} holds no complete convex network: {error!r}") from None
+        raise ValueError(f"{folder} contains no complete convex network: {error!r}") from None
     return restored
 
 
-def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Any:
+def _restore(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Any:
     kind = content["kind"]
     estimator: Any = KINDS[kind](**content["parameters"])
     network = ConvexNetwork(**{name: arrays[name] for name in NETWORK})
@@ -71,7 +71,7 @@ def _restored(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Any:
 
 
 def _check(network: ConvexNetwork, features: int) -> None:
-    """Refuse arrays whose shapes do not belong together, before a prediction meets them."""
+    """Raise `ValueError` for arrays whose shapes do not match or that are not finite."""
     units, outputs = network.hidden.shape[0], network.output.shape[1]
     expected = {
         "hidden": (units, features + 1),

@@ -1,4 +1,4 @@
-"""Classical regularisers that learned priors are held against: Tikhonov and total variation, each to convergence."""
+"""Classical regularisers for comparison with learned priors: Tikhonov and total variation, solved to convergence."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ RELAXATION = 1.8
 """Over-relaxation of ADMM (Boyd et al. 2011, section 3.4.3)."""
 FIRST_PENALTY = 10.0
 BALANCE = 3.0
-"""Ratio of the two residuals at which the penalty is changed, by its square root."""
+"""Ratio of the two residuals at which the penalty changes, by the square root of this ratio."""
 BALANCE_EVERY = 20
 BALANCE_UNTIL = 600
-"""The penalty is left alone from then on, so that ADMM's convergence holds."""
+"""Iteration after which the penalty is constant, so that ADMM's convergence is guaranteed."""
 FLOOR = 1e-3
 TINY = 1e-300
 JITTER = 1e-14
-"""Of the mean diagonal: a constant that neither A nor ∇ sees has no coefficient, and the least there is stands in."""
+"""Multiple of the mean diagonal added to a system, which is singular if neither A nor ∇ determines a constant."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassicalReconstruction:
-    """What a classical method came to, for one observation or for several at once."""
+    """The result of a classical method, for one observation or for several at once."""
 
     x: Array
     """`(*input_shape)`, or `(k, *input_shape)` for k observations."""
@@ -47,13 +47,14 @@ class ClassicalReconstruction:
 
 
 class ClassicalMethods:
-    """Tikhonov's and total variation's reconstructions with one operator, whose dense matrix is made once.
+    """Tikhonov and total-variation reconstructions with one operator, whose dense matrix is computed once.
 
-    Observations are `operator.output_shape`, or `(k, *operator.output_shape)` for k that are solved together.
+    Observations have the shape `operator.output_shape`, or `(k, *operator.output_shape)` for k that are solved
+    together.
 
     Parameters
     ----------
-    operator : A of signals with one or two axes and at most 2048 entries, for which a dense matrix is made.
+    operator : A, for signals with one or two axes and at most 2048 entries, so that its dense matrix is small.
 
     Raises
     ------
@@ -81,7 +82,7 @@ class ClassicalMethods:
         self.laplacian: Array = (self.differences.T @ self.differences).toarray()
 
     def solve_tikhonov(self, observation: ArrayLike, data_weight: float, order: int = 0) -> ClassicalReconstruction:
-        """Return the minimiser of `data_weight ½‖A x − b‖² + ½‖x‖²`; with ½‖∇x‖² where `order` is 1."""
+        """Return the minimiser of `data_weight ½‖A x − b‖² + ½‖x‖²`, with ½‖∇x‖² where `order` is 1."""
         from scipy.linalg import cho_factor, cho_solve
 
         began = time.perf_counter()
@@ -106,11 +107,11 @@ class ClassicalMethods:
         tolerance: float = 1e-6,
         max_iterations: int = 20_000,
     ) -> ClassicalReconstruction:
-        """Return the minimiser of `data_weight ½‖A x − b‖² + Σ_i ‖(∇x)_i‖₂`, with `x ≥ lower` where that is given.
+        """Return the minimiser of `data_weight ½‖A x − b‖² + Σ_i ‖(∇x)_i‖₂`, subject to `x ≥ lower` where given.
 
-        Isotropic total variation with forward differences, 0 across the border (Rudin, Osher, Fatemi 1992), by ADMM
-        with over-relaxation and balanced residuals (Boyd et al. 2011, section 3.4): it is done where primal
-        and dual residual, relative to the sizes of their terms, are at most `tolerance`.
+        This is isotropic total variation with forward differences, 0 across the border (Rudin, Osher, Fatemi 1992), by
+        ADMM with over-relaxation and balanced residuals (Boyd et al. 2011, section 3.4). It stops where primal and dual
+        residual, relative to the sizes of their terms, are at most `tolerance`.
         """
         began = time.perf_counter()
         b, shape = self._columns(observation)
@@ -131,7 +132,7 @@ class ClassicalMethods:
         return ClassicalReconstruction(found, result, iteration, residual, time.perf_counter() - began)
 
     def _columns(self, observation: ArrayLike) -> tuple[Array, tuple[int, ...]]:
-        """Observations as columns, and the shape of the answer."""
+        """Return the observations as columns, and the shape of the result."""
         array = validation.real_array("observation", observation)
         expected = self.operator.output_shape
         single = array.shape == expected
@@ -160,18 +161,18 @@ class _TotalVariation:
         self.x, self.z = np.zeros((n, count)), np.zeros((self.K.shape[0], count))
         self.u = np.zeros_like(self.z)
         self.set_penalty(FIRST_PENALTY)
-        # What residuals are compared with at least: the answer may be 0.
+        # Lower bounds on the sizes to which residuals are compared: the solution may be 0.
         self.least = FLOOR * _norms(self.K @ (self.inverse @ self.right))
         self.least_dual = FLOOR * _norms(self.right)
 
     def set_penalty(self, penalty: float) -> None:
         system = self.data + penalty * self.KTK
         system[np.diag_indices_from(system)] += JITTER * float(np.trace(system)) / len(system)
-        # Thousands of products with the inverse cost less than as many pairs of triangular solves.
+        # Thousands of products with the inverse are cheaper than as many pairs of triangular solves.
         self.penalty, self.inverse = penalty, np.linalg.inv(system)
 
     def balance(self, primal: float, dual: float) -> None:
-        """Change the penalty where one residual is much larger than the other; scaled duals change with it."""
+        """Change the penalty and the scaled duals where one residual is much larger than the other."""
         if max(primal, dual) < BALANCE * min(primal, dual):
             return
         factor = math.sqrt(BALANCE) if primal > dual else 1 / math.sqrt(BALANCE)

@@ -1,4 +1,7 @@
-"""`relaxon train proximal`: samples in; a proximal operator of their log-prior out, with a report and a picture."""
+"""The command `relaxon train proximal`: train a proximal operator on samples, with a report and a figure.
+
+Imported on first use, for their weight: torch, rich, matplotlib, and the modules that need torch.
+"""
 
 from __future__ import annotations
 
@@ -31,35 +34,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="laplace, digits, blocks, or a file of samples: .npz or .npy with shape (n, …), .csv with one a line",
     )
-    network = parser.add_argument_group("network (what is not given suits the data)")
+    network = parser.add_argument_group("network (defaults suit the data)")
     network.add_argument("--kind", choices=("dense", "convolutional"))
-    network.add_argument("--hidden", type=int, nargs="+", help="units or channels of each hidden layer")
-    network.add_argument("--kernel", type=int, help="side of the convolutions' kernels, odd")
+    network.add_argument("--hidden", type=int, nargs="+", help="numbers of units or channels of the hidden layers")
+    network.add_argument("--kernel", type=int, help="side of the convolutions' kernels, an odd number")
     network.add_argument("--beta", type=float, help="sharpness of the softplus units")
     network.add_argument("--alpha", type=float, help="weight of ‖x‖²")
-    training = parser.add_argument_group("proximal matching (what is not given suits the data)")
+    training = parser.add_argument_group("proximal matching (defaults suit the data)")
     training.add_argument("--noise", type=float, help="standard deviation σ of the noise; R is −σ² log p")
-    training.add_argument("--start-steps", type=int, help="steps with the mean absolute error")
-    training.add_argument("--gammas", type=float, nargs="*", help="widths of the matching loss in units of σ, falling")
-    training.add_argument("--stage-steps", type=int, help="steps with each width")
-    training.add_argument("--rate", type=float, help="of Adam, at the start")
-    training.add_argument("--matching-rate", type=float, help="of Adam, in each stage")
-    training.add_argument("--batch", type=int, help="samples a step")
+    training.add_argument("--start-steps", type=int, help="number of steps with the mean absolute error")
+    training.add_argument(
+        "--gammas", type=float, nargs="*", help="decreasing widths of the matching loss in units of σ"
+    )
+    training.add_argument("--stage-steps", type=int, help="number of steps with each width")
+    training.add_argument("--rate", type=float, help="initial learning rate of Adam")
+    training.add_argument("--matching-rate", type=float, help="initial learning rate of Adam in each stage")
+    training.add_argument("--batch", type=int, help="number of samples in a step")
     training.add_argument(
         "--polish-gammas",
         type=float,
         nargs="*",
-        help="widths of the matching loss in stages that follow, over evenly spread noisy signals by L-BFGS-B; for "
-        "signals of few entries; none where nothing is named",
+        help="widths of the matching loss in further stages, on evenly spread noisy signals by L-BFGS-B; for "
+        "signals of few entries; no value for no such stages",
     )
     training.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="keep a checkpoint in --out, and go on from one there")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what was learned (PNG, SVG or PDF)")
+    parser.add_argument(
+        "--resume", action="store_true", help="write a checkpoint to --out, and resume from one found there"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="file for a figure of the result (PNG, SVG or PDF)")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"folder for the model; {DEFAULT_OUT}")
 
 
 def run(args: argparse.Namespace, record: Record = nowhere) -> int:
-    """Train under a progress bar, print the report, write the model; 0 when done, 1 for NaN, 2 for a refusal."""
+    """Train with a progress bar, print the report, write the model; return 0, 1 for NaN, 2 for invalid arguments."""
     from rich.console import Console
 
     from relaxon.neuromorphic.proximal.evaluation import evaluate_model
@@ -102,8 +109,10 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         )
     else:
         recipe = recipe_for_samples(path.name, datasets.read_samples(path), args.seed)
-    network = replace(recipe.network, **_given(args, NETWORK))
-    matching = replace(recipe.matching, **_given(args, MATCHING), out=args.out / "checkpoint" if args.resume else None)
+    network = replace(recipe.network, **_select_given(args, NETWORK))
+    matching = replace(
+        recipe.matching, **_select_given(args, MATCHING), out=args.out / "checkpoint" if args.resume else None
+    )
     return replace(recipe, network=network, matching=matching, polish=_polish(args, recipe.polish))
 
 
@@ -115,7 +124,7 @@ def _polish(args: argparse.Namespace, suited: PolishSettings | None) -> PolishSe
     return replace(suited or PolishSettings(), gammas=tuple(args.polish_gammas)) if args.polish_gammas else None
 
 
-def _given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+def _select_given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
     found = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
@@ -152,8 +161,8 @@ def _train(args: argparse.Namespace, recipe: Recipe, console: Any) -> ProximalMo
     with training_bar(console, "polishing, stage {task.fields[stage]}  loss {task.fields[loss]:.6g}") as bar:
         task = bar.add_task("iterations", total=None, stage=0, loss=math.nan)
 
-        def tell(progress: PolishProgress) -> None:
+        def show_polishing(progress: PolishProgress) -> None:
             done, total = progress.iteration, progress.iterations
             bar.update(task, completed=done, total=total, stage=progress.stage, loss=progress.loss)
 
-        return polish_proximal(model, recipe.train, recipe.polish, watcher=tell)
+        return polish_proximal(model, recipe.train, recipe.polish, watcher=show_polishing)

@@ -27,7 +27,7 @@ LARGEST_JACOBIAN = 512
 
 
 def evaluate_model(model: ProximalModel, recipe: Recipe) -> dict[str, Any]:
-    """Return what a report says of a model, as JSON values: held-out errors, the Jacobian's asymmetry, the prior's."""
+    """Return the results of a report as JSON values: errors, asymmetry of the Jacobian, residual of the prior."""
     assert model.training is not None
     noise = np.random.default_rng(1).standard_normal(recipe.test.shape)
     noisy = recipe.test + model.noise * noise
@@ -68,6 +68,6 @@ def measure_asymmetry(model: ProximalModel, y: Array) -> float:
 
 
 def soft_threshold_error(model: ProximalModel, reach: float = 3.0, points: int = 601) -> float:
-    """Return the largest `|f(y) − soft_{noise²}(y)|` over `[−reach, reach]`: the truth for `p(x) = ½ e^{−|x|}`."""
+    """Return the largest `|f(y) − soft_{noise²}(y)|` over `[−reach, reach]`, the error for `p(x) = ½ e^{−|x|}`."""
     y = np.linspace(-reach, reach, points)
     return float(np.abs(model.denoise(y[:, None])[:, 0] - soft_threshold(y, model.noise**2)).max())

@@ -1,4 +1,4 @@
-"""The cones of sampled activation patterns, and projections onto them that remember their active rows."""
+"""The cones of sampled activation patterns, and projections onto them that keep their active rows."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class PatternCones:
 
     @classmethod
     def of(cls, x: Array, patterns: NDArray[np.bool_], box: Array) -> PatternCones:
-        """Return the cones of patterns `(n, P)` over rows `x` `(n, d)`, of which none is zero."""
+        """Return the cones of patterns `(n, P)` for nonzero rows `x` `(n, d)`."""
         inverse = 1.0 / np.linalg.norm(x, axis=1)
         signs = np.where(patterns.T, 1, -1).astype(np.int8)
         return cls(np.ascontiguousarray((x * inverse[:, None]).T), np.ascontiguousarray(signs), inverse, box)
 
     def violation(self, groups: Array) -> float:
-        """Return the most by which vectors `(G, d)` leave their cones, rows of norm 1, relative to each norm."""
+        """Return the largest cone violation of vectors `(G, d)`, for rows of norm 1, relative to their norms."""
         worst = 0.0
         count = len(self.signs)
         for begin in range(0, len(groups), count):
@@ -53,7 +53,7 @@ class PatternCones:
 
 @dataclass(slots=True)
 class ConeProjector:
-    """Project groups `(G, d)`, group `g` onto the cone of pattern `g mod P`, from the last call's active rows on."""
+    """A projector of groups `(G, d)`, group `g` onto the cone of pattern `g mod P`, which keeps its active rows."""
 
     cones: PatternCones
     groups: int
@@ -68,7 +68,7 @@ class ConeProjector:
         self._counts = np.zeros(self.groups, np.int64)
 
     def __call__(self, inputs: Array, floor: float = 0.0) -> Array:
-        """Return the projections `(G, d)`; where the norm is down to `floor`, one that is no longer than that."""
+        """Return the projections `(G, d)`; a projection of norm at most `floor` may be any vector of that size."""
         cones = self.cones
         d = len(cones.xt)
         out = np.empty_like(inputs)

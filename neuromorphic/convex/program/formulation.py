@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ConvexObjective:
-    """What both programs share: the loss, the rows' shares `(n,)`, β, the number of outputs."""
+    """The objective of both programs: the loss, the rows' shares `(n,)`, β, and the number of outputs."""
 
     loss: ConvexLoss
     shares: Array
@@ -34,7 +34,7 @@ class ConvexObjective:
 
 
 class Program(Protocol):
-    """What the ADMM needs of a program, whose variables `V` are one array."""
+    """The interface between the ADMM and a program, whose variables `V` are one array."""
 
     objective: ConvexObjective
 
@@ -43,13 +43,13 @@ class Program(Protocol):
         """The map from differences `(K, N)` to outputs `(n, K)`."""
 
     def zeros(self) -> Array:
-        """Return the variables at 0."""
+        """Return variables of value 0."""
 
     def difference(self, v: Array) -> Array:
-        """Return what the map sees of the variables: `(K, N)`."""
+        """Return the argument of the map for these variables, `(K, N)`."""
 
     def lift(self, v: Array, change: Array) -> Array:
-        """Return the variables whose difference is `difference(v) + change` and that are nearest to `v`."""
+        """Return the variables closest to `v` whose difference is `difference(v) + change`."""
 
     def shrink(self, v: Array, threshold: float) -> Array:
         """Return `argmin_u threshold · penalty(u) + ½ ‖u − v‖²` over the constraint set."""
@@ -58,10 +58,10 @@ class Program(Protocol):
         """Return the sum of norms."""
 
     def dual_norm(self, theta: Array) -> float:
-        """Return what must be at most β for `θ` `(n, K)` to be dual feasible; anything up to β where it is that."""
+        """Return the norm that is at most β for dual feasible `θ` `(n, K)`; for those it may be any value up to β."""
 
     def violation(self, v: Array) -> float:
-        """Return how far the variables are outside the constraint set, rows of norm 1, relative to their own norms."""
+        """Return the largest violation of the constraints, for rows of norm 1 and relative to the variables' norms."""
 
 
 def primal_value(program: Program, v: Array, outputs: Array | None = None) -> float:

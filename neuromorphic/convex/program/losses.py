@@ -39,11 +39,11 @@ TINY = 1e-300
 
 
 class ConvexLoss(Protocol):
-    """What training needs of a loss."""
+    """The interface of a loss."""
 
     @property
     def curvature(self) -> float:
-        """The second derivative at most, or what stands for it: the first penalty of `Z`."""
+        """An upper bound on the second derivative, or a substitute for it: the initial penalty of `Z`."""
 
     def value(self, z: Array, c: Array) -> float:
         """Return `Σ c ℓ(z)`."""
@@ -55,7 +55,7 @@ class ConvexLoss(Protocol):
         """Return `argmin_z ℓ(z) + ½ σ ‖z − a‖²`, row by row."""
 
     def dual_value(self, theta: Array, c: Array, longest: float) -> tuple[float, float]:
-        """Return the largest found `−Σ c ℓ*(t θ / c)`, `0 ≤ t ≤ longest`, and its `t`."""
+        """Return the largest value found of `−Σ c ℓ*(t θ / c)`, `0 ≤ t ≤ longest`, and its `t`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class HingeLoss:
 
 @dataclass(frozen=True, slots=True)
 class RobustLoss:
-    """The worst of a loss in a box: outputs `(n, K (1 + d))` are each `z` with `r`, and `‖r‖₁` is the most it moves.
+    """The maximum of a loss over a box: outputs `(n, K (1 + d))` are pairs `z`, `r`, and z changes by at most `‖r‖₁`.
 
     For margins it is `ℓ(y z − ‖r‖₁)`, for the squared loss `½ (|z − y| + ‖r‖₁)²` (Bai et al. 2023, section 4). Its
     conjugate at `(θ, ψ)` with `|ψ_j| ≤ |θ|` is that of the loss at `θ`.

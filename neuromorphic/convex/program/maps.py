@@ -1,4 +1,4 @@
-"""The linear maps from the programs' unknowns to the outputs, in blocks of rows whose products fit in memory."""
+"""Linear maps from the programs' unknowns to the outputs, in blocks of rows whose products fit into memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 BLOCK = 2**22
-"""Entries of a block's product at most."""
+"""Largest number of entries of a block's product."""
 
 
 class LinearMap(Protocol):
@@ -24,7 +24,7 @@ class LinearMap(Protocol):
 
     @property
     def by_rows(self) -> bool:
-        """Whether `F Fᵀ` is smaller than `FᵀCF`, and there is an `outer`."""
+        """Whether `F Fᵀ` is smaller than `FᵀCF` and `outer` is available."""
 
     def forward(self, q: Array) -> Array:
         """Return `F q`: `(K, N)` to `(n, M)`."""
@@ -39,11 +39,11 @@ class LinearMap(Protocol):
         """Return `F Fᵀ` `(n, n)`, where `by_rows`."""
 
     def at_rows(self, rows: NDArray[np.int64]) -> LinearMap:
-        """Return the map to the outputs of these rows, `(rows, K)`, which has an `outer`."""
+        """Return the map to the outputs of these rows, `(rows, K)`, for which `outer` is available."""
 
 
 def row_blocks(rows: int, width: int) -> Iterator[slice]:
-    """Yield runs of rows, each with at most `BLOCK` entries at this width."""
+    """Yield blocks of rows, each with at most `BLOCK` entries at this width."""
     step = max(1, BLOCK // max(width, 1))
     for begin in range(0, rows, step):
         yield slice(begin, min(begin + step, rows))
@@ -103,10 +103,10 @@ class PatternMap:
 
 @dataclass(frozen=True, slots=True)
 class RobustMap:
-    """`F q` and, of each row, `box ∘ Σ_i d_ik q_i`, by which a perturbation moves its output: `(n, K (1 + d))`.
+    """`F q` and, for each row, its sensitivity `box ∘ Σ_i d_ik q_i` to a perturbation: `(n, K (1 + d))`.
 
-    A perturbation `|δ_j| ≤ box_j` of row `k` moves its output by `δᵀ Σ_i d_ik q_i` as long as its pattern stays, so by
-    `‖box ∘ Σ_i d_ik q_i‖₁` at most.
+    As long as its pattern does not change, a perturbation `|δ_j| ≤ box_j` of row `k` changes its output by
+    `δᵀ Σ_i d_ik q_i`, and so by at most `‖box ∘ Σ_i d_ik q_i‖₁`.
     """
 
     x: Array

@@ -1,4 +1,4 @@
-"""Activation patterns: which rows a hidden unit sees, sampled as in Pilanci & Ergen 2020 and Bai et al. 2023."""
+"""Activation patterns, the rows at which a unit is active, sampled as in Pilanci & Ergen 2020, Bai et al. 2023."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ Array = NDArray[np.float64]
 Patterns = NDArray[np.bool_]
 
 DRAWS = 8
-"""Directions drawn for each pattern wanted at most: few rows have few patterns."""
+"""Largest number of directions drawn for each requested pattern, since a few rows have few patterns."""
 
 
 def draw_patterns(x: Array, wanted: int, rng: np.random.Generator, given: Patterns | None = None) -> Patterns:
     """Return distinct activation patterns `1[X g ≥ 0]` of normal directions `g`, `(n, P)`, `P ≤ wanted`.
 
-    Patterns without an active row are left out: they contribute nothing. The pattern with all rows active, that of a
-    linear model, comes first. Each drawn pattern is that of some unit, so that its cone has an interior but for ties.
+    Patterns without an active row are omitted, since they contribute nothing. The pattern with all rows active, that of
+    a linear model, comes first. Each drawn pattern is that of a unit, so its cone has an interior, except for ties.
 
     Parameters
     ----------
     x : (n, d) float64, the last column 1.
-    given : patterns that shall not be drawn again, `(n, P)`; the pattern of all rows is not put in front then.
+    given : patterns not to be drawn again, `(n, P)`; in this case the pattern of all rows is not prepended.
     """
     n, d = x.shape
     seen: set[bytes] = set() if given is None else {row.tobytes() for row in np.packbits(given.T, axis=1)}

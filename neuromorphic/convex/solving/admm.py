@@ -1,15 +1,15 @@
 """The alternating direction method of multipliers for both programs.
 
-With `u = v` and, but for the squared loss, `z = F u` as the two copies (Boyd et al. 2011, sections 3 and 6.4; Bai et
-al. 2023, section 3, who copy `G u = s` besides, where the cones' constraints are `s ≥ 0`):
+The copies are `u = v` and, except for the squared loss, `z = F u` (Boyd et al. 2011, sections 3 and 6.4; Bai et al.
+2023, section 3, who additionally copy `G u = s`, where the cones' constraints are `s ≥ 0`):
 
     (1) u ← argmin ℓ(Fu) + ½ ρ ‖u − v + λ‖²                    one Cholesky factor, reused
     (2) v ← group soft threshold, at β/ρ, of the projection of u + λ onto the cones
     (3) λ ← λ + u − v
 
-The threshold of the projection is the proximal map of `β‖v‖` on a cone, so that `v` is in its cone at each iteration
-and the objective at `v` bounds the optimum from above. The multipliers of the loss at `u`, scaled until they satisfy
-the dual constraints, bound it from below.
+The threshold of the projection is the proximal map of `β‖v‖` on a cone. So `v` is in its cone at each iteration, and
+the objective at `v` bounds the optimum from above. The multipliers of the loss at `u`, scaled until they satisfy the
+dual constraints, bound it from below.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ Array = NDArray[np.float64]
 RELAXATION = 1.6
 """Over-relaxation (Boyd et al. 2011, section 3.4.3)."""
 UNBALANCED, LARGEST_CHANGE = 3.0, 5.0
-"""ρ changes where one relative residual is so many times the other, by this factor at most (ibid., section 3.4.1)."""
+"""ρ changes where one relative residual exceeds the other by the first factor, at most by the second factor (ibid.,
+section 3.4.1)."""
 PATIENCE = 1.15
-"""The penalties rest from one change until the iterations have grown by this factor, so that changes get rare, as
-convergence needs."""
+"""Factor by which the number of iterations must grow before the penalties change again: changes become rare, which
+convergence requires."""
 CHECK_EVERY = 10
 DUAL_WORTH = 3.0
-"""The dual bound is computed where the larger residual fell by this factor since the last time, as it costs as much as
-several iterations."""
+"""Factor by which the larger residual must decrease before the dual bound is computed again, since that costs as much
+as several iterations."""
 
 
 class ConvexOutcome(enum.Enum):
@@ -51,7 +52,7 @@ class ConvexOutcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ConvexProgress:
-    """Where the iteration stands; both bounds hold for the program's optimum."""
+    """The state of the iteration; both bounds hold for the program's optimum."""
 
     iteration: int
     primal: float
@@ -67,7 +68,7 @@ class ConvexProgress:
 
 @dataclass(frozen=True, slots=True)
 class ConvexHistory:
-    """What was measured at each check, `(checks,)`: bounds are the best so far, residuals relative."""
+    """Measurements at each check, `(checks,)`: the best bounds so far, and relative residuals."""
 
     iteration: NDArray[np.int64]
     primal: Array
@@ -92,7 +93,7 @@ Callback = Callable[[ConvexProgress], bool | None]
 
 @dataclass(frozen=True, slots=True)
 class AdmmSettings:
-    """When to stop, the first penalty, and above how many rows there is no Cholesky factor but conjugate gradients."""
+    """Stopping criteria, the initial penalty, and the largest number of rows of a Cholesky factor."""
 
     tolerance: float
     iterations: int
@@ -102,7 +103,7 @@ class AdmmSettings:
 
 @dataclass(slots=True)
 class AdmmSolution:
-    """The best variables found, the best dual point, and how it went."""
+    """The best variables and the best dual point found, and the course of the iteration."""
 
     variables: Array
     theta: Array
@@ -118,7 +119,7 @@ class AdmmSolution:
         return relative_gap(self.primal, self.dual)
 
     def after(self, before: AdmmSolution) -> AdmmSolution:
-        """Return this solution with the iterations and the history of the round before it in front."""
+        """Return this solution with the iterations and the history of the round before it prepended."""
         names = [field.name for field in fields(ConvexHistory)]
         joined = {name: np.concatenate([getattr(before.history, name), getattr(self.history, name)]) for name in names}
         joined["iteration"][len(before.history.iteration) :] += before.iterations
@@ -127,7 +128,7 @@ class AdmmSolution:
 
 @dataclass(slots=True)
 class _Track:
-    """The best points so far and the figures of each check."""
+    """The best points so far, and the measurements of each check."""
 
     variables: Array
     theta: Array
@@ -146,7 +147,7 @@ class _Track:
 
 @dataclass(frozen=True, slots=True)
 class _Residuals:
-    """Relative residuals: of the copy `u = v`, of its multipliers, and the same of `F u = z`."""
+    """Relative residuals of the copy `u = v` and its multipliers, and of `F u = z` and its multipliers."""
 
     primal: float
     dual: float
@@ -159,7 +160,7 @@ class _Residuals:
 
 
 class _AdmmState:
-    """The copies, their scaled multipliers and the penalties: `v`, `λ`, ρ; `z`, its multiplier and σ."""
+    """The copies with their scaled multipliers and penalties: `v`, `λ` and ρ; `z`, its multiplier and σ."""
 
     def __init__(self, program: Program, settings: AdmmSettings, start: Array | None) -> None:
         self.program, self.loss, self.c = program, program.objective.loss, program.objective.shares
@@ -170,21 +171,21 @@ class _AdmmState:
         self.multiplier = np.zeros_like(self.z)
         self.theta = self.loss.gradient(self.z, self.c)
         self.sigma = self.loss.curvature
-        # A ρ at which the threshold β/ρ is of the size that the variables will have.
+        # A ρ for which the threshold β/ρ has the size of the expected variables.
         self.rho = settings.rho or max(program.objective.beta, 0.1 * program.dual_norm(self.theta))
-        # A change of the difference v − w costs half as much in v and half in w.
+        # A change of the difference v − w is split equally between v and w.
         self.pairs = 1.0 if program.difference(self.v).shape == self.v.shape else 2.0
         self.change_at = CHECK_EVERY
 
     def factorise(self) -> None:
-        """Prepare the linear system for these penalties."""
+        """Prepare the linear system for the current penalties."""
         self.normal.set_weight(self.pairs * self.sigma / self.rho)
 
     def step(self) -> None:
-        """Take an iteration, the steps (1) to (3)."""
+        """Perform one iteration, steps (1) to (3)."""
         program, loss = self.program, self.loss
         target = loss.y if isinstance(loss, SquaredError) else self.z - self.multiplier
-        # (1) The minimum over u: its sums stay those of v − λ, its differences solve the normal equations.
+        # (1) Minimise over u: its sums are those of v − λ, its differences solve the normal equations.
         start = self.v - self.scaled
         behind = program.difference(start)
         pulled = program.map.adjoint(self.c[:, None] * target)
@@ -201,7 +202,7 @@ class _AdmmState:
             self.multiplier = moved - self.z
 
     def residuals(self) -> _Residuals:
-        """Return the residuals of the last step, and set the loss's multipliers at `u`, `theta`."""
+        """Return the residuals of the last step, and set `theta` to the loss's multipliers at `u`."""
         primal = _share(_norm(self.u - self.v), max(_norm(self.u), _norm(self.v)))
         dual = _share(_norm(self.v - self.v_before), _norm(self.scaled))
         if isinstance(self.loss, SquaredError):
@@ -212,7 +213,7 @@ class _AdmmState:
         return _Residuals(primal, dual, split, _share(_norm(self.z - self.z_before), _norm(self.multiplier)))
 
     def balance(self, found: _Residuals, iteration: int) -> None:
-        """Change the penalties where one residual is far above the other, and it is time for that."""
+        """Change the penalties where one residual is far above the other, if enough iterations have passed."""
         change, bend = _balance(found.primal, found.dual), _balance(found.split, found.slack)
         if iteration < self.change_at or (change == 1.0 and bend == 1.0):
             return
@@ -226,9 +227,10 @@ class _AdmmState:
 def solve_admm(
     program: Program, settings: AdmmSettings, callback: Callback | None = None, start: Array | None = None
 ) -> AdmmSolution:
-    """Return the solution of the program, up to a relative gap or a number of iterations.
+    """Solve the program to a relative gap, or for a maximum number of iterations.
 
-    It begins at `start`, which is in the constraint set, else at 0. The callback ends it by returning `True`.
+    The iteration starts at `start`, which must be in the constraint set, or at 0. It ends where the callback returns
+    `True`.
     """
     at = _AdmmState(program, settings, start)
     track = _Track(at.v.copy(), 0.0 * at.theta, primal_value(program, at.v, at.z), 0.0)
@@ -261,7 +263,7 @@ def solve_admm(
 
 
 def _improve_dual(program: Program, track: _Track, theta: Array) -> None:
-    """Scale `θ` into the dual's constraints and keep it where its value is the best so far."""
+    """Scale `θ` so that it satisfies the dual's constraints, and keep it where its value is the best so far."""
     objective = program.objective
     norm = program.dual_norm(theta)
     longest = 1.0 if norm <= objective.beta else objective.beta / norm
@@ -271,7 +273,7 @@ def _improve_dual(program: Program, track: _Track, theta: Array) -> None:
 
 
 def _balance(first: float, second: float) -> float:
-    """Return the factor by which a penalty changes, so that both residuals fall together."""
+    """Return the factor by which a penalty changes, so that both residuals decrease together."""
     if first <= 0.0 or second <= 0.0 or 1.0 / UNBALANCED < first / second < UNBALANCED:
         return 1.0
     return float(np.clip(np.sqrt(first / second), 1.0 / LARGEST_CHANGE, LARGEST_CHANGE))

@@ -1,4 +1,4 @@
-"""How near a fitted network is to the optimum of its convex program, and what the sampling left out."""
+"""Certificates: how close a fitted network is to the optimum of its convex program, and what the sampling missed."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from relaxon.neuromorphic.convex.solving.admm import AdmmSolution, relative_gap
 Array = NDArray[np.float64]
 
 EQUAL = 1e-9
-"""A dual norm above β by no more than this share is rounding."""
+"""Relative excess of a dual norm over β that is attributed to rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConvexCertificate:
-    """Bounds of the optimum of the *sampled* program, and how far the full program's dual is violated.
+    """Bounds on the optimum of the *sampled* program, and the violation of the full program's dual.
 
     Attributes
     ----------
-    program : which program the bounds are of: "sampled patterns" or "sampled units".
-    primal : the objective of the network, an upper bound of the sampled program's optimum.
-    dual : a lower bound of it, the value of a point that satisfies the dual's constraints.
-    gap, relative_gap : primal − dual, and that divided by primal.
+    program : the program to which the bounds apply: "sampled patterns" or "sampled units".
+    primal : the objective of the network, an upper bound on the sampled program's optimum.
+    dual : a lower bound on it, the value of a point that satisfies the dual's constraints.
+    gap, relative_gap : primal − dual, and the same divided by primal.
     sampled : number of patterns or units in the program.
-    constraint_violation : the most by which a row leaves a pattern's cone, relative to the norms: rounding.
-    drawn : patterns (of units: units) drawn anew after training, none of them in the program.
-    drawn_violation : by how much the largest of their dual norms is above β, as a share of β: 0 where all of them
-        satisfy the dual. A network with such a unit can have a smaller objective.
-    drawn_violating : share of the drawn ones that violate.
-    drawn_dual : a lower bound of the optimum of the program with sampled and drawn ones together. The optimum over all
-        patterns may be lower still.
+    constraint_violation : largest violation of a pattern's cone by a row, relative to the norms, due to rounding.
+    drawn : number of patterns (or units) drawn after training, none of which is in the program.
+    drawn_violation : excess of the largest of their dual norms over β, as a fraction of β; 0 where all of them satisfy
+        the dual. A network with such a unit may have a smaller objective.
+    drawn_violating : fraction of the drawn ones that violate the dual.
+    drawn_dual : a lower bound on the optimum of the program with sampled and drawn ones together. The optimum over all
+        patterns may be lower.
     """
 
     program: str
@@ -54,7 +54,7 @@ class ConvexCertificate:
 def certify(
     program: Program, solved: AdmmSolution, x: Array, draws: int, rng: np.random.Generator
 ) -> ConvexCertificate:
-    """Return the certificate of a solved program; `draws` patterns or units are drawn to test its dual with."""
+    """Return the certificate of a solved program, whose dual is tested with `draws` new patterns or units."""
     objective = program.objective
     norms = _drawn_norms(program, solved.theta, x, draws, rng)
     worst = float(norms.max(initial=0.0)) / objective.beta
@@ -77,7 +77,7 @@ def certify(
 
 
 def _drawn_norms(program: Program, theta: Array, x: Array, draws: int, rng: np.random.Generator) -> Array:
-    """Return the dual norms of new patterns or units, `(drawn,)`; those up to β may come out as anything up to β."""
+    """Return the dual norms of new patterns or units, `(drawn,)`; norms up to β may have any value up to β."""
     objective = program.objective
     if isinstance(program, UnitProgram):
         units = draw_units(draws, x.shape[1], rng)

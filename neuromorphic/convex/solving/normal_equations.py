@@ -1,10 +1,10 @@
-"""The linear system of the ADMM's first step, `(I + t FᵀCF) q = r`: one Cholesky factor, or conjugate gradients.
+"""The linear system of the ADMM's first step, `(I + t FᵀCF) q = r`, by a Cholesky factor or conjugate gradients.
 
-The factor is that of `I + t FᵀCF`, a row for each unknown, or of `I + t C^½ F Fᵀ C^½`, a row for each row of the data
-(Sherman, Morrison & Woodbury), whichever is smaller; for patterns `F Fᵀ = (X Xᵀ) ∘ (D Dᵀ)`.
+The factor is that of `I + t FᵀCF`, with a row for each unknown, or of `I + t C^½ F Fᵀ C^½`, with a row for each row of
+the data (Sherman, Morrison & Woodbury), whichever is smaller; for patterns `F Fᵀ = (X Xᵀ) ∘ (D Dᵀ)`.
 
-Where both are too large, conjugate gradients apply `F` and `Fᵀ` only. They are preconditioned by the system of a sample
-of the rows, each with the weight of those it stands for, which the second formula inverts by a small factor.
+Where both are too large, conjugate gradients use only products with `F` and `Fᵀ`. The preconditioner is the system of a
+sample of the rows, weighted to represent all rows, which the second formula inverts by a small factor.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ Array = NDArray[np.float64]
 Factor = tuple[Array, bool]
 
 CLOSE = 1e-10
-"""Conjugate gradients stop where the residual is this share of the right-hand side."""
+"""Relative residual at which conjugate gradients stop."""
 STEPS = 1000
 
 
 class NormalSolver(Protocol):
-    """A way to solve `(I + t FᵀCF) q = r`."""
+    """A solver for `(I + t FᵀCF) q = r`."""
 
     def set_weight(self, t: float) -> None:
-        """Prepare for this `t`."""
+        """Prepare the solver for this `t`."""
 
     def solve(self, r: Array) -> Array:
         """Return `q` for right-hand sides `(K, N)`."""
 
 
 def build_normal_solver(map: LinearMap, c: Array, largest: int) -> NormalSolver:
-    """Return the solver by a factor where that has at most `largest` rows, else by conjugate gradients."""
+    """Return a direct solver where its factor has at most `largest` rows, otherwise an iterative one."""
     rows = len(c) if map.by_rows else map.unknowns
     return FactoredNormal(map, c) if rows <= largest else IterativeNormal(map, c, max(1, largest // 2))
 
 
 @dataclass(slots=True)
 class FactoredNormal:
-    """Solve by a Cholesky factor; the factored product is computed once, the factor once for each `t`."""
+    """A solver by a Cholesky factor; the product is computed once, the factor once for each `t`."""
 
     map: LinearMap
     c: Array
@@ -70,12 +70,12 @@ class FactoredNormal:
 
 @dataclass(slots=True)
 class IterativeNormal:
-    """Solve by preconditioned conjugate gradients, from the last solution on; nothing larger than `F q` is stored.
+    """A solver by preconditioned conjugate gradients, with the last solution as initial guess; it stores no matrix.
 
     Attributes
     ----------
-    sampled : rows that the preconditioner is made of.
-    iterations : of the last solve.
+    sampled : number of rows in the preconditioner.
+    iterations : number of iterations of the last solve.
     """
 
     map: LinearMap

@@ -1,9 +1,9 @@
-"""New activation patterns where the dual says that they are missing.
+"""Refinement of a program by new activation patterns that violate the dual.
 
-A pattern outside the program can lower its optimum where a unit has `|θᵀ (X u)₊| > β ‖u‖`, against the dual constraint
-of all patterns. Ascent on the unit sphere from random directions and from the network's own units looks for such units;
-their patterns join the program, those without a unit leave it, and training goes on from the network there is. This is
-column generation; the search finds local maxima, so that it proves nothing about the patterns it does not find.
+A pattern outside the program can reduce its optimum where a unit has `|θᵀ (X u)₊| > β ‖u‖`, which violates the dual of
+all patterns. Ascent on the unit sphere, from random directions and from the network's units, searches for such units.
+Their patterns join the program, patterns without a unit leave it, and training continues from the current network. This
+is column generation; the search finds local maxima, so it proves nothing about patterns that it does not find.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 ASCENT_STEPS = 30
 DIRECTIONS = 4
-"""Random starts for each pattern wanted."""
+"""Number of random starts for each requested pattern."""
 
 
 def refine(
@@ -32,7 +32,7 @@ def refine(
     own = variables[:, :, used].reshape(-1, variables.shape[-1])
     own = own[np.linalg.norm(own, axis=1) > 0.0]
     starts = np.concatenate([own, rng.standard_normal((DIRECTIONS * wanted, program.x.shape[1]))])
-    # Of an output's columns the first is what a unit's activations meet; the others are perturbations'.
+    # The first of an output's columns multiplies the activations of a unit; the others belong to perturbations.
     slopes = theta.reshape(len(theta), program.objective.outputs, -1)[:, :, 0]
     found: dict[bytes, tuple[float, NDArray[np.bool_]]] = {}
     for k in range(slopes.shape[1]):
@@ -55,7 +55,7 @@ def refine(
 def _ascend(
     program: PatternProgram, slope: Array, starts: Array, found: dict[bytes, tuple[float, NDArray[np.bool_]]]
 ) -> None:
-    """Add the patterns where `slopeᵀ (X u)₊`, `‖u‖ = 1`, is above β after each unit's ascent, with that value."""
+    """Add the patterns with `slopeᵀ (X u)₊ > β`, `‖u‖ = 1`, after each unit's ascent, with this value."""
     units = starts / np.linalg.norm(starts, axis=1, keepdims=True)
     for step in range(ASCENT_STEPS):
         products = program.x @ units.T

@@ -1,4 +1,4 @@
-"""Solves with `w AᵀA + ρ I` of a forward operator: a dense factor where one side is small, conjugate gradients else."""
+"""Solves with `w AᵀA + ρ I` of a forward operator, by a dense factor where one side is small, otherwise iteratively."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from relaxon.neuromorphic.proximal.forward.operators import Array, ForwardOperat
 DENSE_SIDE = 2048
 """Largest side of a dense factor."""
 DENSE_ENTRIES = 1 << 24
-"""Most entries of the operator as a dense matrix."""
+"""Largest number of entries of the operator as a dense matrix."""
 CG_RTOL = 1e-13
 
 
 class NormalEquations:
-    """Solve `(w AᵀA + ρ I) x = r`; for few observations by `(r − w Aᵀ(ρ I + w AAᵀ)⁻¹ A r)/ρ`."""
+    """The equations `(w AᵀA + ρ I) x = r`; for few observations, x is `(r − w Aᵀ(ρ I + w AAᵀ)⁻¹ A r)/ρ`."""
 
     def __init__(self, operator: ForwardOperator, weight: float, penalty: float) -> None:
         self.operator, self.weight, self.penalty = operator, weight, penalty
@@ -34,7 +34,7 @@ class NormalEquations:
             self.factor: Any = cho_factor(gram, lower=True, overwrite_a=True)
 
     def solve(self, right: Array, start: Array) -> Array:
-        """Return x for `right` of the operator's `input_shape`; `start` is where conjugate gradients begin."""
+        """Return x for `right` of the operator's `input_shape`; `start` is the initial guess of conjugate gradients."""
         if not self.small:
             return self._iterate(right, start)
         from scipy.linalg import cho_solve

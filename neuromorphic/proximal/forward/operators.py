@@ -22,9 +22,9 @@ NORM_STEPS = 300
 NORM_RTOL = 1e-9
 """Relative change of the norm's estimate at which the power iteration stops."""
 NORM_SAFETY = 1.0 + 1e-3
-"""The power iteration comes to the norm from below; its last estimate is raised by this factor."""
+"""Factor applied to the last estimate of the power iteration, which approaches the norm from below."""
 REACH = 4.0
-"""Standard deviations after which a Gaussian kernel is cut off."""
+"""Number of standard deviations at which a Gaussian kernel is truncated."""
 
 
 class ForwardOperator(ABC):
@@ -45,12 +45,12 @@ class ForwardOperator(ABC):
         return self._apply(check_signal("x", x, self.input_shape))
 
     def adjoint(self, y: ArrayLike) -> Array:
-        """Return `Aᵀ y` for `y` of `output_shape`; refuses as `apply` does."""
+        """Return `Aᵀ y` for `y` of `output_shape`; errors as for `apply`."""
         return self._adjoint(check_signal("y", y, self.output_shape))
 
     @cached_property
     def norm(self) -> float:
-        """An upper estimate of the largest singular value, by power iteration on `AᵀA` from a fixed start."""
+        """An upper estimate of the largest singular value, by power iteration on `AᵀA` from a fixed initial vector."""
         v = np.random.default_rng(0).standard_normal(self.input_shape)
         size = 0.0
         for _ in range(NORM_STEPS):
@@ -125,9 +125,9 @@ class BlurOperator(ForwardOperator):
 
     Parameters
     ----------
-    shape : of the signal.
-    kernel : an array of odd sides with at most as many axes as the signal; it acts on the last ones.
-    boundary : "zero" takes the signal to be 0 outside, "periodic" goes on at the opposite side.
+    shape : shape of the signal.
+    kernel : an array with odd sides and at most as many axes as the signal; it acts on the last axes.
+    boundary : outside the signal, "zero" means 0 and "periodic" means periodic continuation.
 
     Raises
     ------
@@ -182,7 +182,7 @@ class BlurOperator(ForwardOperator):
 
 
 class CompositeOperator(ForwardOperator):
-    """Operators one after another: the first is applied first.
+    """A composition of operators, of which the first is applied first.
 
     >>> import numpy as np
     >>> blur, mask = BlurOperator((3,), [0.25, 0.5, 0.25]), MaskOperator([False, True, False])
@@ -202,7 +202,7 @@ class CompositeOperator(ForwardOperator):
             before = self.operators[place - 1]
             if place and operator.input_shape != before.output_shape:
                 raise ValueError(
-                    f"operators[{place}] must take the shape {before.output_shape} that the one before gives, "
+                    f"operators[{place}] must have the input shape {before.output_shape} that the one before gives, "
                     f"got {operator.input_shape}"
                 )
         self.input_shape, self.output_shape = self.operators[0].input_shape, self.operators[-1].output_shape
@@ -226,7 +226,7 @@ OPERATORS: dict[str, tuple[str, str]] = {
     "poisson": ("relaxon.neuromorphic.proximal.forward.poisson_map", "PoissonMap"),
     "composite": ("relaxon.neuromorphic.proximal.forward.operators", "CompositeOperator"),
 }
-"""The forward operators by name: module and class."""
+"""The module and the class of each forward operator, by name."""
 
 
 def check_shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The solution map of a Poisson grid as a forward operator: a source in, its field out."""
+"""The solution map of a Poisson grid as a forward operator, from a source to its field."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 
 class UnsolvedFieldError(RuntimeError):
-    """A solve of the forward map did not meet its tolerance; the message says how it ended."""
+    """A solve of the forward map that did not meet its tolerance; the message says how it ended."""
 
 
 class PoissonMap(ForwardOperator):
-    """The field x of a source b on a grid, `−∇·(κ∇x) = b`, both of `grid.shape`; 0 outside the fluid.
+    """The map from a source b on a grid to its field x, `−∇·(κ∇x) = b`, both of `grid.shape`; 0 outside the fluid.
 
-    A grid's matrix is symmetric, and so is this map: its adjoint is another solve. Of a singular grid (no Dirichlet
-    side, no AIR) it is the pseudo-inverse: source and field have zero mean on each part.
+    A grid's matrix is symmetric, and so is this map: its adjoint is another solve. For a singular grid (no Dirichlet
+    side, no AIR) it is the pseudo-inverse: source and field have zero mean on each component.
 
     Parameters
     ----------
-    grid : the geometry; sources outside its fluid are ignored.
-    solver : a name of `relaxon.solvers.list_solvers()`; "scipy-direct" is quick for small grids.
-    rtol : relative residual of each solve. The adjoint is exact to it.
+    grid : the grid; sources outside its fluid are ignored.
+    solver : a name from `relaxon.solvers.list_solvers()`; "scipy-direct" is fast for small grids.
+    rtol : relative residual of each solve, which is also the accuracy of the adjoint.
 
     Raises
     ------
-    TypeError, ValueError : naming the argument. UnsolvedFieldError : from `apply` and `adjoint`.
+    TypeError, ValueError : naming the argument.
+    UnsolvedFieldError : by `apply` and `adjoint`, for a solve that does not meet `rtol`.
 
     >>> import numpy as np
     >>> from relaxon.solvers import PoissonGrid
@@ -45,7 +46,7 @@ class PoissonMap(ForwardOperator):
             raise TypeError(f"grid must be a PoissonGrid, got {type(grid).__name__}")
         if grid.row_weights is not None:
             raise ValueError(
-                f"grid must have whole cells of equal widths, so that the map is its own adjoint, got {grid}"
+                f"grid must have whole cells of equal widths, for the map to be its own adjoint, got {grid}"
             )
         self.grid, self.solver = grid, solver
         self.rtol = validation.positive_float("rtol", rtol)

@@ -14,7 +14,7 @@ from relaxon.core import validation
 from relaxon.neuromorphic.proximal.forward.operators import Array, ForwardOperator, check_shape
 
 NARROW = 1e-9
-"""A pixel's shadow along an axis that is narrower than this counts as a point."""
+"""Width below which a pixel's shadow along an axis counts as a point."""
 
 
 class RadonOperator(ForwardOperator):
@@ -27,8 +27,8 @@ class RadonOperator(ForwardOperator):
     Parameters
     ----------
     shape : `(height, width)` of the image.
-    angles : in degrees, at least one.
-    detectors : number of strips; None for as many as the image's diagonal needs.
+    angles : one or more angles in degrees.
+    detectors : number of strips; None for enough to cover the image's diagonal.
 
     Raises
     ------
@@ -93,7 +93,7 @@ class RadonOperator(ForwardOperator):
 
 
 def _shadow(t: Array, cosine: float, sine: float) -> Array:
-    """Part of a unit pixel's area that is projected below t: the pixel's shadow is a trapezoid around 0."""
+    """Return the part of a unit pixel's area that is projected below t; the shadow is a trapezoid around 0."""
     wide, narrow = sorted((abs(cosine), abs(sine)), reverse=True)
     if narrow < NARROW:
         box: Array = np.clip(t / wide + 0.5, 0.0, 1.0)
