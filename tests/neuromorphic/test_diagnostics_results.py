@@ -90,7 +90,7 @@ def test_suspects_are_predicted_otherwise_and_kept_rows_have_the_highest_scores(
     assert found.scores[kept].min() >= np.delete(found.scores, kept).max()
     with pytest.raises(ValueError, match="share must be above 0 and at most 1, got 0"):
         found.keep(0.0)
-    with pytest.raises(ValueError, match="must be of classes"):
+    with pytest.raises(ValueError, match="must be scores of classes"):
         el2n(linear(outputs=1), X, RNG.normal(size=ROWS)).suspects()
 
 
