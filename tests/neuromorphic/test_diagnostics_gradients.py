@@ -262,9 +262,7 @@ def test_counts_below_zero_are_refused() -> None:
 
 def test_weights_that_are_not_finite_and_a_bound_too_small_are_refused() -> None:
     model = dense()
-    with pytest.raises(
-        ValueError, match="max_bytes must be at least 1272, the size of one row's gradient, got 100"
-    ):
+    with pytest.raises(ValueError, match="max_bytes must be at least 1272, the size of one row's gradient, got 100"):
         per_sample_gradients(model, X, Y, max_bytes=100)
     with pytest.raises(TypeError, match="max_bytes must be an integer"):
         grand(model, X, Y, max_bytes=1e9)  # type: ignore[arg-type]
