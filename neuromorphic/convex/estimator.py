@@ -97,7 +97,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
     def _train(
         self, x: Array, w: Array, loss: ConvexLoss, shift: Array, unit: Array, callback: Callback | None
     ) -> None:
-        """Solve the program of features (n, d), weights (n,) and a loss whose targets are scaled by `shift` and `unit`."""
+        """Solve the program of features (n, d), weights (n,) and a loss with targets scaled by `shift` and `unit`."""
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         rng = np.random.default_rng(seed)
         x_shift, x_scale = preparation.find_standardisation(x, w)

@@ -1,8 +1,7 @@
-"""What a training says of its rows and its network: scores of rows, coherence of gradients, groups that pull apart,
-input gradients put to the test, and the geometry of hidden layers.
+"""Diagnostics of training data and networks, for any torch module and for the project's networks.
 
-For any torch module and for the project's networks. Importing this package loads nothing heavy; torch comes with the
-first name that is used.
+They are scores of rows, coherence of gradients, groups of rows with opposing signals, a test of input gradients, and
+the geometry of hidden layers. Importing this package is cheap; torch is loaded with the first name that is used.
 """
 
 from __future__ import annotations

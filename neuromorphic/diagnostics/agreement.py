@@ -1,4 +1,4 @@
-"""m-coherence: how many rows gain from a step along the gradient of one, on average."""
+"""m-coherence: the average number of rows that benefit from a step along one row's gradient."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relaxon.neuromorphic.diagnostics.gradients import (
     chunk_rows,
     gradient_moments,
 )
-from relaxon.neuromorphic.diagnostics.subjects import as_subjects, checked_data
+from relaxon.neuromorphic.diagnostics.subjects import as_subjects, validate_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,11 +25,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class GradientCoherence:
-    """m-coherence of m rows for each of T models: from 0 to m, 1 where gradients are orthogonal, m where they agree.
+    """The m-coherence of m rows for each of T models, between 0 and m: 1 for orthogonal gradients, m for equal ones.
 
-    `values` `(T,)` over all parameters; `by_parameter[name]` `(T,)` of one parameter's gradients alone; NaN where every
-    gradient is zero. `pair_alignment` `(T,)` is the mean product of two different rows' gradients over the mean squared
-    norm: 0 for orthogonal gradients and 1 for equal ones, whatever m is.
+    `values` `(T,)` is over all parameters and `by_parameter[name]` `(T,)` for a single one; NaN where all gradients are
+    zero. `pair_alignment` `(T,)` is the mean inner product of two different rows' gradients, divided by the mean
+    squared norm: 0 for orthogonal gradients and 1 for equal ones, for any m.
     """
 
     rows: int
@@ -56,9 +56,9 @@ def coherence(
 ) -> GradientCoherence:
     """Return the m-coherence `m ‖E g‖² / E ‖g‖²` of the rows' gradients for each of the models.
 
-    Arguments as for `grand`; the models are best those of `train_snapshots(...).models`. Real labels keep it high in
-    the first epochs, random labels much lower. The rows are the sample of m: in a sample that a model was trained on,
-    every row's own gradient counts as agreement with itself, which is what `pair_alignment` leaves out.
+    Arguments as for `grand`; use the models of `train_snapshots(...).models`. In the first epochs it is high with real
+    labels and much lower with random labels. The m rows are the sample: every row's gradient agrees with itself, which
+    `pair_alignment` excludes.
 
     Source: Chatterjee and Zielinski, "Making Coherence Out of Nothing At All", 2020.
 
@@ -80,22 +80,22 @@ def coherence(
     subjects = as_subjects(models, loss, y)
     for subject in subjects:
         chunk_rows(subject, max_bytes)
-    data = [checked_data(subject, X, y) for subject in subjects]
+    data = [validate_rows(subject, X, y) for subject in subjects]
     rows = len(data[0][0])
     if rows < 2:
-        raise ValueError(f"X must have at least two rows to compare gradients of, got {rows}")
+        raise ValueError(f"X must have at least two rows for a comparison of gradients, got {rows}")
     values, pairs, norms = [], [], []
     by_parameter: dict[str, list[float]] = {name: [] for name in subjects[0].parameters()}
     for number, (subject, (x, target)) in enumerate(zip(subjects, data, strict=True)):
         if list(subject.parameters()) != list(by_parameter):
-            raise ValueError(f"models must have the same parameters, got another set for models[{number}]")
+            raise ValueError(f"models must have the same parameters, got different ones for models[{number}]")
         found = gradient_moments(subject, x, target, max_bytes)
-        value, pair, norm = _coherence_of(found, list(by_parameter))
+        value, pair, norm = _measure_coherence(found, list(by_parameter))
         values.append(value)
         pairs.append(pair)
         norms.append(norm)
         for name, alone in by_parameter.items():
-            alone.append(_coherence_of(found, [name])[0])
+            alone.append(_measure_coherence(found, [name])[0])
         if progress is not None:
             progress(rows * (number + 1), rows * len(subjects))
     return GradientCoherence(
@@ -107,8 +107,8 @@ def coherence(
     )
 
 
-def _coherence_of(found: GradientMoments, names: list[str]) -> tuple[float, float, float]:
-    """Return coherence, pair alignment and mean squared norm over the parameters named."""
+def _measure_coherence(found: GradientMoments, names: list[str]) -> tuple[float, float, float]:
+    """Return coherence, pair alignment and mean squared norm over the given parameters."""
     mean_square = float(sum(found.squares[name].mean() for name in names))
     square_mean = float(sum(np.square(found.means[name]).sum() for name in names))
     if mean_square == 0.0:

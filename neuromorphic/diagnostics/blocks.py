@@ -1,4 +1,4 @@
-"""Images of a digit and an empty frame, one above the other: what matters in them is known by construction."""
+"""Images of a digit and an empty frame, in which the relevant pixels are known by construction."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from relaxon.core import validation
 
 SIDE = 8
 TEST_SHARE = 4
-"""One image in so many is kept for testing."""
+"""One image in four is kept for testing."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockDigits:
-    """Images `(rows, 16, 8)` in [0, 1] and their digits, to train on and to test; `signal` marks the digit's half."""
+    """Training and test images `(rows, 16, 8)` in [0, 1] with their digits; `signal` marks the digit's half."""
 
     x: NDArray[np.float64] = field(repr=False)
     y: NDArray[np.int64] = field(repr=False)
@@ -27,13 +27,13 @@ class BlockDigits:
 
 
 def block_digits(seed: int = 0, *, null_on_top: float = 0.5) -> BlockDigits:
-    """Return scikit-learn's 1797 digits, each in one half of an image whose other half holds the same empty frame.
+    """Return scikit-learn's 1797 digits, each in one half of an image with an empty frame in the other half.
 
-    The frame is above the digit with probability `null_on_top`, drawn for each image. Which half holds the digit says
-    nothing of it, and neither does the frame: an attribution that ranks pixels of the frame high is wrong there.
+    The frame is above the digit with probability `null_on_top`, drawn for each image. Neither the frame nor the
+    position of the digit is informative: an attribution that ranks pixels of the frame highly is wrong.
 
     Source: BlockMNIST of Shah, Jain and Netrapalli, "Do Input Gradients Highlight Discriminative Features?", NeurIPS
-    2021, with 8×8 digits in the place of MNIST's.
+    2021, with 8×8 digits in place of MNIST's.
 
     >>> from relaxon.neuromorphic.diagnostics import block_digits
     >>> found = block_digits()

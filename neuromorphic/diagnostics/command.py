@@ -1,4 +1,7 @@
-"""`relaxon diagnose`: a stored model and its data in; a page that says which rows matter and which look wrong out."""
+"""The command `relaxon diagnose`: write a page that shows which rows of the data matter and which look mislabelled.
+
+Imported on first use, for their weight: torch, rich, scikit-learn, and the modules that need torch.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ if TYPE_CHECKING:
 DEFAULT_OUT = Path("diagnosis.html")
 NAMES = {"boosting": "Boosted network", "convex": "Convex network", "equilibrium": "Equilibrium network"}
 IMAGES = {"digits": (8, 8)}
-"""Sets of scikit-learn whose rows are images."""
+"""Shapes of the images in scikit-learn's data sets of images."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiagnosedRows:
-    """The data that a model is held against."""
+    """The data on which a model is diagnosed."""
 
     name: str
     X: NDArray[np.float64]
@@ -38,12 +41,12 @@ class DiagnosedRows:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options; those that read a table are the same as in training."""
+    """Add the options; those for reading a table are the same as for training."""
     parser.add_argument(
         "model",
         type=Path,
         metavar="MODEL",
-        help="folder of a boosted, convex or equilibrium network, or of its training",
+        help="folder of a boosted, convex or equilibrium network, or of a training command",
     )
     data = parser.add_argument_group("data")
     data.add_argument(
@@ -55,16 +58,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--target", help="the column that was predicted; needed for a file")
     tables.add_reading_arguments(data)
     scores = parser.add_argument_group("scores")
-    scores.add_argument("--starts", type=int, default=10, help="reference networks that score the rows early; 10")
-    scores.add_argument("--epochs", type=int, default=5, help="epochs that they are trained for; 5")
-    scores.add_argument("--rows", type=int, default=20, help="rows in each list; 20")
-    scores.add_argument("--max-bytes", type=int, help="bound on the memory of gradients; 256 MiB")
+    scores.add_argument("--starts", type=int, default=10, help="number of reference networks for early scores; 10")
+    scores.add_argument("--epochs", type=int, default=5, help="number of epochs of their training; 5")
+    scores.add_argument("--rows", type=int, default=20, help="number of rows in each list; 20")
+    scores.add_argument("--max-bytes", type=int, help="bound on the memory for gradients, in bytes; 256 MiB")
     scores.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, metavar="FILE", help=f"the page; {DEFAULT_OUT}")
+    parser.add_argument(
+        "--out", type=Path, default=DEFAULT_OUT, metavar="FILE", help=f"file for the page; {DEFAULT_OUT}"
+    )
 
 
 def run(args: argparse.Namespace, record: Record = nowhere) -> int:
-    """0 when the page is written, 2 for a mistake; what was found goes to `record` as JSON values."""
+    """Write the page and pass the results to `record` as JSON values; return 0, or 2 for invalid arguments."""
     from rich.console import Console
 
     console, out = Console(stderr=True), Console()
@@ -88,7 +93,7 @@ def _diagnose(args: argparse.Namespace, console: Any, out: Any) -> dict[str, Any
         starts=args.starts, epochs=args.epochs, seed=args.seed, max_bytes=args.max_bytes or MAX_BYTES
     )
     stored = load_model(args.model)
-    rows = _rows(args, stored)
+    rows = _read_rows(args, stored)
     for line in rows.notes:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     use_one_thread()
@@ -103,22 +108,22 @@ def _diagnose(args: argparse.Namespace, console: Any, out: Any) -> dict[str, Any
         )
     page = PageData(NAMES[stored.kind], rows.name, rows.columns, rows.X, rows.y, rows.image)
     args.out.write_text(render_page(page, found, args.rows), encoding="utf-8")
-    _say(out, page, found)
+    _print_summary(out, page, found)
     out.print(f"The page is {args.out}", markup=False, highlight=False)
-    return _content(args, page, found)
+    return _to_json(args, page, found)
 
 
-def _rows(args: argparse.Namespace, stored: LoadedModel) -> DiagnosedRows:
+def _read_rows(args: argparse.Namespace, stored: LoadedModel) -> DiagnosedRows:
     path = Path(args.data)
     plain = stored.kind == "equilibrium" and not hasattr(stored.model, "classes_")
     if plain:
-        return _images(args)
+        return _read_images(args)
     if tables.is_bundled(args.data):
         tables.refuse_reading_arguments(args, f"are for files, and {args.data} is one of scikit-learn's sets")
         X, y, names = tables.load_bundled(args.data)
         _check_columns(stored, X)
         classes = getattr(stored.model, "classes_", None)
-        if classes is not None and classes.dtype.kind in "iu":  # a model fitted to the numbers of the classes
+        if classes is not None and classes.dtype.kind in "iu":  # a model fitted to class indices
             from sklearn import datasets
 
             y = getattr(datasets, f"load_{args.data}")().target
@@ -149,7 +154,7 @@ def _check_columns(stored: LoadedModel, X: NDArray[np.float64]) -> None:
         )
 
 
-def _images(args: argparse.Namespace) -> DiagnosedRows:
+def _read_images(args: argparse.Namespace) -> DiagnosedRows:
     from relaxon.neuromorphic.equilibrium import datasets
 
     tables.refuse_reading_arguments(args, "are for tables, not for images")
@@ -161,7 +166,7 @@ def _images(args: argparse.Namespace) -> DiagnosedRows:
     return DiagnosedRows(data.name, flat, data.y, columns, (height, width) if channels == 1 else None)
 
 
-def _say(out: Any, page: PageData, found: Examined) -> None:
+def _print_summary(out: Any, page: PageData, found: Examined) -> None:
     """Print the outcome in a few lines."""
     if found.accuracy is not None:
         suspects = found.early.suspects()
@@ -176,8 +181,8 @@ def _say(out: Any, page: PageData, found: Examined) -> None:
     out.print(f"Matter most: rows {first}", markup=False)
 
 
-def _content(args: argparse.Namespace, page: PageData, found: Examined) -> dict[str, Any]:
-    """Return everything as JSON values."""
+def _to_json(args: argparse.Namespace, page: PageData, found: Examined) -> dict[str, Any]:
+    """Return all results as JSON values."""
     early = found.early
     return {
         "model": str(args.model),

@@ -1,4 +1,4 @@
-"""What `relaxon diagnose` works out of a stored model and its data, before any of it is shown."""
+"""The computations of `relaxon diagnose` on a stored model and its data."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from relaxon.neuromorphic.diagnostics.snapshots import SnapshotSettings, build_m
 
 Array = NDArray[np.float64]
 HIDDEN = 64
-"""Units of the reference networks, which the early scores come from."""
+"""Number of hidden units of the reference networks, which give the early scores."""
 WATCHED_EPOCHS = 10
-"""Epochs that one reference network is watched for."""
+"""Number of epochs over which one reference network is observed."""
 STEPS = ("the stored model", "reference networks", "one reference network over its epochs")
 
 
 @dataclass(frozen=True, slots=True)
 class DiagnosisSettings:
-    """`starts` reference networks, trained for `epochs`, score the rows early; `group` is of `opposing_signals`."""
+    """Settings of a diagnosis: `starts` reference networks, trained for `epochs`; `group` is for `opposing_signals`."""
 
     starts: int = 10
     epochs: int = 5
@@ -45,11 +45,11 @@ class DiagnosisSettings:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """Scores of the stored model's rows, early scores by reference networks, and what those show over their epochs.
+    """Scores of the rows by the stored model, early scores by reference networks, and results over their epochs.
 
-    `accuracy` is the share of rows that the stored model predicts right, None where targets are no classes. `geometry`
-    is the reference network's, `hidden` the stored model's own, None where its hidden layers have no names; `opposing`
-    begins after the first epoch.
+    `accuracy` is the fraction of rows that the stored model predicts correctly, None where targets are not classes.
+    `geometry` is that of the reference network; `hidden` is that of the stored model, None where its hidden layers have
+    no names. `opposing` starts after the first epoch.
     """
 
     accuracy: float | None
@@ -70,21 +70,25 @@ def examine(
     settings: DiagnosisSettings | None = None,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> Examined:
-    """Return what can be told of a model's rows; `progress` is called with the step's name and how far it is.
+    """Return the diagnosis of a model's rows; `progress` is called with a step's name, the work done and the total.
 
-    The early scores come from two-layer networks of this module's own, trained on the same rows for few epochs: a
-    stored model has often fitted every row, wrong ones too, and Paul et al. found scores to carry over from one
-    architecture to another.
+    The early scores come from two-layer networks that are trained here on the same rows for a few epochs: a stored
+    model has often fitted every row, including mislabelled ones, and Paul et al. found that scores transfer between
+    architectures.
 
     Raises
     ------
     TypeError, ValueError : naming the argument, before any work.
     """
     settings = settings or DiagnosisSettings()
-    tell = progress or (lambda name, done, total: None)
-    error = el2n(model, X, y, progress=lambda done, total: tell(STEPS[0], done, 2 * total))
+    report = progress or (lambda name, done, total: None)
+    error = el2n(model, X, y, progress=lambda done, total: report(STEPS[0], done, 2 * total))
     gradient = grand(
-        model, X, y, max_bytes=settings.max_bytes, progress=lambda done, total: tell(STEPS[0], total + done, 2 * total)
+        model,
+        X,
+        y,
+        max_bytes=settings.max_bytes,
+        progress=lambda done, total: report(STEPS[0], total + done, 2 * total),
     )
     rows, targets = _standardise(X), _targets(error, y)
     outputs = error.predicted.shape[1]
@@ -97,7 +101,7 @@ def examine(
 
     plain = SnapshotSettings(epochs=settings.epochs, seed=settings.seed)
     starts = train_starts(
-        build, rows, targets, plain, starts=settings.starts, progress=lambda done, total: tell(STEPS[1], done, total)
+        build, rows, targets, plain, starts=settings.starts, progress=lambda done, total: report(STEPS[1], done, total)
     )
     early = replace(el2n(starts, rows, targets), classes=error.classes)
     watched = train_snapshots(
@@ -105,7 +109,7 @@ def examine(
         rows,
         targets,
         replace(plain, epochs=WATCHED_EPOCHS),
-        progress=lambda done, total: tell(STEPS[2], done, total),
+        progress=lambda done, total: report(STEPS[2], done, total),
     )
     right = None if error.given is None else error.predicted.argmax(1) == error.given
     return Examined(
@@ -115,7 +119,7 @@ def examine(
         error,
         gradient,
         coherence(watched.models, rows, targets, max_bytes=settings.max_bytes),
-        # The first epoch moves every row: what pulls apart shows after it.
+        # The first epoch changes every row: opposing signals appear after it.
         opposing_signals(watched.models[1:], rows, targets, group=settings.group, max_bytes=settings.max_bytes),
         representation_geometry(watched.models, rows, targets),
         _hidden(model, X, y),
@@ -137,10 +141,10 @@ def _targets(error: RowScores, y: NDArray[Any]) -> NDArray[Any]:
 def _hidden(model: Any, X: Array, y: NDArray[Any]) -> RepresentationGeometry | None:
     try:
         return representation_geometry(model, X, y)
-    except ValueError:  # no hidden layer by name, or too many rows for a kernel
+    except ValueError:  # no named hidden layer, or too many rows for a kernel
         return None
 
 
 def use_one_thread() -> None:
-    """Have torch use one thread: the networks here are small, and more only wait for one another."""
+    """Make torch use one thread: these networks are small, and more threads would only wait for each other."""
     torch.set_num_threads(1)

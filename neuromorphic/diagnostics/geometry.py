@@ -1,4 +1,4 @@
-"""Representation geometry: how far a hidden layer's kernel is that of the inputs, and how far that of the targets."""
+"""Representation geometry: alignment of hidden layers' kernels with those of the inputs and of the targets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from relaxon.core import validation
 from relaxon.neuromorphic.diagnostics.gradients import FORWARD_ROWS, MAX_BYTES, Progress, slices
-from relaxon.neuromorphic.diagnostics.subjects import Subject, as_subjects, checked_data
+from relaxon.neuromorphic.diagnostics.subjects import Subject, as_subjects, validate_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,8 +26,8 @@ FLOAT = 8
 class RepresentationGeometry:
     """Alignments, in [0, 1], of the hidden layers of T models: `inputs` and `targets` are `(T, layers)`.
 
-    `baseline` is the alignment of the inputs' own kernel with the targets': what a layer that did nothing would have.
-    NaN where a layer gives every row the same values.
+    `baseline` is the alignment of the inputs' kernel with the targets', which an identity layer would have. NaN where a
+    layer has the same values for every row.
     """
 
     layers: tuple[str, ...]
@@ -56,17 +56,17 @@ def representation_geometry(
 
     Parameters
     ----------
-    models, X, y, loss, progress : as for `el2n`; the models are best those of `train_snapshots(...).models`.
-    layers : names of layers (`named_modules`; "layer 1", … of a network that relaxes). Where None, the activation
-        modules, or where a module has none, every layer without parts but the last, before what is applied to it.
-    max_bytes : bound on the bytes of a layer's values and of a kernel; ValueError where the rows are too many for it.
+    models, X, y, loss, progress : as for `el2n`; use the models of `train_snapshots(...).models`.
+    layers : names of layers (from `named_modules`; "layer 1", … for a network that relaxes). None means the activation
+        modules or, without any, all layers without children except the last.
+    max_bytes : bound on the bytes of a layer's values and of a kernel; ValueError where there are too many rows.
 
-    Kernels are linear and centred: `A(K, L) = ⟨K, L⟩ / (‖K‖ ‖L‖)` with `K = H Hᵀ`, H the layer's values with the
-    columns' means taken off, L that of the inputs or of the targets (one-hot for classes).
+    Kernels are linear and centred: `A(K, L) = ⟨K, L⟩ / (‖K‖ ‖L‖)` with `K = H Hᵀ`, where H are the layer's values minus
+    the columns' means, and L is the kernel of the inputs or of the targets (one-hot for classes).
 
     Source: Alleman, Lindsey and Fusi, "Task structure and nonlinearity jointly determine learned representational
-    geometry", ICLR 2024: with one hidden layer tanh goes to the targets' geometry, ReLU keeps more of the inputs'.
-    The centred alignment is that of Cortes, Mohri and Rostamizadeh 2012.
+    geometry", ICLR 2024: with one hidden layer, tanh approaches the targets' geometry and ReLU preserves more of the
+    inputs'. The centred alignment is that of Cortes, Mohri and Rostamizadeh 2012.
 
     Raises
     ------
@@ -83,13 +83,13 @@ def representation_geometry(
     """
     subjects = as_subjects(models, loss, y)
     bound = validation.positive_int("max_bytes", max_bytes)
-    data = [checked_data(subject, X, y) for subject in subjects]
+    data = [validate_rows(subject, X, y) for subject in subjects]
     names = _layer_names(subjects, layers)
     rows = len(data[0][0])
     if rows < 3:
-        raise ValueError(f"X must have at least three rows to have a geometry, got {rows}")
+        raise ValueError(f"X must have at least three rows for a geometry, got {rows}")
     x, target = data[0]
-    inputs, targets = _centred("X", x, bound), _centred("y", target, bound)
+    inputs, targets = _centre("X", x, bound), _centre("y", target, bound)
     found = np.empty((2, len(subjects), len(names)))
     for number, (subject, (own, _)) in enumerate(zip(subjects, data, strict=True)):
         for place, name in enumerate(names):
@@ -103,7 +103,7 @@ def representation_geometry(
 def alignment(left: Array, right: Array, max_bytes: int = MAX_BYTES) -> float:
     """Return `⟨K, L⟩ / (‖K‖ ‖L‖)` of `K = left leftᵀ` and `L = right rightᵀ`, both `(rows, …)`; NaN where one is zero.
 
-    As `⟨K, L⟩ = ‖leftᵀ right‖²`, no kernel is made where the columns are fewer than the rows.
+    Since `⟨K, L⟩ = ‖leftᵀ right‖²`, no kernel is computed where there are fewer columns than rows.
     """
     rows, wide = len(left), max(left.shape[1], right.shape[1])
     if min(rows, wide) ** 2 * FLOAT > max_bytes:
@@ -137,14 +137,14 @@ def _hidden(subject: Subject, x: Tensor, name: str, max_bytes: int) -> Array:
     for rows in slices(len(x), FORWARD_ROWS):
         parts.append(subject.activations(x[rows], [name])[name])
         _check_size(name, len(x) * parts[0].shape[1], max_bytes)
-    return _centred(name, torch.cat(parts), max_bytes)
+    return _centre(name, torch.cat(parts), max_bytes)
 
 
-def _centred(name: str, values: Tensor, max_bytes: int) -> Array:
+def _centre(name: str, values: Tensor, max_bytes: int) -> Array:
     _check_size(name, values.numel(), max_bytes)
     flat: Array = values.flatten(1).double().cpu().numpy()
     moved: Array = flat - flat.mean(0)
-    # What a column of equal values leaves is rounding, not geometry.
+    # A column of equal values leaves rounding errors only.
     moved[:, np.abs(moved).max(0) <= 1e-12 * np.abs(flat).max(0)] = 0.0
     return moved
 

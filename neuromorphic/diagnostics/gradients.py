@@ -1,4 +1,4 @@
-"""Per-sample gradients, vectorised and in chunks that a bound on memory sets; norms without making the gradients."""
+"""Per-sample gradients, vectorised in chunks of bounded memory, and their norms without computing the gradients."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from torch.func import functional_call, grad, vmap
 from relaxon.core import validation
 from relaxon.neuromorphic.diagnostics.losses import row_losses
 from relaxon.neuromorphic.diagnostics.shallow import Affine
-from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, as_subject, checked_data
+from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, as_subject, validate_rows
 
 MAX_BYTES = 256 * 2**20
-"""Bytes that the gradients of a chunk, with what makes them, may take by default."""
+"""Default bound on the bytes for the gradients of a chunk and for their computation."""
 COPIES = 3
-"""A chunk's gradients are held about so many times over while they are made."""
+"""Approximate number of copies of a chunk's gradients during their computation."""
 CACHED_BYTES = 2**20
-"""Chunks are no larger than about a processor's cache, where there is a choice: larger ones are slower."""
+"""Preferred size of a chunk, about that of a processor's cache: larger chunks are slower."""
 FEWEST_ROWS = {True: 16, False: 256}
-"""A chunk has so many rows where memory allows, cache or not, by whether its gradients are outer products: a call of
-`torch.func` costs about a millisecond, an outer product next to nothing."""
+"""Smallest number of rows in a chunk where memory allows, by whether gradients are outer products: a call of
+`torch.func` costs about a millisecond, an outer product almost nothing."""
 ACTIVATION_COPIES = 4
-"""A layer's values and their derivatives, before and after the nonlinearity."""
+"""Copies of a layer's values: values and derivatives, before and after the nonlinearity."""
 FORWARD_ROWS = 4096
-"""Rows that pass the model at a time where no row's gradient is held."""
+"""Number of rows evaluated at a time where no row's gradient is stored."""
 
 Progress = Callable[[int, int], object]
-"""Is called with the rows done and the rows in all."""
+"""A function called with the number of rows done and the total number of rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class GradientChunk:
     gradients: dict[str, Tensor]
 
     def flat(self) -> Tensor:
-        """Return the gradients as rows of one matrix, `(rows, parameters)`, in the order of the parameters."""
+        """Return the gradients as a matrix `(rows, parameters)`, in the order of the parameters."""
         return torch.cat([part.flatten(1) for part in self.gradients.values()], 1)
 
 
@@ -56,23 +56,23 @@ def per_sample_gradients(
     max_bytes: int = MAX_BYTES,
     progress: Progress | None = None,
 ) -> Iterator[GradientChunk]:
-    """Return an iterator over the gradient of each row's loss by the parameters, in chunks of rows.
+    """Iterate over the gradients of each row's loss with respect to the parameters, in chunks of rows.
 
     Parameters
     ----------
     model : a torch module from rows to outputs, a fitted estimator with `to_torch()`, or a network trained by
-        equilibrium propagation, whose gradient is that at its free equilibrium (adjoint solved to rounding).
+        equilibrium propagation, whose gradient is that at its free equilibrium, with an exact adjoint.
     X : `(rows, …)` real and finite. y : labels `(rows,)`, or values `(rows,)` or `(rows, outputs)`.
     loss : "auto", "cross-entropy", "squared" (½‖·‖²) or "poisson".
-    max_bytes : bound on the bytes of a chunk's gradients with what makes them; it changes no result.
-    progress : is called with rows done and rows in all after each chunk.
+    max_bytes : bound on the bytes for a chunk's gradients and their computation; it does not affect the results.
+    progress : called with the rows done and the total number of rows after each chunk.
 
     Raises
     ------
     TypeError, ValueError : naming the argument, before any work: modules without parameters, batch normalisation or
-        dropout in training mode, NaN, one class, a bound that the gradient of one row exceeds.
+        dropout in training mode, NaN, a single class, a bound below the size of one row's gradient.
 
-    The model's parameters, gradients, mode and buffers stay as they are.
+    The model's parameters, gradients, mode and buffers are not changed.
 
     >>> import torch
     >>> from relaxon.neuromorphic.diagnostics import per_sample_gradients
@@ -82,7 +82,7 @@ def per_sample_gradients(
     {'weight': (2, 2, 2), 'bias': (2, 2)}
     """
     subject = as_subject(model, loss, y)
-    x, target = checked_data(subject, X, y)
+    x, target = validate_rows(subject, X, y)
     size = chunk_rows(subject, max_bytes)
     if is_factored(subject):
         assert isinstance(subject, ModuleSubject)
@@ -106,7 +106,7 @@ def _chunks(
 def _factored_chunks(
     subject: ModuleSubject, x: Tensor, target: Tensor, sizes: tuple[int, int], progress: Progress | None
 ) -> Iterator[GradientChunk]:
-    """As `_chunks`, by outer products: a pass of the first of `sizes` rows serves many chunks of the second."""
+    """Yield the same chunks by outer products: one pass of `sizes[0]` rows serves many chunks of `sizes[1]` rows."""
     forward, size = sizes
     for many in slices(len(x), forward):
         factors = _factors(subject, x[many], target[many])
@@ -130,36 +130,36 @@ def vmapped(subject: Subject) -> Callable[..., dict[str, Tensor]]:
 
 
 def chunk_rows(subject: Subject, max_bytes: int) -> int:
-    """Return the rows of a chunk; ValueError where the gradient of one row does not fit."""
+    """Return the number of rows in a chunk; ValueError where the gradient of one row does not fit."""
     bound = validation.positive_int("max_bytes", max_bytes)
     parameters = subject.parameters()
     one = COPIES * sum(value.numel() * value.element_size() for value in parameters.values())
     if bound < one:
-        raise ValueError(f"max_bytes must be at least {one}, which the gradient of one row takes, got {max_bytes}")
+        raise ValueError(f"max_bytes must be at least {one}, the size of one row's gradient, got {max_bytes}")
     return min(bound // one, max(FEWEST_ROWS[is_factored(subject)], CACHED_BYTES * COPIES // one))
 
 
 def is_factored(subject: Subject) -> bool:
-    """Return whether the gradients of the model's rows are outer products."""
+    """Return whether the rows' gradients are outer products."""
     return isinstance(subject, ModuleSubject) and is_sequence_of_linear(subject.module)
 
 
 def _forward_rows(subject: ModuleSubject, x: Tensor, size: int, max_bytes: int) -> int:
-    """Return the rows that pass a factored model at a time: as many as fit."""
+    """Return the number of rows of one pass through a factored model: as many as fit."""
     widths = [part.in_features + part.out_features for part in subject.module.modules() if isinstance(part, nn.Linear)]
     one = x.element_size() * (x[0].numel() + ACTIVATION_COPIES * sum(widths))
     return max(1, min(FORWARD_ROWS, max_bytes // one) // size) * size
 
 
 def slices(rows: int, size: int) -> Iterator[slice]:
-    """Yield the slices of so many rows each; the last may end beyond `rows`."""
+    """Yield slices of `size` rows; the last may end beyond `rows`."""
     for low in range(0, rows, size):
         yield slice(low, low + size)
 
 
 @dataclass(frozen=True, slots=True)
 class GradientMoments:
-    """Of the gradients of m rows, float64: squared norms by row and by parameter, and their mean by parameter."""
+    """Moments of m rows' gradients, float64: squared norms by row and parameter, and the mean by parameter."""
 
     squares: dict[str, NDArray[np.float64]]
     means: dict[str, NDArray[np.float64]]
@@ -175,9 +175,9 @@ def gradient_moments(
 ) -> GradientMoments:
     """Return squared norms and mean of the rows' gradients.
 
-    A network of `nn.Linear` and elementwise layers in sequence needs no gradient of a row: that of a weight is the
-    outer product `δ aᵀ` of its output's derivative and its input, so that `‖δ aᵀ‖² = ‖δ‖² ‖a‖²`, and one backward pass
-    has all of them.
+    For a sequence of `nn.Linear` and elementwise layers no row's gradient is needed: that of a weight is the outer
+    product `δ aᵀ` of its output's derivative and its input, so `‖δ aᵀ‖² = ‖δ‖² ‖a‖²`, and one backward pass gives all
+    of them.
     """
     size = chunk_rows(subject, max_bytes)
     squares: dict[str, list[Tensor]] = {name: [] for name in subject.parameters()}
@@ -206,14 +206,14 @@ def gradient_moments(
 
 
 def is_sequence_of_linear(module: nn.Module) -> bool:
-    """Return whether each row passes `nn.Linear` and elementwise layers one after another, and through nothing else."""
+    """Return whether the module is a sequence of `nn.Linear` and elementwise layers, and nothing else."""
     if isinstance(module, nn.Linear):
         return type(module) is nn.Linear and not _is_parametrised(module)
     if type(module) is not nn.Sequential:
-        # What works in place overwrites the values whose derivatives are taken.
+        # In-place functions overwrite the values whose derivatives are needed.
         return type(module) in _ELEMENTWISE and not getattr(module, "inplace", False)
     parts = list(module)
-    # A layer that comes twice has a sum of outer products for its gradient.
+    # The gradient of a layer that is used twice is a sum of outer products.
     alone = len({id(part) for part in module.modules()}) == sum(1 for _ in module.named_modules(remove_duplicate=False))
     tied = len(list(module.named_parameters())) < len(list(module.named_parameters(remove_duplicate=False)))
     hooked = any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
@@ -230,7 +230,7 @@ def _is_parametrised(module: nn.Module) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Factors:
-    """Of an `nn.Linear` on consecutive rows: its input a and the loss's derivative by its output, `(rows, …)` each."""
+    """For an `nn.Linear` on consecutive rows: its input a and the loss's derivative by its output, `(rows, …)` each."""
 
     name: str
     a: Tensor
@@ -238,7 +238,7 @@ class _Factors:
 
 
 def _factors(subject: ModuleSubject, x: Tensor, target: Tensor) -> list[_Factors]:
-    """Return what the gradients of the linear layers are outer products of, by one forward and one backward pass."""
+    """Return the factors of the linear layers' gradients, by one forward and one backward pass."""
     met: list[tuple[str, Tensor, Tensor]] = []
 
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -263,7 +263,7 @@ def _factors(subject: ModuleSubject, x: Tensor, target: Tensor) -> list[_Factors
 
 
 def _outer_products(factors: list[_Factors], rows: slice, names: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the gradients of those rows, in the order of the parameters."""
+    """Return the gradients of these rows, in the order of the parameters."""
     found: dict[str, Tensor] = {}
     for layer in factors:
         a, delta = layer.a[rows], layer.delta[rows]

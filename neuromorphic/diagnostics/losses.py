@@ -1,4 +1,4 @@
-"""Losses of a row and their derivatives by the outputs, for targets of one form: `(n, K)` real or one-hot."""
+"""Losses of rows and their derivatives by the outputs, for targets `(n, K)` that are real or one-hot."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def errors(kind: LossKind, outputs: Tensor, target: Tensor) -> Tensor:
 
 
 def linked(kind: LossKind, outputs: Tensor) -> Tensor:
-    """Return what the outputs predict, `(n, K)`: probabilities of the classes, values, or means."""
+    """Return the predictions for outputs, `(n, K)`: probabilities of the classes, values, or means."""
     if kind == "cross-entropy":
         return torch.softmax(outputs, -1)
     return outputs if kind == "squared" else torch.exp(outputs)
 
 
 def two_logits(outputs: Tensor) -> Tensor:
-    """Return two logits `(n, 2)` for the one of a binary classifier, `(n, 1)`, which is the second class's."""
+    """Return two logits `(n, 2)` for the single logit `(n, 1)` of a binary classifier's second class."""
     return torch.cat([torch.zeros_like(outputs), outputs], -1)

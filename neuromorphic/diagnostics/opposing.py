@@ -1,4 +1,4 @@
-"""Opposing signals: the two groups of rows whose losses one step moves furthest in opposite directions."""
+"""Opposing signals: the two groups of rows whose losses a step changes most in opposite directions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from relaxon.neuromorphic.diagnostics.gradients import (
     slices,
 )
 from relaxon.neuromorphic.diagnostics.losses import row_losses
-from relaxon.neuromorphic.diagnostics.subjects import Subject, as_subjects, checked_data
+from relaxon.neuromorphic.diagnostics.subjects import Subject, as_subjects, validate_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,10 +33,11 @@ Rows = NDArray[np.int64]
 class OpposingSignals:
     """Two groups of rows with opposite changes of loss.
 
-    `losses` `(T, rows)` at each of T models. `rising[t]` and `falling[t]` `(group,)` are the rows whose loss rose and
-    fell most from model t to t + 1, the most first; `swings[t]` is the smaller of the two groups' mean changes in size.
-    `step` is the t of the largest swing, where `gradient_cosine` is the cosine of the angle between the groups' mean
-    gradients: near −1 they pull the parameters opposite ways. NaN where a group's mean gradient is zero.
+    `losses` `(T, rows)` are those at each of T models. `rising[t]` and `falling[t]` `(group,)` are the rows whose loss
+    increased and decreased most from model t to t + 1, the largest change first; `swings[t]` is the smaller magnitude
+    of the two groups' mean changes. `step` is the t of the largest swing, and `gradient_cosine` the cosine of the angle
+    between the groups' mean gradients there: near −1 they pull the parameters in opposite directions. It is NaN where a
+    group's mean gradient is zero.
     """
 
     losses: Array = field(repr=False)
@@ -57,7 +58,7 @@ class OpposingSignals:
         return np.diff(self.losses, axis=0)
 
     def share(self) -> float:
-        """Return the part of all absolute changes at `step` that the two groups hold."""
+        """Return the two groups' fraction of all absolute changes at `step`."""
         sizes = np.abs(self.changes[self.step])
         total = float(sizes.sum())
         return float(sizes[np.concatenate(self.groups)].sum()) / total if total else 0.0
@@ -79,15 +80,15 @@ def opposing_signals(
     max_bytes: int = MAX_BYTES,
     progress: Progress | None = None,
 ) -> OpposingSignals:
-    """Return the two groups of `group` rows whose losses move furthest apart from one model to the next.
+    """Return the two groups of `group` rows whose losses diverge most from one model to the next.
 
-    `models` are two or more states of one training in order, best one step apart
-    (`train_snapshots(..., SnapshotSettings(every="step"))`); other arguments as for `grand`. What is found is to be
-    looked at: rows that share a strong feature and disagree on the label.
+    `models` are two or more consecutive states of one training, ideally one step apart
+    (`train_snapshots(..., SnapshotSettings(every="step"))`); other arguments as for `grand`. Inspect the rows found:
+    they tend to share a strong feature and to disagree on the label.
 
     Source: Rosenfeld and Risteski, "Outliers with Opposing Signals Have an Outsized Effect on Neural Network
-    Optimization", 2023, whose groups these are; choosing the step by the smaller of the two mean changes and the cosine
-    of the groups' gradients are ours.
+    Optimization", 2023, for the groups. The choice of the step by the smaller of the two mean changes, and the cosine
+    of the groups' gradients, are additions.
 
     Raises
     ------
@@ -95,10 +96,10 @@ def opposing_signals(
     """
     subjects = as_subjects(models, loss, y)
     if len(subjects) < 2:
-        raise ValueError(f"models must hold at least two states of a training, got {len(subjects)}")
+        raise ValueError(f"models must have at least two states of a training, got {len(subjects)}")
     for subject in subjects:
         chunk_rows(subject, max_bytes)
-    data = [checked_data(subject, X, y) for subject in subjects]
+    data = [validate_rows(subject, X, y) for subject in subjects]
     rows = len(data[0][0])
     if 2 * validation.positive_int("group", group) > rows:
         raise ValueError(f"group must be at most half of the {rows} rows, got {group}")

@@ -1,7 +1,7 @@
 """Networks trained by equilibrium propagation as subjects: the loss of a row at its free equilibrium.
 
-At a free equilibrium `F(u, x, θ) = 0` with the adjoint `Jᵀδ = −∂L/∂u` the gradient of the loss of a row is that of
-`δᵀ P(r, x, θ) + L(r, y, θ)` with r and δ held fixed, in which parameters and inputs are explicit.
+At a free equilibrium `F(u, x, θ) = 0` with the adjoint `Jᵀδ = −∂L/∂u`, the gradient of a row's loss is that of
+`δᵀ P(r, x, θ) + L(r, y, θ)` for fixed r and δ, which depends explicitly on parameters and inputs.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from relaxon.neuromorphic.equilibrium.relaxation.relaxers import FixedStep, Outc
 
 STEPS = 5000
 CLOSEST = {torch.float32: 1e-6, torch.float64: 1e-10}
-"""Residual at which a state counts as at rest, by dtype: near what rounding leaves."""
+"""Residual at which a state has converged, by dtype: close to the level of rounding."""
 
 
 class _Explicit(nn.Module):
-    """`δᵀ P(r, x) + L(r, y)` of rows, a function of the parameters and of x alone."""
+    """`δᵀ P(r, x) + L(r, y)` of rows, as a function of the parameters and x."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class _Explicit(nn.Module):
 
 
 class RelaxingSubject(Subject):
-    """A network that relaxes; `mean` and `scale` standardise the rows of `X` first, `image` is the shape of a row."""
+    """A network that relaxes; `standard` are mean and scale of the rows of `X`, and `image` is the shape of a row."""
 
     def __init__(
         self,
@@ -93,7 +93,9 @@ class RelaxingSubject(Subject):
         try:
             return self.network.validate_input(x)
         except ValueError as error:
-            raise ValueError(f"X must have rows that the network takes, got shape {tuple(x.shape)}: {error}") from None
+            raise ValueError(
+                f"X must have rows that the network accepts, got shape {tuple(x.shape)}: {error}"
+            ) from None
 
     def outputs(self, x: Tensor) -> Tensor:
         free = self._free(x, None)
@@ -142,7 +144,7 @@ class RelaxingSubject(Subject):
 
 
 def relaxing_subject(model: Any) -> RelaxingSubject | None:
-    """Return the subject of a network that relaxes or of its fitted classifier; None for any other model."""
+    """Return the subject of a network that relaxes, or of its fitted classifier; None for any other model."""
     if isinstance(model, EquilibriumClassifier):
         check_is_fitted(model)
         image = None if model.channels is None else image_shape(model, len(model.mean_))

@@ -1,4 +1,4 @@
-"""DiffROAR: do the pixels with the largest input gradients tell more of the label than those with the smallest?"""
+"""DiffROAR: a test of whether pixels with large input gradients are more informative than those with small ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relaxon.core import validation
 from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES, Progress, slices
 from relaxon.neuromorphic.diagnostics.scores import predictions
 from relaxon.neuromorphic.diagnostics.snapshots import Build, SnapshotSettings, build_module, train_snapshots
-from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, as_subject, checked_data
+from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, as_subject, validate_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,19 +26,19 @@ Array = NDArray[np.float64]
 Kept = Literal["top", "bottom", "random"]
 KEPT: tuple[Kept, ...] = ("top", "bottom", "random")
 COPIES = 8
-"""A row and its derivatives are held about so many times over while input gradients are made."""
+"""Approximate number of copies of a row during the computation of its input gradient."""
 Retrain = Callable[[Array, NDArray[Any], int], Callable[[Array], NDArray[Any]]]
-"""Trains on rows and labels by a seed; what it returns predicts labels of rows."""
+"""A function that trains on rows and labels with a seed, and returns a predictor of labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputGradientRoar:
-    """Accuracies, in [0, 1], of models trained anew on images of which a fraction of the pixels is left.
+    """Accuracies, in [0, 1], of models retrained on images with a fraction of their pixels.
 
     `top`, `bottom` and `random` are `(fractions, repeats)`: with the pixels of each row that have the largest and the
-    smallest absolute input gradient, and with as many drawn at random. `difference` is DiffROAR: above 0 where large
-    gradients mark what tells the classes apart, below 0 where they mark what does not. `signal_share` is the part of
-    the top pixels that lies in the signal, by fraction; NaN where no signal was given.
+    smallest absolute input gradient, and with the same number of random pixels. `difference` is DiffROAR: positive
+    where large gradients mark discriminative pixels, negative where they do not. `signal_share` is the fraction of the
+    top pixels in the signal; NaN where no signal was given.
     """
 
     fractions: Array
@@ -47,11 +47,11 @@ class InputGradientRoar:
     random: Array = field(repr=False)
     signal_share: Array = field(repr=False)
     signal_part: float
-    """The signal's part of all pixels: what a blind ranking would have for a share."""
+    """The signal's fraction of all pixels, which a random ranking would have as its share."""
 
     @property
     def difference(self) -> Array:
-        """Mean accuracy with the top pixels less that with the bottom ones, by fraction."""
+        """Mean accuracy with the top pixels minus that with the bottom pixels, by fraction."""
         return np.asarray(self.top.mean(1) - self.bottom.mean(1))
 
     def plot(self) -> Figure:
@@ -64,15 +64,16 @@ class InputGradientRoar:
 def input_gradients(
     model: Any, X: ArrayLike, y: ArrayLike, *, of: Literal["logit", "loss"] = "logit", max_bytes: int = MAX_BYTES
 ) -> Array:
-    """Return the derivative by each input, in the shape of `X`, float64.
+    """Return the derivative with respect to each input, in the shape of `X`, float64.
 
-    `of` "logit" is that of the output of the row's class `y`, "loss" that of its loss; a network that relaxes has the
-    latter only. A classifier of such a network standardises its columns: its gradients are by the standardised inputs.
+    With `of="logit"` it is the derivative of the output of the row's class `y`, with `of="loss"` that of its loss, the
+    only one available for networks that relax. A classifier of such a network standardises its columns: its gradients
+    are with respect to the standardised inputs.
     """
     subject = as_subject(model, "auto", y)
     if of not in ("logit", "loss"):
         raise ValueError(f"of must be 'logit' or 'loss', got {of!r}")
-    x, target = checked_data(subject, X, y)
+    x, target = validate_rows(subject, X, y)
     return _input_gradients(subject, x, target, of, validation.positive_int("max_bytes", max_bytes))
 
 
@@ -95,23 +96,25 @@ def input_gradient_roar(
 ) -> InputGradientRoar:
     """Return DiffROAR of a classifier's input gradients.
 
-    Pixels are ranked in each row by the absolute derivative of the output of the class that the model predicts, so that
-    no label of a test row takes part. Of the ranking, the top fraction is kept and the rest set to `fill`; a model is
-    trained on the masked rows and scored on test rows masked alike. The same with the bottom fraction, and with pixels
-    drawn at random.
+    In each row, pixels are ranked by the absolute derivative of the output of the predicted class, so the labels of
+    test rows are not used. The top fraction of the ranking is kept and the rest is set to `fill`; a model is trained on
+    the masked rows and evaluated on test rows masked in the same way. This is repeated with the bottom fraction and
+    with random pixels.
 
     Parameters
     ----------
     model : the classifier whose gradients are examined. X, y, test_X, test_y : rows `(rows, …)` and labels.
-    build, settings : make and train the new models where `model` is a module. An estimator is cloned and fitted anew.
-    fractions : of the pixels kept, each in (0, 1). repeats : trainings for each, by seeds from `seed` on.
-    of : as for `input_gradients`. fill : what stands in the place of a pixel that is left out.
-    signal : boolean, in the shape of `test_X`: where the label can be told from (`block_digits`).
-    progress : is called with trainings done and trainings in all.
+    build, settings : how new models are built and trained where `model` is a module; an estimator is cloned and fitted.
+    fractions : fractions of the pixels to keep, each in (0, 1). repeats : trainings for each, with seeds from `seed`
+        on.
+    of : as for `input_gradients`. fill : value of the pixels that are not kept.
+    signal : boolean, in the shape of `test_X`: the informative pixels (see `block_digits`).
+    progress : called with the trainings done and the total number of trainings.
 
     Source: Shah, Jain and Netrapalli, "Do Input Gradients Highlight Discriminative Features?", NeurIPS 2021, section 3;
-    ranking by the predicted class and the random mask are ours. A retrained model may gain from the mask's shape
-    itself, and blurry masks gain most ("On Pitfalls of RemOve-And-Retrain", 2023): the sign says more than the size.
+    ranking by the predicted class and the random mask are additions. A retrained model may benefit from the mask's
+    shape itself, most from blurry masks ("On Pitfalls of RemOve-And-Retrain", 2023): the sign is more reliable than the
+    size.
 
     Raises
     ------
@@ -126,8 +129,8 @@ def input_gradient_roar(
     validation.positive_int("repeats", repeats)
     validation.whole_number("seed", seed)
     blank = validation.finite_float("fill", fill)
-    checked_data(subject, X, y)
-    checked_data(subject, test_X, test_y)
+    validate_rows(subject, X, y)
+    validate_rows(subject, test_X, test_y)
     train, test, labels, test_labels = (_array(given) for given in (X, test_X, y, test_y))
     train, test = train.astype(np.float64), test.astype(np.float64)
     if train.shape[1:] != test.shape[1:]:
@@ -145,7 +148,7 @@ def input_gradient_roar(
             orders["random"] = [generator.permuted(rank, axis=1) for rank in ranks]
             for kept in KEPT:
                 masked = [
-                    _masked(rows, order, share, blank) for rows, order in zip((train, test), orders[kept], strict=True)
+                    _mask(rows, order, share, blank) for rows, order in zip((train, test), orders[kept], strict=True)
                 ]
                 predict = retrain(masked[0], labels, seed + repeat)
                 found[kept][place, repeat] = float(np.mean(predict(masked[1]) == test_labels))
@@ -153,7 +156,7 @@ def input_gradient_roar(
                 if progress is not None:
                     progress(done, len(shares) * repeats * len(KEPT))
         if marked is not None:
-            left = _kept(ranks[1], share)
+            left = _select(ranks[1], share)
             inside[place] = float(np.take_along_axis(marked, left, 1).mean())
     part = float("nan") if marked is None else float(marked.mean())
     return InputGradientRoar(np.array(shares), found["top"], found["bottom"], found["random"], inside, part)
@@ -195,21 +198,21 @@ def _ranks(subject: Subject, rows: Array, of: str) -> NDArray[np.int64]:
     return np.argsort(-size, axis=1, kind="stable")
 
 
-def _kept(order: NDArray[np.int64], share: float) -> NDArray[np.int64]:
+def _select(order: NDArray[np.int64], share: float) -> NDArray[np.int64]:
     return order[:, : max(1, round(share * order.shape[1]))]
 
 
-def _masked(rows: Array, order: NDArray[np.int64], share: float, fill: float) -> Array:
+def _mask(rows: Array, order: NDArray[np.int64], share: float, fill: float) -> Array:
     flat = rows.reshape(len(rows), -1)
     out = np.full_like(flat, fill)
-    left = _kept(order, share)
+    left = _select(order, share)
     np.put_along_axis(out, left, np.take_along_axis(flat, left, 1), 1)
     return out.reshape(rows.shape)
 
 
 def _retraining(model: Any, build: Build | None, settings: SnapshotSettings | None) -> Retrain:
     if build is None and not isinstance(model, BaseEstimator):
-        raise ValueError("build must be given for a model that is no estimator, got None")
+        raise ValueError("build must be given for a model that is not an estimator, got None")
     if build is not None:
         plain = replace(settings or SnapshotSettings(), every="end")
         made = build_module(build, plain.seed)
@@ -223,7 +226,7 @@ def _retraining(model: Any, build: Build | None, settings: SnapshotSettings | No
 
         return train_module
     if settings is not None:
-        raise ValueError("settings go with build, got settings alone")
+        raise ValueError("settings must be None where build is None")
 
     def fit_estimator(X: Array, y: NDArray[Any], seed: int) -> Callable[[Array], NDArray[Any]]:
         fresh: Any = clone(model)

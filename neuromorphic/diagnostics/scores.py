@@ -1,4 +1,4 @@
-"""EL2N and GraNd: how far a row's prediction is from its target, and how far the row would move the parameters."""
+"""EL2N and GraNd: the distance of a row's prediction from its target, and the norm of the row's gradient."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from relaxon.neuromorphic.diagnostics.gradients import (
     slices,
 )
 from relaxon.neuromorphic.diagnostics.losses import errors, linked
-from relaxon.neuromorphic.diagnostics.subjects import Subject, as_subjects, checked_data
+from relaxon.neuromorphic.diagnostics.subjects import Subject, as_subjects, validate_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,9 +32,9 @@ Array = NDArray[np.float64]
 class RowScores:
     """A score of each row, the mean over models.
 
-    `scores` and `spread` are `(rows,)`: mean and standard deviation over the `models` that were given. `predicted` is
-    the mean prediction `(rows, outputs)`, probabilities for classes; `given` the number of each row's own class, None
-    for targets that are no classes. `classes` are the labels that the numbers stand for.
+    `scores` and `spread` are `(rows,)`: mean and standard deviation over the `models`. `predicted` is the mean
+    prediction `(rows, outputs)`, probabilities for classes; `given` is each row's class index, None for targets that
+    are not classes. `classes` are the labels of the class indices.
     """
 
     name: str
@@ -50,23 +50,23 @@ class RowScores:
         return np.asarray(np.argsort(-self.scores, kind="stable")[:count])
 
     def keep(self, share: float) -> NDArray[np.int64]:
-        """Return the rows, in their order, of the share with the highest scores: what Paul et al. keep of a set."""
+        """Return the rows of the fraction with the highest scores, in ascending order, which Paul et al. keep."""
         if not 0.0 < share <= 1.0:
             raise ValueError(f"share must be above 0 and at most 1, got {share!r}")
         return np.sort(self.highest(max(1, round(share * len(self.scores)))))
 
     def suspects(self) -> NDArray[np.int64]:
-        """Return the rows whose mean prediction is another class than their own, the highest score first.
+        """Return the rows whose mean prediction differs from their own class, the highest score first.
 
-        ValueError where targets are no classes.
+        ValueError where targets are not classes.
         """
         if self.given is None:
-            raise ValueError(f"{self.name} must be of classes to say which labels are suspect, got other targets")
+            raise ValueError(f"{self.name} must be scores of classes for suspect labels, got other targets")
         order = self.highest(len(self.scores))
         return np.asarray(order[self.predicted.argmax(1)[order] != self.given[order]])
 
     def label(self, number: int) -> Any:
-        """Return the label of a class by its number."""
+        """Return the label of a class index."""
         return number if self.classes is None else self.classes[number]
 
     def plot(self) -> Figure:
@@ -81,14 +81,14 @@ def el2n(models: Any, X: ArrayLike, y: ArrayLike, *, loss: str = "auto", progres
 
     Parameters
     ----------
-    models : a model, or a list or tuple of models, as for `per_sample_gradients`; best ten or more starts, trained for
-        few epochs (`train_starts`): a model that has fitted every row says little of them.
+    models : a model, or a list or tuple of models, as for `per_sample_gradients`. Use ten or more that were trained for
+        a few epochs (`train_starts`): a model that has fitted every row says little about them.
     X : `(rows, …)`. y : labels `(rows,)`, or values; then the score is the length of the residual.
     loss : "auto", "cross-entropy" (p is the softmax), "squared" (p is the output) or "poisson" (p is the mean).
-    progress : is called with rows done and rows in all, over all models.
+    progress : called with the rows done and the total number of rows, over all models.
 
-    High scores are hard rows, and wrong labels: `RowScores.keep` prunes a set, `RowScores.suspects` lists what looks
-    mislabelled.
+    High scores indicate hard rows and wrong labels: `RowScores.keep` prunes a data set, and `RowScores.suspects` lists
+    rows that look mislabelled.
 
     Source: Paul, Ganguli and Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021, definition of EL2N.
 
@@ -112,7 +112,7 @@ def el2n(models: Any, X: ArrayLike, y: ArrayLike, *, loss: str = "auto", progres
             tick(len(x[rows]))
         return torch.cat(found).cpu().numpy()
 
-    return _scored("EL2N", models, X, y, loss, score, progress)
+    return _score_rows("EL2N", models, X, y, loss, score, progress)
 
 
 def grand(
@@ -128,9 +128,9 @@ def grand(
 
     Arguments as for `el2n`; `max_bytes` as for `per_sample_gradients`.
 
-    At initialisation the score does not find the rows that matter: Kirsch ("Does 'Deep Learning on a Data Diet'
-    reproduce?", 2023) could not reproduce that claim and found it to follow the length of the input. See
-    `docs/diagnostics.md` for our figures.
+    At initialisation the score does not identify the rows that matter: Kirsch ("Does 'Deep Learning on a Data Diet'
+    reproduce?", 2023) could not reproduce that claim and found that the score follows the norm of the input. See
+    `docs/diagnostics.md` for measurements.
 
     Source: Paul, Ganguli and Dziugaite 2021, definition of GraNd.
 
@@ -156,10 +156,10 @@ def grand(
 
         return gradient_moments(subject, x, target, max_bytes, count).norms
 
-    return _scored("GraNd", models, X, y, loss, score, progress)
+    return _score_rows("GraNd", models, X, y, loss, score, progress)
 
 
-def _scored(
+def _score_rows(
     name: str,
     models: Any,
     X: ArrayLike,
@@ -169,7 +169,7 @@ def _scored(
     progress: Progress | None,
 ) -> RowScores:
     subjects = as_subjects(models, loss, y)
-    data = [checked_data(subject, X, y) for subject in subjects]
+    data = [validate_rows(subject, X, y) for subject in subjects]
     shapes = {tuple(target.shape) for _, target in data}
     if len(shapes) > 1:
         raise ValueError(f"models must have the same outputs, got {sorted(shape[1] for shape in shapes)}")
@@ -197,7 +197,7 @@ def _scored(
 
 
 def predictions(subject: Subject, x: Tensor) -> Array:
-    """Return what the model predicts, `(rows, outputs)`: probabilities of classes, values or means."""
+    """Return the model's predictions, `(rows, outputs)`: probabilities of classes, values or means."""
     parts: Sequence[Tensor] = [
         linked(subject.loss, subject.outputs(x[rows]).double()) for rows in slices(len(x), FORWARD_ROWS)
     ]

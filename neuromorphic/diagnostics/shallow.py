@@ -1,4 +1,4 @@
-"""Fitted networks of one hidden layer, boosted or convex, as a sequence of torch layers whose gradients are cheap."""
+"""Fitted networks with one hidden layer, boosted or convex, as sequences of torch layers with cheap gradients."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 Array = NDArray[np.float64]
 
 FARTHEST = 1e6
-"""Standardised inputs count as no larger than this, as in the boosted network's own prediction."""
+"""Bound to which standardised inputs are clipped, as in the boosted network's prediction."""
 CONVEX = ("hidden", "output", "shift", "scale", "target_shift", "target_unit")
-"""What the network of a convex estimator holds: `f(x) = target_shift + target_unit · (x̃ hiddenᵀ)₊ output`, where
+"""The arrays of a convex estimator's network: `f(x) = target_shift + target_unit · (x̃ hiddenᵀ)₊ output`, where
 `x̃ = ((x − shift) · scale, 1)`."""
 
 
 class Affine(nn.Module):
-    """`(x − shift) · scale`, limited to ±`bound`; nothing here is trained."""
+    """The map `(x − shift) · scale`, clipped to ±`bound`, without trained parameters."""
 
     shift: Tensor
     scale: Tensor
@@ -64,13 +64,13 @@ def _convex(network: Any) -> nn.Module:
         _linear(network.output.T, np.zeros(outputs)),
         Affine(-np.asarray(network.target_shift) / unit, unit),
     )
-    # The network has no bias at its output: none is trained.
+    # The network has no output bias, so none is trained.
     made[3].bias.requires_grad_(False)
     return made
 
 
 def _linear(weights: Array, bias: Array) -> nn.Linear:
-    # Torch's random numbers are not used up by a start that is thrown away.
+    # The weights are not drawn, so that torch's global generator is not used.
     made = nn.Linear(weights.shape[1], weights.shape[0], dtype=torch.float64, device="meta").to_empty(device="cpu")
     with torch.no_grad():
         made.weight.copy_(torch.tensor(np.ascontiguousarray(weights)))

@@ -1,4 +1,4 @@
-"""Plain training of torch modules that keeps copies on the way: what diagnostics over time and over starts look at."""
+"""Plain training of torch modules with snapshots, for diagnostics over time and over initial weights."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from torch import Tensor, nn
 
 from relaxon.core import validation
 from relaxon.neuromorphic.diagnostics.losses import row_losses
-from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, as_subject, checked_data
+from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, as_subject, validate_rows
 
 Optimiser = Literal["adam", "sgd"]
 Build = Callable[[int], nn.Module]
-"""Makes a module from a seed; torch's own random numbers are set by that seed while it is called."""
+"""A function that builds a module from a seed, which also seeds torch's global generator during the call."""
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotSettings:
-    """How a module is trained and when it is copied.
+    """Settings of a training with snapshots.
 
-    `epochs` and `batch` (rows; 0 for all in one step), `rate` of `optimiser` ("adam", "sgd"), `momentum` of the latter,
-    `every`: "epoch", "step", or "end" for the last state alone. `seed` sets the order of the rows.
+    `batch` is the number of rows in a step, 0 for all rows. `rate` is the learning rate of `optimiser` ("adam" or
+    "sgd"), `momentum` that of "sgd". Snapshots are taken at `every` "epoch" or "step", or at the "end" only. `seed`
+    sets the order of the rows.
 
     Raises
     ------
@@ -57,9 +58,11 @@ class SnapshotSettings:
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:
-    """Copies of a module in training, in evaluation mode: `models[t]` after `steps[t]` steps, of which each epoch had
-    `steps_per_epoch`; `losses[t]` is the mean loss of all rows there. The first is the module before any step, unless
-    only the end was asked for."""
+    """Copies of a module during training, in evaluation mode.
+
+    `models[t]` is the copy after `steps[t]` steps, of which each epoch has `steps_per_epoch`; `losses[t]` is its mean
+    loss over all rows. The first copy is the initial module, unless only the end was requested.
+    """
 
     models: tuple[nn.Module, ...] = field(repr=False)
     steps: NDArray[np.int64]
@@ -68,7 +71,7 @@ class Snapshots:
 
     @property
     def epochs(self) -> NDArray[np.float64]:
-        """Epochs passed at each copy."""
+        """Number of epochs before each copy."""
         return self.steps / self.steps_per_epoch
 
     @property
@@ -85,10 +88,10 @@ def train_snapshots(
     loss: str = "auto",
     progress: Callable[[int, int], object] | None = None,
 ) -> Snapshots:
-    """Train a copy of a module and return copies of it on the way; `module` itself stays as it is.
+    """Train a copy of a module and return snapshots of it; `module` itself is not changed.
 
-    The copy trains in training mode, whatever mode `module` is in, on the mean loss of a batch.
-    `progress` is called with steps done and steps in all. The same module, data and settings give the same bits.
+    The copy is trained in training mode, whatever the mode of `module`, on the mean loss of a batch. `progress` is
+    called with the steps done and the total number of steps. The same module, data and settings give the same bits.
 
     Raises
     ------
@@ -105,7 +108,7 @@ def train_snapshots(
     settings = settings or SnapshotSettings()
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch module, got {type(module).__name__}")
-    # Batch normalisation and dropout may train; they are looked at in evaluation mode only.
+    # Batch normalisation and dropout are allowed in training; snapshots are in evaluation mode.
     trained = copy.deepcopy(module)
     subject = as_subject(trained.eval(), loss, y)
     if not isinstance(subject, ModuleSubject):
@@ -113,7 +116,7 @@ def train_snapshots(
             f"module must be called on rows, got a {type(module).__name__}, which relaxes and has its own trainer: "
             "relaxon.neuromorphic.equilibrium.train"
         )
-    x, target = checked_data(subject, X, y)
+    x, target = validate_rows(subject, X, y)
     rows = len(x) if settings.batch == 0 else min(settings.batch, len(x))
     steps_per_epoch = -(-len(x) // rows)
     optimiser = _optimiser(trained, settings)
@@ -152,10 +155,10 @@ def train_starts(
     loss: str = "auto",
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[nn.Module, ...]:
-    """Return modules trained alike from different weights: `build(seed)` for `starts` seeds from `settings.seed` on.
+    """Return modules trained from different initial weights: `build(seed)` for `starts` seeds from `settings.seed` on.
 
-    Rows come in another order at each start. `progress` is called with starts done and starts in all. Paul, Ganguli and
-    Dziugaite 2021 average their scores over 10 starts.
+    Each start has a different order of rows. `progress` is called with the starts done and the total number of starts.
+    Paul, Ganguli and Dziugaite 2021 average their scores over 10 starts.
     """
     settings = settings or SnapshotSettings()
     made = []
@@ -169,7 +172,7 @@ def train_starts(
 
 
 def build_module(build: Build, seed: int) -> nn.Module:
-    """Return `build(seed)`, with torch's random numbers set by the seed meanwhile and then as they were."""
+    """Return `build(seed)`, with torch's generator seeded for the call and restored afterwards."""
     if not callable(build):
         raise TypeError(f"build must be a function from a seed to a module, got {type(build).__name__}")
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Trained models that the commands and the services have stored, found by what their folders hold."""
+"""Trained models stored by commands and services, recognised by the contents of their folders."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 MODEL, NETWORK, WEIGHTS = "model.json", "network.json", "network.safetensors"
 INNER = "model"
-"""A training command's folder keeps the model in a folder of this name."""
+"""Name of the model's folder within a training command's folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model and how the columns of its table were encoded, where its training's report says so."""
+    """A model, and the encoding of its table's columns where the report of its training has it."""
 
     model: Any
     kind: str
@@ -25,15 +25,15 @@ class LoadedModel:
 
 
 def load_model(folder: Path) -> LoadedModel:
-    """Return the model of a folder that an engine wrote, or of the folder of a training command around it.
+    """Return the model of a folder that an engine or a training command wrote.
 
-    FileNotFoundError where there is none, ValueError for a damaged one or one that has no targets to diagnose.
+    FileNotFoundError where there is none, ValueError for a damaged model or one without targets.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"MODEL must be a folder with a stored model, got {str(folder)!r}")
     inner = folder if _holds_model(folder) else folder / INNER
     if not _holds_model(inner):
-        raise FileNotFoundError(f"MODEL must be a folder that holds {MODEL} or {NETWORK}, got {str(folder)!r}")
+        raise FileNotFoundError(f"MODEL must be a folder that contains {MODEL} or {NETWORK}, got {str(folder)!r}")
     encoding = _encoding(folder)
     if (inner / NETWORK).is_file():
         return LoadedModel(_equilibrium(inner), "equilibrium", inner, encoding)
@@ -63,7 +63,7 @@ def _equilibrium(folder: Path) -> Any:
 
 
 def _encoding(folder: Path) -> dict[str, Any] | None:
-    """Return what a training command's report says of the columns."""
+    """Return the encoding of the columns in a training command's report, or None."""
     for place in (folder, folder.parent):
         if (place / "report.json").is_file():
             found: dict[str, Any] | None = _content(place / "report.json").get("encoding")

@@ -1,7 +1,7 @@
-"""What the diagnostics ask of a model: outputs, the loss of a row as a function of the parameters, hidden layers.
+"""Subjects, the interface of the diagnostics to a model: outputs, the loss of a row, and hidden layers.
 
-`as_subject` takes any torch module and any fitted estimator that has `to_torch()`; boosted and convex networks of one
-hidden layer are made modules of in `shallow`, and networks that relax have a subject of their own in `relaxing`.
+`as_subject` accepts any torch module and any fitted estimator with `to_torch()`. The module `shallow` converts boosted
+and convex networks with one hidden layer to modules; `relaxing` has the subject of networks that relax.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
 
 @runtime_checkable
 class TorchExportable(Protocol):
-    """A fitted estimator that can be diagnosed: `to_torch()` gives a module from rows to outputs before the link.
+    """A fitted estimator that can be diagnosed: `to_torch()` returns a module from rows to outputs before the link.
 
-    A classifier also has `classes_`; its module has an output for each of them, or one logit, of the second of two.
+    A classifier also has `classes_`; its module has an output for each of them, or a single logit for the second of
+    two.
     """
 
     def to_torch(self) -> nn.Module:
@@ -41,7 +42,7 @@ class Subject(ABC):
     name: str
     loss: LossKind
     classes: NDArray[Any] | None
-    """Labels of a classifier that has its own; None where labels are the numbers of the outputs."""
+    """The labels of a classifier; None where labels are the indices of the outputs."""
 
     @property
     def classifies(self) -> bool:
@@ -50,64 +51,64 @@ class Subject(ABC):
 
     @abstractmethod
     def parameters(self) -> Parameters:
-        """Return the parameters that are trained, detached, by their names."""
+        """Return the trainable parameters, detached, by their names."""
 
     @abstractmethod
     def rows(self, X: ArrayLike) -> Tensor:
-        """Return checked rows in the dtype, shape and place of the model."""
+        """Return validated rows in the dtype and shape and on the device of the model."""
 
     @abstractmethod
     def outputs(self, x: Tensor) -> Tensor:
-        """Return the outputs before the link, `(n, K)`, without a graph."""
+        """Return the outputs before the link, `(n, K)`, detached."""
 
     @abstractmethod
     def row_loss(self, parameters: Parameters, x: Tensor, target: Tensor, *constants: Tensor) -> Tensor:
-        """Return the loss of one row, a scalar, to be differentiated by parameters or by `x`."""
+        """Return the loss of one row, a scalar that can be differentiated by parameters or `x`."""
 
     @abstractmethod
     def activations(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Return the values of the hidden layers named, each `(n, units)`."""
+        """Return the values of the given hidden layers, each `(n, units)`."""
 
     @property
     @abstractmethod
     def layers(self) -> tuple[str, ...]:
-        """The hidden layers that there are by name."""
+        """The names of the hidden layers."""
 
     def default_layers(self) -> tuple[str, ...]:
-        """Return the hidden layers that are looked at where none is named."""
+        """Return the hidden layers to examine by default."""
         return self.layers
 
     def constants(self, x: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-        """Return what `row_loss` takes beside the row and does not differentiate, each `(n, …)`."""
+        """Return further arguments of `row_loss` that are not differentiated, each `(n, …)`."""
         del x, target
         return ()
 
     def width(self) -> int:
-        """Return the numbers in the gradient of one row."""
+        """Return the number of entries in the gradient of one row."""
         return sum(parameter.numel() for parameter in self.parameters().values())
 
     def labels(self, y: ArrayLike, outputs: int) -> NDArray[np.int64]:
-        """Return labels as numbers of outputs, `(n,)`; ValueError for one that the model does not know."""
+        """Return labels as indices of outputs, `(n,)`; ValueError for a label that the model does not have."""
         given = plain_array("y", y)
         if self.classes is not None:
             unknown = np.setdiff1d(given, self.classes)
             if unknown.size:
                 raise ValueError(
-                    f"y must hold the labels {_few(self.classes)} of the model, got {unknown.tolist()[0]!r}"
+                    f"y must have the labels {_few(self.classes)} of the model, got {unknown.tolist()[0]!r}"
                 )
             return np.searchsorted(self.classes, given).astype(np.int64)
         if given.dtype.kind not in "iu":
-            raise TypeError(f"y must hold the numbers of the classes as integers, got dtype {given.dtype}")
+            raise TypeError(f"y must be class indices of an integer dtype, got dtype {given.dtype}")
         if given.min() < 0 or given.max() >= outputs:
             raise ValueError(
-                f"y must hold numbers from 0 to {outputs - 1}, as the model has {outputs} outputs, "
+                f"y must have class indices from 0 to {outputs - 1}, as the model has {outputs} outputs, "
                 f"got {given.min()} to {given.max()}"
             )
         return given.astype(np.int64)
 
 
 class ModuleSubject(Subject):
-    """A torch module from rows to outputs `(n, K)`. It is called with copies of its buffers and is left as it is."""
+    """A torch module from rows to outputs `(n, K)`, which is called with copies of its buffers and not changed."""
 
     def __init__(self, module: nn.Module, loss: LossKind, classes: NDArray[Any] | None, name: str) -> None:
         _check_module(module)
@@ -126,10 +127,10 @@ class ModuleSubject(Subject):
             with torch.no_grad():
                 made = self._call(self._trained, x[:1])
         except (RuntimeError, ValueError) as error:
-            raise ValueError(f"X must have rows that the model takes, got shape {tuple(x.shape)}: {error}") from error
+            raise ValueError(f"X must have rows that the model accepts, got shape {tuple(x.shape)}: {error}") from error
         if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != 1:
             got = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
-            raise ValueError(f"model must give outputs (rows, outputs), got {got} for one row")
+            raise ValueError(f"model must return outputs (rows, outputs), got {got} for one row")
         return x
 
     def outputs(self, x: Tensor) -> Tensor:
@@ -141,7 +142,7 @@ class ModuleSubject(Subject):
         return row_losses(self.loss, outputs, target[None])[0]
 
     def row_output(self, x: Tensor, direction: Tensor) -> Tensor:
-        """Return the outputs of one row times `direction (K,)`, a scalar, to be differentiated by `x`."""
+        """Return the outputs of one row times `direction (K,)`, a scalar that can be differentiated by `x`."""
         return (self.widened(self._call(self._trained, x[None]))[0] * direction).sum()
 
     @property
@@ -149,7 +150,7 @@ class ModuleSubject(Subject):
         return tuple(name for name, module in self.module.named_modules() if name and not isinstance(module, _LISTS))
 
     def default_layers(self) -> tuple[str, ...]:
-        """Return the activation modules; where there is none, every layer without parts but the last."""
+        """Return the activation modules; without any, all layers without children except the last."""
         leaves = [
             (name, module) for name, module in self.module.named_modules() if name and not list(module.children())
         ]
@@ -164,7 +165,7 @@ class ModuleSubject(Subject):
                 del module, inputs
                 if not isinstance(output, Tensor) or len(output) != len(x):
                     raise ValueError(f"layers must name layers with a value for each row, got {name!r}")
-                found[name] = output.detach().clone().flatten(1)  # a layer after it may work in place
+                found[name] = output.detach().clone().flatten(1)  # a later layer may change it in place
 
             return hook
 
@@ -239,7 +240,7 @@ def as_subjects(models: Any, loss: str = "auto", y: ArrayLike | None = None) -> 
     return subjects
 
 
-def checked_data(subject: Subject, X: ArrayLike, y: ArrayLike) -> tuple[Tensor, Tensor]:
+def validate_rows(subject: Subject, X: ArrayLike, y: ArrayLike) -> tuple[Tensor, Tensor]:
     """Return rows and targets `(n, K)` on the model's device; TypeError or ValueError naming `X` or `y`.
 
     Labels become one-hot; there must be at least two classes among them.

@@ -1,4 +1,4 @@
-"""Samples of priors: Laplacian numbers, scikit-learn's digits, sources made of blocks, and a user's files."""
+"""Samples of priors: Laplacian numbers, scikit-learn's digits, sources made of blocks, and files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 DIGIT_SIDE = 8
 BRIGHTEST = 16.0
 HELD_DIGITS = 297
-"""Of the 1797 digits, never trained on."""
+"""Number of held-out digits, of 1797."""
 FEWEST_BLOCKS, MOST_BLOCKS = 2, 4
 SMALLEST_BLOCK, LARGEST_BLOCK = 3, 10
 ENDINGS = (".npz", ".npy", ".csv")
@@ -25,16 +25,16 @@ def draw_laplace(count: int, seed: int = 0) -> Array:
 
 
 def list_laplace_quantiles(count: int) -> Array:
-    """Return the quantiles `(i + ½)/count` of the density `½ e^{−|x|}`, `(count, 1)`: it, without sampling noise."""
+    """Return the quantiles `(i + ½)/count` of the density `½ e^{−|x|}`, `(count, 1)`: samples without noise."""
     levels = (np.arange(validation.positive_int("count", count)) + 0.5) / count
     found: Array = np.where(levels < 0.5, np.log(2 * levels), -np.log(2 * (1 - levels)))[:, None]
     return found
 
 
 def load_digit_images(side: int = DIGIT_SIDE) -> tuple[Array, Array]:
-    """Return scikit-learn's digits with values from 0 to 1, `(1500, side, side)` to train on and 297 held out.
+    """Return scikit-learn's digits with values in [0, 1]: `(1500, side, side)` for training and 297 held out.
 
-    Larger sides than 8 are by linear interpolation between pixels' centres.
+    Images with a side other than 8 are interpolated linearly between the pixels' centres.
     """
     from sklearn.datasets import load_digits
 
@@ -48,7 +48,7 @@ def load_digit_images(side: int = DIGIT_SIDE) -> tuple[Array, Array]:
 
 
 def draw_blocks(count: int, side: int, seed: int = 0) -> Array:
-    """Draw sources `(count, side, side)`: 2 to 4 rectangles of strength 1 on 0, 3 to 10 cells long, not at the border.
+    """Draw sources `(count, side, side)` of 2 to 4 rectangles of strength 1, 3 to 10 cells long, inside the border.
 
     Where rectangles overlap the strength stays 1.
     """
@@ -66,7 +66,7 @@ def draw_blocks(count: int, side: int, seed: int = 0) -> Array:
 
 
 def cut_patches(images: Array, side: int, seed: int = 0) -> Array:
-    """Cut one square of `side` out of each image `(n, height, width)`, at a random place."""
+    """Cut a square of `side` pixels out of each image `(n, height, width)`, at a random position."""
     generator = np.random.default_rng(seed)
     count, height, width = images.shape
     if side > min(height, width):
@@ -79,7 +79,7 @@ def cut_patches(images: Array, side: int, seed: int = 0) -> Array:
 def read_samples(path: Path) -> Array:
     """Return samples `(n, *shape)` from an .npy file, an .npz file with one array, or a .csv file of numbers.
 
-    A .csv file has one sample a line, without a header or with one that is skipped. ValueError for anything else.
+    A .csv file has one sample in each line, and optionally a header, which is skipped. ValueError for anything else.
     """
     if path.suffix not in ENDINGS:
         raise ValueError(f"data must be a file that ends in {', '.join(ENDINGS)}, got {path.name!r}")
@@ -116,7 +116,7 @@ def _read_csv(path: Path) -> Array:
 
 
 def _interpolation(before: int, after: int) -> Array:
-    """Linear interpolation from the centres of `before` pixels to those of `after`, `(after, before)`."""
+    """Return the linear interpolation from the centres of `before` to those of `after` pixels, `(after, before)`."""
     places = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
     low = np.minimum(places.astype(int), max(before - 2, 0))
     matrix = np.zeros((after, before))

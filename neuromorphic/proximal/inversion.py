@@ -1,8 +1,8 @@
-"""Inverting a learned proximal operator: `a y + c f(y) = v` by Newton's method with conjugate gradients.
+"""Inversion of a learned proximal operator: `a y + c f(y) = v` by Newton's method with conjugate gradients.
 
-It is the stationarity of the strongly convex `½ a‖y‖² + c ψ(y) − ⟨v, y⟩`, so there is one solution, and Newton's method
-with a line search on that function finds it from anywhere (Nocedal, Wright 2006, algorithm 7.1). With a = 0 and c = 1
-it inverts f (Fang, Buchanan, Sulam 2024); with a = τ and c = 1 − τ, f(y) is the proximal operator of τR.
+The equation is the stationarity condition of the strongly convex `½ a‖y‖² + c ψ(y) − ⟨v, y⟩`. So the solution is
+unique, and Newton's method with a line search finds it from any start (Nocedal, Wright 2006, algorithm 7.1). With a = 0
+and c = 1 it inverts f (Fang, Buchanan, Sulam 2024); with a = τ and c = 1 − τ, f(y) is the proximal operator of τR.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from relaxon.neuromorphic.proximal.potentials import Potential
 
 Array = NDArray[np.float64]
 ARMIJO = 1e-4
-"""Part of the predicted decrease that a step must keep."""
+"""Fraction of the predicted decrease that a step must achieve."""
 HALVINGS = 40
 FORCING = 0.1
-"""Largest relative residual that Newton's systems are solved to; it falls with the gradient."""
+"""Largest relative residual of Newton's linear systems; it decreases with the gradient."""
 CG_STEPS = 200
 ROUNDING = 1e-13
-"""Relative rounding of the function that the line search compares."""
+"""Relative rounding error of the function in the line search."""
 
 
 InversionCallback = Callable[[int, float], object]
-"""Called after each Newton step with its number and the largest residual; returning True ends the run there."""
+"""A function called after each Newton step with its number and the largest residual; returning True ends the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preimage:
-    """Solutions y of `f(y) = x`, a row each, and how well each was found."""
+    """Solutions y of `f(y) = x`, one in each row, and their accuracy."""
 
     y: Array
     """`(n, *shape)`."""
@@ -43,12 +43,12 @@ class Preimage:
     converged: NDArray[np.bool_]
     """Whether the residual met the tolerance, `(n,)`."""
     iterations: int
-    """Newton steps of the row that took most."""
+    """Largest number of Newton steps of a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inverse:
-    """What `solve_shifted` found, as tensors: `y`, `f(y)` and ψ(y), relative residuals, which rows converged."""
+    """The result of `solve_shifted` as tensors: `y`, `f(y)`, ψ(y), relative residuals, and convergence of the rows."""
 
     y: Tensor
     proximal: Tensor
@@ -71,8 +71,8 @@ def solve_shifted(
 ) -> Inverse:
     """Return y with `a y + c f(y) = v` for each row of `v (n, *shape)` float64, from `start`; a ≥ 0, c > 0.
 
-    A row is done where `‖a y + c f(y) − v‖₂ ≤ rtol ‖v‖₂` (`rtol` itself where v is 0). The `callback` ends all rows
-    where it returns True.
+    A row has converged where `‖a y + c f(y) − v‖₂ ≤ rtol ‖v‖₂` (or `rtol` where v is 0). `callback` ends the solution
+    of all rows by returning True.
     """
     y = start.detach().clone()
     sizes = _norms(v)
@@ -97,7 +97,7 @@ def solve_shifted(
 
 
 def _newton_step(potential: Potential, y: Tensor, v: Tensor, a: float, c: float) -> Tensor:
-    """Return d with `(a I + c ∇²ψ(y)) d ≈ −(a y + c f(y) − v)`, each row by its own conjugate gradients."""
+    """Return d with `(a I + c ∇²ψ(y)) d ≈ −(a y + c f(y) − v)`, with separate conjugate gradients for each row."""
     with torch.enable_grad():
         point = y.detach().requires_grad_()
         proximal = potential.proximal(point, differentiable=True)
@@ -127,7 +127,7 @@ def _newton_step(potential: Potential, y: Tensor, v: Tensor, a: float, c: float)
 def _search(
     potential: Potential, y: Tensor, v: Tensor, a: float, c: float, step: Tensor, value: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Halve each row's step until the function has fallen enough, or its gradient has where rounding hides that."""
+    """Halve each row's step until the function, or its gradient where rounding dominates, has decreased enough."""
     axes = (slice(None),) + (None,) * (y.ndim - 1)
     _, proximal = potential.value_and_proximal(y)
     gradient = a * y + c * proximal - v

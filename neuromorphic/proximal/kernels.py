@@ -1,7 +1,7 @@
-"""Compiled value and gradient of a dense input-convex potential, written by hand, for the reference without torch.
+"""Compiled value and gradient of a dense input-convex potential, for the reference without torch.
 
-Parameters lie behind one another in `theta`: for each hidden layer its `V_k (h_k, d)`, then each layer's `b_k (h_k)`,
-then `W_k (h_k, h_{k−1})` from the second layer on, `w (h_L)`, and `v (d)`.
+The parameters are stored in `theta` one after the other: for each hidden layer its `V_k (h_k, d)`, then each layer's
+`b_k (h_k)`, then `W_k (h_k, h_{k−1})` from the second layer on, `w (h_L)`, and `v (d)`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from relaxon.solvers.kernels.compiled import kernel
 
 @kernel(forceinline=True)
 def softplus(t, beta):  # type: ignore[no-untyped-def]
-    """`log(1 + e^{βt})/β`, without overflow."""
+    """Return `log(1 + e^{βt})/β` without overflow."""
     s = beta * t
     return (max(s, 0.0) + math.log1p(math.exp(-abs(s)))) / beta
 
 
 @kernel()
 def potential_run(start, stop, y, theta, widths, constants, work, values, proximal):  # type: ignore[no-untyped-def]
-    """`values[n] ← ψ(y_n)` and `proximal[n] ← ∇ψ(y_n)` for rows `start … stop − 1` of `y (rows, d)`.
+    """Write `values[n] ← ψ(y_n)` and `proximal[n] ← ∇ψ(y_n)` for rows `start … stop − 1` of `y (rows, d)`.
 
     `widths` are the hidden layers'; `constants` are β, α, scale, offset. `work (rows, 2, layers, widest)` holds the
     arguments `a_k` of the softplus units, and `z_k` on the way up, `∂ψ/∂z_k` on the way down.
@@ -78,7 +78,7 @@ def potential_run(start, stop, y, theta, widths, constants, work, values, proxim
 
 @kernel()
 def gradient_step(matrix, x, observation, weight, misfit, y):  # type: ignore[no-untyped-def]
-    """`y ← x − weight Aᵀ(A x − b)` for one signal; `misfit` is work space of b's shape."""
+    """Write `y ← x − weight Aᵀ(A x − b)` for one signal; `misfit` is work space of the shape of b."""
     m, n = matrix.shape
     for i in range(n):
         y[i] = x[i]

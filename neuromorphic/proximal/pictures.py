@@ -1,4 +1,7 @@
-"""Pictures of a learned proximal operator, of its prior, and of reconstructions beside each other."""
+"""Figures of a learned proximal operator, its prior, and reconstructions.
+
+Imported on first use, for its weight: matplotlib.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ DPI = 100
 
 
 def draw_model(path: Path, model: ProximalModel, recipe: Recipe) -> None:
-    """Draw what a model does to its data; the format goes by the file's ending (needs matplotlib)."""
+    """Draw the effect of a model on its data, in the format of the file's suffix (requires matplotlib)."""
     if model.shape == (1,):
         figure = _draw_line(model, recipe.name)
     else:
@@ -36,7 +39,7 @@ def draw_model(path: Path, model: ProximalModel, recipe: Recipe) -> None:
 
 
 def _draw_line(model: ProximalModel, name: str) -> Any:
-    """f against soft thresholding, and R against |x|, where the prior is known to be Laplace's."""
+    """Draw f and R, with soft thresholding and |x| where the prior is Laplacian."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")

@@ -1,4 +1,4 @@
-"""Reference of learned proximal operators without torch: compiled kernels, and their slow and obvious NumPy twin."""
+"""Reference of learned proximal operators without torch: compiled kernels, and the same in plain NumPy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Backend = Literal["numba", "numpy"]
 
 @dataclass(frozen=True, slots=True)
 class ProximalReference:
-    """A dense potential's form and flat parameters, in the order that `kernels` has them."""
+    """The form and the flat parameters of a dense potential, in the order of `kernels`."""
 
     features: int
     widths: NDArray[np.int64]
@@ -63,7 +63,7 @@ class ProximalReference:
         start: Array,
         backend: Backend = "numba",
     ) -> Array:
-        """Return x after so many steps of `y ← x − weight Aᵀ(A x − b)`, `x ← f(y)`, from y = `start (features,)`."""
+        """Return x after that many steps of `y ← x − weight Aᵀ(A x − b)`, `x ← f(y)`, from y = `start (features,)`."""
         y = np.array(start, np.float64)
         matrix = np.ascontiguousarray(matrix, np.float64)
         misfit = np.empty(len(matrix))

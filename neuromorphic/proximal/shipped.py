@@ -1,4 +1,4 @@
-"""Learned proximal operators that are shipped with the package."""
+"""Learned proximal operators that are part of the package."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def list_pretrained() -> tuple[str, ...]:
-    """Return the names that `pretrained` takes."""
+    """Return the names that `pretrained` accepts."""
     return tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
 
 
 def pretrained(name: str) -> ProximalModel:
-    """Return a shipped model; its `card` says what it was trained on and by which command.
+    """Return a shipped model; its `card` describes the training data and the command.
 
     ValueError for an unknown name.
     """

@@ -1,4 +1,4 @@
-"""Trained proximal operators on disk: a safetensors file and a JSON file, no pickle."""
+"""Trained proximal operators on disk: a safetensors file and a JSON file."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ WEIGHTS = "model.safetensors"
 
 
 def save_proximal(model: ProximalModel, folder: Path | str, card: dict[str, Any] | None = None) -> None:
-    """Write `model.safetensors` and `model.json` into a folder (made where missing).
+    """Write `model.safetensors` and `model.json` to a folder, which is created where missing.
 
-    `card` is what else is to be known of the model (data, command, figures): JSON values; `ProximalModel.card` where
-    None. Weights are stored in float32, in which they were trained.
+    `card` is further information on the model (data, command, results) as JSON values; None for `ProximalModel.card`.
+    Weights are stored in float32, in which they were trained.
     """
     description = {
         "format": FORMAT,
         "kind": KIND,
         "network": model.settings.describe(),
         "noise": model.noise,
-        "training": _training_card(model.training),
+        "training": _describe_training(model.training),
         "card": json.loads(json.dumps(model.card if card is None else card, allow_nan=False)),
     }
     state = {name: tensor.float() for name, tensor in model.potential.state_dict().items()}
@@ -44,17 +44,17 @@ def save_proximal(model: ProximalModel, folder: Path | str, card: dict[str, Any]
 def load_proximal(folder: Path | str) -> ProximalModel:
     """Return the model of a folder that `save_proximal` wrote.
 
-    FileNotFoundError where there is none; ValueError for one that is damaged, of another version, or whose weights are
-    not those of a convex potential.
+    FileNotFoundError where there is none; ValueError for a damaged model, one of another version, or weights that do
+    not belong to a convex potential.
     """
     path = Path(folder) / WEIGHTS
     if not path.is_file():
-        raise FileNotFoundError(f"folder must hold {WEIGHTS}, got {str(folder)!r}")
+        raise FileNotFoundError(f"folder must contain {WEIGHTS}, got {str(folder)!r}")
     return read_model(path)
 
 
 def read_model(path: Path) -> ProximalModel:
-    """Return the model of one weights file, which carries its description."""
+    """Return the model of a weights file, which contains its description."""
     from relaxon.neuromorphic.proximal.model import ProximalModel
 
     try:
@@ -67,14 +67,14 @@ def read_model(path: Path) -> ProximalModel:
             raise ValueError("weights must be finite, got NaN or infinite ones")
         if any(bool((weight < 0).any()) for weight in potential.positive_weights()):
             raise ValueError("weights between hidden layers must be at least 0, got negative ones")
-        training = _training_of(description["training"])
+        training = _restore_training(description["training"])
         return ProximalModel(potential, description["noise"], training, description["card"])
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} holds no proximal model of this version: {error}") from error
+        raise ValueError(f"{path} contains no proximal model of this version: {error}") from error
 
 
-def _training_card(training: MatchingResult | None) -> dict[str, Any] | None:
-    """A `MatchingResult` as JSON values; what is not finite is None."""
+def _describe_training(training: MatchingResult | None) -> dict[str, Any] | None:
+    """Return a `MatchingResult` as JSON values, with None for values that are not finite."""
     if training is None:
         return None
     card = asdict(training) | {"ended": training.ended.value}
@@ -85,7 +85,7 @@ def _training_card(training: MatchingResult | None) -> dict[str, Any] | None:
     return card
 
 
-def _training_of(card: dict[str, Any] | None) -> MatchingResult | None:
+def _restore_training(card: dict[str, Any] | None) -> MatchingResult | None:
     from relaxon.neuromorphic.proximal.training.matching import MatchingOutcome, MatchingRecord, MatchingResult
 
     if card is None:

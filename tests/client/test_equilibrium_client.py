@@ -62,7 +62,8 @@ def test_gradients_are_compared_on_labels_even_if_a_class_is_not_in_the_batch(cl
 
 
 def test_a_free_phase_that_does_not_come_to_rest_is_warned_of(client, monkeypatch):
-    from relaxon.neuromorphic.equilibrium import FixedStep, Phases, classifier
+    from relaxon.neuromorphic.equilibrium import FixedStep, Phases
+    from relaxon.neuromorphic.equilibrium.classifier import estimator
 
     # One layer alone has nothing that feeds back, and rests after one step.
     settings = EquilibriumSettings(hidden_sizes=(5, 4), epochs=1, random_state=0)
@@ -70,7 +71,7 @@ def test_a_free_phase_that_does_not_come_to_rest_is_warned_of(client, monkeypatc
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         client.equilibrium.predict(done, X)
-    monkeypatch.setattr(classifier, "PREDICTION", Phases(FixedStep(steps=2, tolerance=1e-12)))
+    monkeypatch.setattr(estimator, "PREDICTION", Phases(FixedStep(steps=2, tolerance=1e-12)))
     with pytest.warns(UserWarning, match="did not come to rest"):
         client.equilibrium.predict(done, X)
 

@@ -29,7 +29,7 @@ from relaxon.neuromorphic.diagnostics import (
 )
 from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES, gradient_moments
 from relaxon.neuromorphic.diagnostics.snapshots import build_module
-from relaxon.neuromorphic.diagnostics.subjects import as_subject, checked_data
+from relaxon.neuromorphic.diagnostics.subjects import as_subject, validate_rows
 
 Record = dict[str, Any]
 Part = tuple[list[Record], dict[str, bool], Any]
@@ -327,7 +327,7 @@ def opposing_part(scale: Scale) -> Part:
 def _timed(module: nn.Module, rows: NDArray[np.float64], y: NDArray[np.int64], repeats: int) -> dict[str, list[float]]:
     """Return seconds of CPU a row, in turn: of a loop, of all gradients, of their norms."""
     subject = as_subject(module, "auto", y)
-    tensor, target = checked_data(subject, rows, y)
+    tensor, target = validate_rows(subject, rows, y)
     ways: dict[str, Callable[[], object]] = {
         "loop": lambda: [None for _ in looped_gradients(module, tensor[:LOOP_ROWS], y)],
         "gradients": lambda: [None for _ in per_sample_gradients(module, rows, y)],

@@ -1,4 +1,4 @@
-"""A call's arguments as a flat list of tensors, and back: pytrees, modules, and what is a constant among them."""
+"""Conversion of a call's arguments (pytrees, modules, constants) to a flat list of tensors and back."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class _Constant:
 
 
 class Arguments:
-    """The layout of arguments that were taken apart into tensors.
+    """The layout of arguments that were flattened into tensors.
 
-    `tensors` holds the tensors in order, and `active` says of each whether derivatives are taken in it: it is floating
-    or complex and not named a constant.
+    `tensors` are the tensors in order; `active` says for each whether it may have a derivative: it is floating or
+    complex and not declared a constant.
     """
 
     def __init__(self, arguments: Sequence[Any], constant: Sequence[bool]) -> None:
@@ -61,11 +61,11 @@ class Arguments:
         return len(self.tensors) - 1
 
     def forget(self) -> None:
-        """Let go of the tensors: those of a call under `torch.func` must not outlive it."""
+        """Release the tensors: those of a call under `torch.func` must not outlive it."""
         self.tensors = []
 
     def rebuild(self, tensors: Sequence[Tensor], numpy: bool = False) -> list[Any]:
-        """Return the arguments with other tensors in the same places; as NumPy arrays where asked."""
+        """Return the arguments with other tensors in the same places, as NumPy arrays where `numpy`."""
         return [pytree.tree_unflatten([_filled(s, tensors, numpy) for s in slots], tree) for slots, tree in self.slots]
 
 
@@ -79,7 +79,7 @@ def _filled(slot: Any, tensors: Sequence[Tensor], numpy: bool) -> Any:
 
 
 def constant_positions(F: Callable[..., Any], constants: Sequence[str | int]) -> frozenset[int]:
-    """Return the positions in θ that `constants` names: of F's parameters after x by name, or by number from 0.
+    """Return the positions in θ of `constants`, given as names of F's parameters after x or as positions from 0.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def constant_positions(F: Callable[..., Any], constants: Sequence[str | int]) ->
 
 
 def _parameter_names(F: Callable[..., Any]) -> list[str]:
-    """The names of F's positional parameters after the first."""
+    """Return the names of F's positional parameters after the first."""
     function = F.forward if isinstance(F, nn.Module) else F
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [one.name for one in inspect.signature(function).parameters.values() if one.kind in kinds][1:]
@@ -113,8 +113,8 @@ def _parameter_names(F: Callable[..., Any]) -> list[str]:
 def to_tensors(name: str, value: Any, like: Sequence[Tensor]) -> tuple[list[Tensor], Any]:
     """Return the leaves of a solver's result as detached tensors, and its tree.
 
-    NumPy arrays and numbers take the widest floating dtype of `like` and its device; they are refused where they are
-    not numbers. Tensors stay as they are.
+    NumPy arrays and numbers are converted to the widest floating dtype of `like` and its device; TypeError for other
+    arrays. Tensors are not converted.
     """
     leaves, tree = pytree.tree_flatten(value)
     if not leaves:
@@ -151,8 +151,8 @@ CAPTURED = (
 def refuse_captured_levels(F: Callable[..., Any]) -> None:
     """Raise ValueError where a function has captured a tensor that a `torch.func` transform is working on.
 
-    What runs below that level would take it for a constant. Closures and partial arguments are looked into; a tensor
-    that is reached through globals or objects is not found.
+    Code below that level would treat it as a constant. Closures and partial arguments are searched; tensors reached
+    through globals or objects are not found.
     """
     if torch._C._functorch.peek_interpreter_stack() is None:
         return

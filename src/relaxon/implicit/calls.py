@@ -1,4 +1,4 @@
-"""One call of a wrapped solver: what its derivatives need, with flat lists of tensors for all structures."""
+"""A call of a wrapped solver with everything that its derivatives require, as flat lists of tensors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from relaxon.implicit.verdict import Sink
 
 
 class Memory:
-    """Linear solutions to start from and factors to use again; safe to share between threads.
+    """A thread-safe store of linear solutions for warm starts, and of factors for reuse.
 
-    A copy, or what is pickled, begins empty.
+    Copies and pickles of it are empty.
     """
 
     def __init__(self) -> None:
@@ -26,12 +26,12 @@ class Memory:
         self._kept: dict[Any, Any] = {}
 
     def get(self, key: Any) -> Any:
-        """Return what was put under the key, or None."""
+        """Return the value of a key, or None."""
         with self._lock:
             return self._kept.get(key)
 
     def put(self, key: Any, value: Any) -> None:
-        """Keep a value in the place of the last under this key."""
+        """Store a value, replacing the last one with this key."""
         with self._lock:
             self._kept[key] = value
 
@@ -40,14 +40,14 @@ class Memory:
 
 
 _TENSOR = object()
-"""Stands for a tensor among what is no tensor."""
+"""Placeholder of a tensor among other values."""
 
 
 class SolverCall:
-    """A call of a wrapped solver, whose tensors come anew with each method: those of a `torch.func` level.
+    """A call of a wrapped solver; each method is given its tensors, those of a `torch.func` level.
 
-    `solve` runs the solver and `residual` is F; both take and return lists of tensors. `active` says in which tensors
-    of θ derivatives are taken, `batch_dims` how many first axes of x count samples.
+    `solve` runs the solver and `residual` is F; both take and return lists of tensors. `active` marks the tensors of θ
+    that may have derivatives; `batch_dims` is the number of leading axes of x that index samples.
     """
 
     active: Sequence[bool]
@@ -57,11 +57,11 @@ class SolverCall:
     factors: Memory
     starts: Memory
     starts_count: int
-    """How many of the tensors are the start's, which come first."""
+    """Number of tensors of the initial guess, which come first."""
     x_count: int = 0
-    """How many leaves x has; known once `solve` has run."""
+    """Number of leaves of x; known after `solve`."""
     aux_constants: list[Any]
-    """What of the auxiliary output is no tensor; likewise."""
+    """The auxiliary output except for its tensors; known after `solve`."""
 
     def solve(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Return the leaves of x and the tensors of the auxiliary output."""
@@ -79,7 +79,7 @@ class SolverCall:
 
 
 class PlainCall(SolverCall):
-    """A call as the user made it."""
+    """A call by the user."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class PlainCall(SolverCall):
         batch_dims: int,
         starts: Memory,
     ) -> None:
-        """`owned` says that the last argument of `theta` is the module whose method `function` is."""
+        """Create the call; `owned` says that the last argument of `theta` is the module whose method `function` is."""
         self._solver, self._function, self._fixed_point, self._owned = solver, function, fixed_point, owned
         self._has_aux, self._numpy, self._settings = has_aux, numpy, settings
         self._start, self._theta = start, theta
@@ -177,15 +177,15 @@ class PlainCall(SolverCall):
 
 
 def _version(tensor: Tensor) -> int:
-    """How often a tensor was changed in place; tensors of inference mode do not count it."""
+    """Return how often a tensor was changed in place; 0 for tensors of inference mode, which do not count it."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 class VmappedCall(SolverCall):
-    """A call under one level of `torch.vmap`: the solver runs for one sample after the other, F for all at once."""
+    """A call under one level of `torch.vmap`: the solver runs for each sample in turn, F for all at once."""
 
     def __init__(self, inner: SolverCall, size: int, dims: Sequence[int | None], shared: bool = False) -> None:
-        """`dims` are 0 or None for each of the tensors of start and θ; `shared` says that x is the same for all."""
+        """Create the call; `dims` are 0 or None for each tensor of start and θ, `shared` if x is the same for all."""
         self.inner, self.shared = inner, shared
         self._size, self._dims = size, list(dims)
         self.active, self.options, self.sinks = inner.active, inner.options, inner.sinks

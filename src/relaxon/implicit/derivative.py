@@ -1,4 +1,4 @@
-"""The linear system of a derivative, solved and judged: what the autograd rule calls on plain tensors."""
+"""Solution and check of a derivative's linear system, on plain tensors, for the autograd rule."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def solve_and_judge(
     theta: Sequence[Tensor],
     motion: Mapping[int, Tensor],
 ) -> list[Tensor]:
-    """Return the leaves of u with `J u = right`, or `Jᵀ u = right` where transposed, once judged.
+    """Return the leaves of u with `J u = right`, or `Jᵀ u = right` where transposed, after checking it.
 
     `motion` is that of the tensors of θ, by index, of which `right` is the image in forward mode; may be empty.
 
@@ -49,7 +49,7 @@ def solve_and_judge(
 def reverse_gradient(
     call: SolverCall, right: Sequence[Tensor], x: Sequence[Tensor], theta: Sequence[Tensor]
 ) -> dict[int, Tensor]:
-    """Return `−Bᵀu` with `Jᵀ u = right` for the tensors of θ that may have a derivative, by index, once judged.
+    """Return `−Bᵀu` with `Jᵀ u = right` for the tensors of θ that may have a derivative, by index, after checking it.
 
     The same as `solve_and_judge` and a product, with F run once for both; raises the same.
     """
@@ -61,7 +61,7 @@ def reverse_gradient(
 def _prepared(
     call: SolverCall, right: Sequence[Tensor], x: Sequence[Tensor], theta: Sequence[Tensor]
 ) -> tuple[StateJacobian, Tensor]:
-    """The Jacobian, and the right-hand side (which may have axes before those of x) packed."""
+    """Return the Jacobian and the packed right-hand side, which may have axes before those of x."""
     if any(torch._C._functorch.is_legacy_batchedtensor(one) for one in right):
         raise TypeError(
             "is_grads_batched (vectorize in torch.autograd.functional) must be False for an implicit derivative, whose "
@@ -75,7 +75,7 @@ def _prepared(
 
 
 def _judged(jacobian: StateJacobian, b: Tensor, transposed: bool, motion: Mapping[int, Tensor]) -> Tensor:
-    """Solve, and deliver the verdict; what need not be solved to be refused is not."""
+    """Solve the system and deliver the verdict; skip the solve where the derivative is rejected anyway."""
     options, sinks = jacobian.options, jacobian.call.sinks
     roots, root_tolerance, is_root = judge_root(jacobian)
     solution = SystemSolution(torch.full_like(b, math.nan), torch.full_like(b[:, 0], math.nan), 0, "nothing")

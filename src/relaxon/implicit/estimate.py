@@ -60,7 +60,7 @@ def _reverse_error(
     _motion: Mapping[int, Tensor],
     thorough: bool,
 ) -> float:
-    """Of `−Bᵀu` with `Jᵀu = right`."""
+    """Return the estimate for `−Bᵀu` with `Jᵀu = right`."""
     _, slopes = here.joint_pull(u)
     image, moved = there.joint_pull(u)
     left = right - image  # the linear residual, and the change of Jᵀu
@@ -79,7 +79,7 @@ def _forward_error(
     motion: Mapping[int, Tensor],
     thorough: bool,
 ) -> float:
-    """Of u with `J u = right`, right being the image of `motion` where there is one."""
+    """Return the estimate for u with `J u = right`, where right is the image of `motion` if given."""
     tangents = []
     for index, one in zip(here.active, here.active_theta, strict=True):
         known = index in motion and motion[index].shape == one.shape

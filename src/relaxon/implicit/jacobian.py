@@ -20,9 +20,9 @@ from relaxon.implicit.options import LINEAR_RTOL
 from relaxon.implicit.packing import Packing
 
 ASYMMETRY = {torch.float32: 1e-3, torch.float64: 1e-8}
-"""What a probe may find of a Jacobian that was declared symmetric, by dtype."""
+"""Largest relative asymmetry that a probe may find for a Jacobian declared symmetric, by dtype."""
 MOST_PRODUCTS = 1000
-"""Of a linear solve whose options set no limit."""
+"""Iteration limit of a linear solve whose options set none."""
 
 
 class StateJacobian:
@@ -73,7 +73,7 @@ class StateJacobian:
         return _grad(self._values, self.x, v)
 
     def _plain(self, v: Sequence[Tensor]) -> Sequence[Tensor]:
-        """J v as the transpose of the transpose: all that it asks of F is to be differentiable twice."""
+        """Return J v as the transpose of the transpose, which only requires that F is twice differentiable."""
         if not self._dummies:
             self._dummies = [torch.zeros_like(one, requires_grad=True) for one in self._values]
             with torch.enable_grad():
@@ -82,7 +82,7 @@ class StateJacobian:
 
     @cached_property
     def probed(self) -> tuple[Tensor, list[Tensor]]:
-        """`(Jᵀp, Bᵀp)` for `probe`; of a symmetric J with the graph that `J v` is taken from."""
+        """Return `(Jᵀp, Bᵀp)` for `probe`; for a symmetric J, with the graph from which `J v` is computed."""
         if not self.options.symmetric or self._dummies:
             return self.joint_pull(self.probe)
         self._dummies = [one.clone().requires_grad_() for one in self.packing.unpack(self.probe)]
@@ -115,7 +115,7 @@ class StateJacobian:
 
     @cached_property
     def probe(self) -> Tensor:
-        """Normal random numbers like x, from the options' seed."""
+        """Return normal random numbers like x, from the options' seed."""
         generator = torch.Generator().manual_seed(self.options.seed)
         shape = (self.packing.samples, self.packing.unknowns)
         return torch.randn(shape, generator=generator, dtype=self.packing.dtype).to(self.packing.device)
@@ -135,7 +135,7 @@ class StateJacobian:
 def _grad(
     outputs: Sequence[Tensor], inputs: Sequence[Tensor], v: Sequence[Tensor], create_graph: bool = False
 ) -> Sequence[Tensor]:
-    """The product of v with the transposed Jacobian; zeros where an output does not depend on an input."""
+    """Return the product of v with the transposed Jacobian; zeros where an output does not depend on an input."""
     if not all(one.requires_grad for one in outputs):
         pairs = [(one, part) for one, part in zip(outputs, v, strict=True) if one.requires_grad]
         if not pairs:

@@ -19,7 +19,7 @@ Map = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class KrylovSolution:
-    """What a solve came to: `x`, recomputed `‖b − Ax‖/‖b‖` of each sample, products, and whether A is indefinite."""
+    """The result of a solve: `x`, recomputed `‖b − Ax‖/‖b‖` of each sample, products, and whether A is indefinite."""
 
     x: Tensor
     relative_residuals: Tensor
@@ -34,7 +34,7 @@ def norms(v: Tensor) -> Tensor:
 
 
 def _over(a: Tensor, b: Tensor) -> Tensor:
-    """`a / b`, and 0 where b is 0."""
+    """Return `a / b`, and 0 where b is 0."""
     return torch.where(b == 0, torch.zeros_like(a), a / torch.where(b == 0, torch.ones_like(b), b))
 
 
@@ -43,13 +43,13 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def relative(residual: Tensor, size: Tensor) -> Tensor:
-    """Return `‖residual‖ / size` a sample, `(samples, 1)`; 0 where both are 0, infinite where size alone is."""
+    """Return `‖residual‖ / size` for each sample, `(samples, 1)`: 0 where both are 0, infinite where only size is 0."""
     length = norms(residual)
     return torch.where(size > 0, length / torch.where(size > 0, size, 1), torch.where(length > 0, torch.inf, length))
 
 
 def _begin(check: Map, b: Tensor, x: Tensor | None) -> tuple[Tensor, Tensor, int]:
-    """Return the start, zeros where there is none, its residual, and how many products that took."""
+    """Return the initial guess (zeros where None), its residual, and the number of products used."""
     r, spent = (b, 0) if x is None or not x.any() else (b - check(x), 1)
     return torch.zeros_like(b) if x is None else x, r, spent
 
@@ -88,7 +88,7 @@ def cg(
 def _cg_run(
     apply: Map, x: Tensor, r: Tensor, signs: Tensor, size: Tensor, precondition: Map | None, rtol: float, steps: int
 ) -> tuple[Tensor, Tensor, int, bool]:
-    """x, the signs of curvature that were met, the number of products, and whether A is indefinite."""
+    """Return x, the signs of the curvatures, the number of products, and whether A is indefinite."""
     active = relative(r, size) > rtol
     p = r if precondition is None else precondition(r)
     rho = _dot(r, p)
@@ -114,7 +114,7 @@ def _cg_run(
 def _cg_run_alone(
     apply: Map, x: Tensor, r: Tensor, signs: Tensor, size: Tensor, precondition: Map | None, rtol: float, steps: int
 ) -> tuple[Tensor, Tensor, int, bool]:
-    """The same for one sample, whose scalars are numbers of Python: small systems spend most of their time on them."""
+    """Do the same for one sample with Python numbers as scalars, which dominate the time for small systems."""
     target, sign = rtol * float(size), float(signs)
     p = r if precondition is None else precondition(r)
     rho, used, indefinite = _number(r, p), 0, False
@@ -167,13 +167,13 @@ def gmres(
 
 
 STAGNATION = 0.999
-"""A cycle of GMRES that leaves more than this of every residual will not do better the next time."""
+"""Reduction of every residual in a GMRES cycle above which further cycles are not expected to help."""
 
 
 def _gmres_cycle(
     apply: Map, r: Tensor, active: Tensor, size: Tensor, precondition: Map | None, rtol: float, steps: int
 ) -> tuple[Tensor, int]:
-    """The change of x after at most `steps` products, and their number."""
+    """Return the change of x after at most `steps` products, and their number."""
     samples, eps = len(r), torch.finfo(r.dtype).eps
     beta = torch.where(active, norms(r), torch.zeros_like(size))
     basis = torch.zeros(steps + 1, *r.shape, dtype=r.dtype, device=r.device)
@@ -239,7 +239,7 @@ def bicgstab(
     steps: int,
     check: Map | None = None,
 ) -> KrylovSolution:
-    """Solve `A x = b` by BiCGStab, started anew from the true residual where it breaks down; `check` as for `cg`."""
+    """Solve `A x = b` by BiCGStab, restarted from the true residual after a breakdown; `check` as for `cg`."""
     check, size = check or apply, norms(b)
     x, r, spent = _begin(check, b, x)
     left = relative(r, size)

@@ -1,4 +1,4 @@
-"""Modules with other tensors in the place of their parameters: the original is neither changed nor locked."""
+"""Modules with other tensors in place of their parameters; the original is neither changed nor locked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ImplicitOptions`: how the linear system of a derivative is solved, and when a derivative is refused."""
+"""`ImplicitOptions`: how the linear system of a derivative is solved, and when a derivative is rejected."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ Unconverged = Literal["error", "record"]
 Estimate = Literal["quick", "first-order", "none"]
 METHODS = ("auto", "direct", "cg", "gmres", "bicgstab")
 ROOT_RTOL = {torch.float32: 1e-3, torch.float64: 1e-6}
-"""Relative residual up to which a point counts as a root, by dtype: what common solvers reach when left alone."""
+"""Relative residual up to which a point counts as a root, by dtype: what common solvers reach by default."""
 LINEAR_RTOL = {torch.float32: 1e-5, torch.float64: 1e-10}
-"""Relative residual asked of a linear solve, by dtype."""
+"""Relative residual required of a linear solve, by dtype."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImplicitOptions:
-    """How derivatives are computed and judged.
+    """Options for computing derivatives and checking them.
 
     Parameters
     ----------
-    method : of the linear systems in `J = ∂₁F`. "direct" builds J and factors it once for all derivatives of one call;
-        "cg" needs `symmetric`; "auto" takes "direct" up to `dense_limit` unknowns a sample, then "cg" where
-        `symmetric`, else "gmres".
-    symmetric : J is symmetric (Hermitian where complex), which a probe checks in each derivative.
-    rtol : tolerance on `‖g − Ju‖ / ‖g‖` of the linear solve, a sample; by dtype where None (1e-10, float32 1e-5).
-        `math.inf`, beside a `linear_solver` that judges itself: the residual is neither computed nor judged.
-    root_rtol : tolerance on `‖F(x, θ)‖` relative to `‖J‖‖x‖ + ‖∂₂F‖‖θ‖`, in mean-square norms, a sample: the relative
-        change of x or of θ that a residual of this size stands for. By dtype where None (1e-6, float32 1e-3).
-        `math.inf`, for a solver that judges its result itself: neither computed nor judged.
-    root_atol : tolerance on `‖F(x, θ)‖` itself, for roots where that scale says nothing; either suffices.
-    max_iterations : products with J in one linear solve; 10 for each unknown, at most 1000, where None.
-    restart : Krylov vectors that GMRES keeps.
+    method : how linear systems with `J = ∂₁F` are solved. "direct" builds J and factors it once for all derivatives of
+        one call. "cg" requires `symmetric`. "auto" means "direct" up to `dense_limit` unknowns in a sample; above that,
+        "cg" where `symmetric`, otherwise "gmres".
+    symmetric : whether J is symmetric (Hermitian where complex), which a random probe checks in each derivative.
+    rtol : tolerance for `‖g − Ju‖ / ‖g‖` of the linear solve, for each sample; None means 1e-10, or 1e-5 for float32.
+        With `math.inf`, for a `linear_solver` that checks itself, the residual is neither computed nor checked.
+    root_rtol : tolerance for `‖F(x, θ)‖` relative to `‖J‖‖x‖ + ‖∂₂F‖‖θ‖`, in mean-square norms, for each sample: the
+        relative change of x or θ that corresponds to the residual. None means 1e-6, or 1e-3 for float32. With
+        `math.inf`, for a solver that checks its result itself, it is neither computed nor checked.
+    root_atol : absolute tolerance for `‖F(x, θ)‖`, for roots at which that scale is meaningless; either one suffices.
+    max_iterations : maximum number of products with J in a linear solve; None means 10 for each unknown, at most 1000.
+    restart : number of Krylov vectors that GMRES stores.
     dense_limit : see `method`.
     linear_solver : `(right, x, *theta, transposed=...) -> u`, in place of `method`: the solution of `J u = right`
-        (`Jᵀ u = right` where transposed) for pytrees like x. Its residual is recomputed and judged as any.
-    preconditioner : a map like J⁻¹ of pytrees like x, for CG symmetric and definite.
+        (`Jᵀ u = right` where transposed) for pytrees like x. Its residual is recomputed and checked as usual.
+    preconditioner : an approximation of J⁻¹ as a map of pytrees like x; for CG it must be symmetric and definite.
     adjoint_preconditioner : the same for Jᵀ; `preconditioner` where None.
-    warm_start : begin a linear solve at the last solution of the same kind and shape.
-    error_estimate : of the derivative's error, from both residuals, by comparing with the derivative a step away.
-        "quick" takes `‖u‖/‖g‖` for `‖J⁻¹‖` and costs a run of F and a product, or nothing where the root is exact to
-        rounding; "first-order" takes the Newton step and the change of u, each another linear solve, and is exact to
-        first order in the error of the root. With factors at hand ("direct"), "quick" does the latter. "none" leaves
-        it out.
-    on_unconverged : "error" raises `DerivativeError`; "record" goes on and leaves it to the verdict.
-    seed : of the probes.
+    warm_start : whether a linear solve starts at the last solution of the same kind and shape.
+    error_estimate : estimate of the derivative's error from both residuals, by comparison with the derivative one step
+        away. "quick" uses `‖u‖/‖g‖` for `‖J⁻¹‖` and costs an evaluation of F and a product, or nothing where the root
+        is exact to rounding. "first-order" uses the Newton step and the change of u, each by another linear solve, and
+        is exact to first order in the error of the root; "quick" does the same where factors exist ("direct"). "none"
+        omits the estimate.
+    on_unconverged : "error" raises `DerivativeError`; "record" continues and reports it in the verdict.
+    seed : seed of the random probes.
 
     Raises
     ------

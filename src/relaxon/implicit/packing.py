@@ -1,4 +1,4 @@
-"""Lists of tensors as real vectors `(samples, n)`, which is what the linear solvers work on, and back."""
+"""Conversion of lists of tensors to real vectors `(samples, n)`, as the linear solvers require, and back."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Packing:
 
     @cached_property
     def samples(self) -> int:
-        """How many samples there are; 1 without a batch."""
+        """Number of samples; 1 without a batch."""
         return math.prod(self.batch)
 
     @cached_property
     def unknowns(self) -> int:
-        """Real unknowns of a sample."""
+        """Number of real unknowns of a sample."""
         real = sum(
             math.prod(shape) * (2 if dtype.is_complex else 1)
             for shape, dtype in zip(self.shapes, self.dtypes, strict=True)

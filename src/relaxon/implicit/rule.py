@@ -27,7 +27,7 @@ def differentiable_root(call: SolverCall, tensors: Sequence[Tensor]) -> tuple[Te
 
 
 class _Root(torch.autograd.Function):
-    """x as a function of (start, θ); the start has no derivative."""
+    """The solution x as a function of (start, θ); the start has no derivative."""
 
     @staticmethod
     def forward(call: SolverCall, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -192,7 +192,7 @@ def _apply(function: type[torch.autograd.Function], *arguments: Any) -> tuple[Te
 
 
 def _is_plain() -> bool:
-    """Whether nothing will differentiate or transform what is computed now."""
+    """Return whether nothing will differentiate or transform the current computation."""
     functorch = torch._C._functorch.peek_interpreter_stack() is not None
     return not (torch.is_grad_enabled() or functorch or forward_ad._current_level >= 0)
 

@@ -1,4 +1,4 @@
-"""`implicit`, `custom_root` and `custom_fixed_point`: any solver as a function that torch differentiates."""
+"""`implicit`, `custom_root` and `custom_fixed_point`: any solver as a function that torch can differentiate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Solver = Callable[..., Any]
 
 
 class ImplicitSolver:
-    """A solver whose result is differentiable; made by `implicit`, `custom_root` or `custom_fixed_point`.
+    """A solver with a differentiable result, returned by `implicit`, `custom_root` or `custom_fixed_point`.
 
     Called as `solver(init, *theta, **settings)`; see `implicit`. May be called from several threads at a time.
     """
@@ -117,34 +117,34 @@ def implicit(
     numpy: bool = False,
     on_verdict: Sink | None = None,
 ) -> ImplicitSolver:
-    """Return the solver as a function that torch differentiates, given what its result is a root of.
+    """Return the solver as a function that torch can differentiate, given the function of which its result is a root.
 
     Parameters
     ----------
-    solver : `solver(init, *theta, **settings) -> x`: anything, in torch, NumPy, SciPy, or another process. It runs
-        without a graph on detached tensors. `init` is where it starts (None where it needs none) and has no derivative.
-    F : `F(x, *theta)`, in torch, with the structure, shapes and kind of x: zero at the solution. It must be
-        differentiable (twice for forward mode and second derivatives), and all that a gradient is wanted of must be
-        among its arguments. A module, or a method of one, brings its parameters along.
-    options : how derivatives are computed and judged.
-    has_aux : the solver returns `(x, aux)`; aux is handed through without derivatives.
-    constants : arguments after init that have no derivative, by F's name for them or by position from 0. What is not a
-        floating or complex tensor, nor a module, is a constant without being named.
-    batch_dims : how many first axes of all leaves of x count samples: `F` of one sample must depend on no other's x.
-        Each sample's linear system then stops by itself.
-    numpy : hand tensors to the solver as NumPy arrays (copies).
+    solver : any function `solver(init, *theta, **settings) -> x`, in torch, NumPy, SciPy, or another process. It is
+        called with detached tensors. `init` is the initial guess (None where there is none) and has no derivative.
+    F : `F(x, *theta)` in torch, with the structure, shapes and kind of x, which is zero at the solution. It must be
+        differentiable (twice for forward mode and second derivatives), and everything with a gradient must be among
+        its arguments. The parameters of a module, or of a method of a module, are included.
+    options : options for computing derivatives and checking them.
+    has_aux : whether the solver returns `(x, aux)`; aux is passed through without derivatives.
+    constants : arguments after init that have no derivative, by their names in F or by position from 0. Anything except
+        floating or complex tensors and modules is a constant automatically.
+    batch_dims : number of leading axes of all leaves of x that index samples: `F` of a sample must not depend on x of
+        any other. The linear system of each sample then stops separately.
+    numpy : whether to pass tensors to the solver as NumPy arrays (copies).
     on_verdict : called with each derivative's `DerivativeVerdict`; see also `record_verdicts`.
 
     Returns
     -------
-    ImplicitSolver : called as the solver is: θ by position, with pytrees and modules in it; arguments by name are
-        settings that only the solver gets. NumPy arrays and numbers that the solver returns become tensors of the
-        widest floating dtype of its arguments.
+    ImplicitSolver : called like the solver: θ by position, which may contain pytrees and modules; keyword arguments are
+        settings that are passed to the solver only. NumPy arrays and numbers that the solver returns become tensors of
+        the widest floating dtype of its arguments.
 
     Raises
     ------
-    TypeError, ValueError : naming the argument. DerivativeError: from a derivative at a point that is no root, or
-        whose linear system could not be solved.
+    TypeError, ValueError : naming the argument.
+    DerivativeError : by a derivative at a point that is not a root, or whose linear system could not be solved.
 
     Source: M. Blondel et al., "Efficient and modular implicit differentiation", NeurIPS 2022.
 
@@ -246,7 +246,7 @@ def custom_fixed_point(
 
 
 def _owner(F: Callable[..., Any]) -> tuple[nn.Module | None, Callable[..., Any]]:
-    """The module whose parameters F has, and F as a function with that module first; (None, F) without one."""
+    """Return the module whose parameters F has, and F as a function of that module; (None, F) without a module."""
     if isinstance(F, nn.Module):
         return F, lambda module, *arguments: module(*arguments)
     if inspect.ismethod(F) and isinstance(F.__self__, nn.Module):

@@ -1,4 +1,4 @@
-"""Linear systems with the Jacobian, by factors, by a Krylov method, or by the user's own solver."""
+"""Solution of linear systems with the Jacobian, by factors, a Krylov method, or the user's solver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relaxon.implicit import krylov
 from relaxon.implicit.jacobian import StateJacobian
 
 LARGEST_DENSE = 2**22
-"""Entries of all samples' Jacobians up to which "auto" builds them."""
+"""Largest number of entries of all samples' Jacobians for which "auto" builds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def is_dense(jacobian: StateJacobian) -> bool:
 
 
 def solve_system(jacobian: StateJacobian, right: Tensor, transposed: bool) -> SystemSolution:
-    """Solve `J u = right`, or `Jᵀ u = right`, by what the options ask for."""
+    """Solve `J u = right`, or `Jᵀ u = right`, as the options say."""
     if jacobian.options.linear_solver is not None:
         return _solve_by_user(jacobian, right, transposed)
     if is_dense(jacobian):

@@ -1,4 +1,4 @@
-"""`DerivativeVerdict`: how a derivative's linear system and the point it was taken at turned out."""
+"""`DerivativeVerdict`: the checks of a derivative's linear system and of the point at which it was computed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Sink = Callable[["DerivativeVerdict"], object]
 
 
 class DerivativeOutcome(Enum):
-    """What a derivative came to."""
+    """The outcome of a derivative."""
 
     CONVERGED = "converged"
     NOT_A_ROOT = "not a root"
@@ -28,13 +28,13 @@ class DerivativeOutcome(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DerivativeVerdict:
-    """How one linear solve of a derivative went.
+    """The checks of one linear solve of a derivative.
 
     Attributes
     ----------
     system : "adjoint" (`Jᵀu = g`, reverse mode) or "tangent" (`J u = g`, forward mode). A second derivative solves more
         systems, each with its verdict.
-    outcome : the first thing that is wrong, or CONVERGED.
+    outcome : the first check that failed, or CONVERGED.
     method : what solved it: "direct", "cg", "gmres", "bicgstab", "cg+gmres" (CG met an indefinite Jacobian) or
         "linear_solver".
     root_residuals : `‖F(x, θ)‖` relative to the scale that `ImplicitOptions.root_rtol` describes; float64, one a sample
@@ -60,7 +60,7 @@ class DerivativeVerdict:
 
     @property
     def converged(self) -> bool:
-        """Whether the point is a root and the linear system is solved, both to their tolerance."""
+        """Whether the point is a root and the linear system is solved, each to its tolerance."""
         return self.outcome is DerivativeOutcome.CONVERGED
 
     @property
@@ -75,7 +75,7 @@ class DerivativeVerdict:
 
 
 class DerivativeError(RuntimeError):
-    """A derivative was refused: the point is no root, or its linear system was not solved; `verdict` tells."""
+    """A rejected derivative: the point is not a root, or its linear system was not solved; see `verdict`."""
 
     def __init__(self, message: str, verdict: DerivativeVerdict) -> None:
         super().__init__(message)
@@ -83,7 +83,7 @@ class DerivativeError(RuntimeError):
 
 
 class UnconvergedDerivativeWarning(RuntimeWarning):
-    """A derivative that did not converge was let through by `on_unconverged="record"` with nobody recording."""
+    """An unconverged derivative that `on_unconverged="record"` allowed while no verdicts were recorded."""
 
 
 _RECORDERS: contextvars.ContextVar[tuple[list[DerivativeVerdict], ...]] = contextvars.ContextVar(
@@ -93,7 +93,7 @@ _RECORDERS: contextvars.ContextVar[tuple[list[DerivativeVerdict], ...]] = contex
 
 @contextlib.contextmanager
 def record_verdicts() -> Iterator[list[DerivativeVerdict]]:
-    """Collect the verdicts of all derivatives of solves that are called inside, also of those taken later.
+    """Collect the verdicts of all derivatives of solves that are called inside, including derivatives taken later.
 
     The list belongs to the thread (or asyncio task) that entered; backward passes append to it wherever they run.
 
@@ -115,13 +115,13 @@ def record_verdicts() -> Iterator[list[DerivativeVerdict]]:
 
 
 def active_sinks(on_verdict: Sink | None) -> tuple[Sink, ...]:
-    """Return what is told the verdicts of a solve that is called now."""
+    """Return the sinks for the verdicts of a solve that is called now."""
     sinks = tuple(recorder.append for recorder in _RECORDERS.get())
     return sinks if on_verdict is None else (*sinks, on_verdict)
 
 
 def deliver(verdict: DerivativeVerdict, sinks: tuple[Sink, ...], on_unconverged: str) -> None:
-    """Tell the sinks; raise `DerivativeError`, or warn where nobody was told, for one that did not converge."""
+    """Pass a verdict to the sinks; where unconverged, raise `DerivativeError`, or warn where there are no sinks."""
     for sink in sinks:
         sink(verdict)
     if verdict.converged:

@@ -172,7 +172,7 @@ def test_mistakes_are_refused_by_name(table: Path, tmp_path: Path, capsys: pytes
     plain = ("--data", table, "--target", "kind", "--drop", "pay")
     for options, message in (
         ((tmp_path / "none", *plain), "MODEL must be a folder with a stored model"),
-        ((empty, *plain), "MODEL must be a folder that holds model.json or network.json"),
+        ((empty, *plain), "MODEL must be a folder that contains model.json or network.json"),
         ((energy, *plain), "MODEL must be a boosted or a convex network or one trained by equilibrium propagation"),
         ((model, *plain), "--data must have the 2 columns that the model was trained on, got 4"),
         ((model, "--data", "iris"), "--data must have the 2 columns that the model was trained on, got 4"),

@@ -16,7 +16,7 @@ from relaxon.neuromorphic.diagnostics import (
     train_snapshots,
 )
 from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES, gradient_moments, is_sequence_of_linear
-from relaxon.neuromorphic.diagnostics.subjects import as_subject, checked_data
+from relaxon.neuromorphic.diagnostics.subjects import as_subject, validate_rows
 from relaxon.neuromorphic.equilibrium import (
     ConvolutionalNetwork,
     FixedStep,
@@ -96,7 +96,7 @@ def test_gradients_and_their_moments_are_those_of_a_loop(name: str) -> None:
     expected = looped(model, x, nn.functional.cross_entropy, Y)
     torch.testing.assert_close(whole(model, x, Y), expected, rtol=1e-10, atol=1e-12)
     subject = as_subject(model, "auto", Y)
-    moments = gradient_moments(subject, *checked_data(subject, x, Y), MAX_BYTES)
+    moments = gradient_moments(subject, *validate_rows(subject, x, Y), MAX_BYTES)
     np.testing.assert_allclose(moments.norms, expected.norm(dim=1), rtol=1e-10)
     mean = np.concatenate([part.ravel() for part in moments.means.values()])
     np.testing.assert_allclose(mean, expected.mean(0), atol=1e-12)
@@ -238,14 +238,14 @@ class Sums(nn.Module):
         (dense(), np.where(X > 1.5, np.nan, X), Y, "X must be finite, got"),
         (nn.Linear(6, 3), X * 1e200, Y, "X must fit the torch.float32 of the model"),
         (nn.Linear(6, 1), X, Y * 1e200, "y must fit the torch.float32 of the model"),
-        (dense(), X[:, :4], Y, r"X must have rows that the model takes, got shape \(11, 4\)"),
+        (dense(), X[:, :4], Y, r"X must have rows that the model accepts, got shape \(11, 4\)"),
         (dense(), X[0], Y, r"X must be \(rows, …\)"),
         (dense(), X, Y[:5], r"y must hold one entry for each of 11 rows, got shape \(5,\)"),
         (dense(), X, np.zeros(ROWS, int), "y must have at least two classes, got one class: 0"),
-        (dense(), X, Y + 1, "y must hold numbers from 0 to 2, as the model has 3 outputs, got 1 to 3"),
-        (dense(), X, Y.astype(str), "y must hold the numbers of the classes as integers"),
+        (dense(), X, Y + 1, "y must have class indices from 0 to 2, as the model has 3 outputs, got 1 to 3"),
+        (dense(), X, Y.astype(str), "y must be class indices of an integer dtype"),
         (dense(), X, Y / 2.0, "y must have 3 columns, as the model has outputs, got 1"),
-        (Sums().double(), X, Y, r"model must give outputs \(rows, outputs\), got shape \(1,\)"),
+        (Sums().double(), X, Y, r"model must return outputs \(rows, outputs\), got shape \(1,\)"),
         ("a model", X, Y, "model must be a torch module or a fitted estimator"),
         ([], X, Y, "models must hold at least one model"),
     ],
@@ -262,9 +262,7 @@ def test_counts_below_zero_are_refused() -> None:
 
 def test_weights_that_are_not_finite_and_a_bound_too_small_are_refused() -> None:
     model = dense()
-    with pytest.raises(
-        ValueError, match="max_bytes must be at least 1272, which the gradient of one row takes, got 100"
-    ):
+    with pytest.raises(ValueError, match="max_bytes must be at least 1272, the size of one row's gradient, got 100"):
         per_sample_gradients(model, X, Y, max_bytes=100)
     with pytest.raises(TypeError, match="max_bytes must be an integer"):
         grand(model, X, Y, max_bytes=1e9)  # type: ignore[arg-type]

@@ -90,7 +90,7 @@ def test_suspects_are_predicted_otherwise_and_kept_rows_have_the_highest_scores(
     assert found.scores[kept].min() >= np.delete(found.scores, kept).max()
     with pytest.raises(ValueError, match="share must be above 0 and at most 1, got 0"):
         found.keep(0.0)
-    with pytest.raises(ValueError, match="must be of classes"):
+    with pytest.raises(ValueError, match="must be scores of classes"):
         el2n(linear(outputs=1), X, RNG.normal(size=ROWS)).suspects()
 
 
@@ -117,7 +117,7 @@ def test_boosted_networks_have_the_scores_of_their_own_probabilities() -> None:
         assert found.label(2) == "c"
         whole = torch.cat([chunk.flat() for chunk in per_sample_gradients(model, x, names)])
         np.testing.assert_allclose(grand(model, x, names).scores, whole.norm(dim=1), rtol=1e-9)
-    with pytest.raises(ValueError, match=r"y must hold the labels 'a', 'b', 'c' of the model, got 'd'"):
+    with pytest.raises(ValueError, match=r"y must have the labels 'a', 'b', 'c' of the model, got 'd'"):
         el2n(model, x, np.where(y == 0, "d", names))
     binary = GradientBoostedNetworkClassifier(n_units=4, random_state=0).fit(x[50:], names[50:])
     expected = np.sqrt(2) * np.abs(binary.predict_proba(x[50:])[:, 1] - (y[50:] == 2))
@@ -203,7 +203,7 @@ def test_coherence_is_that_of_the_gradients_whatever_their_scale_and_order() -> 
     products = gradients @ gradients.T
     pairs = (products.sum() - np.trace(products)) / (ROWS * (ROWS - 1)) / np.trace(products) * ROWS
     np.testing.assert_allclose(coherence(model, X, Y).pair_alignment, [pairs])
-    with pytest.raises(ValueError, match=r"got another set for models\[1\]"):
+    with pytest.raises(ValueError, match=r"got different ones for models\[1\]"):
         coherence([model, linear()], X, Y)
 
 
@@ -227,7 +227,7 @@ def test_the_two_groups_are_the_rows_that_a_step_moves_furthest() -> None:
     assert found.share() > 0.99
     for group, models, message in (
         (16, [before, after], "group must be at most half of the 30 rows, got 16"),
-        (5, [before], "models must hold at least two states"),
+        (5, [before], "models must have at least two states"),
     ):
         with pytest.raises(ValueError, match=message):
             opposing_signals(models, x, y, group=group)
@@ -347,7 +347,7 @@ def test_diffroar_is_positive_where_gradients_mark_what_decides() -> None:
         ({"of": "both"}, "of must be 'logit' or 'loss', got 'both'"),
         ({"repeats": 0}, "repeats must be at least 1"),
         ({"signal": np.ones((2, 4), bool)}, r"signal must be boolean of shape \(24, 4\)"),
-        ({"build": None}, "build must be given for a model that is no estimator"),
+        ({"build": None}, "build must be given for a model that is not an estimator"),
         ({"build": lambda seed: nn.ReLU()}, "build must return a module with parameters"),
         ({"build": 3}, "build must be a function"),
     ],

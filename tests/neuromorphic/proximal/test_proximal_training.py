@@ -127,7 +127,7 @@ def test_a_model_is_stored_and_loaded_bit_for_bit(tmp_path):
 
 
 def test_damaged_models_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="folder must hold model.safetensors"):
+    with pytest.raises(FileNotFoundError, match="folder must contain model.safetensors"):
         load_proximal(tmp_path)
     train_proximal(DATA, NETWORK, SHORT).save(tmp_path)
     path = tmp_path / "model.safetensors"
@@ -137,13 +137,13 @@ def test_damaged_models_are_refused(tmp_path):
         changed = {key: tensor.clone() for key, tensor in tensors.items()}
         changed[name].view(-1)[0] = value
         save_file(changed, path, description)
-        with pytest.raises(ValueError, match="holds no proximal model"):
+        with pytest.raises(ValueError, match="contains no proximal model"):
             load_proximal(tmp_path)
     save_file({key: tensor for key, tensor in tensors.items() if key != "last.weight"}, path, description)
-    with pytest.raises(ValueError, match="holds no proximal model"):
+    with pytest.raises(ValueError, match="contains no proximal model"):
         load_proximal(tmp_path)
     path.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="holds no proximal model"):
+    with pytest.raises(ValueError, match="contains no proximal model"):
         load_proximal(tmp_path)
 
 

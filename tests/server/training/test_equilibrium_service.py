@@ -250,7 +250,7 @@ def test_a_saved_classifier_is_loaded_to_the_same_bits_without_pickle(tmp_path, 
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["network.json", "network.safetensors"]
     with pytest.raises(FileNotFoundError):
         load_classifier(tmp_path)
-    with pytest.raises(TypeError, match="^estimator must be a name"):
+    with pytest.raises(TypeError, match="^estimator must be given by name"):
         save_classifier(EquilibriumClassifier(estimator=Cauchy()).set_params(epochs=1).fit(X, LABELS), tmp_path / "x")
 
 
