@@ -116,7 +116,7 @@ def test_a_server_solves_the_matrix_and_its_answer_is_judged_here(tmp_path, caps
         (["--rhs-column", "1"], "--rhs-column needs --rhs"),
         (["--seed", "1", "--rhs", "x.npy"], "--seed must be at least 0 and cannot be used with --rhs"),
         (["--out", "x.txt"], "--out must end in .npy or .mtx"),
-        (["--max-bytes", "10"], "become more than max_bytes = 10"),
+        (["--max-bytes", "10"], "decompress to more than max_bytes = 10"),
         (["--rhs", str(DATA / "cavity" / "source")], "must have the matrix's 580 rows, got 144"),
         (["--rtol", "0"], "--rtol must be a number greater than 0"),
     ],

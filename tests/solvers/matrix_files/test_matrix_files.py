@@ -240,7 +240,7 @@ def test_a_wrong_ldu_list_is_refused(tmp_path, write):
         (foam("2\n(\n1\nx\n)"), "line 14: expected a number, got 'x'"),
         (foam("2\n(\n1\n2\n"), "expected the end of a list"),
         (foam("99999999999{1}"), "take more than max_bytes"),
-        (foam([1, 2], form="binary"), "got binary: foamFormatConvert"),
+        (foam([1, 2], form="binary"), "got binary: convert it by foamFormatConvert"),
     ):
         write(content, "upperAddr")
         with pytest.raises(MatrixFileError, match=words):
@@ -294,7 +294,7 @@ def test_a_wrong_archive_is_refused_and_nothing_is_unpickled(tmp_path):
     path = tmp_path / "a.npz"
     good = {"format": np.array("csr"), "shape": np.array([2, 2]), "data": np.ones(2), "indptr": np.array([0, 1, 2])}
     for change, words in (
-        ({"indices": np.array([0, 7])}, "no valid csr matrix"),
+        ({"indices": np.array([0, 7])}, "not a valid csr matrix"),
         ({}, "must have an array 'indices'"),
         ({"indices": np.array([0, 1]), "data": np.array([1.0, np.nan])}, "expected finite values"),
         ({"indices": np.array([{}, 1], object)}, "never unpickled"),

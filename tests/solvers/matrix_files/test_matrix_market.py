@@ -144,13 +144,13 @@ def test_gzip_is_read_and_bounded(write):
     text = f"{BANNER}2 2 2\n1 1 1.5\n2 2 3\n"
     path = write(text, packed=True)
     assert read_matrix(path, max_bytes=len(text)).diagonal().tolist() == [1.5, 3.0]
-    with pytest.raises(MatrixFileError, match=f"of gzip become more than max_bytes = {len(text) - 1}"):
+    with pytest.raises(MatrixFileError, match=f"of gzip decompress to more than max_bytes = {len(text) - 1}"):
         read_matrix(path, max_bytes=len(text) - 1)
     bomb = write(BANNER.encode() + b"1 1 1\n" + b" " * 3_000_000, packed=True)
     assert bomb.stat().st_size < 10_000
-    with pytest.raises(MatrixFileError, match="become more than max_bytes"):
+    with pytest.raises(MatrixFileError, match="decompress to more than max_bytes"):
         read_matrix(bomb, max_bytes=1_000_000)
-    with pytest.raises(MatrixFileError, match="announced, which take at least"):
+    with pytest.raises(MatrixFileError, match="declared, which take at least"):
         read_matrix(write(f"{BANNER}9 9 99999999\n1 1 1\n", packed=True))
     with pytest.raises(MatrixFileError, match="gzip data is damaged or truncated"):
         read_matrix(write(gzip.compress(text.encode())[:-9]))
