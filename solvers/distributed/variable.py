@@ -34,11 +34,11 @@ from relaxon.solvers.multigrid.variable_levels import VariableLevel, VariableLev
 
 SWEEPS = 2
 SMALL = 64
-"""Cells for each of the coarsest level's unknowns, beyond which these are not counted."""
+"""On levels with more cells than this for each of `COARSEST_UNKNOWNS`, unknowns are not counted."""
 REACH = 4
-"""Planes of the neighbours beside a part. Of the first sweep all are right, of the second three, of the residual two,
-and restriction looks at one; on the way up three are right after prolongation, and one after two sweeps. It is even,
-as coarse cells are pairs from the first kept one on."""
+"""Planes of the neighbours beside a part. On the way down all of them are right after the first sweep, three after the
+second and two of the residual, and restriction reads one. On the way up three are right after prolongation and one
+after two sweeps. The number is even, as coarse cells are pairs counted from the first kept one."""
 
 
 @dataclass(slots=True)
@@ -233,7 +233,7 @@ class DistributedVariableCycle(SingleCycle):
         return SharedStage(shape, (1, 1), VariableStage(grid.cells.reshape(grid.shape3), single, inside))
 
     def _part_of(self, stage: SharedStage) -> Part | None:
-        """Return this process's part of a level, with `REACH` planes of its neighbours; None if it is not to be shared."""
+        """Return this process's part of a level, with `REACH` planes of its neighbours; None if it is not shared."""
         by, split = stage.coarsening, self._decomposition
         if math.prod(stage.shape) <= fused.GATHERED_CELLS or not self._cut:
             return None

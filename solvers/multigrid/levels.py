@@ -222,7 +222,7 @@ class FaceLevel(FusedLevel):
 
 @dataclass(frozen=True, slots=True)
 class FusedStage:
-    """Where a set-up stands: the next level's cells, and its faces where they have been made."""
+    """The state of the set-up: the next level's cells, and its faces where they have been computed."""
 
     depth: int
     cells: NDArray[np.uint8]
@@ -230,7 +230,7 @@ class FusedStage:
     faces: tuple[Single, Single] | None
     """Couplings of the open faces below each cell, and those to Dirichlet sides, along the three axes: `(3, …)`."""
     nominal: list[float]
-    """The coupling of an open face an axis; 0 along axes of one cell."""
+    """The coupling of an open face along each axis; 0 along axes of one cell."""
 
     @classmethod
     def first(cls, cells: NDArray[np.uint8], planes: Planes) -> FusedStage:
