@@ -83,7 +83,7 @@ def heat_sink(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid,
 
 
 def cut_cylinder(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
-    """Return the pressure in a channel past a cylinder that cuts its cells, across the first two axes; open at the end."""
+    """Return the pressure in a channel, open at its end, past a cylinder across two axes that cuts cells."""
     centre = DISC[0] * h * shape[0], DISC[1] * h * shape[1]
     (along, across), volume = outside_disc((shape[0], shape[1]), h, centre, DISC[2] * h * min(shape[:2]) * 2)
     is_open = along[1:] + along[:-1] + across[:, 1:] + across[:, :-1] > 0

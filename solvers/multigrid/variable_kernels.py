@@ -5,8 +5,10 @@ them. A fine cell lies between that centre and the one beyond its outward face, 
 through the resistances between them would give it. Let `R` be the resistance of half the pair's inner face, `1/c` that
 of the outward face and `R'` that of half the other pair's inner face. Then the far weight is `R / (R + 1/c + R')`: a
 quarter where κ is constant, 0 through a wall, 1 where the pair is separated. The coarse coupling is
-`Σ 1 / (R + 1/c + R')` over the fine faces between two coarse cells. Source: after R. Kettler, "Analysis and comparison of relaxation schemes in
-robust multigrid" (1982) and P. Wesseling, "An Introduction to Multigrid Methods" (1992), chapter 5, for cell centres.
+`Σ 1 / (R + 1/c + R')` over the fine faces between two coarse cells.
+
+Source: after R. Kettler, "Analysis and comparison of relaxation schemes in robust multigrid" (1982) and P. Wesseling,
+"An Introduction to Multigrid Methods" (1992), chapter 5, for cell centres.
 
 Arrays are float32 with three axes, rows shared among threads; `lower_a` is the coupling to the cell below.
 """

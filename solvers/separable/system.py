@@ -113,7 +113,7 @@ def estimate_nanoseconds(axes: Sequence[Axis]) -> float:
 
 
 def _order(axes: Sequence[Axis]) -> tuple[int, int, int]:
-    """Return the axis along which systems are tridiagonal, then the others: the first unless it is periodic or short."""
+    """Return the axis along which systems are tridiagonal (the first unless periodic or short), then the others."""
     plain = [place for place, axis in enumerate(axes) if not axis.cyclic and axis.size > 1]
     plain = plain or [place for place, axis in enumerate(axes) if not axis.cyclic] or [0]
     longest = max(plain, key=lambda place: axes[place].size)
