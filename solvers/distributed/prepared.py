@@ -61,7 +61,7 @@ class PreparedDistributed(Front):
         return Front.request(self, b, rtol, atol, max_iterations, x0, inconsistent, name)
 
     def _check_everywhere(self, name: str, b: ArrayLike, x0: ArrayLike | None) -> None:
-        """Check nothing: all processes have checked what this is made of."""
+        """Refuse in all processes what one of them was given wrongly."""
         problem: Exception | None = None
         try:
             b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
@@ -214,7 +214,7 @@ class ReducedPiece(PreparedPiece):
     """What is left when cells are eliminated; its vectors are those of the whole part, weighted already."""
 
     def _check_everywhere(self, name: str, b: ArrayLike, x0: ArrayLike | None) -> None:
-        """Nothing: all processes have checked what this is made of."""
+        """Check nothing: all processes have checked what this is made of."""
 
     def answer(
         self, request: Request | ComplexRequest, callback: Callback | None = None, x0: ArrayLike | None = None
