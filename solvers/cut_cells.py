@@ -1,4 +1,4 @@
-"""What a disc or a cylinder leaves of a grid's faces and cells, exactly: the fractions that cut-cell methods need.
+"""The exact fractions of a grid's faces and cells outside a disc or a cylinder, as cut-cell methods need them.
 
 Source: for the method, Y. T. Ng, C. Min, F. Gibou, "An Efficient Fluid-Solid Coupling Algorithm for Single-Phase
 Flows", J. Comput. Phys. 228 (2009).
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 POINTS = 8
-"""Of Gauss's quadrature over a cell's width, of chords that are exact."""
+"""The number of points of Gauss's quadrature over a cell's width; the chords at the points are exact."""
 LEAST = 1e-6
 """Fractions of faces below this count as closed: such a face carries nothing, and makes a cell's row tiny."""
 

@@ -1,4 +1,4 @@
-"""The measures by which other libraries' solvers stop, as functions of `(A, b, x, M)`; docs/tolerances.md says which.
+"""The stopping criteria of other libraries' solvers, as functions of `(A, b, x, M)`; docs/tolerances.md compares them.
 
 `A` and `M` are anything with a product: SciPy sparse matrices, `LinearOperator`s, arrays. `M` approximates `A⁻¹`.
 relaxon's own are `relative_residual` and `scaled_residual`, in float64.
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 DECIDED = 1e4
-"""A diagonal entry that is so many times the sum of the others' magnitudes decides its unknown."""
+"""A diagonal entry decides its unknown where it is so many times the sum of the others' magnitudes."""
 ROUNDING = 1e-3
-"""Of that sum of squared couplings."""
+"""The tolerance for rounding in the sum of squared couplings that is compared with `1/DECIDED`."""
 
 
 def relative_residual(A: Any, b: Vector, x: Vector) -> float:
@@ -64,9 +64,9 @@ def backward_residual(A: Any, b: Vector, x: Vector) -> float:
 
 
 def normal_residual(A: Any, b: Vector, x: Vector) -> float:
-    """Return `‖A r‖₂ / (‖A‖_F ‖r‖₂)` with `r = b − A x`, for a symmetric matrix: the other of `minres`'s tests.
+    """Return `‖A r‖₂ / (‖A‖_F ‖r‖₂)` with `r = b − A x`, for a symmetric matrix: the other test of `minres`.
 
-    It is small too where `x` solves the system in the sense of least squares alone.
+    It is also small where `x` solves the system in the least-squares sense only.
     """
     r = b - A @ x
     return _ratio(float(np.linalg.norm(A @ r)), _size(A) * float(np.linalg.norm(r)))

@@ -1,10 +1,11 @@
-"""The cycle for any couplings, chosen by a small network from what a grid's couplings look like.
+"""The choice of a cycle for any couplings, by a small network that sees features of a grid's couplings.
 
-There are two coarse spaces, transfers that follow the couplings (`VariableCycle`) and connected parts of blocks
-(`PartedCycle`), each with a number of sweeps and numbers of its own. Which of them takes the least work a decade of the
-residual depends on how much κ jumps, how many faces are closed, how far cells are stretched, how much σ holds. A
-network of one hidden layer foretells the cost of each of a few candidates from eight such features; candidates and
-network were found by `relaxon train poisson-couplings`. Each candidate is a fixed cycle: linear, symmetric, definite.
+There are two kinds of coarse space: transfers that follow the couplings (`VariableCycle`), and connected parts of
+blocks (`PartedCycle`). Each has a number of sweeps and parameters of its own. Which of them takes the least work per
+decade of the residual depends on how much κ jumps, how many faces are closed, how far cells are stretched, and how much
+σ holds. A network of one hidden layer predicts the cost of each of a few candidates from eight such features.
+Candidates and network were found by `relaxon train poisson-couplings`. Each candidate is a fixed cycle: linear,
+symmetric and definite.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ FEATURES = 8
 """Seven shares of faces, axes and cells on a logarithmic scale from 0 to 1, and whether there are three dimensions."""
 LEAST_SHARE = 1e-4
 SURVEYED = 500_000
-"""Of grids with more cells every third row is looked at."""
+"""On grids with more cells only every third row is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to make the cycle: `parting` with parts of blocks, or transfers that follow the couplings."""
+    """One kind of cycle: by parts of blocks as `parting` says, or with transfers that follow the couplings if None."""
 
     sweeps: int
     parting: Parting | None = None
@@ -59,7 +60,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CouplingChoice:
-    """Candidates and the network that foretells their costs: `w₂ relu(W₁ φ + b₁) + b₂`, the least is taken."""
+    """Candidates and the network that predicts their costs, `w₂ relu(W₁ φ + b₁) + b₂`: the cheapest is taken."""
 
     candidates: tuple[Candidate, ...]
     hidden_weight: Array
@@ -76,7 +77,7 @@ class CouplingChoice:
 
     @property
     def count(self) -> int:
-        """How many numbers the network has."""
+        """The number of the network's parameters."""
         arrays = (self.hidden_weight, self.hidden_bias, self.output_weight, self.output_bias)
         return sum(array.size for array in arrays)
 

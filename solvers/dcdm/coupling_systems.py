@@ -14,7 +14,7 @@ from relaxon.solvers.grid.sides import Robin
 
 Array = NDArray[np.float64]
 SIDES = {2: (60, 140), 3: (18, 36)}
-"""Cells a side, from and to."""
+"""The least and the largest number of cells a side, by the number of dimensions."""
 PLAIN_GEOMETRY = 0.5
 LEAST_VOLUME = 1e-3
 

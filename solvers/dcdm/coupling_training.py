@@ -1,4 +1,4 @@
-"""Training of the choice of a cycle for any couplings: candidates by search, a network on what they cost."""
+"""Training of the choice of a cycle for any couplings: a search for candidates, and a network fitted to their costs."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from relaxon.solvers.multigrid.parted import GraphLevel, PartedCycle, Parting
 Array = NDArray[np.float64]
 RTOL, MOST = 1e-6, 80
 OUTER = 3.0
-"""Passes that an iteration costs beside the cycle, in sweeps of the finest level."""
+"""The cost of an iteration without the cycle, in sweeps over the finest level."""
 TRANSFERS = 5.0
-"""What residual and transfers of a level cost, sweeps there being fused."""
+"""The cost of a level's residual and transfers, in the same unit, with fused sweeps."""
 GRAPH = 5.0
-"""What an entry of a graph costs beside one of a grid."""
+"""The cost of an entry of a graph relative to one of a grid."""
 SET_UP, PARTED_SET_UP = 25.0, 65.0
 """What setting up costs, transfers that follow the couplings and parts. These four are as two threads took in 64³ and
 128³ cells; training itself times nothing."""
@@ -144,7 +144,7 @@ def keep_best(costs: Array, count: int) -> list[int]:
 def fit_network(
     features: Array, costs: Array, candidates: tuple[Candidate, ...], hidden: int, decay: float, seed: int
 ) -> CouplingChoice:
-    """Fit by Adam to the cost of what the network would take and to the error of its predictions, all systems at once."""
+    """Fit by Adam to the cost of the network's choices and to the error of its predictions, all systems at once."""
     rng = np.random.default_rng(seed)
     count = costs.shape[1]
     target = costs - costs.mean(1, keepdims=True)

@@ -1,8 +1,9 @@
 """Conjugate directions from a V-cycle whose constants were learned: linear, aware of the geometry, a few numbers.
 
-Where κ is 1 the direction is the fused cycle of `relaxon.solvers.multigrid` with constants trained on the residual that
-the outer iteration is left with, on small random geometries; they hold for any grid. Elsewhere it is one of a few
-cycles for any couplings, which a trained network chooses for the grid: see `relaxon.solvers.dcdm.coupling_choice`.
+Where κ is 1 the direction is the fused cycle of `relaxon.solvers.multigrid`. Its constants were trained on small random
+geometries, on the residual after a few steps of the outer iteration; they serve any grid. Elsewhere the direction is
+one of a few cycles for any couplings, which a trained network chooses for the grid: see
+`relaxon.solvers.dcdm.coupling_choice`.
 """
 
 from __future__ import annotations

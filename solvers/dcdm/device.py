@@ -37,11 +37,11 @@ from relaxon.solvers.multigrid.transfers import TransferTables
 Wrap = tuple[bool, bool, bool]
 DEVICES = ("cpu", "cuda", "xpu")
 FUSED_LEVELS = 3
-"""Levels whose passes torch.compile fuses; deeper ones are too small for it to pay."""
+"""The number of levels whose passes torch.compile fuses; on deeper ones, which are small, it does not pay."""
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device of that name; ValueError for no device's name, `DeviceUnavailableError` for one that is absent."""
+    """Return the device of that name; ValueError for no known name, `DeviceUnavailableError` where it is absent."""
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError) as error:
@@ -368,7 +368,7 @@ class DeviceConjugateDirections(Solver):
 
     Raises
     ------
-    ValueError : a name that is no device's. DeviceUnavailableError : the device is not here, or cannot hold float64.
+    ValueError : the name is no device's. DeviceUnavailableError : the device is not present, or cannot hold float64.
     """
 
     device: str = "cuda"

@@ -29,7 +29,8 @@ REPLACED_AFTER = 1e-4
 """The residual's recurrence is replaced by the true residual when it has fallen by this factor: float32 then still
 holds three digits of it."""
 FAR = 1e10
-"""A start whose residual is so much larger or smaller than `‖b‖` has it scaled to itself, as float32 has its range."""
+"""Where the first residual is larger or smaller than `‖b‖` by this factor, residuals are scaled by it instead of `‖b‖`,
+to stay within float32's range."""
 MAX_WINDOW = 2
 
 
@@ -48,7 +49,7 @@ class FusedDirections(Prepared):
         max_iterations: int,
         before: FusedDirections | None = None,
     ) -> None:
-        """`before` is one for a grid of the same shape and not used any more: its arrays are taken over."""
+        """`before`, for a grid of the same shape, is not used any more: its arrays are taken over."""
         from relaxon.solvers.grid.plane_kernels import planes_of
 
         self.operator = operator

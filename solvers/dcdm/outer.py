@@ -23,10 +23,10 @@ from relaxon.solvers.interface.verdict import subtract
 from relaxon.solvers.krylov.iteration import Steps, end_of, iterate
 
 WINDOW = 2
-"""Directions the next one is made A-orthogonal to; the paper found that more do not pay."""
+"""The number of past directions to which the next one is made A-orthogonal; the paper found that more do not pay."""
 SAFEGUARD_STEPS = 60
-"""After so many steps without a new least residual the plain direction `D⁻¹r` is taken until there is one. Conjugate
-directions' residuals wander, the more so the more κ jumps."""
+"""After so many steps without a new least residual, the plain direction `D⁻¹r` is taken until there is one. The
+residuals of conjugate directions wander, the more so the more κ jumps."""
 STAGNATION_STEPS = 500
 """Without a new least residual for so many steps, rounding or the direction forbids progress."""
 NEGLIGIBLE = 1e-10
@@ -45,7 +45,7 @@ class Direction(Protocol):
 
 @runtime_checkable
 class TwinDirection(Direction, Protocol):
-    """One that can be had again, for another thread."""
+    """A direction that can be duplicated for another thread."""
 
     def twin(self) -> Direction | None:
         """Return the same with work space of its own, None where that cannot be."""

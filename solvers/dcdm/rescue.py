@@ -1,9 +1,9 @@
-"""A second method for where the cycle does not see the geometry: a factorisation takes over when it crawls.
+"""A fallback for geometries that the cycle's coarse levels cannot represent: a factorisation takes over.
 
-Coarse cells join what a thin wall parts, and jumps of κ by many decades within a coarse cell leave it no right value.
-Mazes and such coefficients make a V-cycle's iteration slow. It is watched, and where what is left would take too many
-iterations at the pace of the last ones, another method goes on from where it is: a sparse factorisation where the
-system is small, else conjugate gradients with an incomplete Cholesky factor.
+Coarse cells join what a thin wall separates, and where κ jumps by many decades within a coarse cell, no value of it is
+right. In mazes and with such coefficients the iteration with a V-cycle is slow. So its pace is watched. Where the rest
+would take too many iterations at the pace of the last ones, another method continues from the current iterate: a sparse
+factorisation where the system is small, else conjugate gradients with an incomplete Cholesky factor.
 """
 
 from __future__ import annotations
@@ -22,13 +22,11 @@ from relaxon.solvers.interface.engine import Monitor, Prepared
 from relaxon.solvers.krylov.incomplete_cholesky import IncompleteCholeskyCG
 
 WATCHED = 30
-"""Iterations after which the pace is looked at."""
+"""The number of iterations after which the pace is measured."""
 PATIENCE = 90
-"""More iterations than this to go, at the pace of the last ones, and the other method takes over."""
-
-
+"""The other method takes over where more iterations than this are left at the pace of the last ones."""
 FACTORED = {2: 100_000, 3: 10_000}
-"""Up to so many unknowns, by the number of dimensions, a factorisation takes a second at most."""
+"""The unknowns up to which a factorisation takes a second at most, by the number of dimensions."""
 
 
 def second_method(operator: PoissonOperator) -> Prepared:
@@ -41,8 +39,9 @@ def second_method(operator: PoissonOperator) -> Prepared:
 
 
 class Rescued(Prepared):
-    """Runs `first`; hands over to what `second` makes, once, where `first` is too slow. `Monitor.fallbacks` counts the
-    iterations of the second.
+    """Runs `first`, and hands over, once, to what `second` makes where `first` is too slow.
+
+    `Monitor.fallbacks` counts the iterations of the second.
     """
 
     def __init__(self, first: Prepared, second: Callable[[], Prepared]) -> None:

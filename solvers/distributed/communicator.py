@@ -1,4 +1,4 @@
-"""What the processes of a distributed grid say to each other, and MPI as the way to say it."""
+"""The communication between the processes of a distributed grid, and MPI as its means."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """What goes to a peer, and room for what it sends back under the other tag; both contiguous."""
+    """An outgoing message to a peer, and room for what the peer sends under the other tag; both contiguous."""
 
     peer: int
     tag: int

@@ -20,17 +20,10 @@ from relaxon.solvers.distributed.decomposition import Decomposition
 from relaxon.solvers.distributed.halo import KEPT, Halo, HaloBox, box_of
 from relaxon.solvers.grid.operator import Planes
 from relaxon.solvers.multigrid.constants import LearnedConstants
-from relaxon.solvers.multigrid.cycle import Single, run_cycle
+from relaxon.solvers.multigrid.cycle import CycleLevel, Single, run_cycle
 from relaxon.solvers.multigrid.fused import LevelCycle, set_visits
-from relaxon.solvers.multigrid.levels import (
-    FusedLevel,
-    FusedStage,
-    LevelBuilder,
-    Shape,
-    along,
-    coarse_nominal,
-    make_transfer,
-)
+from relaxon.solvers.multigrid.level_builder import FusedStage, LevelBuilder, along, coarse_nominal, make_transfer
+from relaxon.solvers.multigrid.levels import FusedLevel, Shape
 from relaxon.solvers.multigrid.transfers import TransferTables, axes_to_halve, coarsen_shape
 
 GATHERED_CELLS = 128_000
@@ -41,7 +34,7 @@ kept than the cycle looks at."""
 
 
 @dataclass(slots=True)
-class SharedLevel:
+class SharedLevel(CycleLevel):
     """A process's part of a level, cut down to the cycle's box: the steps of the cycle with exchanges on the way."""
 
     level: FusedLevel
@@ -49,14 +42,9 @@ class SharedLevel:
     halo: Halo
     below: HaloBox
     """The process's box of the level below."""
-
-    @property
-    def visits(self) -> int:
-        """How often one cycle visits the level."""
-        return self.level.visits
+    visits: int
 
     def smooth_residual_restrict(self, below: Any) -> None:
-        """Steps 1 to 3 of the cycle: into the owned cells of the level below."""
         from relaxon.solvers.multigrid import passes
 
         self.exchange(self.level.r)
@@ -64,24 +52,17 @@ class SharedLevel:
         passes.smooth_residual_restrict(self.level, below.level.gain[own], below.level.r[own])
 
     def prolong_correct_smooth(self, below: Any) -> None:
-        """Steps 5 and 6 of the cycle."""
         from relaxon.solvers.multigrid import passes
 
         below.exchange(below.level.z)
         passes.prolong_correct_smooth(self.level, below.level.gain, below.level.z)
 
     def begin_visit(self) -> None:
-        """Begin another visit."""
         self.exchange(self.level.z)
         self.level.begin_visit()
 
     def end_visit(self) -> None:
-        """End another visit."""
         self.level.end_visit()
-
-    def solve(self) -> None:
-        """Not called: a shared level is never the last."""
-        raise NotImplementedError
 
     def exchange(self, planes: Single) -> None:
         """Bring the neighbours' cells of one of the level's arrays up to date."""
@@ -99,7 +80,6 @@ class LastSharedLevel(SharedLevel):
     z: Single
 
     def smooth_residual_restrict(self, below: FusedLevel) -> None:
-        """Steps 1 to 3 of the cycle: into the whole level below."""
         from relaxon.solvers.multigrid import passes
 
         self.exchange(self.level.r)
@@ -108,7 +88,6 @@ class LastSharedLevel(SharedLevel):
         self.cycle.gather(self.r.reshape(*self.below.shape, -1)[own], below.r.reshape(below.shape))
 
     def prolong_correct_smooth(self, below: FusedLevel) -> None:
-        """Steps 5 and 6 of the cycle: from the process's box of the whole level below."""
         from relaxon.solvers.multigrid import passes
 
         self.z[...] = _flatten(self.cycle.cut_out(below.z.reshape(below.shape)))
@@ -148,7 +127,10 @@ class DistributedCycle(LevelCycle):
         shared = [self._cut(level, depth) for depth, level in enumerate(wide)]
         set_visits(shared + below, constants, plan.ndim)
         self._finest = (shared + below)[0]
-        self._levels: list[Any] = [*(self._share(level, depth, below[0]) for depth, level in enumerate(shared)), *below]
+        self._levels: list[CycleLevel] = [
+            *(self._share(level, depth, below[0]) for depth, level in enumerate(shared)),
+            *below,
+        ]
         self.shape = (*self._boxes[0].shape, plan.shapes[0][2])
         if plan.levels == 0:
             size = (self._finest.shape[0], math.prod(self._finest.shape[1:]))
@@ -233,10 +215,10 @@ class DistributedCycle(LevelCycle):
         """Return a level that has been cut, with what its exchanges take."""
         halo, below = self._plan.halo(self._communicator, depth), self._boxes[depth + 1]
         if depth + 1 < self._plan.levels:
-            return SharedLevel(level, halo, below)
+            return SharedLevel(level, halo, below, level.visits)
         assert gathered.gain is not None
         gain = _flatten(self.cut_out(gathered.gain.reshape(gathered.shape)))
-        return LastSharedLevel(level, halo, below, self, gain, np.zeros_like(gain), np.zeros_like(gain))
+        return LastSharedLevel(level, halo, below, level.visits, self, gain, np.zeros_like(gain), np.zeros_like(gain))
 
 
 class Plan:

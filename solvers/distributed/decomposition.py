@@ -15,7 +15,7 @@ from relaxon.core import validation
 MOST_ALIGNMENT = 4
 """Cuts are put at multiples of at most two to this power, so that coarse levels can be cut at the same places."""
 LEAST_PLANES = 3
-"""A part of a level must be so thick: that many planes of the neighbours are kept beside it."""
+"""The least thickness of a part of a level: so many planes of the neighbours are kept beside it."""
 
 Range = tuple[int, int]
 

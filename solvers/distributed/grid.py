@@ -1,4 +1,4 @@
-"""A Poisson grid of which many processes hold a part each, and conjugate directions from the learned cycle on it."""
+"""A Poisson grid that is divided among many processes, and conjugate directions from the learned cycle on it."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 class DistributedPoissonGrid:
     """A grid of which every process of a communicator holds its own part.
 
-    Every method is called by every process, with its own arrays and else the same arguments. What is wrong in one
-    process is raised in all of them.
+    Every process calls every method, with its own arrays and otherwise the same arguments. An error in one process is
+    raised in all of them.
 
     Parameters
     ----------
     cells : this process's cells, `decomposition.owned(rank)` of the whole, uint8 as for `PoissonGrid`. A process may
         hold no FLUID cell; the whole grid must hold one.
-    decomposition : who owns what.
+    decomposition : which process owns which cells.
     comm : an mpi4py communicator with as many processes; None for one process alone.
     spacing, boundary : of the whole grid, as for `PoissonGrid`: widths are those of whole axes. The h of a `Robin` side
         that is an array has the shape of this process's part of the side: that of `cells` without the axis, also where
@@ -110,7 +110,7 @@ class DistributedPoissonGrid:
             raise ValueError("cells must hold at least one FLUID cell in some process, got none")
 
     def _takes_the_learned_cycle(self, given: Given) -> bool:
-        """Return whether nothing is given in any process that makes another matrix than that of κ = 1 on equal cells."""
+        """Return whether nothing is given in any process that changes the matrix of κ = 1 on equal cells."""
         forms = np.stack(self.communicator.gathered(np.array(given.kinds)))
         if (forms != forms[0]).any():
             raise ValueError("coefficient, reaction and volume must have the same form in all processes, got several")
@@ -213,7 +213,7 @@ class DistributedPoissonGrid:
         return DistributedCycle(self.communicator, plan, margin, planes, self._whole, self.unknowns, constants)
 
     def preconditioner(self, *, learned: bool = True) -> DistributedPreconditioner:
-        """Return the V-cycle `M ≈ A⁻¹` for a Krylov method of your own, as `PoissonGrid.preconditioner`; set up once."""
+        """Return the V-cycle `M ≈ A⁻¹` for a Krylov method of yours, as `PoissonGrid.preconditioner`; set up once."""
         from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
 
         return DistributedPreconditioner(self, learned=learned)

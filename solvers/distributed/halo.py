@@ -1,4 +1,4 @@
-"""The cells of a process on one level, those of its neighbours that it keeps beside them, and how it gets these."""
+"""The cells of a process on one level, with copies of its neighbours' beside them, and their exchange."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relaxon.solvers.distributed.communicator import Communicator, Parcel
 from relaxon.solvers.distributed.decomposition import Decomposition, Range
 
 KEPT = 3
-"""Planes of the neighbours that the cycle looks at: a smoothing, a residual and a transfer reach one each."""
+"""Planes of the neighbours that the cycle reads: a smoothing, a residual and a transfer reach one each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def box_of(
     width: tuple[int, int],
     coarsening: tuple[int, int] = (1, 1),
 ) -> HaloBox:
-    """Return the box of a process with `width` cells of each neighbour, on the level whose cells are `coarsening` wide."""
+    """Return the box of a process with `width` cells of each neighbour, on the level with cells `coarsening` wide."""
     kept, owned = [], []
     place = decomposition.place(rank)
     for axis in range(2):

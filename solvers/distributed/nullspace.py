@@ -37,7 +37,7 @@ class DistributedNullSpace(NullSpace):
 def null_space(
     communicator: Communicator, cells: NDArray[np.uint8], planes: Planes, box: HaloBox, halo: Halo, total: int
 ) -> DistributedNullSpace:
-    """Return that of the grid with κ = 1 whose `cells` in `box` are given, in the shape of `planes`, of `total` cells."""
+    """Return that of a grid with κ = 1 of `total` cells, whose `cells` in `box` are given in the shape of `planes`."""
     held = np.empty(cells.shape, bool)
     dirichlet_cells(cells, planes.sides, planes.wrap, held)
     return join_components(communicator, cells == 0, held, planes.wrap, box, halo, total)

@@ -1,4 +1,4 @@
-"""The distributed V-cycle as a preconditioner of other people's Krylov methods."""
+"""The distributed V-cycle as a preconditioner for Krylov methods of other libraries."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class DistributedPreconditioner:
     """`z ← M r` on each process's part, symmetric and positive definite to float32 rounding.
 
-    Made by `DistributedPoissonGrid.preconditioner`. Every process calls it at the same time; the result does not depend
-    on how the grid is cut, but for rounding.
+    Made by `DistributedPoissonGrid.preconditioner`. Every process calls it at the same time. Up to rounding, the result
+    does not depend on how the grid is cut.
     """
 
     def __init__(self, grid: DistributedPoissonGrid, *, learned: bool = True) -> None:
@@ -57,7 +57,7 @@ class DistributedPreconditioner:
 
 
 def _plain_cycle(grid: DistributedPoissonGrid, learned: bool) -> Any:
-    """Return, for κ = 1, what applies the cycle to a residual of a norm, the shape of the owned cells, and its figures."""
+    """Return for κ = 1 what applies the cycle to a residual of a norm, the shape of the owned cells, and figures."""
     cycle = grid.cycle(learned=learned)
     own = grid.plan.box(grid.communicator.rank, 0).own
     r, x, z = (np.zeros(cycle.shape, np.float32) for _ in range(3))

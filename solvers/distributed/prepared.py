@@ -55,7 +55,7 @@ class PreparedDistributed(PreparedSystem):
         return PreparedSystem.request(self, b, options, x0, name)
 
     def _check_everywhere(self, name: str, b: ArrayLike, x0: ArrayLike | None) -> None:
-        """Check nothing: all processes have checked what this is made of."""
+        """Refuse in all processes what one of them was given wrongly."""
         problem: Exception | None = None
         try:
             b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
@@ -208,7 +208,7 @@ class ReducedPiece(PreparedPiece):
     """What is left when cells are eliminated; its vectors are those of the whole part, weighted already."""
 
     def _check_everywhere(self, name: str, b: ArrayLike, x0: ArrayLike | None) -> None:
-        """Nothing: all processes have checked what this is made of."""
+        """Check nothing: all processes have checked what this is made of."""
 
     def answer(
         self, request: Request | ComplexRequest, callback: Callback | None = None, x0: ArrayLike | None = None

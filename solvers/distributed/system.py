@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class WorkingPiece:
-    """What stands behind a distributed grid of any kind, as `working.Working` behind one in one process."""
+    """The operator that a distributed grid of any kind is solved with, after scaling and elimination."""
 
     operator: PieceOperator
     left: PieceOperator

@@ -28,17 +28,17 @@ from relaxon.solvers.grid.couplings import by_layer, open_faces, reaction_term, 
 from relaxon.solvers.grid.faces import conductances, face_coefficients, face_scales, films, slab
 from relaxon.solvers.grid.poisson_grid import Boundary
 from relaxon.solvers.grid.sides import Sides
-from relaxon.solvers.multigrid.cycle import Array, Single, SingleCycle, run_cycle
+from relaxon.solvers.multigrid.cycle import Array, CycleLevel, Single, SingleCycle, run_cycle
 from relaxon.solvers.multigrid.transfers import COARSEST_UNKNOWNS, axes_to_halve, coarsen_shape
 from relaxon.solvers.multigrid.variable_levels import VariableLevel, VariableLevelBuilder, VariableStage
 
 SWEEPS = 2
 SMALL = 64
-"""Cells for each of the coarsest level's unknowns, beyond which these are not counted."""
+"""On levels with more cells than this for each of `COARSEST_UNKNOWNS`, unknowns are not counted."""
 REACH = 4
-"""Planes of the neighbours beside a part. Of the first sweep all are right, of the second three, of the residual two,
-and restriction looks at one; on the way up three are right after prolongation, and one after two sweeps. It is even,
-as coarse cells are pairs from the first kept one on."""
+"""Planes of the neighbours beside a part. On the way down all of them are right after the first sweep, three after the
+second and two of the residual, and restriction reads one. On the way up three are right after prolongation and one
+after two sweeps. The number is even, as coarse cells are pairs counted from the first kept one."""
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class SharedStage:
 
 
 @dataclass(slots=True)
-class SharedVariableLevel:
+class SharedVariableLevel(CycleLevel):
     """A process's part of a level, and the coarse cells that it takes from: `x`, `r` and `diagonal` of them."""
 
     cycle: DistributedVariableCycle
@@ -65,18 +65,13 @@ class SharedVariableLevel:
     x: Single
     r: Single
     diagonal: Single
-
-    @property
-    def visits(self) -> int:
-        """How often one cycle visits the level."""
-        return 1
+    visits: int = 1
 
     def view(self, array: Single) -> Single:
         """Return an array of the coarse cells in the order of a box's axes."""
         return array.reshape(self.planes)
 
     def smooth_residual_restrict(self, below: SharedVariableLevel | VariableLevel) -> None:
-        """Steps 1 to 3 of the cycle: into the owned cells of the level below."""
         from relaxon.solvers.multigrid import variable_kernels as kernels
 
         level = self.level
@@ -92,7 +87,6 @@ class SharedVariableLevel:
             below.r[...] = self.cycle.gather(owned)
 
     def prolong_correct_smooth(self, below: SharedVariableLevel | VariableLevel) -> None:
-        """Steps 5 and 6 of the cycle."""
         self.fill_coarse(below, "x")
         self.level.correct(self)
         self.level.smooth()
@@ -110,18 +104,6 @@ class SharedVariableLevel:
         whole = self.cycle.planes_of(getattr(below, name))
         rows = [np.arange(a, b) % n for (a, b), n in zip(self.ranges, whole.shape, strict=False)]
         target[...] = whole[np.ix_(rows[0], rows[1])]
-
-    def solve(self) -> None:
-        """Not called: a shared level is never the last."""
-        raise NotImplementedError
-
-    def begin_visit(self) -> None:
-        """Not called: see `visits`."""
-        raise NotImplementedError
-
-    def end_visit(self) -> None:
-        """Not called: see `visits`."""
-        raise NotImplementedError
 
 
 class DistributedVariableCycle(SingleCycle):
@@ -233,7 +215,7 @@ class DistributedVariableCycle(SingleCycle):
         return SharedStage(shape, (1, 1), VariableStage(grid.cells.reshape(grid.shape3), single, inside))
 
     def _part_of(self, stage: SharedStage) -> Part | None:
-        """Return this process's part of a level, with `REACH` planes of its neighbours; None if it is not to be shared."""
+        """Return this process's part of a level, with `REACH` planes of its neighbours; None if it is not shared."""
         by, split = stage.coarsening, self._decomposition
         if math.prod(stage.shape) <= fused.GATHERED_CELLS or not self._cut:
             return None

@@ -1,4 +1,4 @@
-"""Other people's solvers behind the same call: PyAMG's hierarchies and SciPy's CG and sparse LU, on the CSR matrix."""
+"""Solvers of other libraries behind the same call: PyAMG's hierarchies, SciPy's CG and sparse LU, on the CSR matrix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DIRECT_LIMIT = {2: 2_000_000, 3: 150_000}
 """Unknowns up to which a sparse factor of the matrix fits ordinary memory, by the number of dimensions."""
 
 PROGRESS = 0.9
-"""An iteration that ended early has to bring the residual below this part of what it was to be started again."""
+"""An iteration that ended early is only restarted if it brought the residual below this part of what it was."""
 
 
 class _StopIterating(Exception):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core import validation
+from relaxon.solvers.gallery import simulation_grids
 from relaxon.solvers.grid.poisson_grid import MAX_CELLS, BoundaryLike, CellType, PoissonGrid
 
 if TYPE_CHECKING:
@@ -135,10 +136,8 @@ def manufactured(
     grid = PoissonGrid(cells, spacing, boundary)
     if not grid.constant:
         raise ValueError(f"boundary must be neumann, dirichlet or periodic for a known solution, got {boundary!r}")
-    from relaxon.solvers.gallery import kinds as gallery_kinds
-
     parts = [
-        gallery_kinds.fitting_profile((str(low), str(high)), p)
+        simulation_grids.fitting_profile((str(low), str(high)), p)
         for (low, high), p in zip(grid.boundary, points, strict=True)
     ]
     exact = _product([f for f, _, _ in parts])
@@ -172,48 +171,38 @@ def plume(size: Size, ndim: int = 3, seed: int = 0, steps: int = 4) -> Problem:
 
 def heat_step(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
     """Return an implicit step of the heat equation around insulating spheres: a reaction of 1/Δt, Δt = 10 h²."""
-    from relaxon.solvers.gallery import kinds as gallery_kinds
-
     around = spheres(size, ndim, seed=seed).grid
-    grid, b = gallery_kinds.heat_step(around.cells, around.mean_spacing[0], seed)
+    grid, b = simulation_grids.heat_step(around.cells, around.mean_spacing[0], seed)
     return _problem("heat-step", grid, b, "implicit heat step around insulating spheres")
 
 
 def stretched_channel(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
     """Return a channel over a step, its cells a tenth of the mean width at the walls."""
-    from relaxon.solvers.gallery import kinds as gallery_kinds
-
     shape = _shape(size, ndim)
-    grid, b = gallery_kinds.stretched_channel(shape, _width(shape), seed)
+    grid, b = simulation_grids.stretched_channel(shape, _width(shape), seed)
     return _problem("channel", grid, b, "channel over a step, stretched towards its walls")
 
 
 def heat_sink(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
     """Return a finned block of metal, heated from below, cooled at its surface: Robin sides and a reaction."""
-    from relaxon.solvers.gallery import kinds as gallery_kinds
-
     shape = _shape(size, ndim)
-    grid, b = gallery_kinds.heat_sink(shape, _width(shape), seed)
+    grid, b = simulation_grids.heat_sink(shape, _width(shape), seed)
     return _problem("heat-sink", grid, b, "finned heat sink, Robin sides")
 
 
 def cut_cylinder(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
     """Return a channel past a cylinder that cuts its cells."""
-    from relaxon.solvers.gallery import kinds as gallery_kinds
-
     shape = _shape(size, ndim)
-    grid, b = gallery_kinds.cut_cylinder(shape, _width(shape), seed)
+    grid, b = simulation_grids.cut_cylinder(shape, _width(shape), seed)
     return _problem("cylinder", grid, b, "channel past a cylinder, cut cells")
 
 
 def _of_kind(name: str, function: str, summary: str) -> Callable[..., Problem]:
-    """Return the maker of a problem whose grid and `b` a function of `gallery_kinds` makes."""
+    """Return the maker of a problem whose grid and `b` a function of `simulation_grids` makes."""
 
     def make_one(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
-        from relaxon.solvers.gallery import kinds as gallery_kinds
-
         shape = _shape(size, ndim)
-        grid, b = getattr(gallery_kinds, function)(shape, _width(shape), seed)
+        grid, b = getattr(simulation_grids, function)(shape, _width(shape), seed)
         return _problem(name, grid, b, summary)
 
     return make_one

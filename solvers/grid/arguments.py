@@ -1,4 +1,4 @@
-"""The arguments of a grid, checked: each refusal names the argument, what came and what was expected."""
+"""Validation of a grid's arguments: each error names the argument, the value given and what was expected."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ SpacingLike = float | Sequence[float | ArrayLike]
 MAX_CELLS = 2**31 - 1
 """Unknowns are numbered with 32 bits, as SciPy's and PyAMG's sparse matrices number them."""
 SMALLEST_WIDTH = 1e-100
-"""Of a cell; the largest is its inverse. The operator's 1/h², and sums of its squares, stay within float64 so."""
+"""The least width of a cell; the largest is its inverse. So the operator's 1/h², and sums of its squares, stay within
+float64's range."""
 MOST_STRETCH = 1e8
-"""The largest width of an axis over its smallest: couplings hold up to its fourth power."""
+"""The largest allowed ratio of the widths along an axis: couplings span up to its fourth power."""
 
 
 def validate_cells(cells: ArrayLike) -> NDArray[np.uint8]:
@@ -111,7 +112,7 @@ def _validate_axis(axis: int, value: ArrayLike, n: int) -> float | Array:
 def validate_coefficient(
     coefficient: ArrayLike | Sequence[ArrayLike] | None, cells: NDArray[np.uint8], boundary: Sides
 ) -> tuple[Kappa, tuple[Mask, ...] | None]:
-    """Return κ, a copy, and where 1 stands in each of its arrays for what is ignored; None where that is nowhere."""
+    """Return a copy of κ, and where 1 stands in each of its arrays for ignored values; None if nowhere."""
     shape = cells.shape
     if coefficient is None:
         return None, None
@@ -190,8 +191,9 @@ def faces_read(cells: NDArray[np.uint8], axis: int, periodic: bool) -> Mask:
 
 
 def validate_reaction(reaction: Any, fluid: Mask) -> tuple[float | Array | None, float | Array | None]:
-    """Return σ with 0 outside the fluid, None where it is 0 everywhere; and as it was given, to be checked again where
-    other cells are fluid."""
+    """Return σ with 0 outside the fluid, or None where it is 0 everywhere; and σ as it was given.
+
+    The latter is checked again where other cells become fluid."""
     if reaction is None:
         return None, None
     if np.ndim(reaction) == 0:

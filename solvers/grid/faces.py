@@ -49,7 +49,7 @@ def openness(grid: PoissonGrid) -> tuple[Array, ...]:
 
 
 def face_coefficients(grid: PoissonGrid) -> tuple[Array, ...]:
-    """Return κ on every face, one array an axis: 1, the grid's own face values, or the harmonic mean of the cells' κ."""
+    """Return κ on every face, one array an axis: 1, the grid's own face values, or the harmonic mean of cells' κ."""
     kappa = grid.coefficient
     if isinstance(kappa, tuple):
         return kappa

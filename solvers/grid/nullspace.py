@@ -14,13 +14,11 @@ from relaxon.solvers.grid.sides import Boundary, Robin
 if TYPE_CHECKING:
     from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
-# A right-hand side counts as consistent where each component's sum is below this fraction of its sum of
-# magnitudes: some hundred times the rounding of a divergence computed in that precision.
 CONSISTENCY = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
-
-
+"""A right-hand side counts as consistent where each component's sum is below this fraction of its sum of magnitudes:
+about a hundred times the rounding of a divergence computed in that precision."""
 NEXT_TO_NOTHING = 1e-4
-"""Sources of a component are compared with at least this part of what `b` holds on average."""
+"""The sum over a component is compared with at least this part of the mean magnitude of `b` times its cells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """The operator of κ = 1 as kernels take it that go plane by plane; a grid of two dimensions is `(nx, 1, ny)`.
+    """The operator of κ = 1 for the kernels that go plane by plane; a grid of two dimensions is `(nx, 1, ny)`.
 
-    All in the order of the axes of `shape`, and in units of `unit`, the largest `1/h²`.
+    All arrays are in the order of the axes of `shape`, and in units of `unit`, the largest `1/h²`.
     """
 
     shape: tuple[int, int, int]
@@ -39,12 +39,12 @@ class Planes:
 
     @property
     def cells(self) -> tuple[int, int, int, int]:
-        """All cells, as `plane_kernels` take those that sums are over."""
+        """The range of all cells, in the form in which `plane_kernels` take the cells of a sum."""
         return 0, self.shape[0], 0, self.shape[1] * self.shape[2]
 
     @property
     def matrix(self) -> tuple[Any, ...]:
-        """What `plane_kernels` take for `A`."""
+        """The matrix in the form in which `plane_kernels` take it."""
         return self.code, self.table, self.linear, self.weights, self.wrap
 
 

@@ -73,8 +73,8 @@ class PoissonGrid:
     volume : part of each cell that is not cut away, an array of the grid's shape, above 0 and at most 1 in the fluid; σ
         and `b` count so much. None for 1. What cutting leaves of the faces is part of `coefficient`.
 
-    A FLUID cell that `coefficient` closes on all sides and whose σ or volume is 0 is out of the system: `cells` has it
-    SOLID, and `given_cells` as it came.
+    A FLUID cell that `coefficient` closes on all sides and whose σ or volume is 0 is left out of the system: it is
+    SOLID in `cells`, and as it was given in `given_cells`.
 
     Raises
     ------
@@ -118,7 +118,7 @@ class PoissonGrid:
             raise ValueError(f"cells must hold at least one FLUID cell{said}, got none")
 
     def _without_shut_cells(self, fluid: NDArray[np.bool_], volume: Any) -> NDArray[np.bool_]:
-        """Take cells that coefficients of 0 close on all sides out of the system; the fluid that is left."""
+        """Leave out cells that coefficients of 0 close on all sides, and return the fluid that is left."""
         if not isinstance(self.coefficient, tuple) or all(face.all() for face in self.coefficient):
             return fluid
         shut = shut_cells(self.cells, self.boundary, self.coefficient, self.reaction, volume)
@@ -169,7 +169,7 @@ class PoissonGrid:
 
     @property
     def constant(self) -> bool:
-        """Whether the matrix is that of κ = 1 on equal cells, with nothing else: what is learned serves it."""
+        """Whether the matrix is that of κ = 1 on equal cells, with nothing else: the learned methods apply to it."""
         return (
             self.coefficient is None
             and self.reaction is None
@@ -189,7 +189,7 @@ class PoissonGrid:
 
     @cached_property
     def row_weights(self) -> NDArray[np.float64] | None:
-        """A cell's volume that is not cut away over the mean cell's: `grid.shape float64`; None for 1 everywhere."""
+        """The uncut volume of each cell over that of the mean cell: `grid.shape float64`; None for 1 everywhere."""
         return cell_metrics.row_weights(self.spacing, self.shape, self.volume)
 
     def weighted(self, b: ArrayLike) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from relaxon.solvers.krylov.iteration import Steps, end_of, iterate
 
 Array = NDArray[np.float64]
 Preconditioner = Callable[[Array, Array], None]
-"""`precondition(r, z)` writes `z ← M r`; both `shape3` float64, zero outside the fluid; `r` must stay as it is."""
+"""`precondition(r, z)` writes `z ← M r`; both `shape3` float64, zero outside the fluid; `r` is not written to."""
 
 STAGNATION_STEPS = 500
 """Steps without a new least residual after which rounding has won: the residual of conjugate gradients wanders."""

@@ -19,12 +19,12 @@ from relaxon.solvers.kernels.threads import Kernel, divide
 from relaxon.solvers.krylov.conjugate_gradients import Array, conjugate_gradients
 
 SWEPT_SERIALLY = 20_000
-"""Cells below which one thread sweeps all slabs."""
+"""On grids with fewer cells one thread sweeps all slabs."""
 MIN_SLAB_PLANES = 8
-"""Thinner slabs lose more by the couplings they leave out than their threads win."""
+"""Planes of a slab, at least: thinner slabs lose more by the couplings they drop than their threads gain."""
 MOST_SLABS = 2
-"""Of the default: at 128³ two cost 18 % more iterations than one, which two threads more than make good; four cost
-37 %, which only machines with more threads do, and how many there are must not show in the iterates."""
+"""The default number of slabs, at most. At 128³ two cost 18 % more iterations than one, for which two threads more than
+make up. Four cost 37 %, for which only machines with more threads do, and the iterates must not depend on these."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,40 +6,43 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]
-Below = TypeVar("Below", contravariant=True)
 
 
-class CycleLevel(Protocol[Below]):
+class CycleLevel(ABC):
     """What the cycle asks of a level; a method does several steps where it does them in one pass over memory."""
 
-    @property
-    def visits(self) -> int:
-        """How often one cycle visits the level."""
+    visits: int
+    """How often one cycle visits the level."""
 
-    def smooth_residual_restrict(self, below: Below, /) -> None:
+    @abstractmethod
+    def smooth_residual_restrict(self, below: Any) -> None:
         """Steps 1 to 3, from the level's right-hand side to that of the level below."""
 
-    def prolong_correct_smooth(self, below: Below, /) -> None:
+    @abstractmethod
+    def prolong_correct_smooth(self, below: Any) -> None:
         """Steps 5 and 6, from the correction of the level below to the level's own."""
 
     def solve(self) -> None:
-        """Solve the last level, exactly or by sweeps."""
+        """Solve on the last level, exactly or by sweeps."""
+        raise NotImplementedError
 
     def begin_visit(self) -> None:
         """Set the correction aside and take its residual as right-hand side, to visit the level once more."""
+        raise NotImplementedError
 
     def end_visit(self) -> None:
         """Add the correction that was set aside."""
+        raise NotImplementedError
 
 
-def run_cycle(levels: Sequence[CycleLevel[Any]], depth: int = 0) -> None:
+def run_cycle(levels: Sequence[CycleLevel], depth: int = 0) -> None:
     """Approximate the solution of a level's `A z = r` in the level's own arrays: `z ← M r`.
 
     The second smoothing is the adjoint of the first, so that `M` is symmetric.

@@ -11,7 +11,8 @@ from typing import Self
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.multigrid.constants import LearnedConstants
 from relaxon.solvers.multigrid.cycle import Single, run_cycle
-from relaxon.solvers.multigrid.levels import FusedLevel, FusedStage, LevelBuilder, Shape
+from relaxon.solvers.multigrid.level_builder import FusedStage, LevelBuilder
+from relaxon.solvers.multigrid.levels import FusedLevel, Shape
 
 
 class LevelCycle(ABC):

@@ -1,16 +1,17 @@
-"""The V-cycle whose coarse unknowns are the connected parts of blocks of cells: what a wall parts is never mixed.
+"""The V-cycle whose coarse unknowns are the connected parts of blocks of cells: it never mixes what a wall separates.
 
-A block of 2×2×2 cells gives a coarse unknown for each part of it that strong faces join: one in the open, two where a
-wall runs through it or κ jumps, four where cells are stretched so that they couple along one axis only. A part's value
-is that of all its cells; the coarse couplings are the sums over the faces between parts, times a factor near ½, since
-the way between the centres of two blocks is twice that between two cells (an over-correction of near 2). Which faces
-are strong, the factor and the number of sweeps are given. Coarse levels are graphs, and their blocks are those of the
-grid. Each is gone through twice.
+A block of 2×2×2 cells gives one coarse unknown for each part of it that strong faces join: one in the open, two where a
+wall runs through it or κ jumps, four where cells are so stretched that they couple along one axis only. All cells of a
+part share its value. The coarse couplings are the sums over the faces between parts, times a factor near ½, since the
+distance between the centres of two blocks is twice that between two cells (an over-correction of nearly 2). Which faces
+are strong, the factor and the number of sweeps are parameters. Coarse levels are graphs, and their blocks are those of
+the grid. A cycle visits each of them twice.
 
-With a factor f > ½ this stays definite: if `2M − MAM` of the level below, whose spectrum on that level's operator ends
-at 1, serves as its inverse, then M's of this level ends at 1/f < 2, where `λ (2 − λ)` is positive still. Sources: for
-aggregation with over-correction D. Braess, "Towards Algebraic Multigrid for Elliptic Problems of Second Order",
-Computing 55 (1995); for splitting by strength P. Vaněk, J. Mandel, M. Brezina, "Algebraic Multigrid by Smoothed
+With a factor f > ½ the cycle stays definite. Let `2M − MAM` serve as the inverse of the level below, where its spectrum
+ends at 1. Then that of M on this level ends at 1/f < 2, and `λ (2 − λ)` is still positive.
+
+Sources: for aggregation with over-correction D. Braess, "Towards Algebraic Multigrid for Elliptic Problems of Second
+Order", Computing 55 (1995); for splitting by strength P. Vaněk, J. Mandel, M. Brezina, "Algebraic Multigrid by Smoothed
 Aggregation for Second and Fourth Order Elliptic Problems", Computing 56 (1996).
 """
 
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
 COARSEST = 200
 """A level with at most so many unknowns is solved by its pseudo-inverse."""
 LEAST_COARSENING = 0.85
-"""A level whose parts are more than so many of its nodes is the last, and is smoothed only."""
+"""A level with more parts than this share of its nodes is the last, and is smoothed only."""
 LAST_SWEEPS = 8
-"""On a last level that is too large for a pseudo-inverse."""
+"""The sweeps on a last level that is too large for a pseudo-inverse."""
 LEAST_DIAGONAL = np.float32(1e-36)
-"""Rows of less beside the strongest coupling are beyond float32's range, and left to the outer iteration."""
+"""Rows below this part of the strongest coupling are outside float32's range, and are left to the outer iteration."""
 Index = NDArray[np.int32]
 
 
@@ -51,7 +52,7 @@ class Parting:
 
     Parameters
     ----------
-    least : faces that carry less of the geometric mean of what their two cells couple with part a block.
+    least : a face with less than this part of the geometric mean of its two cells' total couplings splits a block.
     factor : of the sums of couplings on each coarser level, above ½ and at most 1.
     sweeps, coarse_sweeps : before and after the coarse correction, on the finest level and on all others.
     """
@@ -290,7 +291,7 @@ class PartedCycle(SingleCycle):
 
 
 def _assemble_finest(operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple[Any, ...]:
-    """Return couplings, diagonal, what holds each cell to known values, the reaction's term, and the unit of all these."""
+    """Return couplings, diagonal, what holds each cell to known values, the reaction's term, and their unit."""
     from relaxon.solvers.multigrid import setup_kernels as kernels
 
     faces, unit = scaled_faces(operator)

@@ -4,9 +4,9 @@ Arrays are planes put end to end, `(n0, n1 · n2)`, float32, C-contiguous. A thr
 few planes that it works on in buffers that stay in its cache. At the ends of its run it computes a plane or two that
 its neighbour computes as well, to the same bits. Beyond a side that is not periodic there are zeros.
 
-The arrays of a level come in named tuples, which the kernels take as they are. Every level fills all of their fields,
-so that the passes are compiled once: on a coded level the arrays of float32 values have one cell, on a level of face
-arrays those of codes.
+The arrays of a level come in named tuples. A kernel is called with plain tuples, which Numba unpacks much sooner, and
+names their fields on its first line. Every level fills all fields, so that the passes are compiled once: on a coded
+level the arrays of float32 values have one cell, on a level of face arrays those of codes.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Transfer(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Work space of a run of planes, zeros: eight planes, and room for a block of rows with what is made of it."""
+    """Work space for a run of planes, zeros: eight planes, and room for a block of rows and what comes from it."""
 
     planes: Single
     rows: Single

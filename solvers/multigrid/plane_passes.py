@@ -1,7 +1,7 @@
-"""What the fused V-cycle does to one plane of a level: compiled parts of `passes`, which says what the arrays are.
+"""The steps of the fused V-cycle on one plane of a level: compiled parts of `passes`, which describes the arrays.
 
-A plane's rows stand end to end, `n1` rows of `n2` cells, so that one loop goes over several of them; what then crosses
-from one row to the next is put right at the rows' ends.
+The rows of a plane stand end to end, `n1` rows of `n2` cells, so that one loop goes over several of them. What crosses
+from one row to the next in such a loop is corrected at the ends of the rows.
 """
 
 # Indices are unsigned in some loops (a signed one might count from the end) and signed in others.
@@ -15,9 +15,9 @@ from relaxon.solvers.kernels.compiled import ONE, part
 
 F0 = np.float32(0.0)
 FIRST = np.int64(0)
-"""No literal: what is called with it would be compiled once more."""
+"""Not a literal, for which a function that is called with it would be compiled once more."""
 BLOCK = 2048
-"""Cells that are smoothed together: their two sums, 16 KiB, stay in a core's first cache."""
+"""Cells that are smoothed together: their two sums, 16 KiB, stay in a core's first-level cache."""
 
 
 @part

@@ -1,9 +1,9 @@
-"""A compiled pass of the V-cycle's set-up: what a coarse cell's correction costs in cells that are not its own.
+"""A compiled pass of the V-cycle's set-up: what the correction of a coarse cell costs in cells that are not its own.
 
-A cell between the centres of coarse cells takes a part from each of the four (eight) around it, also from one that no
-open face joins to it. Where that one has no couplings, its correction would be large and wrong. Its diagonal is held
-at no less than `Σ p² (1 − p)² d` over the cells beyond its own that take `p` from it, `d` their couplings: a part of
-its diagonal wherever faces are open, and nothing of a cell that goes along with it.
+A cell between the centres of coarse cells takes a part from each of the four (eight) around it, even from one that no
+open face joins to it. Where such a coarse cell has no couplings, its correction would be large and wrong. So its
+diagonal is at least `Σ p² (1 − p)² d` over the cells beyond its own that take `p` from it, with `d` their couplings.
+That is a part of its diagonal wherever faces are open, and nothing for a cell that takes all from it.
 """
 
 # Indices are unsigned in some loops (a signed one might count from the end) and signed in others.

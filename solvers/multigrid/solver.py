@@ -1,8 +1,10 @@
-"""CG preconditioned with a geometric multigrid V-cycle in float32, nothing learned.
+"""CG preconditioned with a geometric multigrid V-cycle in float32, without learning.
 
-Cell-centred coarsening by two, coarse couplings summed over the faces between coarse cells (so that a wall that closes
-part of a face closes part of the coupling), exact coarsest level. Where κ is 1 the cycle is the fused one that `dcdm`
-runs with learned constants, here with those of Chebyshev's polynomial; elsewhere its transfers follow the couplings.
+Cells are coarsened by two, coarse couplings are sums over the faces between coarse cells (so that a wall that closes
+part of a face closes part of the coupling), and the coarsest level is solved exactly. Where κ is 1 the cycle is the
+fused one that `dcdm` runs with learned constants, here with those of Chebyshev's polynomial. Elsewhere its transfers
+follow the couplings.
+
 Source: for the method as a whole A. McAdams, E. Sifakis, J. Teran, "A Parallel Multigrid Poisson Solver for Fluids
 Simulation on Large Grids", SCA 2010; for cell-centred transfers P. Wesseling, "An Introduction to Multigrid Methods"
 (1992), chapter 5.
@@ -27,7 +29,7 @@ from relaxon.solvers.multigrid.variable_levels import Smoother
 Array = NDArray[np.float64]
 
 STAGNATION_STEPS = 200
-"""Steps without a new least residual after which CG gives up: where κ jumps, its residual wanders for over fifty."""
+"""Steps without a new least residual after which CG gives up: where κ jumps, the residual wanders for over fifty."""
 
 
 @dataclass(frozen=True, slots=True)

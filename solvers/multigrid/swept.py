@@ -3,14 +3,14 @@
 # Imported on first use, for their weight: the compiled kernels (numba).
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
-from relaxon.solvers.multigrid.cycle import Single
+from relaxon.solvers.multigrid.cycle import CycleLevel, Single
 
 
 def chebyshev_dampings(ndim: int, sweeps: int) -> tuple[float, ...]:
@@ -26,7 +26,7 @@ def chebyshev_dampings(ndim: int, sweeps: int) -> tuple[float, ...]:
 
 
 @dataclass(slots=True)
-class SweptLevel(ABC):
+class SweptLevel(CycleLevel):
     """One level: each step of the cycle is a pass of its own. `x` is the correction."""
 
     diagonal: Single
@@ -37,7 +37,6 @@ class SweptLevel(ABC):
     dampings: Sequence[np.float32]
     """Of the sweeps before the coarse correction; those after it run in the reverse order."""
     visits: int = field(default=1, kw_only=True)
-    """How often one cycle visits the level."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,13 +47,11 @@ class SweptLevel(ABC):
         return replace(self, x=np.zeros_like(self.x), r=np.zeros_like(self.r), work=np.zeros_like(self.work))
 
     def smooth_residual_restrict(self, below: Any) -> None:
-        """Steps 1 to 3 of the cycle: into `below.r`."""
         self.smooth_from_zero()
         self.take_residual()
         self.restrict(below)
 
     def prolong_correct_smooth(self, below: Any) -> None:
-        """Steps 5 and 6 of the cycle: from `below.x`."""
         self.correct(below)
         self.smooth()
 
@@ -90,15 +87,3 @@ class SweptLevel(ABC):
     @abstractmethod
     def correct(self, below: Any) -> None:
         """`x ← x + P below.x`."""
-
-    @abstractmethod
-    def solve(self) -> None:
-        """Solve on the last level."""
-
-    def begin_visit(self) -> None:
-        """Not called: see `visits`."""
-        raise NotImplementedError
-
-    def end_visit(self) -> None:
-        """Not called: see `visits`."""
-        raise NotImplementedError

@@ -14,9 +14,9 @@ Single = NDArray[np.float32]
 COARSEST_UNKNOWNS = 80
 """A level with at most so many unknowns is solved by its pseudo-inverse."""
 STRONG = 0.3
-"""Axes whose coupling reaches this part of the strongest axis's are coarsened; the others wait."""
+"""Axes whose coupling reaches this part of that along the strongest axis are coarsened; the others wait."""
 NEGLIGIBLE_BOUNDARY = 1e-5
-"""A row sum of the coarsest level below this part of the diagonal is rounding of float32 couplings."""
+"""A row sum of the coarsest level below this part of the diagonal is rounding error of float32 couplings."""
 
 
 def is_coarsest(diagonal: Single) -> bool:
@@ -25,7 +25,7 @@ def is_coarsest(diagonal: Single) -> bool:
 
 
 def axes_to_halve(shape: tuple[int, ...], strength: Sequence[float]) -> list[bool]:
-    """Return the axes that couple nearly as strongly as the strongest of those longer than a cell; all if none couples."""
+    """Return the axes longer than a cell that couple nearly as strongly as the strongest; all such if none couples."""
     long = [s if n > 1 else 0.0 for n, s in zip(shape, strength, strict=True)]
     if max(long) == 0.0:
         return [n > 1 for n in shape]
@@ -40,7 +40,7 @@ def coarsen_shape(shape: tuple[int, ...], halved: Sequence[bool]) -> tuple[NDArr
 
 @dataclass(frozen=True, slots=True)
 class TransferTables:
-    """How an axis of `n` fine cells is transferred, in the forms of the two passes."""
+    """The transfer along an axis of `n` fine cells, in the forms that the two passes take."""
 
     own: NDArray[np.int64]
     other: NDArray[np.int64]

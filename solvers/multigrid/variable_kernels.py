@@ -1,12 +1,14 @@
 """Compiled passes of the V-cycle for coefficients that jump: transfers whose weights follow the couplings.
 
-Along an axis that is coarsened, fine cells `2I` and `2I + 1` make coarse cell `I`, whose centre is the face between
-them. A fine cell lies between that centre and the one beyond its outward face; it takes of either what a flux through
-the resistances between them would give it: with `R` the resistance of half the pair's inner face, `1/c` that of the
-outward face and `R'` that of half the other pair's inner face, the far weight is `R / (R + 1/c + R')`: a quarter where
-κ is constant, nothing through a wall, all where the pair is parted. The coarse coupling is `Σ 1 / (R + 1/c + R')` over
-the fine faces between two coarse cells. Source: after R. Kettler, "Analysis and comparison of relaxation schemes in
-robust multigrid" (1982) and P. Wesseling, "An Introduction to Multigrid Methods" (1992), chapter 5, for cell centres.
+Along an axis that is coarsened, fine cells `2I` and `2I + 1` form coarse cell `I`, whose centre is the face between
+them. A fine cell lies between that centre and the one beyond its outward face, and takes from either what a flux
+through the resistances between them would give it. Let `R` be the resistance of half the pair's inner face, `1/c` that
+of the outward face and `R'` that of half the other pair's inner face. Then the far weight is `R / (R + 1/c + R')`: a
+quarter where κ is constant, 0 through a wall, 1 where the pair is separated. The coarse coupling is
+`Σ 1 / (R + 1/c + R')` over the fine faces between two coarse cells.
+
+Source: after R. Kettler, "Analysis and comparison of relaxation schemes in robust multigrid" (1982) and P. Wesseling,
+"An Introduction to Multigrid Methods" (1992), chapter 5, for cell centres.
 
 Arrays are float32 with three axes, rows shared among threads; `lower_a` is the coupling to the cell below.
 """
@@ -209,7 +211,7 @@ def _add_gathered(t, f0, f1, f2, a0, a1, b0, b1, weight, near, away):  # type: i
 
 @inlined
 def _takes(own, other, fine, place, first):  # type: ignore[no-untyped-def]
-    """Return whether coarse cell `place` takes from cell `fine` as its own (`first`) or as the other, each only once."""
+    """Return whether coarse cell `place` takes from cell `fine` as its own (`first`) or as the other, each once."""
     return own[fine] == place if first else other[fine] == place and own[fine] != place
 
 

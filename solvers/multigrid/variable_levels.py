@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 Smoother = Literal["jacobi", "red-black"]
 REACTING = 5
-"""Arrays of a level where there is a reaction: faces along three axes, couplings to sides, and the reaction's term."""
+"""The arrays of a stage with a reaction: faces along three axes, couplings to sides, and the reaction's term."""
 NEGLIGIBLE_TERM = np.float32(1e-8)
 """A coarse cell's reaction below this part of the diagonals that it is gathered with counts as 0: it may be rounding
 from beyond a wall, and yet be all that holds a component. What is held by so little is solved for apart."""
 LEAST_INSIDE = np.float32(0.05)
-"""Of a cell's interpolation, the part that comes from cells that are not SOLID: with less, it is left as it is."""
+"""Where less than this part of a cell's interpolation comes from cells that are not SOLID, it is left as it is."""
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ class VariableLevel(SweptLevel):
 
 @dataclass(frozen=True, slots=True)
 class VariableStage:
-    """Where the set-up stands: what the next level is made of. Its arrays are used up."""
+    """The state of the set-up: what the next level is made from. Its arrays are overwritten."""
 
     cells: NDArray[np.uint8]
     """Cell types."""
@@ -117,7 +117,7 @@ class VariableStage:
     inside: NDArray[np.float64]
     """See `variable.inside_parts`."""
     least: Single | None = None
-    """What the diagonal is to be at least, the reaction's term left out."""
+    """A lower bound of the diagonal without the reaction's term."""
 
 
 class VariableLevelBuilder:

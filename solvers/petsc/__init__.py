@@ -1,7 +1,7 @@
 """For codes that run on PETSc: cycles of grids and of any matrix as preconditioners, the outer iteration as a Krylov
 method.
 
-All are PETSc's types "python", and so are had by an option of a program that embeds petsc4py:
+All are of PETSc's types "python": a program that embeds petsc4py chooses them by an option.
 
     -pc_type python -pc_python_type relaxon.solvers.petsc.LearnedCycle
     -pc_type python -pc_python_type relaxon.solvers.petsc.AlgebraicCycle

@@ -1,4 +1,4 @@
-"""PETSc is to end before Python does."""
+"""Finalise PETSc before the Python interpreter ends."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _registered: list[bool] = []
 def end_before_python() -> None:
     """Have PETSc finalised among Python's exit handlers.
 
-    Left to itself petsc4py ends when the interpreter is gone, and destroys what is left then; an object of type python
-    among it would call the interpreter (a segmentation fault with 3.18).
+    By default petsc4py finalises PETSc after the interpreter is gone, and destroys what is left then. An object of type
+    python among it would call the interpreter (a segmentation fault with 3.18).
     """
     if not _registered:
         from petsc4py import PETSc

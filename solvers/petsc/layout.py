@@ -110,7 +110,7 @@ class Layout:
         return first[grid] + found
 
     def around(self, owned: NDArray[Any], outside: Any) -> NDArray[Any]:
-        """Return an array of the DMDA's own cells, `(count,)`, wider by a cell on each side, with neighbours' values."""
+        """Return an array of the DMDA's own cells, `(count,)`, with one layer of the neighbours' around it."""
         wide = np.full(tuple(n + 2 for n in self.sizes3), outside, owned.dtype)
         wide[1:-1, 1:-1, 1:-1] = owned.reshape(self.sizes3)
         if int(self.comm.getSize()) == 1 and not any(self.periodic):

@@ -1,4 +1,4 @@
-"""Which grid a matrix of a DMDA is the operator of where κ varies or something holds cells: every row as it stands.
+"""Recognition of a DMDA's matrix as the operator of a grid where κ varies or something holds cells: row by row.
 
 Any symmetric matrix of five or seven points whose couplings have one sign, and whose rows do not sum to less than 0, is
 that of a grid with a coefficient on each face and a reaction. What the rows beside a side hold beyond their couplings
@@ -19,11 +19,11 @@ from relaxon.solvers.petsc.layout import Layout
 
 Array = NDArray[np.float64]
 ROUNDING = 1e-12
-"""Of a diagonal entry: its row's sum below this is 0."""
+"""A row sum below this part of the diagonal entry counts as 0."""
 SYMMETRIC = 1e-8
-"""Of a coupling: both entries may differ so much, and a row's sum may be so much of its diagonal below 0."""
+"""The two entries of a coupling may differ by this part, and a row sum may be below 0 by this part of its diagonal."""
 SIDE = 0.5
-"""Of the couplings inward: a side whose cells hold so much more beyond their couplings is a Dirichlet side."""
+"""A side is a Dirichlet side where its cells hold at least this part of their inward couplings beyond them."""
 
 
 @dataclass(frozen=True, slots=True)

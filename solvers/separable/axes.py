@@ -17,8 +17,8 @@ from relaxon.solvers.grid.operator import PoissonOperator
 
 Array = NDArray[np.float64]
 SAME = 1e-10
-"""Entries of the matrix that differ from a sum of products by at most this part of themselves are taken for it. What is
-computed with such a sum is refined with the matrix itself."""
+"""A matrix whose entries differ from a sum of products by at most this part of themselves counts as that sum. What is
+computed with the sum is refined with the matrix itself."""
 
 
 class NotSeparableError(ValueError):

@@ -1,7 +1,7 @@
 """Compiled passes of fast diagonalisation, in float64: products with the vectors of an axis, and tridiagonal sweeps.
 
-The products are our own rather than a BLAS library's: its threads would come on top of ours, and what it computes
-depends on how many there are.
+The products are our own instead of a BLAS library's, whose threads would come on top of ours, and whose results depend
+on their number.
 """
 
 # Indices are unsigned in some loops (a signed one might count from the end) and signed in others.
@@ -17,9 +17,9 @@ ROWS = 4
 """Rows of a product that are made together, from as many rows of the second factor at a time: sixteen products for four
 loads of each kind, which keeps the units that multiply busy. The loop over columns is what vectorises."""
 COLUMNS, INNER = 128, 128
-"""Columns and rows of the second factor that are worked on together: they stay in a core's second cache."""
+"""Columns and rows of the second factor that are worked on together: they stay in a core's second-level cache."""
 PAD = 8
-"""Beside them: rows that lie a power of two apart would take each other's place in the first cache."""
+"""Padding of these: rows a power of two apart would evict each other from the first-level cache."""
 
 
 @lean

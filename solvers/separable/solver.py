@@ -18,13 +18,13 @@ from relaxon.solvers.separable.system import SeparableSystem
 Array = NDArray[np.float64]
 MAX_ITERATIONS = 20
 PROGRESS = 0.5
-"""A refinement that leaves more than this part of the residual has come to float64's rounding."""
+"""A refinement that leaves more than this part of the residual has reached float64's rounding."""
 MOST_WITHOUT_PROGRESS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class FastDiagonalisation(Solver):
-    """Solve on a box in the eigenvectors of its axes: exact to rounding, with nothing learned and nothing iterated.
+    """Solve on a box in the eigenvectors of its axes: exact to rounding, without learning or iteration.
 
     For grids without SOLID and AIR cells whose coefficients are products of functions of one axis each (κ = 1
     included). Fast transforms serve axes whose widths and coefficients are equal, products with matrices the others.

@@ -1,7 +1,7 @@
 """Fast diagonalisation: `A x = b` on a box by transforms along two axes and tridiagonal systems along the third.
 
-In the vectors of two axes, `A` falls apart into a system `K + (λ + μ) M` along the third for each pair of their values.
-No iteration, and no array beside the one that is solved in.
+In the vectors of two axes, `A` decomposes into a system `K + (λ + μ) M` along the third for each pair of their values.
+There is no iteration, and no array beside the one in which the system is solved.
 
 Source: R. E. Lynch, J. R. Rice, D. H. Thomas, "Direct solution of partial difference equations by tensor product
 methods", Numer. Math. 6 (1964); B. L. Buzbee, G. H. Golub, C. W. Nielson, "On direct methods for solving Poisson's
@@ -24,13 +24,13 @@ from relaxon.solvers.separable.transforms import Transform, transform_nanosecond
 Array = NDArray[np.float64]
 Change = Callable[[Array, int], Array]
 BLOCK_CELLS = 1 << 17
-"""Cells of the planes that are transformed together: a megabyte, about a core's second cache. Blocks do not depend on
-the number of threads, and so neither do bits."""
+"""Cells of the planes that are transformed together: a megabyte, about a core's second-level cache. Blocks do not
+depend on the number of threads, so neither do the bits of the result."""
 BLOCK_COLUMNS = 128
 PASSES = 20.0
-"""Nanoseconds a cell of all but the transforms: checks, the systems along the first axis, the residual twice."""
+"""Nanoseconds per cell without the transforms: checks, the systems along the first axis, the residual twice."""
 LONGER = 2.0
-"""An axis that is so many times as long as the first is the one along which no transform is needed."""
+"""No transform is made along an axis that is so many times as long as the first; else along the first."""
 
 
 class SeparableSystem:
@@ -113,7 +113,7 @@ def estimate_nanoseconds(axes: Sequence[Axis]) -> float:
 
 
 def _order(axes: Sequence[Axis]) -> tuple[int, int, int]:
-    """Return the axis along which systems are tridiagonal, then the others: the first, unless it is periodic or short."""
+    """Return the axis along which systems are tridiagonal (the first unless periodic or short), then the others."""
     plain = [place for place, axis in enumerate(axes) if not axis.cyclic and axis.size > 1]
     plain = plain or [place for place, axis in enumerate(axes) if not axis.cyclic] or [0]
     longest = max(plain, key=lambda place: axes[place].size)

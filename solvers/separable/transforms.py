@@ -20,9 +20,9 @@ from relaxon.solvers.separable.axes import SAME, Axis
 
 Array = NDArray[np.float64]
 QUICK_FACTOR = 13
-"""Lengths with a greater prime factor take a fast transform about seven times as long."""
+"""A fast transform takes about seven times as long for lengths with a greater prime factor."""
 SLOW_SIDE = 160
-"""Up to this length a product takes less than a fast transform of such a length."""
+"""Up to this length a product is quicker than a fast transform of such a length."""
 QUICK_FAST, SLOW_FAST, PRODUCT = 6.5, 40.0, 0.11
 """Nanoseconds an entry, there and back, of fast transforms and, times the length, of products; in one thread."""
 VECTORS = 60.0
@@ -95,7 +95,7 @@ def _kind(axis: Axis) -> str | None:
 
 
 class Fast(Transform):
-    """By SciPy's transforms, in the calling thread. Their factors cancel on the way back, and do not matter between."""
+    """A change of basis by SciPy's transforms, in the calling thread. Their factors cancel on the way back."""
 
     def __init__(self, axis: Axis, kind: str) -> None:
         from scipy import fft, fftpack
@@ -122,7 +122,7 @@ class Fast(Transform):
 
 
 class Product(Transform):
-    """By products with the vectors."""
+    """A change of basis by products with the vectors."""
 
     def __init__(self, axis: Axis) -> None:
         from scipy.linalg import eigh, eigh_tridiagonal

@@ -58,14 +58,14 @@ def test_a_direction_is_conjugate_to_the_two_before_it():
     problem = gallery.make("spheres", 12)
     engine = prepare(problem.grid, solver=DeepConjugateDirection(noisy)).engine
     seen = []
-    searched = engine._searched
+    searched = engine._search
 
     def spy(slot, past, norm, monitor, plain):
         result = searched(slot, past, norm, monitor, plain)
         seen.append((engine._directions[slot].copy(), engine._images[slot].copy()))
         return result
 
-    engine._searched = spy
+    engine._search = spy
     from relaxon.solvers.interface.engine import Monitor
 
     shape = problem.grid.shape3

@@ -15,27 +15,27 @@ from relaxon.solvers.grid.sides import Robin
 
 Array = NDArray[np.float64]
 STEP = 10.0
-"""A heat step's length in units of h², which an explicit step could take a sixtieth of in three dimensions."""
+"""The length of a heat step in units of h²: sixty times the longest explicit step in three dimensions."""
 NEAREST = 0.1
-"""A channel's widths at its walls, in parts of the mean one."""
+"""The width of a channel's cells at its walls, relative to the mean."""
 FILM = 5.0
-"""Of the heat sink's surface: h in units of κ over its length."""
+"""The transfer coefficient h of the heat sink's surface, in units of κ over its length."""
 DISC = (0.3, 0.5, 0.11)
-"""The cylinder's centre and radius, in parts of the first and of the other sides."""
+"""The cylinder's centre and radius, relative to the first and the other sides."""
 LEAST_VOLUME = 1e-6
 LAYER, JUMP = 4, 1e6
-"""Cells that a layer is thick at least, and what κ jumps by from one layer to the next."""
+"""The least thickness of a layer in cells, and the factor by which κ jumps from one layer to the next."""
 GROWTH = 1.05
-"""Of a stretched box's widths, from a cell to the next; not beyond `MOST_RATIO` from the first to the last."""
+"""The growth of a stretched box's widths from cell to cell, up to `MOST_RATIO` from the first to the last."""
 MOST_RATIO = 1e3
 SHEETS, HOLES = 5, 0.05
-"""Cells from a sheet to the next, and the part of each that is open."""
+"""Cells from one sheet to the next, and the open part of each."""
 SHELLS, PORES = 6, 0.1
-"""How many shells there are, two cells thick, and the part of them that is open."""
+"""The number of shells, two cells thick, and the open part of them."""
 
 
 def heat_step(cells: NDArray[np.uint8], h: float, seed: int) -> tuple[PoissonGrid, Array]:
-    """Return an implicit step of the heat equation among insulating obstacles: σ = 1/Δt, b the old temperature over Δt."""
+    """Return an implicit step of the heat equation among insulating obstacles: σ = 1/Δt, b the old field over Δt."""
     grid = PoissonGrid(cells, h, "neumann", reaction=1.0 / (STEP * h * h))
     rng = np.random.default_rng(seed)
     old = np.ones(cells.shape)
@@ -83,7 +83,7 @@ def heat_sink(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid,
 
 
 def cut_cylinder(shape: tuple[int, ...], h: float, seed: int) -> tuple[PoissonGrid, Array]:
-    """Return the pressure of a channel past a cylinder that cuts its cells, across the first two axes; open at its end."""
+    """Return the pressure in a channel, open at its end, past a cylinder across two axes that cuts cells."""
     centre = DISC[0] * h * shape[0], DISC[1] * h * shape[1]
     (along, across), volume = outside_disc((shape[0], shape[1]), h, centre, DISC[2] * h * min(shape[:2]) * 2)
     is_open = along[1:] + along[:-1] + across[:, 1:] + across[:, :-1] > 0
