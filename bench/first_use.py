@@ -94,7 +94,7 @@ def system():
 def warm_up():
     from relaxon.solvers import solve
     try:
-        from relaxon.solvers.precompile import compiling
+        from relaxon.solvers.driver import warm_up as compiling
     except ImportError:  # commits before the rooms
         from relaxon.solvers import compiling
     if what == "fit":

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.matrix_files import MatrixFileError, read_matrix, read_vector
     from relaxon.solvers.multigrid import MultigridCG
     from relaxon.solvers.multigrid.constants import LearnedConstants
-    from relaxon.solvers.precompile.compiling import warm_up
+    from relaxon.solvers.driver.warm_up import warm_up
     from relaxon.solvers.separable import FastDiagonalisation
     from relaxon.solvers.sparse import (
         AlgebraicMultigrid,
@@ -93,7 +93,7 @@ _HOME = {
     "set_num_threads": "kernels.threads",
     "solve": "driver.solve",
     "solve_many": "driver.solve",
-    "warm_up": "precompile.compiling",
+    "warm_up": "driver.warm_up",
     "watch_compiling": "relaxon.core.compile_progress",
 }
 

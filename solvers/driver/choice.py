@@ -79,9 +79,3 @@ def choose(operator: PoissonOperator) -> GridSolverChoice:
     return GridSolverChoice(
         FastDiagonalisation.name, "a box, whose operator is a sum of products along its axes", system
     )
-
-
-def likely_solver(grid: PoissonGrid) -> str:
-    """Return the name of the solver that is likely to be chosen, without computing anything: it is compiled ahead."""
-    box = grid.unknowns == grid.cells.size and grid.operator().constant
-    return FastDiagonalisation.name if box else DeepConjugateDirectionCycle.name

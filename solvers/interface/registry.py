@@ -9,6 +9,7 @@ from importlib import import_module
 
 from relaxon.core.extras import require
 from relaxon.core.naming import split_device
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.engine import Solver
 
 
@@ -125,3 +126,9 @@ def find_solver(name: str) -> Solver:
     require(DEVICE_NEEDS, f"solver 'dcdm@{device}'")
     factory: Callable[..., Solver] = getattr(import_module(DEVICE_MODULE), "DeviceConjugateDirections")  # noqa: B009
     return factory(device)
+
+
+def likely_solver(grid: PoissonGrid) -> str:
+    """Return the solver that "auto" is likely to choose for a grid, without computing anything: it is compiled ahead."""
+    box = grid.unknowns == grid.cells.size and grid.operator().constant
+    return "fast-diagonalisation" if box else "dcdm"

@@ -41,14 +41,14 @@ def all_kinds() -> Iterator[str]:
 
 
 def run_kind(kind: str) -> None:
-    """Solve the systems of a kind: see `relaxon.solvers.precompile.compiling`."""
-    from relaxon.solvers.precompile import compiling
+    """Solve the systems of a kind: see `relaxon.solvers.driver.warm_up`."""
+    from relaxon.solvers.driver.warm_up import small_matrices, usual_grid, warm_up
 
     solver, what, *rest = kind.split()
     if what == "matrix":
-        compiling.warm_up(solver, next(compiling.small_matrices()))
+        warm_up(solver, next(small_matrices()))
     else:
-        compiling.warm_up(solver, compiling.usual_grid(int(what[0]), varying=bool(rest)))
+        warm_up(solver, usual_grid(int(what[0]), varying=bool(rest)))
 
 
 def record_kind(kind: str) -> list[Request]:

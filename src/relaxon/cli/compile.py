@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from relaxon.solvers.interface import registry
-    from relaxon.solvers.precompile.compiling import small_matrices, usual_grid, warm_up
+    from relaxon.solvers.driver.warm_up import small_matrices, usual_grid, warm_up
 
     names = list(dict.fromkeys(args.solvers or DEFAULT))
     for name in names:

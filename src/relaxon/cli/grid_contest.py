@@ -17,7 +17,8 @@ from relaxon.client import Client, RemoteGrid, connect
 from relaxon.core.solution import Solution
 from relaxon.solvers import watch_compiling
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
-from relaxon.solvers.precompile.compiling import ITERATIONS, compile_seconds, kind_of, right_hand_side, small_grids
+from relaxon.solvers.driver.warm_up import ITERATIONS, right_hand_side, small_grids
+from relaxon.solvers.precompile.compiling import compile_seconds, kind_of
 
 ANNOUNCED_SECONDS = 1.0
 """The expected time of compiling above which it is announced."""

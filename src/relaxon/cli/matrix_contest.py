@@ -85,7 +85,7 @@ class MatrixServer(MatrixVenue):
         }
 
     def warm_up(self, system: FileMatrixSystem, solver: str, progress: LiveProgress, line: SolverLine) -> float:
-        from relaxon.solvers.precompile.compiling import ITERATIONS, small_matrices
+        from relaxon.solvers.driver.warm_up import ITERATIONS, small_matrices
 
         start = time.perf_counter()
         for small in small_matrices():
