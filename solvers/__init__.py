@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.dcdm.torch_cycle import LearnedCycle
     from relaxon.solvers.driver.prepared import PreparedSolver
     from relaxon.solvers.driver.solve import prepare, solve, solve_many
+    from relaxon.solvers.driver.warm_up import warm_up
     from relaxon.solvers.external.adapters import PyAMG, SciPyCG, SciPyDirect
     from relaxon.solvers.grid.faces import boundary_source
     from relaxon.solvers.grid.operator import PoissonOperator
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from relaxon.solvers.matrix_files import MatrixFileError, read_matrix, read_vector
     from relaxon.solvers.multigrid import MultigridCG
     from relaxon.solvers.multigrid.constants import LearnedConstants
-    from relaxon.solvers.driver.warm_up import warm_up
     from relaxon.solvers.separable import FastDiagonalisation
     from relaxon.solvers.sparse import (
         AlgebraicMultigrid,

@@ -17,10 +17,10 @@ from relaxon.wire.conversions.engine import Engine
 
 if TYPE_CHECKING:
     from relaxon.server.config.settings import ServerSettings
-    from relaxon.server.gate.announced import AnnouncedArray
     from relaxon.server.gate.uploads import Upload
     from relaxon.server.jobs.records import Json
     from relaxon.server.training.service import TrainingService
+    from relaxon.wire.tensors import AnnouncedArray
 
 Arrays = Mapping[str, NDArray[Any]]
 RunBeside = Callable[[Callable[[], None]], Awaitable[None]]

@@ -25,12 +25,12 @@ from relaxon.neuromorphic.proximal import (
 from relaxon.proto import proximal_pb2 as pb
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors
-from relaxon.server.gate.announced import AnnouncedArray
 from relaxon.server.solving import footprint
 from relaxon.server.solving.grids import find_grid_solver
 from relaxon.server.training.limits import FLOAT_BYTES, MAX_COLUMNS, check_bytes, check_most
 from relaxon.server.training.proximal_limits import MAX_KERNEL
 from relaxon.wire.conversions.grid import read_grid_header
+from relaxon.wire.tensors import AnnouncedArray
 
 Shape = tuple[int, ...]
 KINDS = "identity, mask, blur, radon or poisson"

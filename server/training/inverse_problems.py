@@ -18,12 +18,12 @@ from relaxon.neuromorphic.proximal import CompositeOperator, ForwardOperator
 from relaxon.proto import proximal_pb2 as pb
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors
-from relaxon.server.gate.announced import AnnouncedArray
 from relaxon.server.training import forward_maps, proximal_limits
 from relaxon.server.training.forward_maps import ReadMap, Shape
 from relaxon.server.training.limits import check_bytes, check_most
 from relaxon.server.training.tables import check_finite, refused_arguments
 from relaxon.wire.conversions.solve import read_progress_seconds
+from relaxon.wire.tensors import AnnouncedArray
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal import ProximalModel

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from relaxon.proto import tensor_pb2
 from relaxon.server.gate import errors
-from relaxon.server.gate.announced import AnnouncedArray
 from relaxon.server.training import proximal_limits
 from relaxon.server.training.tables import check_finite
+from relaxon.wire.tensors import AnnouncedArray
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal import ProximalModel

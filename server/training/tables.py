@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.server.gate import errors
-from relaxon.server.gate.announced import AnnouncedArray
 from relaxon.server.jobs.folder import DATA
 from relaxon.server.training.limits import check_bytes
 from relaxon.wire.conversions import labels, tables
+from relaxon.wire.tensors import AnnouncedArray
 
 if TYPE_CHECKING:
     from relaxon.server.config.settings import ServerSettings

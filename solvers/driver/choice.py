@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle
 from relaxon.solvers.grid.operator import PoissonOperator
-from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.engine import Prepared, Solver
 from relaxon.solvers.multigrid.cycle import SingleCycle
 from relaxon.solvers.separable import FastDiagonalisation

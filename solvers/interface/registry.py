@@ -129,6 +129,6 @@ def find_solver(name: str) -> Solver:
 
 
 def likely_solver(grid: PoissonGrid) -> str:
-    """Return the solver that "auto" is likely to choose for a grid, without computing anything: it is compiled ahead."""
+    """Return the likely choice of "auto" for a grid, without computing anything, so that it is compiled ahead."""
     box = grid.unknowns == grid.cells.size and grid.operator().constant
     return "fast-diagonalisation" if box else "dcdm"

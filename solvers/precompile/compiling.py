@@ -10,17 +10,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from relaxon.core.compile_progress import Watcher, tell, watch_compiling
+from relaxon.core.compile_progress import tell
 from relaxon.core.naming import split_device
-from relaxon.solvers.grid.nullspace import closes_faces
-from relaxon.solvers.grid.poisson_grid import BoundaryLike, CellType, PoissonGrid, Robin
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.registry import likely_solver
 from relaxon.solvers.kernels import cache_folder
 from relaxon.solvers.kernels.threads import get_num_threads
@@ -28,8 +22,7 @@ from relaxon.solvers.precompile.table import CompileTask, KernelTable, grid_kind
 from relaxon.solvers.precompile.work import Child, Work, compile_here
 
 if TYPE_CHECKING:
-    from relaxon.solvers.sparse.engine import MatrixSolver
-    from relaxon.solvers.sparse.system.matrix_system import SparseMatrix
+    pass
 
 WORTH_A_CHILD = 4.0
 """Seconds of compilation from which a second process pays: its start takes about a second of processor time."""

@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     check_json(args.json)
     from rich.console import Console
 
-    from relaxon.solvers.interface import registry
     from relaxon.solvers.driver.warm_up import small_matrices, usual_grid, warm_up
+    from relaxon.solvers.interface import registry
 
     names = list(dict.fromkeys(args.solvers or DEFAULT))
     for name in names:

@@ -16,8 +16,8 @@ from relaxon.cli.residual import TrueResidual, true_residual
 from relaxon.client import Client, RemoteGrid, connect
 from relaxon.core.solution import Solution
 from relaxon.solvers import watch_compiling
-from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.driver.warm_up import ITERATIONS, right_hand_side, small_grids
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.precompile.compiling import compile_seconds, kind_of
 
 ANNOUNCED_SECONDS = 1.0

@@ -12,10 +12,10 @@ from copies import environment
 
 from relaxon.cli import main
 from relaxon.solvers import CompileProgress, PoissonGrid, warm_up
+from relaxon.solvers.driver.warm_up import CYCLE_SIDE, small_grids, usual_grid
 from relaxon.solvers.multigrid.passes import Scratch
 from relaxon.solvers.precompile import compiling
 from relaxon.solvers.precompile import work as compile_work
-from relaxon.solvers.driver.warm_up import CYCLE_SIDE, small_grids, usual_grid
 from relaxon.solvers.precompile.table import CompileTask, KernelTable, decode, encode, freeze, load_table
 from relaxon.solvers.precompile.work import Child, Work, compile_here
 
