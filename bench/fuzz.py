@@ -359,11 +359,11 @@ def _lasting(client: Any, metadata: tuple[tuple[str, str], ...]) -> tuple[list[s
     from scipy.sparse import eye_array
 
     from relaxon.wire.arrays import Wire
-    from relaxon.wire.conversions.grid import checked_grid, grid_requests
+    from relaxon.wire.conversions.grid import build_grid, grid_requests
     from relaxon.wire.conversions.matrix import SentMatrix
 
     wire = Wire(shared_memory=False, checksums=True)
-    grid = checked_grid(np.zeros((4, 5), np.uint8), 1.0, "dirichlet", None, None, None)
+    grid = build_grid(np.zeros((4, 5), np.uint8), 1.0, "dirichlet", None, None, None)
     create = client.poisson._stub.CreateGrid
     grids = [create(grid_requests(grid, wire, None, ""), timeout=60, metadata=metadata).id for _ in range(6)]
     sent = SentMatrix.of(eye_array(20).tocsr())

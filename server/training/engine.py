@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from relaxon.core.tensor_files import write_tensors
 from relaxon.server.jobs.folder import DATA, REQUEST
 from relaxon.server.jobs.worker import Tell
-from relaxon.wire.conversions.engine import Engine
+from relaxon.wire.conversions.engine import EngineMessages
 
 if TYPE_CHECKING:
     from relaxon.server.config.settings import ServerSettings
@@ -64,7 +64,7 @@ class TrainingEngine:
 
     module: str
     """The dotted name of the module that holds the description as `ENGINE`; the worker process imports it."""
-    wire: Engine[Any, Any]
+    wire: EngineMessages[Any, Any]
     """The service's messages, the kind of the engine, and the files of a stored model."""
     training: type[Any]
     """The message type of a job's metadata, with the fields `job` and `progress`."""

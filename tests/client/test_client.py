@@ -212,12 +212,12 @@ def test_the_forms_that_grpc_resolves_are_taken(target):
 
 SOLUTION = pb.SolutionHeader(
     result=pb.RESULT_CONVERGED,
-    x=tensors.header_of(GOOD),
-    residuals=tensors.header_of(np.zeros(1)),
+    x=tensors.describe_array(GOOD),
+    residuals=tensors.describe_array(np.zeros(1)),
 )
-X = [pb.SolveReply(x=part) for part in tensors.parts_of(GOOD)]
-RESIDUALS = [pb.SolveReply(residuals=part) for part in tensors.parts_of(np.zeros(1))]
-WRONG_SHAPE = pb.SolutionHeader(result=1, x=tensors.header_of(np.zeros(3)), residuals=SOLUTION.residuals)
+X = [pb.SolveReply(x=part) for part in tensors.split_array(GOOD)]
+RESIDUALS = [pb.SolveReply(residuals=part) for part in tensors.split_array(np.zeros(1))]
+WRONG_SHAPE = pb.SolutionHeader(result=1, x=tensors.describe_array(np.zeros(3)), residuals=SOLUTION.residuals)
 LYING = pb.SolutionHeader(result=1, x=SOLUTION.x, residuals=SOLUTION.residuals, iterations=3)
 FROM_THE_FUTURE = pb.SolutionHeader(result=99, x=SOLUTION.x, residuals=SOLUTION.residuals)
 BROKEN_ANSWERS = {

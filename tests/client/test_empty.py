@@ -14,7 +14,7 @@ import relaxon
 from relaxon import client as errors
 from relaxon.solvers import PoissonGrid, solve
 from relaxon.solvers.grid.poisson_grid import CellType
-from relaxon.wire.handover import MOST, SPARED, USUAL, Places, Sheet
+from relaxon.wire.handover import MOST, SPARED, USUAL, Sheet, Slots
 from relaxon.wire.shared_memory import SharedFile
 
 OPTIONS = {"solver": "jacobi-cg", "max_iterations": 3}
@@ -369,7 +369,7 @@ def test_where_there_is_no_memory_for_more_places_it_is_elsewhere(client, monkey
 
 def test_threads_never_get_the_same_memory():
     """Some ask and drop while one takes for calls; each array is seen to hold what its owner wrote."""
-    places = Places(SharedFile.create(MOST * 800)[0])
+    places = Slots(SharedFile.create(MOST * 800)[0])
     places.grow(USUAL)
     places.grow(MOST)
     wrong, lent, ended = [], [0], threading.Event()

@@ -19,7 +19,7 @@ from relaxon.wire import tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions import solution as solution_messages
 from relaxon.wire.conversions.solution import SolutionReader
-from relaxon.wire.handover import LEAST, MOST, SPARED, USUAL, Handover, Places
+from relaxon.wire.handover import LEAST, MOST, SPARED, USUAL, Handover, Slots
 from relaxon.wire.shared_memory import SharedFile
 
 OPTIONS = {"solver": "jacobi-cg", "max_iterations": 3}
@@ -177,7 +177,7 @@ def test_the_steps_before_a_bad_one_are_answered_first(embedded, kind, shared_me
 
 @pytest.fixture
 def places():
-    made = Places(SharedFile.create(MOST * 800)[0])
+    made = Slots(SharedFile.create(MOST * 800)[0])
     made.grow(MOST)
     return made
 
@@ -226,7 +226,7 @@ def test_places_are_never_given_out_twice(places):
 
 
 def test_where_there_are_two_places_answers_are_copied():
-    fresh = Places(SharedFile.create(MOST * 800, reserved=LEAST * 800)[0])
+    fresh = Slots(SharedFile.create(MOST * 800, reserved=LEAST * 800)[0])
     place, other = fresh.take(800), fresh.take(800)
     assert fresh.take(1) is None
     assert not in_the_file(place.kept(place.file.view(place.offset, np.dtype(float), (100,))))
@@ -243,7 +243,7 @@ def test_the_memory_of_the_other_places_is_taken_when_they_are_needed():
     def taken():
         return os.fstat(offer.message().file_descriptor).st_blocks * 512
 
-    made = Places(file)
+    made = Slots(file)
     assert LEAST * size <= taken() < MOST * size
     before = file.view(0, np.dtype(np.uint8), (LEAST * size,))
     before[...] = 7
@@ -300,7 +300,7 @@ def test_an_answer_at_another_place_is_an_error(places):
     place = places.take(800)
     for offset, good in ((place.offset + 8, False), (place.offset, True)):
         reader = SolutionReader(b, wire, place)
-        header = {"x": tensors.header_of(b), "residuals": tensors.header_of(np.ones(1)), "iterations": 0}
+        header = {"x": tensors.describe_array(b), "residuals": tensors.describe_array(np.ones(1)), "iterations": 0}
         assert reader.take(pb.SolveReply(solution=pb.SolutionHeader(**header, result=pb.RESULT_CONVERGED))) is None
         answer = pb.SolveReply(x=tensors.make_shared_part(offset))
         if good:
@@ -364,8 +364,8 @@ def test_a_call_that_a_signal_ends_leaves_its_turn_to_the_next_one(places):
 
 def answer_alone(x, place, norms=(1.0, 0.5), **changes):
     header = {
-        "x": tensors.header_of(x),
-        "residuals": tensors.header_of(np.ones(2)),
+        "x": tensors.describe_array(x),
+        "residuals": tensors.describe_array(np.ones(2)),
         "iterations": 1,
         "result": pb.RESULT_CONVERGED,
         "shared_x": SharedArray(offset=place),

@@ -150,11 +150,11 @@ class Scripted(
         yield poisson_pb2.SolveReply(progress=poisson_pb2.Progress(iteration=1, residual=1.0, tolerance=0.1))
         self._call(context, "solve")
         residuals = np.zeros(1)
-        told = {"x": tensors.header_of(GOOD), "residuals": tensors.header_of(residuals)}
+        told = {"x": tensors.describe_array(GOOD), "residuals": tensors.describe_array(residuals)}
         yield poisson_pb2.SolveReply(solution=poisson_pb2.SolutionHeader(result=1, **told))
-        for part in tensors.parts_of(GOOD):
+        for part in tensors.split_array(GOOD):
             yield poisson_pb2.SolveReply(x=part)
-        for part in tensors.parts_of(residuals):
+        for part in tensors.split_array(residuals):
             yield poisson_pb2.SolveReply(residuals=part)
 
     def GetOperation(self, request, context):

@@ -39,23 +39,23 @@ def stubs_of(channel):
 
 def header(x=X, y=Y, weights=None, settings=None, **changes):
     made = pb.TrainBoostingHeader(
-        features=tensors.header_of(x),
-        target=tensors.header_of(y),
+        features=tensors.describe_array(x),
+        target=tensors.describe_array(y),
         settings=pb.BoostingSettings(**{"n_units": 3, "random_state": 0, **(settings or {})}),
         **changes,
     )
     if weights is not None:
-        made.weights.CopyFrom(tensors.header_of(weights))
+        made.weights.CopyFrom(tensors.describe_array(weights))
     return made
 
 
 def requests(first, x=X, y=Y, weights=None):
     yield pb.TrainBoostingRequest(header=first)
-    for part in tensors.parts_of(x):
+    for part in tensors.split_array(x):
         yield pb.TrainBoostingRequest(features=part)
-    for part in tensors.parts_of(y):
+    for part in tensors.split_array(y):
         yield pb.TrainBoostingRequest(target=part)
-    for part in () if weights is None else tensors.parts_of(weights):
+    for part in () if weights is None else tensors.split_array(weights):
         yield pb.TrainBoostingRequest(weights=part)
 
 
@@ -95,13 +95,13 @@ def job(operation):
 def predict(stubs, model, x=X, **options):
     def sent():
         yield pb.PredictBoostingRequest(
-            header=pb.PredictBoostingHeader(model=model, features=tensors.header_of(x), **options)
+            header=pb.PredictBoostingHeader(model=model, features=tensors.describe_array(x), **options)
         )
-        for part in tensors.parts_of(x):
+        for part in tensors.split_array(x):
             yield pb.PredictBoostingRequest(features=part)
 
     first, *rest = stubs.boosting.Predict(sent(), timeout=DEADLINE)
-    incoming = tensors.Assembler("output", *tensors.checked_header("output", first.header.output))
+    incoming = tensors.Assembler("output", *tensors.read_header("output", first.header.output))
     for reply in rest:
         incoming.take(reply.output)
     return incoming.array()

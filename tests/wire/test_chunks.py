@@ -30,7 +30,7 @@ def test_what_is_sent_is_what_protobuf_would_send(kind, field, checksum):
         array = np.random.default_rng(length).integers(0, 256, length).astype(np.uint8)
         for size in (length, 5000):
             ours = chunks.split_into_messages(kind, field, array, checksum=checksum, chunk_bytes=size)
-            theirs = tensors.parts_of(array, size, checksum=checksum)
+            theirs = tensors.split_array(array, size, checksum=checksum)
             for one, part in zip(ours, theirs, strict=True):
                 assert encode(one) == kind(**{field: part}).SerializeToString()
 

@@ -14,7 +14,7 @@ ARRAYS = DTYPES.flatmap(lambda d: hnp.arrays(d, hnp.array_shapes(min_dims=1, max
 
 
 def assembler(array):
-    dtype, shape = tensors.checked_header("b", tensors.header_of(array), ("float32", "float64", "uint8"))
+    dtype, shape = tensors.read_header("b", tensors.describe_array(array), ("float32", "float64", "uint8"))
     return tensors.Assembler("b", dtype, shape)
 
 
@@ -29,7 +29,7 @@ def received(array, parts):
 def test_any_array_in_chunks_of_any_size_arrives_bit_for_bit(array, chunk_bytes, transposed):
     if transposed:
         array = array.T  # not contiguous
-    came = received(array, tensors.parts_of(array, chunk_bytes))
+    came = received(array, tensors.split_array(array, chunk_bytes))
     assert came.dtype == array.dtype.newbyteorder("=")
     assert came.shape == array.shape
     assert came.tobytes() == array.astype(array.dtype.newbyteorder("=")).tobytes()
@@ -37,7 +37,7 @@ def test_any_array_in_chunks_of_any_size_arrives_bit_for_bit(array, chunk_bytes,
 
 @given(ARRAYS, st.integers(1, 100), st.data())
 def test_a_changed_lost_or_doubled_part_is_noticed(array, chunk_bytes, data):
-    parts = list(tensors.parts_of(array, chunk_bytes))
+    parts = list(tensors.split_array(array, chunk_bytes))
     which = data.draw(st.integers(0, len(parts) - 2))
     damage = data.draw(st.sampled_from(["flip", "drop", "double"]))
     if damage == "flip":
@@ -54,7 +54,7 @@ def test_a_changed_lost_or_doubled_part_is_noticed(array, chunk_bytes, data):
 
 @given(ARRAYS, st.integers(1, 100), st.data())
 def test_a_stream_cut_anywhere_is_incomplete(array, chunk_bytes, data):
-    parts = list(tensors.parts_of(array, chunk_bytes))
+    parts = list(tensors.split_array(array, chunk_bytes))
     kept = parts[: data.draw(st.integers(0, len(parts) - 1))]
     with pytest.raises(tensors.TensorError, match=r"^b is incomplete: the stream ended after \d+ of \d+ bytes"):
         received(array, kept)
@@ -62,14 +62,14 @@ def test_a_stream_cut_anywhere_is_incomplete(array, chunk_bytes, data):
 
 def test_chunks_stay_below_the_default_message_limit():
     array = np.zeros(3 * tensors.CHUNK_BYTES + 8, np.uint8)
-    sizes = [len(part.SerializeToString()) for part in tensors.parts_of(array)]
+    sizes = [len(part.SerializeToString()) for part in tensors.split_array(array)]
     assert len(sizes) == 5
     assert max(sizes) < 4 * 2**20
 
 
 def test_nothing_may_follow_the_end():
     array = np.arange(3.0)
-    parts = list(tensors.parts_of(array))
+    parts = list(tensors.split_array(array))
     with pytest.raises(tensors.TensorError, match="goes on after its end"):
         received(array, [*parts, parts[0]])
 
@@ -94,4 +94,4 @@ def test_a_part_without_content_is_refused(part):
 )
 def test_an_impossible_header_is_refused(dtype, shape, told):
     with pytest.raises(tensors.TensorError, match=told):
-        tensors.checked_header("b", pb.TensorHeader(dtype=dtype, shape=shape))
+        tensors.read_header("b", pb.TensorHeader(dtype=dtype, shape=shape))

@@ -247,13 +247,13 @@ async def sample(service: TrainingService, request: pb.SampleEnergyRequest, cont
         check_bytes(count * columns, service.settings)
         seed = draw_seed(request)
         rows = np.empty((count, columns))
-        header = pb.SampleEnergyReplyHeader(rows=tensors.header_of(rows), random_state=seed)
+        header = pb.SampleEnergyReplyHeader(rows=tensors.describe_array(rows), random_state=seed)
         await context.write(pb.SampleEnergyReply(header=header))
         # In pieces, so that drawing ends when the caller has gone.
         for number, first in enumerate(range(0, count, DRAWN_AT_ONCE)):
             last = min(first + DRAWN_AT_ONCE, count)
             rows[first:last] = await service.run_beside(lambda n=number, k=last - first: _draw(model, k, seed, n))  # type: ignore[misc]
-        for part in tensors.parts_of(rows):
+        for part in tensors.split_array(rows):
             await context.write(pb.SampleEnergyReply(rows=part))
 
 

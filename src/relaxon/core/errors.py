@@ -113,7 +113,7 @@ CANCELLED_HERE = frozenset({"Locally cancelled by application!", "Channel closed
 
 
 @contextmanager
-def translated(arguments: Mapping[str, str] | None = None) -> Iterator[None]:
+def translate_errors(arguments: Mapping[str, str] | None = None) -> Iterator[None]:
     """Raise gRPC errors of the block as errors of this module; `arguments` maps message fields to argument names."""
     try:
         yield

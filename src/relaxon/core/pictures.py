@@ -126,7 +126,7 @@ def draw_slice(figure: Figure, axes: Axes, cells: NDArray[np.uint8], values: NDA
     figure.colorbar(image, ax=axes, shrink=0.85)
 
 
-def training_picture(
+def draw_training(
     name: str, step: str, panels: Mapping[str, Mapping[str, NDArray[np.float64]]], shares: NDArray[np.float64]
 ) -> Figure:
     """Draw the curves of a training over its steps, one panel per group, and the largest `shares` of columns as bars.

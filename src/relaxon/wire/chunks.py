@@ -108,7 +108,7 @@ def make_decoder(decode: Decode) -> Decode:
     return decode_any
 
 
-def chunked(channel: Channel) -> Channel:
+def wrap_channel(channel: Channel) -> Channel:
     """Wrap a channel, blocking or asyncio, for a stub whose calls send and receive `ChunkMessage`s."""
     return cast(Channel, _ChunkChannel(channel))
 

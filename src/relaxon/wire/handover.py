@@ -42,7 +42,7 @@ REFUSALS = (InvalidArgument, ResourceExhausted)
 """Errors after which the server does not touch the file any more."""
 
 
-class Places:
+class Slots:
     """The slots of a file. One call at a time takes and returns slots; the caller may ask for arrays, and drop them, in
     any thread.
 
@@ -73,13 +73,13 @@ class Places:
                     self._free.update(range(self._count, more))
                     self._count = more
 
-    def take(self, size: int) -> Place | None:
+    def take(self, size: int) -> Slot | None:
         """Take room for so many bytes, until the call returns it or ends; None if there is none."""
         numbers = self._claim(size)
         if numbers is None:
             return None
         self._taken.update(numbers)
-        return Place(self, numbers)
+        return Slot(self, numbers)
 
     def empty(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
         """Return an array for the caller to write a right-hand side into; None if too few slots would be left."""
@@ -157,12 +157,12 @@ class Places:
 class Loan:
     """The `base` of the caller's arrays in a slot."""
 
-    def __init__(self, places: Places, numbers: range, array: NDArray[Any]) -> None:
+    def __init__(self, places: Slots, numbers: range, array: NDArray[Any]) -> None:
         self._places, self._numbers, self._forks = places, numbers, places.forks
         self._array = array
         self.__array_interface__ = array.__array_interface__
 
-    def of(self, places: Places) -> bool:
+    def of(self, places: Slots) -> bool:
         """Return whether the loan is one of these slots."""
         return self._places is places
 
@@ -175,10 +175,10 @@ class Sheet(Loan):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Slot:
     """Slots that a call has taken."""
 
-    places: Places
+    places: Slots
     numbers: range
 
     @property
@@ -213,7 +213,7 @@ class Handover:
     """A session's shared file; there is none if the server is elsewhere, takes none, or the arrays are small."""
 
     def __init__(self, file: SharedFile | None = None) -> None:
-        self._places = None if file is None else Places(file)
+        self._places = None if file is None else Slots(file)
         self._turns = Turns()
 
     @property
@@ -222,7 +222,7 @@ class Handover:
         return None if self._places is None else self._places.file
 
     @contextmanager
-    def lent(self, harmless: tuple[type[BaseException], ...] = REFUSALS) -> Iterator[Places | None]:
+    def lent(self, harmless: tuple[type[BaseException], ...] = REFUSALS) -> Iterator[Slots | None]:
         """Lend the file's slots to one call; None if there is no file, or the call of another thread has it.
 
         After a call that ended early, other than by a `harmless` error, the file is not used any more.
@@ -263,7 +263,7 @@ class Handover:
 
 
 @contextmanager
-def offered(entries: int, wanted: bool) -> Iterator[tuple[SharedFile | None, pb.SharedFile | None]]:
+def offer_file(entries: int, wanted: bool) -> Iterator[tuple[SharedFile | None, pb.SharedFile | None]]:
     """Make a file for arrays of so many entries, and the message by which the server finds it while the block runs."""
     if not wanted or ENTRY_BYTES * entries <= SMALLEST_BYTES:
         yield None, None
@@ -280,7 +280,7 @@ def offered(entries: int, wanted: bool) -> Iterator[tuple[SharedFile | None, pb.
         offer.close()
 
 
-_ALL: weakref.WeakSet[Places] = weakref.WeakSet()
+_ALL: weakref.WeakSet[Slots] = weakref.WeakSet()
 
 
 def _forked() -> None:

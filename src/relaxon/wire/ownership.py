@@ -84,7 +84,7 @@ class NotPickled:
         raise TypeError(BELONGS)
 
 
-def guarded(channel: Channel, owner: Owner) -> Channel:
+def guard_channel(channel: Channel, owner: Owner) -> Channel:
     """Wrap a channel, blocking or asyncio, for stubs whose calls `owner` checks first."""
     return cast(Channel, _GuardedChannel(channel, owner))
 

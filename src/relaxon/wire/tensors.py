@@ -41,12 +41,12 @@ class TensorError(ValueError):
         self.field = field
 
 
-def header_of(array: NDArray[np.generic]) -> pb.TensorHeader:
+def describe_array(array: NDArray[np.generic]) -> pb.TensorHeader:
     """Return the header of an array with one of `DTYPES`, in either byte order."""
     return pb.TensorHeader(dtype=_CODES[array.dtype.newbyteorder("<")], shape=array.shape)
 
 
-def parts_of(
+def split_array(
     array: NDArray[np.generic], chunk_bytes: int = CHUNK_BYTES, *, checksum: bool = True
 ) -> Iterator[pb.TensorPart]:
     """Yield an array's parts: its bytes in chunks, then its end, which carries a checksum if `checksum` is True.
@@ -82,7 +82,7 @@ def view_bytes(array: NDArray[np.generic]) -> memoryview:
     return wire.reshape(-1).view(np.uint8).data
 
 
-def checked_header(
+def read_header(
     field: str, header: pb.TensorHeader, dtypes: Sequence[str] = FLOATS
 ) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
     """Return the NumPy dtype and the shape that a header announces. Nothing is allocated; sizes are Python integers.
@@ -114,7 +114,7 @@ class AnnouncedArray:
     @classmethod
     def of(cls, name: str, header: pb.TensorHeader, dtypes: Sequence[str] = FLOATS) -> AnnouncedArray:
         """Read the array's header; TensorError, as `checked_header`, if no such array is accepted."""
-        return cls(name, *checked_header(name, header, dtypes))
+        return cls(name, *read_header(name, header, dtypes))
 
     @property
     def size(self) -> int:

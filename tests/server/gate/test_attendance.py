@@ -88,8 +88,8 @@ def test_an_attendance_may_be_taken_up_again_within_its_lease(serving):
 
 
 def grid_requests(attendance, cells=CELLS):
-    yield pb.CreateGridRequest(header=pb.GridHeader(cells=tensors.header_of(cells), attendance=attendance))
-    for part in tensors.parts_of(cells):
+    yield pb.CreateGridRequest(header=pb.GridHeader(cells=tensors.describe_array(cells), attendance=attendance))
+    for part in tensors.split_array(cells):
         yield pb.CreateGridRequest(cells=part)
 
 

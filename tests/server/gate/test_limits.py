@@ -165,9 +165,9 @@ def test_nothing_is_allocated_for_what_is_refused(serving):
 
 
 def errors_translated():
-    from relaxon.core.errors import translated
+    from relaxon.core.errors import translate_errors
 
-    return translated()
+    return translate_errors()
 
 
 def _grid(cells, *coefficient):

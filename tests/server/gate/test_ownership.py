@@ -77,9 +77,9 @@ def test_a_grid_is_its_maker_s(connected):
 
 
 def errors_of():
-    from relaxon.core.errors import translated
+    from relaxon.core.errors import translate_errors
 
-    return translated()
+    return translate_errors()
 
 
 def test_a_job_is_its_maker_s(connected, trained):

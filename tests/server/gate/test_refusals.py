@@ -16,11 +16,11 @@ DEADLINE = 20
 
 
 def grid_header(**changes):
-    return pb.GridHeader(**{"cells": tensors.header_of(CELLS), **changes})
+    return pb.GridHeader(**{"cells": tensors.describe_array(CELLS), **changes})
 
 
 def cells_parts(cells=CELLS):
-    return [pb.CreateGridRequest(cells=part) for part in tensors.parts_of(cells)]
+    return [pb.CreateGridRequest(cells=part) for part in tensors.split_array(cells)]
 
 
 def create(stub, header=None, parts=None):
@@ -104,8 +104,8 @@ def test_bad_cells_are_refused_and_nothing_is_kept(stub, server, name):
 @pytest.mark.parametrize(("bad", "words"), [(-1.0, "at least 0"), (np.nan, "finite")])
 def test_a_coefficient_must_not_be_negative_and_is_named_by_its_axis(stub, bad, words):
     faces = [np.ones((5, 5)), np.full((4, 6), bad)]
-    parts = [pb.CreateGridRequest(coefficient=part) for face in faces for part in tensors.parts_of(face)]
-    header = grid_header(coefficient=[tensors.header_of(face) for face in faces])
+    parts = [pb.CreateGridRequest(coefficient=part) for face in faces for part in tensors.split_array(face)]
+    header = grid_header(coefficient=[tensors.describe_array(face) for face in faces])
     came, description = refused_field(lambda: create(stub, header, [*cells_parts(), *parts]))
     assert (came, words in description) == ("coefficient[1]", True)
 
@@ -115,11 +115,11 @@ B[0, 0], B[3, 4] = 1.0, -1.0
 
 
 def b_parts(b=B):
-    return [pb.SolveRequest(b=part) for part in tensors.parts_of(b)]
+    return [pb.SolveRequest(b=part) for part in tensors.split_array(b)]
 
 
 def solve(stub, grid_id, parts=None, first=None, **changes):
-    fields = {"grid_id": grid_id, "solver": "damped", "b": tensors.header_of(B), **changes}
+    fields = {"grid_id": grid_id, "solver": "damped", "b": tensors.describe_array(B), **changes}
     first = pb.SolveRequest(header=pb.SolveHeader(**fields)) if first is None else first
     return list(stub.Solve(iter([first, *(b_parts() if parts is None else parts)]), timeout=DEADLINE))
 
@@ -173,8 +173,8 @@ def test_a_bad_right_hand_side_is_refused(stub, damped, name):
 
 def test_a_start_with_nan_is_refused_as_x0(stub, damped):
     x0 = np.full(B.shape, np.nan)
-    parts = [*b_parts(), *(pb.SolveRequest(x0=part) for part in tensors.parts_of(x0))]
-    field, description = refused_field(lambda: solve(stub, create(stub).id, parts, x0=tensors.header_of(x0)))
+    parts = [*b_parts(), *(pb.SolveRequest(x0=part) for part in tensors.split_array(x0))]
+    field, description = refused_field(lambda: solve(stub, create(stub).id, parts, x0=tensors.describe_array(x0)))
     assert (field, "must be finite, got 20 NaN" in description) == ("x0", True)
 
 

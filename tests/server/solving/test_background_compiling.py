@@ -100,7 +100,7 @@ def test_a_call_with_the_time_waits_and_hears_how_far_it_is(slow):
         b = np.ones(SHAPE)
 
         def requests():
-            header = pb.SolveHeader(grid_id=grid.id, solver="cg", b=tensors.header_of(b), compile_progress=True)
+            header = pb.SolveHeader(grid_id=grid.id, solver="cg", b=tensors.describe_array(b), compile_progress=True)
             yield pb.SolveRequest(header=header)
             data = b.tobytes()
             yield pb.SolveRequest(b=TensorPart(chunk=data))

@@ -102,19 +102,21 @@ def header(kept, **changes):
 
 def step(b=B, **change):
     """A step, with the arrays of `change` announced and sent."""
-    told = pb.MatrixChange(**{name: tensors.header_of(array) for name, array in change.items()}) if change else None
-    yield pb.MatrixStepsRequest(step=pb.MatrixStepHeader(b=tensors.header_of(b), change=told))
+    told = (
+        pb.MatrixChange(**{name: tensors.describe_array(array) for name, array in change.items()}) if change else None
+    )
+    yield pb.MatrixStepsRequest(step=pb.MatrixStepHeader(b=tensors.describe_array(b), change=told))
     for name in ("indptr", "indices", "data"):
         if name in change:
-            for part in tensors.parts_of(change[name]):
+            for part in tensors.split_array(change[name]):
                 yield pb.MatrixStepsRequest(**{name: part})
-    for part in tensors.parts_of(b):
+    for part in tensors.split_array(b):
         yield pb.MatrixStepsRequest(b=part)
 
 
 PATTERN = {"indptr": A.indptr, "indices": A.indices}
 OTHER = sparse.csr_array(sparse.diags_array([-1.0, 2.5, -1.0], offsets=[-2, 0, 2], shape=(N, N)))
-ANNOUNCED = pb.MatrixChange(data=tensors.header_of(A.data))
+ANNOUNCED = pb.MatrixChange(data=tensors.describe_array(A.data))
 STEPS = {
     "no header": (lambda kept: [*step()], "header", "got step"),
     "two headers": (lambda kept: [header(kept), header(kept)], "step", "got header"),
@@ -125,7 +127,7 @@ STEPS = {
     "values that do not come": (
         lambda kept: [
             header(kept),
-            pb.MatrixStepsRequest(step=pb.MatrixStepHeader(b=tensors.header_of(B), change=ANNOUNCED)),
+            pb.MatrixStepsRequest(step=pb.MatrixStepHeader(b=tensors.describe_array(B), change=ANNOUNCED)),
             *[*step()][1:],
         ],
         "data",
@@ -156,11 +158,11 @@ CHANGES = {
 
 
 def update(kept, change, id=None):
-    told = pb.MatrixChange(**{name: tensors.header_of(array) for name, array in change.items()})
+    told = pb.MatrixChange(**{name: tensors.describe_array(array) for name, array in change.items()})
     yield pb.UpdateMatrixRequest(header=pb.UpdateMatrixHeader(id=kept.id if id is None else id, change=told))
     for name in ("indptr", "indices", "data"):
         if name in change:
-            for part in tensors.parts_of(change[name]):
+            for part in tensors.split_array(change[name]):
                 yield pb.UpdateMatrixRequest(**{name: part})
 
 
@@ -333,9 +335,9 @@ def test_values_larger_than_what_is_left_of_the_memory_are_refused_before_they_c
         kept = client.linear.matrix(A)
         many = 10**7
         change = pb.MatrixChange(
-            data=tensors.header_of(np.broadcast_to(1.0, many)),
-            indices=tensors.header_of(np.broadcast_to(np.int32(0), many)),
-            indptr=tensors.header_of(A.indptr),
+            data=tensors.describe_array(np.broadcast_to(1.0, many)),
+            indices=tensors.describe_array(np.broadcast_to(np.int32(0), many)),
+            indptr=tensors.describe_array(A.indptr),
         )
         first = pb.UpdateMatrixRequest(header=pb.UpdateMatrixHeader(id=kept.id, change=change))
         with pytest.raises(grpc.RpcError) as caught:

@@ -167,8 +167,8 @@ def test_no_garbage_collection_is_needed_for_a_file_to_be_gone(serving, endless)
     try:
         with relaxon.connect(server.target) as client:
             stub, told = client.poisson._stub, SharedFile.create(CELLS.size * 16)
-            request = pb.GridHeader(cells=tensors.header_of(CELLS), shared=told[1].message())
-            cells = [pb.CreateGridRequest(cells=part) for part in tensors.parts_of(CELLS)]
+            request = pb.GridHeader(cells=tensors.describe_array(CELLS), shared=told[1].message())
+            cells = [pb.CreateGridRequest(cells=part) for part in tensors.split_array(CELLS)]
             for ending in ("refused", "cut off", "step refused", "steps cut off"):
                 kept = stub.CreateGrid(iter([pb.CreateGridRequest(header=request), *cells]), timeout=60)
                 assert kept.shared
@@ -188,12 +188,12 @@ def _end_badly(stub, grid_id, file, b, steps):
     if steps:
         first = [
             pb.StepsRequest(header=pb.StepsHeader(**header)),
-            pb.StepsRequest(step=pb.StepHeader(b=tensors.header_of(b), shared_x=0)),
+            pb.StepsRequest(step=pb.StepHeader(b=tensors.describe_array(b), shared_x=0)),
             pb.StepsRequest(b=part),
         ]
         call = stub.SolveSteps(iter(first), timeout=0.5)
     else:
-        header |= {"b": tensors.header_of(b), "shared_x": 0}
+        header |= {"b": tensors.describe_array(b), "shared_x": 0}
         first = [pb.SolveRequest(header=pb.SolveHeader(**header)), pb.SolveRequest(b=part)]
         call = stub.Solve(iter(first), timeout=0.5)
     with pytest.raises(grpc.RpcError):
@@ -234,7 +234,7 @@ def test_the_file_of_a_client_that_is_killed_in_a_solve_is_gone(serving):
 
 
 def test_small_arrays_are_worth_no_file():
-    with handover.offered(handover.SMALLEST_BYTES // 8, wanted=True) as (file, told):
+    with handover.offer_file(handover.SMALLEST_BYTES // 8, wanted=True) as (file, told):
         assert (file, told) == (None, None)
 
 
@@ -312,7 +312,7 @@ def test_a_file_that_is_not_as_told_is_not_opened(offer, deceit):
 def test_without_memory_files_arrays_are_sent(offer, monkeypatch):
     monkeypatch.setattr(shared_files, "fcntl", None)
     assert SharedFile.open(offer[1], ROOM) is None
-    with handover.offered(10**6, wanted=True) as (file, told):
+    with handover.offer_file(10**6, wanted=True) as (file, told):
         assert (file, told) == (None, None)
 
 
@@ -330,11 +330,11 @@ def raw(server, offer):
     """A stub, and a grid made with `offer`."""
     told = offer[1]
     header = pb.GridHeader(
-        cells=tensors.header_of(SMALL),
+        cells=tensors.describe_array(SMALL),
         boundary=[pb.AxisBoundary(low=pb.BOUNDARY_DIRICHLET, high=pb.BOUNDARY_DIRICHLET)],
         shared=told,
     )
-    cells = [pb.CreateGridRequest(cells=part) for part in tensors.parts_of(SMALL)]
+    cells = [pb.CreateGridRequest(cells=part) for part in tensors.split_array(SMALL)]
     with grpc.insecure_channel(server.target) as channel:
         stub = PoissonServiceStub(channel)
         grid = stub.CreateGrid(iter([pb.CreateGridRequest(header=header), *cells]), timeout=60)
@@ -344,7 +344,7 @@ def raw(server, offer):
 
 def ask(raw, parts, **changes):
     stub, grid_id = raw
-    header = {"grid_id": grid_id, "solver": "damped", "b": tensors.header_of(np.zeros(SMALL.shape)), **changes}
+    header = {"grid_id": grid_id, "solver": "damped", "b": tensors.describe_array(np.zeros(SMALL.shape)), **changes}
     requests = [pb.SolveRequest(header=pb.SolveHeader(**header)), *(pb.SolveRequest(b=part) for part in parts)]
     return list(stub.Solve(iter(requests), timeout=60))
 
@@ -416,7 +416,7 @@ def steps_at(raw, offset, *parts):
     stub, grid_id = raw
     requests = [
         pb.StepsRequest(header=pb.StepsHeader(grid_id=grid_id, solver="damped")),
-        pb.StepsRequest(step=pb.StepHeader(b=tensors.header_of(np.zeros(SMALL.shape)), shared_b=offset)),
+        pb.StepsRequest(step=pb.StepHeader(b=tensors.describe_array(np.zeros(SMALL.shape)), shared_b=offset)),
         *(pb.StepsRequest(b=part) for part in parts),
     ]
     return list(stub.SolveSteps(iter(requests), timeout=60))

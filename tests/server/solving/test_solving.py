@@ -260,9 +260,9 @@ def test_a_set_up_that_fails_says_whose_fault_it_is(client, broken, error, kind)
 
 
 def _raw_solve(client, grid, b):
-    header = pb.SolveHeader(grid_id=grid.id, solver="damped", rtol=NEVER, b=tensors.header_of(b))
+    header = pb.SolveHeader(grid_id=grid.id, solver="damped", rtol=NEVER, b=tensors.describe_array(b))
     header.progress_interval.FromMilliseconds(1)
-    requests = [pb.SolveRequest(header=header), *(pb.SolveRequest(b=part) for part in tensors.parts_of(b))]
+    requests = [pb.SolveRequest(header=header), *(pb.SolveRequest(b=part) for part in tensors.split_array(b))]
     return client.poisson._stub.Solve(iter(requests), timeout=WAIT)
 
 

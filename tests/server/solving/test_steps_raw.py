@@ -23,8 +23,8 @@ MESSAGES_OF_A_LARGE_STEP = 4
 
 
 def step(b=B, **changes):
-    yield pb.StepsRequest(step=pb.StepHeader(b=tensors.header_of(b), **changes))
-    for part in tensors.parts_of(b):
+    yield pb.StepsRequest(step=pb.StepHeader(b=tensors.describe_array(b), **changes))
+    for part in tensors.split_array(b):
         yield pb.StepsRequest(b=part)
 
 
@@ -38,7 +38,7 @@ def grid(client, damped):
         yield kept
 
 
-CHANGE = pb.GridChange(cells=tensors.header_of(CELLS))
+CHANGE = pb.GridChange(cells=tensors.describe_array(CELLS))
 OUT_OF_TURN = {
     "no header": (lambda grid: [*step()], "header", "got step"),
     "two headers": (lambda grid: [header(grid), header(grid)], "step", "got header"),
@@ -65,7 +65,7 @@ OUT_OF_TURN = {
         lambda grid: [
             header(grid),
             *_changed(),
-            pb.StepsRequest(step=pb.StepHeader(b=tensors.header_of(np.ones(31)))),
+            pb.StepsRequest(step=pb.StepHeader(b=tensors.describe_array(np.ones(31)))),
         ],
         "b",
         "must have the grid's shape",
@@ -75,7 +75,7 @@ OUT_OF_TURN = {
 
 def _changed():
     first, *rest = step(change=CHANGE)
-    return [first, *(pb.StepsRequest(cells=part) for part in tensors.parts_of(CELLS)), *rest]
+    return [first, *(pb.StepsRequest(cells=part) for part in tensors.split_array(CELLS)), *rest]
 
 
 @pytest.mark.parametrize("name", OUT_OF_TURN)

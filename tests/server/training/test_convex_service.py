@@ -43,8 +43,8 @@ def stub(tmp_path_factory):
 
 def header(x=X, y=Y, settings=None, **changes):
     return pb.TrainConvexHeader(
-        features=tensors.header_of(x),
-        target=tensors.header_of(y),
+        features=tensors.describe_array(x),
+        target=tensors.describe_array(y),
         settings=pb.ConvexSettings(**{**TINY, **(settings or {})}),
         **changes,
     )
@@ -54,7 +54,7 @@ def train(stub, first, **arrays):
     def sent():
         yield pb.TrainConvexRequest(header=first)
         for name, array in arrays.items():
-            for part in tensors.parts_of(array):
+            for part in tensors.split_array(array):
                 yield pb.TrainConvexRequest(**{name: part})
 
     return stub.Train(sent(), timeout=DEADLINE)
@@ -63,13 +63,13 @@ def train(stub, first, **arrays):
 def predict(stub, model, x=X, output=pb.CONVEX_OUTPUT_UNSPECIFIED):
     def sent():
         yield pb.PredictConvexRequest(
-            header=pb.PredictConvexHeader(model=model, features=tensors.header_of(x), output=output)
+            header=pb.PredictConvexHeader(model=model, features=tensors.describe_array(x), output=output)
         )
-        for part in tensors.parts_of(x):
+        for part in tensors.split_array(x):
             yield pb.PredictConvexRequest(features=part)
 
     first, *rest = stub.Predict(sent(), timeout=DEADLINE)
-    incoming = tensors.Assembler("output", *tensors.checked_header("output", first.header.output))
+    incoming = tensors.Assembler("output", *tensors.read_header("output", first.header.output))
     for reply in rest:
         incoming.take(reply.output)
     return incoming.array()

@@ -59,8 +59,8 @@ def stubs(target):
 
 def header(x=X, y=PLACES, settings=None, **changes):
     return pb.TrainEquilibriumHeader(
-        features=tensors.header_of(x),
-        target=tensors.header_of(y),
+        features=tensors.describe_array(x),
+        target=tensors.describe_array(y),
         settings=pb.EquilibriumSettings(**(settings or SMALL)),
         **{"classes": ABC, **changes},
     )
@@ -68,9 +68,9 @@ def header(x=X, y=PLACES, settings=None, **changes):
 
 def sent(message, first, x, y=None):
     yield message(header=first)
-    for part in tensors.parts_of(x):
+    for part in tensors.split_array(x):
         yield message(features=part)
-    for part in () if y is None else tensors.parts_of(y):
+    for part in () if y is None else tensors.split_array(y):
         yield message(target=part)
 
 
@@ -93,9 +93,9 @@ def model_of(operation):
 
 
 def predict(stubs, model, x=X, **options):
-    first = pb.PredictEquilibriumHeader(model=model, features=tensors.header_of(x), **options)
+    first = pb.PredictEquilibriumHeader(model=model, features=tensors.describe_array(x), **options)
     reply, *rest = stubs.equilibrium.Predict(sent(pb.PredictEquilibriumRequest, first, x), timeout=DEADLINE)
-    incoming = tensors.Assembler("output", *tensors.checked_header("output", reply.header.output))
+    incoming = tensors.Assembler("output", *tensors.read_header("output", reply.header.output))
     for one in rest:
         incoming.take(one.output)
     assert reply.header.relaxation == "converged"
@@ -104,7 +104,7 @@ def predict(stubs, model, x=X, **options):
 
 def compare(stubs, estimators, x=X, y=PLACES, model="three"):
     first = pb.CompareGradientsHeader(
-        model=model, estimators=estimators, features=tensors.header_of(x), target=tensors.header_of(y)
+        model=model, estimators=estimators, features=tensors.describe_array(x), target=tensors.describe_array(y)
     )
     requests = sent(pb.CompareGradientsRequest, first, x, y)
     return stubs.equilibrium.CompareGradients(requests, timeout=DEADLINE)

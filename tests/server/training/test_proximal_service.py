@@ -57,7 +57,7 @@ def stub(tmp_path_factory):
 def sent(message, header, *arrays):
     yield message(header=header)
     for name, array in arrays:
-        for part in tensors.parts_of(array):
+        for part in tensors.split_array(array):
             yield message(**{name: part})
 
 
@@ -65,7 +65,7 @@ IDENTITY = pb.ForwardMap(identity=pb.IdentityMap())
 
 
 def solve(stub, operator=(IDENTITY,), *arrays, b=B, **header):
-    given = {"model": "known", "observation": tensors.header_of(b), "data_weight": 0.1, **header}
+    given = {"model": "known", "observation": tensors.describe_array(b), "data_weight": 0.1, **header}
     first = pb.SolveInverseHeader(operator=operator, **given)
     return list(stub.Solve(sent(pb.SolveInverseRequest, first, *arrays, ("observation", b)), timeout=DEADLINE))
 
@@ -74,30 +74,30 @@ def train(stub, data=B[None], **header):
     given = {
         "network": pb.ProximalNetwork(shape=SHAPE),
         "settings": pb.ProximalSettings(noise=1.0),
-        "data": tensors.header_of(data),
+        "data": tensors.describe_array(data),
     }
     first = pb.TrainProximalHeader(**{**given, **header})
     return stub.Train(sent(pb.TrainProximalRequest, first, ("data", data)), timeout=DEADLINE)
 
 
 def denoise(stub, y=B, **header):
-    first = pb.DenoiseHeader(model="known", **{"y": tensors.header_of(y), **header})
+    first = pb.DenoiseHeader(model="known", **{"y": tensors.describe_array(y), **header})
     return list(stub.Denoise(sent(pb.DenoiseRequest, first, ("y", y)), timeout=DEADLINE))
 
 
 def mask(observed):
-    return [pb.ForwardMap(mask=pb.MaskMap(observed=tensors.header_of(observed)))], ("operator", observed)
+    return [pb.ForwardMap(mask=pb.MaskMap(observed=tensors.describe_array(observed)))], ("operator", observed)
 
 
 def field(**grid):
-    header = poisson_pb2.GridHeader(cells=tensors.header_of(np.zeros(SHAPE, np.uint8)), **grid)
+    header = poisson_pb2.GridHeader(cells=tensors.describe_array(np.zeros(SHAPE, np.uint8)), **grid)
     return [pb.ForwardMap(poisson=pb.FieldMap(grid=header))]
 
 
 def damaged(stub):
     """An array of a map whose parts are not those of what was announced."""
     (one,), _ = mask(np.ones(SHAPE, np.uint8))
-    first = pb.SolveInverseHeader(model="known", operator=[one], observation=tensors.header_of(B), data_weight=0.1)
+    first = pb.SolveInverseHeader(model="known", operator=[one], observation=tensors.describe_array(B), data_weight=0.1)
     part = tensor_pb2.TensorPart(end=tensor_pb2.TensorEnd(crc32=0))
     requests = [pb.SolveInverseRequest(header=first), pb.SolveInverseRequest(operator=part)]
     return list(stub.Solve(iter(requests), timeout=DEADLINE))
@@ -173,7 +173,7 @@ def test_what_is_too_large_names_the_limit(stub, call, subject):
 def test_a_shape_beside_a_flat_array_is_that_of_the_signals(stub):
     many = np.random.default_rng(1).standard_normal((3, *SHAPE))
     flat = denoise(stub, many.ravel(), shape=many.shape)
-    incoming = tensors.Assembler("output", *tensors.checked_header("output", flat[0].header.output))
+    incoming = tensors.Assembler("output", *tensors.read_header("output", flat[0].header.output))
     for reply in flat[1:]:
         incoming.take(reply.output)
     assert np.array_equal(incoming.array().reshape(many.shape), MODEL_OF_IMAGES.denoise(many))

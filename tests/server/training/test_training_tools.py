@@ -22,9 +22,9 @@ Y = (X[:, 0] > 0).astype(int)
 
 
 def header_of(kind, settings):
-    header = kind(settings=settings.message(), features=tensors.header_of(X))
+    header = kind(settings=settings.message(), features=tensors.describe_array(X))
     if kind is not energy_pb2.TrainEnergyHeader:
-        header.target.CopyFrom(tensors.header_of(Y.astype(float)))
+        header.target.CopyFrom(tensors.describe_array(Y.astype(float)))
         header.classes.integers.values.extend([0, 1])
     return header
 

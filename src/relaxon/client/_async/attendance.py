@@ -45,7 +45,7 @@ class Attendance:
     async def _begin(self) -> None:
         call = self._caller.begin(self._stub.Attend, pb.AttendRequest(), None)
         try:
-            with errors.translated():
+            with errors.translate_errors():
                 reply = await read_first(call, self._caller.timeout)
         except errors.FailedPrecondition:  # a server without this service
             self._name = ""

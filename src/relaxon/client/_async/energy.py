@@ -24,8 +24,8 @@ from relaxon.wire.conversions.energy import (
     PartitionEstimate,
     Samples,
     density_requests,
-    estimate_of,
     partition_request,
+    read_estimate,
     sample_request,
     train_requests,
 )
@@ -128,4 +128,4 @@ class EnergyClient(TrainingClient[EnergyProgress, EnergyModel]):
         reply = await self._caller.make(
             self._stub.LogPartition, request, idempotent=True, seconds=seconds, arguments=SIZES
         )
-        return estimate_of(reply)
+        return read_estimate(reply)

@@ -18,20 +18,20 @@ from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
 from relaxon.solvers.grid.arguments import SpacingLike
 from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike
-from relaxon.wire.chunks import chunked
+from relaxon.wire.chunks import wrap_channel
 from relaxon.wire.conversions.grid import (
     SolverInfo,
+    build_grid,
     check_extended,
-    checked_grid,
     grid_requests,
     needs_extended,
-    solver_infos,
+    read_solver_infos,
 )
 from relaxon.wire.conversions.grid_change import Kappa, Reaction, Unchanged, change_of, change_requests
 from relaxon.wire.conversions.solve import Inconsistent
 from relaxon.wire.conversions.steps import Step
 from relaxon.wire.conversions.system import GridHandle
-from relaxon.wire.handover import Handover, offered
+from relaxon.wire.handover import Handover, offer_file
 from relaxon.wire.ownership import NotPickled
 
 
@@ -39,7 +39,7 @@ class PoissonClient(NotPickled):
     """The Poisson calls of a `relaxon.aio.Client`."""
 
     def __init__(self, link: ServerLink) -> None:
-        channel = chunked(link.channel)
+        channel = wrap_channel(link.channel)
         self._stub: poisson_pb2_grpc.PoissonServiceAsyncStub = poisson_pb2_grpc.PoissonServiceStub(channel)
         self._link = link
         self._caller = link.caller
@@ -70,9 +70,9 @@ class PoissonClient(NotPickled):
 
         async def open_grid() -> RemoteGrid:
             seconds = self._caller.transfer_seconds(timeout)
-            grid = await asyncio.to_thread(checked_grid, cells, spacing, boundary, coefficient, reaction, volume)
+            grid = await asyncio.to_thread(build_grid, cells, spacing, boundary, coefficient, reaction, volume)
             attendance = await self._link.attendance.name()
-            with offered(grid.cells.size, self._link.wire.shared_memory) as (file, offer):
+            with offer_file(grid.cells.size, self._link.wire.shared_memory) as (file, offer):
                 # A grid whose answer was lost stays until it expires, so making it twice does harm.
                 kept = await self._caller.make(
                     partial(self._stub.CreateGrid, compression=self._link.wire.outgoing),
@@ -90,7 +90,9 @@ class PoissonClient(NotPickled):
 
     async def list_solvers(self) -> tuple[SolverInfo, ...]:
         """List the solvers that the server knows by name, the best first."""
-        return solver_infos(await self._caller.make(self._stub.ListSolvers, pb.ListSolversRequest(), idempotent=True))
+        return read_solver_infos(
+            await self._caller.make(self._stub.ListSolvers, pb.ListSolversRequest(), idempotent=True)
+        )
 
 
 class RemoteGrid(GridHandle, RemoteSystem):

@@ -26,11 +26,11 @@ from relaxon.wire.conversions.proximal import (
     ProximalProgress,
     ProximalSettings,
     denoise_requests,
-    prior_of,
     prior_requests,
-    shaped,
+    read_prior,
     train_requests,
 )
+from relaxon.wire.conversions.tables import reshape_array
 
 
 class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
@@ -99,7 +99,7 @@ class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
         requests, shape = await asyncio.to_thread(denoise_requests, model, y)
         collector = partial(GatheredArrays, output="float64")
         _, arrays = await self._caller.gather(self._stub.Denoise, requests, collector, seconds=seconds)
-        return shaped("output", arrays["output"], shape)
+        return reshape_array("output", arrays["output"], shape)
 
     async def prior(
         self,
@@ -121,7 +121,7 @@ class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
             GatheredArrays, output="float64", residuals="float64", converged="uint8", preimage="float64"
         )
         header, arrays = await self._caller.gather(self._stub.Prior, requests, collector, seconds=seconds)
-        return prior_of(header, arrays, shape)
+        return read_prior(header, arrays, shape)
 
     async def solve(
         self,

@@ -14,9 +14,9 @@ from relaxon.core.solution import Callback, Progress, Solution
 from relaxon.wire.conversions.solution import SolutionReader
 from relaxon.wire.conversions.solve import numbered
 from relaxon.wire.conversions.steps import AHEAD, StepMessages
-from relaxon.wire.handover import Handover, Places
+from relaxon.wire.handover import Handover, Slots
 
-MessagesFor = Callable[[Places | None], tuple[list[Any], StepMessages]]
+MessagesFor = Callable[[Slots | None], tuple[list[Any], StepMessages]]
 """Gives, for a shared file's places, the first messages of a call and the maker of the others."""
 
 

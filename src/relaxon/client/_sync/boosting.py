@@ -141,4 +141,4 @@ class BoostingClient(TrainingClient[StageProgress, BoostingModel]):
         header, numbers = self._evaluate(
             self._stub.Predict, predict_requests, *data, timeout=timeout, arguments=ARGUMENTS
         )
-        return numbers, labels.decoded(header.classes)
+        return numbers, labels.decode_classes(header.classes)

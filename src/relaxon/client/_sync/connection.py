@@ -34,7 +34,7 @@ from relaxon.client.shared.target import (
 from relaxon.client.shared.transport import IN_CLEAR, Security
 from relaxon.proto import status_pb2, status_pb2_grpc
 from relaxon.wire.arrays import Compression, Wire
-from relaxon.wire.ownership import NotPickled, guarded
+from relaxon.wire.ownership import NotPickled, guard_channel
 
 
 def connect(
@@ -119,7 +119,7 @@ class Client(NotPickled):
         self.target = target
         self._caller = caller = RetryingCaller(timeouts, security.metadata)
         self._channel = open_channel(target, security)
-        self._guarded = channel = guarded(self._channel, caller.owner)
+        self._guarded = channel = guard_channel(self._channel, caller.owner)
         self._attendance = Attendance(channel, caller)
         link = ServerLink(channel, caller, self._attendance, target, wire)
         self.poisson = PoissonClient(link)

@@ -127,4 +127,4 @@ class ConvexClient(TrainingClient[BoundsProgress, ConvexModel]):
         header, numbers = self._evaluate(
             self._stub.Predict, predict_requests, *data, timeout=timeout, arguments=ARGUMENTS
         )
-        return numbers, labels.decoded(header.classes)
+        return numbers, labels.decode_classes(header.classes)

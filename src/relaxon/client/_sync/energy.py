@@ -25,8 +25,8 @@ from relaxon.wire.conversions.energy import (
     PartitionEstimate,
     Samples,
     density_requests,
-    estimate_of,
     partition_request,
+    read_estimate,
     sample_request,
     train_requests,
 )
@@ -126,4 +126,4 @@ class EnergyClient(TrainingClient[EnergyProgress, EnergyModel]):
         seconds = self._caller.transfer_seconds(timeout)
         request = partition_request(model, method, size, random_state)
         reply = self._caller.make(self._stub.LogPartition, request, idempotent=True, seconds=seconds, arguments=SIZES)
-        return estimate_of(reply)
+        return read_estimate(reply)

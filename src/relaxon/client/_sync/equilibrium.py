@@ -19,15 +19,15 @@ from relaxon.wire.conversions.equilibrium import (
     ARGUMENTS,
     ENGINE,
     Array,
-    Comparison,
+    ComparisonRequest,
     EpochProgress,
     EquilibriumModel,
     EquilibriumSettings,
     GradientComparison,
     GradientEstimator,
-    comparisons,
     predict_requests,
-    predicted,
+    read_comparisons,
+    read_prediction,
     train_requests,
 )
 
@@ -104,13 +104,13 @@ class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
     ) -> tuple[GradientComparison, ...]:
         """Compare the gradient of each estimator on the batch `X`, `y` with the exact one, in their order."""
         seconds = self._caller.transfer_seconds(timeout)
-        comparison = Comparison(model, X, y, estimators)
+        comparison = ComparisonRequest(model, X, y, estimators)
         stored = self.model(comparison.model)
         requests = comparison.requests(stored.classes)
         reply = self._caller.make(
             self._stub.CompareGradients, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS
         )
-        return comparisons(reply)
+        return read_comparisons(reply)
 
     def _predict(
         self, output: str, model: str | EquilibriumModel, X: ArrayLike, timeout: float | None
@@ -118,4 +118,4 @@ class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
         header, numbers = self._evaluate(
             self._stub.Predict, predict_requests, output, model, X, timeout=timeout, arguments=ARGUMENTS
         )
-        return predicted(header, numbers)
+        return read_prediction(header, numbers)

@@ -16,12 +16,12 @@ from relaxon.wire.conversions.jobs import (
     JobState,
     Listing,
     Waiting,
-    checked_skip,
+    check_kind,
     full_name,
     get_request,
-    info_of,
-    known_kind,
-    outcome_of,
+    read_job,
+    read_outcome,
+    validate_skip,
 )
 from relaxon.wire.ownership import NotPickled
 
@@ -68,7 +68,7 @@ class Job(JobHandle, Generic[Step, Trained]):
         `skip` leaves out that many steps. Steps are numbered from 1, so the number of the last step seen resumes a loop
         where it was left, even after a restart of the server. Leaving the loop does not affect the job.
         """
-        return self._watch(self.name, checked_skip(skip))
+        return self._watch(self.name, validate_skip(skip))
 
     def result(self, timeout: float | None = None) -> Trained:
         """Wait for the end of the job and return its model; `timeout` None waits for as long as it takes.
@@ -83,7 +83,7 @@ class Job(JobHandle, Generic[Step, Trained]):
         `InternalError` where its process was killed repeatedly.
         """
         waiting = Waiting(self.name, timeout)
-        return outcome_of(wait_for_end(self._caller, self._operations, waiting), self._trained)
+        return read_outcome(wait_for_end(self._caller, self._operations, waiting), self._trained)
 
     def cancel(self) -> None:
         """Stop the job after its current step; what it has trained by then is its result."""
@@ -146,11 +146,11 @@ class JobsClient(NotPickled):
     def get(self, name: str) -> Job[Any, Any]:
         """Return a job of any kind, with the progress and the result of that kind."""
         info = self.info(name)
-        return self._kinds[known_kind(info, tuple(self._kinds))].job(info.name)
+        return self._kinds[check_kind(info, tuple(self._kinds))].job(info.name)
 
     def wait(self, name: str, timeout: float | None = None) -> JobInfo:
         """Wait for the end of a job, good or bad, and describe it; DeadlineExceeded after `timeout` seconds."""
-        return info_of(wait_for_end(self._caller, self._operations, Waiting(full_name(name), timeout)))
+        return read_job(wait_for_end(self._caller, self._operations, Waiting(full_name(name), timeout)))
 
     def cancel(self, name: str) -> None:
         """Stop a job after its current step; do nothing where it has ended."""
@@ -163,7 +163,7 @@ class JobsClient(NotPickled):
 
 def fetch_info(caller: RetryingCaller, operations: operations_pb2_grpc.OperationsStub, name: str) -> JobInfo:
     """Return what the server knows of the job with that full name."""
-    return info_of(caller.make(operations.GetOperation, get_request(name), idempotent=True, patient=True))
+    return read_job(caller.make(operations.GetOperation, get_request(name), idempotent=True, patient=True))
 
 
 def cancel_job(caller: RetryingCaller, operations: operations_pb2_grpc.OperationsStub, name: str) -> None:

@@ -16,12 +16,12 @@ from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.proto import linear_pb2 as pb
 from relaxon.proto import linear_pb2_grpc, poisson_pb2
-from relaxon.wire.chunks import chunked
-from relaxon.wire.conversions.grid import SolverInfo, solver_infos
+from relaxon.wire.chunks import wrap_channel
+from relaxon.wire.conversions.grid import SolverInfo, read_solver_infos
 from relaxon.wire.conversions.matrix import ARGUMENTS, MatrixSetUps, MatrixStep, SentMatrix, SparseMatrix
 from relaxon.wire.conversions.solve import Inconsistent
 from relaxon.wire.conversions.system import MatrixHandle
-from relaxon.wire.handover import Handover, offered
+from relaxon.wire.handover import Handover, offer_file
 from relaxon.wire.ownership import NotPickled
 
 
@@ -29,7 +29,7 @@ class LinearClient(NotPickled):
     """The calls of a `relaxon.client.Client` for sparse matrices."""
 
     def __init__(self, link: ServerLink) -> None:
-        channel = chunked(link.channel)
+        channel = wrap_channel(link.channel)
         self._stub: linear_pb2_grpc.LinearSystemServiceStub = linear_pb2_grpc.LinearSystemServiceStub(channel)
         self._link = link
         self._caller = link.caller
@@ -76,7 +76,7 @@ class LinearClient(NotPickled):
             seconds = self._caller.transfer_seconds(timeout)
             sent = SentMatrix.of(matrix, near_null, coordinates, block_size, symmetric, M)
             attendance = self._link.attendance.name()
-            with offered(sent.unknowns, self._link.wire.shared_memory) as (file, offer):
+            with offer_file(sent.unknowns, self._link.wire.shared_memory) as (file, offer):
                 # A matrix whose answer was lost stays until it expires, so making it twice does harm.
                 kept = self._caller.make(
                     partial(self._stub.CreateMatrix, compression=self._link.wire.outgoing),
@@ -93,7 +93,7 @@ class LinearClient(NotPickled):
     def list_solvers(self) -> tuple[SolverInfo, ...]:
         """List the solvers for sparse matrices that the server knows by name."""
         request = poisson_pb2.ListSolversRequest()
-        return solver_infos(self._caller.make(self._stub.ListMatrixSolvers, request, idempotent=True))
+        return read_solver_infos(self._caller.make(self._stub.ListMatrixSolvers, request, idempotent=True))
 
 
 class RemoteMatrix(MatrixHandle, RemoteSystem):

@@ -18,7 +18,7 @@ from relaxon.wire.conversions.models import (
     download_request,
     get_request,
     list_request,
-    told,
+    read_stored_model,
     upload_requests,
 )
 from relaxon.wire.ownership import NotPickled
@@ -57,11 +57,11 @@ class ModelsClient(NotPickled):
     def list(self, kind: Kind | None = None) -> tuple[StoredModel, ...]:
         """List the caller's models by kind and name; of one kind where it is given."""
         reply = self._caller.make(self._stub.ListModels, list_request(kind), idempotent=True)
-        return tuple(map(told, reply.models))
+        return tuple(map(read_stored_model, reply.models))
 
     def get(self, kind: Kind, name: str) -> StoredModel:
         """Describe a model; NotFound where there is none of that name."""
-        return told(self._caller.make(self._stub.GetModel, get_request(kind, name), idempotent=True))
+        return read_stored_model(self._caller.make(self._stub.GetModel, get_request(kind, name), idempotent=True))
 
     def delete(self, kind: Kind, name: str) -> None:
         """Delete a stored model; NotFound where there is none of that name."""
@@ -95,4 +95,4 @@ class ModelsClient(NotPickled):
         """
         seconds = self._caller.transfer_seconds(timeout)
         requests = upload_requests(kind, folder, name)
-        return told(self._caller.make(self._stub.Upload, requests, idempotent=False, seconds=seconds))
+        return read_stored_model(self._caller.make(self._stub.Upload, requests, idempotent=False, seconds=seconds))

@@ -26,11 +26,11 @@ from relaxon.wire.conversions.proximal import (
     ProximalProgress,
     ProximalSettings,
     denoise_requests,
-    prior_of,
     prior_requests,
-    shaped,
+    read_prior,
     train_requests,
 )
+from relaxon.wire.conversions.tables import reshape_array
 
 
 class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
@@ -98,7 +98,7 @@ class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
         requests, shape = denoise_requests(model, y)
         collector = partial(GatheredArrays, output="float64")
         _, arrays = self._caller.gather(self._stub.Denoise, requests, collector, seconds=seconds)
-        return shaped("output", arrays["output"], shape)
+        return reshape_array("output", arrays["output"], shape)
 
     def prior(
         self,
@@ -120,7 +120,7 @@ class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
             GatheredArrays, output="float64", residuals="float64", converged="uint8", preimage="float64"
         )
         header, arrays = self._caller.gather(self._stub.Prior, requests, collector, seconds=seconds)
-        return prior_of(header, arrays, shape)
+        return read_prior(header, arrays, shape)
 
     def solve(
         self,

@@ -12,7 +12,7 @@ from relaxon.client.shared.blocking_runtime import Outbox, wants_to_stop
 from relaxon.core import errors
 from relaxon.core.solution import Progress
 from relaxon.wire.arrays import Wire
-from relaxon.wire.handover import Places
+from relaxon.wire.handover import Slots
 
 Answer = TypeVar("Answer")
 Answer_co = TypeVar("Answer_co", covariant=True)
@@ -38,7 +38,7 @@ class RepeatableRequest(Protocol[Answer_co]):
     def cancel(self) -> Any:
         """The message that asks for the answer reached so far."""
 
-    def attempt(self, places: Places | None) -> tuple[Iterator[Any], AnswerReader[Answer_co]]:
+    def attempt(self, places: Slots | None) -> tuple[Iterator[Any], AnswerReader[Answer_co]]:
         """Return the messages of one attempt and the reader of its replies."""
 
 
@@ -47,7 +47,7 @@ def solve(
     method: Callable[..., Any],
     request: RepeatableRequest[Answer],
     callback: Callable[[Any], object] | None,
-    places: Places | None,
+    places: Slots | None,
     seconds: float | None,
     wire: Wire,
 ) -> Answer:

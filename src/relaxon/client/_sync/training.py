@@ -12,7 +12,7 @@ from google.longrunning import operations_pb2_grpc
 from relaxon.client._sync.caller import RetryingCaller
 from relaxon.client._sync.jobs import Job
 from relaxon.client.shared.blocking_runtime import Channel
-from relaxon.wire.conversions.engine import Engine
+from relaxon.wire.conversions.engine import EngineMessages
 from relaxon.wire.conversions.jobs import get_request, metadata_of
 from relaxon.wire.conversions.tables import Prediction
 from relaxon.wire.ownership import NotPickled
@@ -24,7 +24,7 @@ Model = TypeVar("Model")
 class TrainingClient(NotPickled, Generic[Progress, Model]):
     """Base of the clients of the services that train; each trains models of one kind."""
 
-    _engine: ClassVar[Engine[Any, Any]]
+    _engine: ClassVar[EngineMessages[Any, Any]]
 
     def __init__(self, stub: Any, channel: Channel, caller: RetryingCaller) -> None:
         self._stub = stub

@@ -155,7 +155,7 @@ class ReplyStream:
 
     async def _wait_for(self, reply: Awaitable[Reply]) -> Reply:
         try:
-            with errors.translated(self._arguments):
+            with errors.translate_errors(self._arguments):
                 try:
                     return await reply
                 except grpc.aio.AioRpcError as error:

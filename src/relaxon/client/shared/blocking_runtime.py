@@ -66,7 +66,7 @@ class ReplyStream:
         return self
 
     def __next__(self) -> Any:
-        with errors.translated(self._arguments):
+        with errors.translate_errors(self._arguments):
             return next(self._call)
 
     def cancel(self) -> None:
@@ -83,7 +83,7 @@ def call_once(
     arguments: Mapping[str, str] | None = None,
 ) -> Any:
     """Make a call that has one reply, and return the reply."""
-    with errors.translated(arguments):
+    with errors.translate_errors(arguments):
         return method(request, timeout=seconds, metadata=metadata)
 
 

@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import errors, validation
 from relaxon.core.html import table as html_table
-from relaxon.core.pictures import training_picture
+from relaxon.core.pictures import draw_training
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.wire.conversions import supervised
-from relaxon.wire.conversions.engine import Engine
+from relaxon.wire.conversions.engine import EngineMessages
 from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model
 from relaxon.wire.conversions.supervised import Task, output_requests, supervised_requests, task_text
 from relaxon.wire.conversions.tables import Requests
@@ -120,7 +120,7 @@ class BoostingModel:
         ValueError for a model from a list, which has no curves.
         """
         losses = {"training": self.train_loss, "validation": self.validation_loss}
-        return training_picture(self.name, "stage", {f"{self.loss} loss": losses}, self.feature_importances)
+        return draw_training(self.name, "stage", {f"{self.loss} loss": losses}, self.feature_importances)
 
     def _repr_html_(self) -> str:
         reached = f", {self.train_loss[-1]:.4g} on the training rows" if len(self.train_loss) else ""
@@ -174,7 +174,7 @@ def truncate_request(model: str | BoostingModel, n_units: int, name: str) -> pb.
         )
 
 
-ENGINE = Engine(
+ENGINE = EngineMessages(
     kind="boosting",
     service=pb.DESCRIPTOR.services_by_name["BoostingService"],
     files=("model.json", "network.safetensors"),

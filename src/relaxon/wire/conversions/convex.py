@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import errors
 from relaxon.core.html import table as html_table
-from relaxon.core.pictures import training_picture
+from relaxon.core.pictures import draw_training
 from relaxon.proto import convex_pb2 as pb
-from relaxon.wire.conversions.engine import Engine
+from relaxon.wire.conversions.engine import EngineMessages
 from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model
 from relaxon.wire.conversions.supervised import Task, output_requests, supervised_requests, task_text
 from relaxon.wire.conversions.tables import Requests
@@ -130,9 +130,7 @@ class ConvexModel:
         """
         bounds = {"primal": self.history.primal, "dual": self.history.dual}
         gap = {"gap": self.history.primal - self.history.dual}
-        return training_picture(
-            self.name, "check", {"bounds of the optimum": bounds, "primal − dual": gap}, np.zeros(0)
-        )
+        return draw_training(self.name, "check", {"bounds of the optimum": bounds, "primal − dual": gap}, np.zeros(0))
 
     def _repr_html_(self) -> str:
         found = self.certificate
@@ -178,7 +176,7 @@ def _read_model(message: pb.ConvexModel) -> ConvexModel:
     )
 
 
-ENGINE = Engine(
+ENGINE = EngineMessages(
     kind="convex",
     service=pb.DESCRIPTOR.services_by_name["ConvexService"],
     files=("model.json", "network.safetensors"),

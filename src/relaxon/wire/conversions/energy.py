@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import errors, validation
 from relaxon.core.html import table as html_table
-from relaxon.core.pictures import training_picture
+from relaxon.core.pictures import draw_training
 from relaxon.proto import energy_pb2 as pb
 from relaxon.wire import tensors
-from relaxon.wire.conversions.engine import Engine
+from relaxon.wire.conversions.engine import EngineMessages
 from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model
 from relaxon.wire.conversions.tables import Prediction, Requests, stream_messages, table
 from relaxon.wire.conversions.tables import train_requests as train
@@ -114,7 +114,7 @@ class EnergyModel:
         ValueError for a model from a list, which has no curve.
         """
         panels = {"log-likelihood of rows held out": {"validation": self.validation}}
-        return training_picture(self.name, "look", panels, np.empty(0))
+        return draw_training(self.name, "look", panels, np.empty(0))
 
     def _repr_html_(self) -> str:
         z = self.log_partition
@@ -151,7 +151,7 @@ def density_requests(model: str | EnergyModel, X: ArrayLike) -> tuple[Requests, 
     """Return the messages that ask for log-densities, and the number of rows that they will have."""
     with errors.refusals():
         features = table("X", X)
-        header = pb.LogDensityHeader(model=ENGINE.name_of(model), features=tensors.header_of(features))
+        header = pb.LogDensityHeader(model=ENGINE.name_of(model), features=tensors.describe_array(features))
     return partial(stream_messages, pb.LogDensityRequest, header, {"features": features}), len(features)
 
 
@@ -200,7 +200,7 @@ class Samples(Prediction):
         super()._check_shape(name, shape)
 
 
-def estimate_of(message: pb.LogPartitionEstimate) -> PartitionEstimate:
+def read_estimate(message: pb.LogPartitionEstimate) -> PartitionEstimate:
     """Return an estimate of log Z from its message."""
 
     def read_optional(name: str, otherwise: float) -> float:
@@ -237,10 +237,10 @@ def estimate_message(estimate: Any) -> pb.LogPartitionEstimate:
 
 
 def _read_model(message: pb.EnergyModel) -> EnergyModel:
-    return read_model(EnergyModel, message, log_partition=estimate_of(message.log_partition))
+    return read_model(EnergyModel, message, log_partition=read_estimate(message.log_partition))
 
 
-ENGINE = Engine(
+ENGINE = EngineMessages(
     kind="energy",
     service=pb.DESCRIPTOR.services_by_name["EnergyService"],
     files=("model.json", "model.safetensors"),

@@ -9,14 +9,14 @@ from typing import Any, Generic, TypeVar
 from google.protobuf.message_factory import GetMessageClass
 
 from relaxon.core import errors
-from relaxon.wire.conversions.jobs import unpacked
+from relaxon.wire.conversions.jobs import unpack_result
 
 Progress = TypeVar("Progress")
 Model = TypeVar("Model")
 
 
 @dataclass(frozen=True, slots=True)
-class Engine(Generic[Progress, Model]):
+class EngineMessages(Generic[Progress, Model]):
     """A training service: its messages, which its descriptor names, and the dataclasses that they are read as.
 
     Each such service has the methods Train, Watch, GetModel, ListModels and DeleteModel beside its own.
@@ -75,4 +75,4 @@ class Engine(Generic[Progress, Model]):
 
     def trained(self, response: Any) -> Model:
         """Return the model that a job ended with."""
-        return self.told(unpacked(response, self.reply("GetModel")()))
+        return self.told(unpack_result(response, self.reply("GetModel")()))

@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import errors, validation
 from relaxon.core.html import table as html_table
-from relaxon.core.pictures import training_picture
+from relaxon.core.pictures import draw_training
 from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.conversions import labels, tables
-from relaxon.wire.conversions.engine import Engine
+from relaxon.wire.conversions.engine import EngineMessages
 from relaxon.wire.conversions.fields import SettingsMessage, check_settings, check_text, read_fields, read_model
 from relaxon.wire.conversions.supervised import output_requests
 from relaxon.wire.conversions.tables import Requests, stream_messages, table
@@ -124,7 +124,7 @@ class EquilibriumModel:
         ValueError for a model from a list, which has no curves.
         """
         panels = {"loss": {"training": self.train_loss}, "accuracy": {"training": self.train_accuracy}}
-        return training_picture(self.name, "epoch", panels, np.empty(0))
+        return draw_training(self.name, "epoch", panels, np.empty(0))
 
     @property
     def _kind(self) -> str:
@@ -191,20 +191,20 @@ def predict_requests(output: str, model: str | EquilibriumModel, X: ArrayLike) -
         return output_requests(ENGINE, output, model, X)
 
 
-def predicted(found: pb.PredictEquilibriumReplyHeader, numbers: Array) -> tuple[Array, NDArray[Any]]:
+def read_prediction(found: pb.PredictEquilibriumReplyHeader, numbers: Array) -> tuple[Array, NDArray[Any]]:
     """Return the numbers and the classes of a prediction; warn where the free phase has not converged."""
     if found.relaxation != CONVERGED:
         warnings.warn(
             f"the free phase did not come to rest: residual {found.residual:.1e} after {found.steps} steps",
             stacklevel=4,
         )
-    classes = labels.decoded(found.classes)
+    classes = labels.decode_classes(found.classes)
     if classes is None:
         raise errors.InternalError("the server's answer has no classes")
     return numbers, classes
 
 
-class Comparison:
+class ComparisonRequest:
     """A comparison of gradients, checked except for its labels: their classes must be those of the model."""
 
     def __init__(
@@ -228,7 +228,7 @@ class Comparison:
 
     def requests(self, known: NDArray[Any] | None) -> Requests:
         """Return the messages, given the classes of the model."""
-        found = labels.decoded(self._given)
+        found = labels.decode_classes(self._given)
         assert known is not None
         assert found is not None
         with errors.refusals():
@@ -239,15 +239,15 @@ class Comparison:
         header = pb.CompareGradientsHeader(
             model=self.model,
             estimators=self._wanted,
-            features=tensors.header_of(self._features),
-            target=tensors.header_of(target),
+            features=tensors.describe_array(self._features),
+            target=tensors.describe_array(target),
         )
         return partial(
             stream_messages, pb.CompareGradientsRequest, header, {"features": self._features, "target": target}
         )
 
 
-def comparisons(reply: pb.CompareGradientsReply) -> tuple[GradientComparison, ...]:
+def read_comparisons(reply: pb.CompareGradientsReply) -> tuple[GradientComparison, ...]:
     """Return the rows of a comparison of gradients."""
     return tuple(read_fields(GradientComparison, row) for row in reply.rows)
 
@@ -270,13 +270,13 @@ def comparison_message(row: Any) -> pb.GradientComparison:
 def _encode_batch(X: ArrayLike, y: ArrayLike, least: int) -> tuple[NDArray[Any], Any, Array]:
     """Return the features, the classes and each row's place among them."""
     features = table("X", X)
-    classes, places = labels.encoded("y", y, least)
+    classes, places = labels.encode_labels("y", y, least)
     if len(places) != len(features):
         raise ValueError(f"y must have a label for each of the {len(features)} rows of X, got {len(places)}")
     return features, classes, places
 
 
-ENGINE = Engine(
+ENGINE = EngineMessages(
     kind="equilibrium",
     service=pb.DESCRIPTOR.services_by_name["EquilibriumService"],
     files=("network.json", "network.safetensors"),

@@ -116,7 +116,7 @@ def read_model(kind: type[T], message: Any, **given: Any) -> T:
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     given["created"] = message.create_time.ToDatetime(UTC)
     if "classes" in names:
-        given["classes"] = labels.decoded(message.classes)
+        given["classes"] = labels.decode_classes(message.classes)
     if "task" in names:
         given["task"] = "classification" if message.classifier else "regression"
     return read_fields(kind, message, **given)

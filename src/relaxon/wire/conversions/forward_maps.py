@@ -141,7 +141,7 @@ def _named(maps: Sequence[ForwardMap]) -> Iterator[tuple[str, ForwardMap]]:
 def _header(name: str, array: NDArray[Any]) -> Any:
     if not 1 <= array.ndim <= 3 or not array.size:
         raise ValueError(f"{name} must have 1 to 3 axes and at least one entry, got shape {array.shape}")
-    return tensors.header_of(array)
+    return tensors.describe_array(array)
 
 
 def _text(name: str, value: object) -> str:

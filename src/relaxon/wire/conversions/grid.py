@@ -64,7 +64,7 @@ class SolverInfo:
         return not self.missing
 
 
-def solver_infos(reply: pb.ListSolversReply) -> tuple[SolverInfo, ...]:
+def read_solver_infos(reply: pb.ListSolversReply) -> tuple[SolverInfo, ...]:
     """Return the solvers of a reply, in its order."""
     return tuple(SolverInfo(one.name, one.summary, tuple(one.missing), one.extra) for one in reply.solvers)
 
@@ -123,14 +123,14 @@ def array_messages(kind: Any, arrays: GridArrays[NDArray[Any]], checksums: bool)
 def write_arrays(message: pb.GridHeader | pb.GridChange, arrays: GridArrays[NDArray[Any]]) -> None:
     """Announce a grid's arrays in its header, or in the description of a change."""
     if arrays.cells is not None:
-        message.cells.CopyFrom(tensors.header_of(arrays.cells))
-    message.coefficient.extend(tensors.header_of(array) for array in arrays.coefficient)
+        message.cells.CopyFrom(tensors.describe_array(arrays.cells))
+    message.coefficient.extend(tensors.describe_array(array) for array in arrays.coefficient)
     if isinstance(arrays.reaction, float):
         message.reaction = arrays.reaction
     elif arrays.reaction is not None:
-        message.reaction_array.CopyFrom(tensors.header_of(arrays.reaction))
+        message.reaction_array.CopyFrom(tensors.describe_array(arrays.reaction))
     if arrays.volume is not None:
-        message.volume.CopyFrom(tensors.header_of(arrays.volume))
+        message.volume.CopyFrom(tensors.describe_array(arrays.volume))
 
 
 def read_terms(
@@ -182,7 +182,7 @@ def check_coefficient(arrays: Sequence[NDArray[Any] | AnnouncedArray], shape: Sh
             raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
 
 
-def checked_grid(
+def build_grid(
     cells: ArrayLike,
     spacing: SpacingLike,
     boundary: BoundaryLike,

@@ -19,8 +19,8 @@ from relaxon.wire import tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.forward_maps import ForwardMap, described_maps
 from relaxon.wire.conversions.proximal import ENGINE, Array, ProximalModelInfo
-from relaxon.wire.conversions.tables import GatheredArrays, array_messages, shaped
-from relaxon.wire.handover import Places
+from relaxon.wire.conversions.tables import GatheredArrays, array_messages, reshape_array
+from relaxon.wire.handover import Slots
 
 Method = Literal["pgd", "admm", "mirror"]
 PROGRESS_SECONDS = 0.05
@@ -103,14 +103,14 @@ class InverseRequest:
         self._header = header
         self._arrays = arrays
 
-    def attempt(self, _: Places | None) -> tuple[Iterator[pb.SolveInverseRequest], InverseReader]:
+    def attempt(self, _: Slots | None) -> tuple[Iterator[pb.SolveInverseRequest], InverseReader]:
         """Return the messages of one attempt and what reads its replies."""
         return self._messages(), InverseReader()
 
     def _messages(self) -> Iterator[pb.SolveInverseRequest]:
         yield pb.SolveInverseRequest(header=self._header)
         for name, array in self._arrays:
-            for part in tensors.parts_of(array):
+            for part in tensors.split_array(array):
                 yield pb.SolveInverseRequest(**{name: part})  # type: ignore[arg-type]
 
 
@@ -159,7 +159,7 @@ def inverse_request(
         header = pb.SolveInverseHeader(
             model=ENGINE.name_of(model),
             operator=maps,
-            observation=tensors.header_of(b),
+            observation=tensors.describe_array(b),
             method=_method(method),
             shape=() if shape is None else [validation.positive_int("shape", side) for side in shape],
         )
@@ -173,7 +173,7 @@ def inverse_request(
         sent = [*(("operator", array) for array in arrays), ("observation", b)]
         if x0 is not None:
             start = _array("x0", x0)
-            header.x0.CopyFrom(tensors.header_of(start))
+            header.x0.CopyFrom(tensors.describe_array(start))
             sent.append(("x0", start))
         return InverseRequest(header, sent)
 
@@ -188,8 +188,8 @@ def _solution_of(gathered: GatheredArrays) -> InverseSolution:
     return InverseSolution(
         x=arrays["x"],
         result=result,
-        residuals=shaped("residuals", arrays["residuals"], count),
-        objectives=shaped("objectives", arrays["objectives"], count),
+        residuals=reshape_array("residuals", arrays["residuals"], count),
+        objectives=reshape_array("objectives", arrays["objectives"], count),
         iterations=header.iterations,
         seconds=header.seconds,
         tolerance=header.tolerance,

@@ -117,7 +117,7 @@ def metadata_of(operation: Any) -> job_pb2.Job:
     return job_pb2.JobMetadata.FromString(operation.metadata.value).job
 
 
-def info_of(operation: Any) -> JobInfo:
+def read_job(operation: Any) -> JobInfo:
     """Return a job from its operation."""
     job = metadata_of(operation)
     return JobInfo(
@@ -144,14 +144,14 @@ def full_name(name: str) -> str:
     return name if "/" in name else OPERATIONS + name
 
 
-def outcome_of(operation: Any, trained: Callable[[Any], Trained]) -> Trained:
+def read_outcome(operation: Any, trained: Callable[[Any], Trained]) -> Trained:
     """Return the model that a job ended with; its error is raised."""
     if operation.HasField("error"):
         raise errors.of_status(operation.error)
     return trained(operation.response)
 
 
-def unpacked(packed: Any, message: Message) -> Any:
+def unpack_result(packed: Any, message: Message) -> Any:
     """Return a packed result as the given message; InternalError where it is another."""
     if not packed.Unpack(message):
         raise errors.InternalError(f"the server's result is {packed.type_url!r}, not {message.DESCRIPTOR.full_name}")
@@ -181,7 +181,7 @@ class Listing:
 
     def take(self, page: Any) -> None:
         """Add a page; `complete` becomes True with the last one."""
-        self._found += map(info_of, page.operations)
+        self._found += map(read_job, page.operations)
         self._token = page.next_page_token
         self.complete = not self._token
 
@@ -190,14 +190,14 @@ class Listing:
         return tuple(self._found)
 
 
-def known_kind(info: JobInfo, kinds: Sequence[str]) -> str:
+def check_kind(info: JobInfo, kinds: Sequence[str]) -> str:
     """Return the job's kind; FailedPrecondition for one that this client does not know."""
     if info.kind not in kinds:
         raise errors.FailedPrecondition(f"{info.name} is of kind {info.kind!r}, which this client does not know")
     return info.kind
 
 
-def checked_skip(skip: int) -> int:
+def validate_skip(skip: int) -> int:
     """Return how many steps to skip; InvalidArgument for a number that is negative or not whole."""
     with errors.refusals():
         told = validation.whole_number("skip", skip)
@@ -206,7 +206,7 @@ def checked_skip(skip: int) -> int:
         return told
 
 
-def checked_id(request_id: str) -> str:
+def validate_request_id(request_id: str) -> str:
     """Return a call's request id, a random one if it is empty; the server checks which strings are valid."""
     if not isinstance(request_id, str):
         raise TypeError(f"request_id must be a string, got {type(request_id).__name__}")

@@ -24,7 +24,7 @@ _DTYPES = {
 _KINDS = {"b": "booleans", "i": "integers", "u": "integers", "f": "doubles", "U": "strings"}
 
 
-def encoded(name: str, labels: ArrayLike, least: int = 1) -> tuple[pb.Classes, NDArray[np.float64]]:
+def encode_labels(name: str, labels: ArrayLike, least: int = 1) -> tuple[pb.Classes, NDArray[np.float64]]:
     """Return the classes among the labels, and each label's place among them.
 
     TypeError or ValueError, naming the argument `name`, for what cannot be labels or has fewer than `least` classes:
@@ -52,7 +52,7 @@ def encoded(name: str, labels: ArrayLike, least: int = 1) -> tuple[pb.Classes, N
     return classes_message(classes), places.astype(np.float64)
 
 
-def decoded(message: pb.Classes) -> NDArray[Any] | None:
+def decode_classes(message: pb.Classes) -> NDArray[Any] | None:
     """Return the classes of a message; None where it holds none."""
     kind = message.WhichOneof("kind")
     return None if kind is None else labels_array(kind, list(getattr(message, kind).values))

@@ -23,7 +23,7 @@ from relaxon.wire import chunks, tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.grid import Arr
 from relaxon.wire.conversions.steps import StepMessages
-from relaxon.wire.handover import Places
+from relaxon.wire.handover import Slots
 from relaxon.wire.tensors import AnnouncedArray
 
 ARGUMENTS = {"operator": "matrix", "cells": "matrix"}
@@ -254,7 +254,7 @@ def _read_entries(header: pb.MatrixHeader | pb.MatrixChange) -> MatrixArrays[Ann
 
 def _announce(header: pb.MatrixHeader | pb.MatrixChange, parts: tuple[tuple[str, Any], ...]) -> None:
     for name, array in parts:
-        getattr(header, name).CopyFrom(tensors.header_of(array))
+        getattr(header, name).CopyFrom(tensors.describe_array(array))
 
 
 def _array_messages(kind: Any, parts: tuple[tuple[str, Any], ...], wire: Wire) -> Iterator[Any]:
@@ -272,7 +272,7 @@ class MatrixStepMessages(StepMessages):
         unknowns: int,
         change: Callable[[SparseMatrix], ValuesChange[NDArray[Any]]],
         wire: Wire,
-        places: Places | None,
+        places: Slots | None,
     ) -> None:
         """`change` makes new values of a matrix, ready to be sent."""
         super().__init__(wire, places)
@@ -288,7 +288,7 @@ class MatrixStepMessages(StepMessages):
         return ((self._unknowns,),)
 
     def _header(self, b: NDArray[Any], change: Any) -> pb.MatrixStepHeader:
-        return pb.MatrixStepHeader(b=tensors.header_of(b), change=None if change is None else change.message())
+        return pb.MatrixStepHeader(b=tensors.describe_array(b), change=None if change is None else change.message())
 
 
 def _vectors(near_null: ArrayLike | None) -> NDArray[Any] | None:

@@ -41,7 +41,7 @@ FILES = {engine.kind: engine.files for engine in ENGINES}
 EXPORTED = "model.onnx"
 
 
-def told(message: pb.StoredModel) -> StoredModel:
+def read_stored_model(message: pb.StoredModel) -> StoredModel:
     """Return a stored model from its message."""
     return StoredModel(message.kind, message.name, message.create_time.ToDatetime(UTC), message.size, message.owner)
 

@@ -13,18 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import errors, validation
 from relaxon.core.html import table as html_table
-from relaxon.core.pictures import training_picture
+from relaxon.core.pictures import draw_training
 from relaxon.proto import proximal_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.conversions import tables
-from relaxon.wire.conversions.engine import Engine
+from relaxon.wire.conversions.engine import EngineMessages
 from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model, read_settings
-from relaxon.wire.conversions.tables import GatheredArrays, Requests, array_messages, shaped, stream_messages
+from relaxon.wire.conversions.tables import GatheredArrays, Requests, array_messages, reshape_array, stream_messages
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ENGINE", "GatheredArrays", "shaped"]
+__all__ = ["ENGINE", "GatheredArrays", "reshape_array"]
 Array = NDArray[np.float64]
 MOST_AXES = 3
 """The axes of an array on the wire, at most: one with more travels along one axis, with its shape beside it."""
@@ -115,7 +115,7 @@ class ProximalModelInfo:
         ValueError for a model from a list, which has no curves.
         """
         panels = {"loss": {"training": self.train_loss}, "mean square error": {"training": self.mean_square}}
-        return training_picture(self.name, "report", panels, np.empty(0))
+        return draw_training(self.name, "report", panels, np.empty(0))
 
     def _repr_html_(self) -> str:
         rows = {
@@ -162,7 +162,7 @@ def denoise_requests(model: str | ProximalModelInfo, y: ArrayLike) -> tuple[Requ
     """Return the messages that have signals denoised, and the shape of the signals."""
     with errors.refusals():
         array, shape = signals("y", y)
-        header = pb.DenoiseHeader(model=ENGINE.name_of(model), y=tensors.header_of(array), shape=shape)
+        header = pb.DenoiseHeader(model=ENGINE.name_of(model), y=tensors.describe_array(array), shape=shape)
     return partial(stream_messages, pb.DenoiseRequest, header, {"y": array}), shape or array.shape
 
 
@@ -172,7 +172,7 @@ def prior_requests(
     """Return the messages that have the regulariser evaluated, and the shape of the signals."""
     with errors.refusals():
         array, shape = signals("x", x)
-        header = pb.PriorHeader(model=ENGINE.name_of(model), x=tensors.header_of(array), shape=shape)
+        header = pb.PriorHeader(model=ENGINE.name_of(model), x=tensors.describe_array(array), shape=shape)
         if rtol is not None:
             header.rtol = validation.positive_float("rtol", rtol)
         if max_iterations is not None:
@@ -190,14 +190,14 @@ def signals(name: str, value: ArrayLike) -> tuple[NDArray[Any], tuple[int, ...]]
     return (array.reshape(-1), array.shape) if array.ndim > MOST_AXES else (array, ())
 
 
-def prior_of(header: Any, arrays: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> PriorValues:
+def read_prior(header: Any, arrays: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> PriorValues:
     """Return the values of a regulariser from an answer."""
     values = arrays["output"]
     return PriorValues(
         values=values,
-        preimage=shaped("preimage", arrays["preimage"], shape),
-        residuals=shaped("residuals", arrays["residuals"], values.shape),
-        converged=shaped("converged", arrays["converged"], values.shape).astype(bool),
+        preimage=reshape_array("preimage", arrays["preimage"], shape),
+        residuals=reshape_array("residuals", arrays["residuals"], values.shape),
+        converged=reshape_array("converged", arrays["converged"], values.shape).astype(bool),
         iterations=header.iterations,
     )
 
@@ -227,7 +227,7 @@ def _read_network(message: pb.ProximalNetwork) -> ProximalNetwork:
     return ProximalNetwork(**{"shape": (), **given, **sequences})
 
 
-ENGINE = Engine(
+ENGINE = EngineMessages(
     kind="proximal",
     service=pb.DESCRIPTOR.services_by_name["ProximalService"],
     files=("model.json", "model.safetensors"),

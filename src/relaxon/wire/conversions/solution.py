@@ -17,7 +17,7 @@ from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2
 from relaxon.wire import chunks, tensors
 from relaxon.wire.arrays import Wire
-from relaxon.wire.handover import Place
+from relaxon.wire.handover import Slot
 
 SCALARS = (
     "iterations",
@@ -63,8 +63,8 @@ def solution_replies(
     reply = pb.SolveReply(
         solution=pb.SolutionHeader(
             result=pb.Result.Value(f"{_RESULT}{solution.result.name}"),
-            x=tensors.header_of(solution.x),
-            residuals=tensors.header_of(solution.residuals),
+            x=tensors.describe_array(solution.x),
+            residuals=tensors.describe_array(solution.residuals),
             info=solution.info,
             **{name: getattr(solution, name) for name in SCALARS},
         )
@@ -102,7 +102,7 @@ class SolutionReader:
     """Assembles the solution of one right-hand side from the replies to it."""
 
     def __init__(
-        self, b: NDArray[Any], wire: Wire, place: Place | None = None, kept: NDArray[Any] | None = None
+        self, b: NDArray[Any], wire: Wire, place: Slot | None = None, kept: NDArray[Any] | None = None
     ) -> None:
         """`place` is where in the shared file the answer may come; `kept` is held until there is a solution."""
         self.kept = kept
@@ -163,10 +163,10 @@ class SolutionReader:
 
     def _begin(self, header: pb.SolutionHeader) -> Solution | None:
         # The solution of a complex matrix is complex whatever `b` is.
-        x = tensors.checked_header("x", header.x, tuple(dict.fromkeys((self._dtype.name, "complex128"))))
+        x = tensors.read_header("x", header.x, tuple(dict.fromkeys((self._dtype.name, "complex128"))))
         if x[1] != self._shape:
             raise errors.InternalError(f"the server's x has shape {x[1]}, where b has {self._shape}")
-        residuals = tensors.checked_header("residuals", header.residuals, ("float64",))
+        residuals = tensors.read_header("residuals", header.residuals, ("float64",))
         if residuals[1] != (header.iterations + 1,):
             raise errors.InternalError(
                 f"the server's residuals have shape {residuals[1]} for {header.iterations} iterations"

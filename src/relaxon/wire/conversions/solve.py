@@ -20,7 +20,7 @@ from relaxon.proto import tensor_pb2
 from relaxon.wire import chunks, tensors
 from relaxon.wire.arrays import COMPRESSIONS, Wire
 from relaxon.wire.conversions.solution import SolutionReader, answer_dtype
-from relaxon.wire.handover import Loan, Place, Places
+from relaxon.wire.handover import Loan, Slot, Slots
 from relaxon.wire.tensors import AnnouncedArray
 
 PROGRESS_SECONDS = 0.05
@@ -185,13 +185,13 @@ class SharedArray:
     """An array that lies in the shared file."""
 
     offset: int
-    place: Place | None = None
+    place: Slot | None = None
     """The place that was taken for it, if one was."""
     kept: NDArray[Any] | None = None
     """The caller's own array, if it lies there: it must be held until the server has answered."""
 
 
-def share(array: NDArray[Any], places: Places | None, room: int, lies: type[Loan]) -> SharedArray | None:
+def share(array: NDArray[Any], places: Slots | None, room: int, lies: type[Loan]) -> SharedArray | None:
     """Place an array in the shared file; None if it has to be sent.
 
     An array that is part of a loan of the kind `lies` is already there, and nothing is copied. Any other is copied to a
@@ -225,7 +225,7 @@ def side_requests(
     header: pb.SolveHeader | pb.StepHeader,
     b: NDArray[Any],
     wire: Wire,
-    places: Places | None,
+    places: Slots | None,
     lies: type[Loan],
 ) -> tuple[Iterable[Any], SolutionReader]:
     """Complete a header and return the messages that carry `b`, with the reader of the replies to it.
@@ -244,15 +244,15 @@ def side_requests(
 
 
 def solve_requests(
-    header: pb.SolveHeader, b: NDArray[Any], x0: NDArray[Any] | None, wire: Wire, places: Places | None
+    header: pb.SolveHeader, b: NDArray[Any], x0: NDArray[Any] | None, wire: Wire, places: Slots | None
 ) -> tuple[Iterator[pb.SolveRequest], SolutionReader]:
     """Complete a header and return the messages of a solve, all but a cancellation, with the reader of the replies.
 
     Arrays that pass through the shared file are there on return.
     """
-    header.b.CopyFrom(tensors.header_of(b))
+    header.b.CopyFrom(tensors.describe_array(b))
     if x0 is not None:
-        header.x0.CopyFrom(tensors.header_of(x0))
+        header.x0.CopyFrom(tensors.describe_array(x0))
     # The caller cannot change an array while the call lasts, so that any loan may serve, an earlier solution included.
     right, reader = side_requests(pb.SolveRequest, header, b, wire, places, Loan)
     parts: list[Iterable[Any]] = [(pb.SolveRequest(header=header),), right]

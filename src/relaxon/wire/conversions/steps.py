@@ -16,7 +16,7 @@ from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.grid_change import GridChange, Kappa, Reaction, Unchanged, change_of
 from relaxon.wire.conversions.solution import SolutionReader
 from relaxon.wire.conversions.solve import SolveTerms, is_column, masked_names, side, side_requests
-from relaxon.wire.handover import Places, Sheet
+from relaxon.wire.handover import Sheet, Slots
 
 AHEAD = 2
 """Steps in flight at a time: one that the server solves, and the next."""
@@ -55,7 +55,7 @@ class StepMessages(ABC):
     _requests: ClassVar[Any]
     """The class of the request messages."""
 
-    def __init__(self, wire: Wire, places: Places | None) -> None:
+    def __init__(self, wire: Wire, places: Slots | None) -> None:
         self._wire = wire
         self._places = places
         self._masked_start: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ class StepMessages(ABC):
         header.step_timeout.FromMilliseconds(round(1000 * min(seconds, LONGEST_SECONDS)))
         if x0 is None:
             return [self._requests(header=header)]
-        header.x0.CopyFrom(tensors.header_of(x0))
+        header.x0.CopyFrom(tensors.describe_array(x0))
         parts = chunks.split_into_messages(self._requests, "x0", x0, checksum=self._wire.checksums)
         return [self._requests(header=header), *parts]
 
@@ -130,7 +130,7 @@ class GridStepMessages(StepMessages):
         shape: tuple[int, ...],
         unknowns: int,
         wire: Wire,
-        places: Places | None,
+        places: Slots | None,
         on_change: Callable[[int], None],
         check: Callable[[GridChange[NDArray[Any]]], None],
     ) -> None:
@@ -156,4 +156,4 @@ class GridStepMessages(StepMessages):
         return self._shape, (self._unknowns,)
 
     def _header(self, b: NDArray[Any], change: Any) -> pb.StepHeader:
-        return pb.StepHeader(b=tensors.header_of(b), change=None if change is None else change.message())
+        return pb.StepHeader(b=tensors.describe_array(b), change=None if change is None else change.message())

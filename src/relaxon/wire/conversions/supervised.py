@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from relaxon.core import validation
 from relaxon.wire import tensors
 from relaxon.wire.conversions import labels
-from relaxon.wire.conversions.engine import Engine
+from relaxon.wire.conversions.engine import EngineMessages
 from relaxon.wire.conversions.tables import Requests, stream_messages, table, train_requests
 
 Task = Literal["regression", "classification"]
@@ -21,7 +21,7 @@ OUTPUTS = {"predict": 1, "predict_proba": 2, "decision_function": 3}
 
 
 def supervised_requests(
-    engine: Engine[Any, Any],
+    engine: EngineMessages[Any, Any],
     settings: Any,
     X: ArrayLike,
     y: ArrayLike,
@@ -41,7 +41,7 @@ def supervised_requests(
     features = table("X", X, missing)
     header: dict[str, Any] = {}
     if task == "classification":
-        header["classes"], target = labels.encoded("y", y, least=2)
+        header["classes"], target = labels.encode_labels("y", y, least=2)
     else:
         target = validation.real_array("y", y)
     if target.ndim > 2 or len(target) != len(features):
@@ -54,13 +54,13 @@ def supervised_requests(
 
 
 def output_requests(
-    engine: Engine[Any, Any], output: str, model: object, X: ArrayLike, *, missing: bool = False, **header: Any
+    engine: EngineMessages[Any, Any], output: str, model: object, X: ArrayLike, *, missing: bool = False, **header: Any
 ) -> tuple[Requests, int]:
     """Return the messages of a `Predict` call, and the number of rows that its answer will have."""
     features = table("X", X, missing)
     make = engine.request("Predict")
     first = engine.header("Predict")(
-        model=engine.name_of(model), output=OUTPUTS[output], features=tensors.header_of(features), **header
+        model=engine.name_of(model), output=OUTPUTS[output], features=tensors.describe_array(features), **header
     )
     return partial(stream_messages, make, first, {"features": features}), len(features)
 

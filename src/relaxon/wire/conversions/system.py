@@ -36,7 +36,7 @@ from relaxon.wire.conversions.solve import (
     solve_requests,
 )
 from relaxon.wire.conversions.steps import GridStepMessages, StepMessages
-from relaxon.wire.handover import Handover, Places
+from relaxon.wire.handover import Handover, Slots
 from relaxon.wire.ownership import NotPickled, Owner
 
 
@@ -64,7 +64,7 @@ class SolveRequest:
         self._column = column
         self._masked = masked
 
-    def attempt(self, places: Places | None) -> tuple[Iterator[pb.SolveRequest], SolutionReader]:
+    def attempt(self, places: Slots | None) -> tuple[Iterator[pb.SolveRequest], SolutionReader]:
         """Return the messages of one attempt and the reader of its replies.
 
         Arrays lie in the shared file on return, where there is room. The places belong to this attempt alone.
@@ -178,12 +178,12 @@ class SystemHandle(NotPickled, ABC):
 
     def _step_messages(
         self,
-        make: Callable[[Places | None], StepMessages],
+        make: Callable[[Slots | None], StepMessages],
         terms: SolveTerms,
         x0: ArrayLike | None,
         warm_start: bool,
         seconds: float,
-    ) -> Callable[[Places | None], tuple[list[Any], StepMessages]]:
+    ) -> Callable[[Slots | None], tuple[list[Any], StepMessages]]:
         """Check the initial guess, and return a function of a shared file's places that begins a sequence of steps.
 
         That function returns the first messages, and `make(places)`, which makes the messages of the steps.
@@ -192,7 +192,7 @@ class SystemHandle(NotPickled, ABC):
             start = None if x0 is None else side("x0", x0, self._shapes)
         masked = is_masked(x0)
 
-        def messages_for(places: Places | None) -> tuple[list[Any], StepMessages]:
+        def messages_for(places: Slots | None) -> tuple[list[Any], StepMessages]:
             messages = make(places)
             return messages.header(self.id, terms, start, warm_start, seconds, masked), messages
 
@@ -234,7 +234,7 @@ class GridHandle(SystemHandle):
     def _now_has(self, unknowns: int) -> None:
         self.unknowns = unknowns
 
-    def _grid_step_messages(self, places: Places | None) -> GridStepMessages:
+    def _grid_step_messages(self, places: Slots | None) -> GridStepMessages:
         """Return the maker of a sequence's messages, with a shared file's places."""
         return GridStepMessages(self.shape, self.unknowns, self._wire, places, self._now_has, self._check_change)
 
@@ -288,7 +288,7 @@ class MatrixHandle(SystemHandle):
         self.singular_components = reply.singular_components
         self.setup_seconds = reply.setup_seconds
 
-    def _matrix_step_messages(self, places: Places | None) -> MatrixStepMessages:
+    def _matrix_step_messages(self, places: Slots | None) -> MatrixStepMessages:
         """Return the maker of a sequence's messages, with a shared file's places."""
         return MatrixStepMessages(self.unknowns, self._change, self._wire, places)
 

@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.core import errors
 from relaxon.core.masked import plain_array
 from relaxon.wire import tensors
-from relaxon.wire.conversions.engine import Engine
+from relaxon.wire.conversions.engine import EngineMessages
 from relaxon.wire.conversions.fields import check_text
-from relaxon.wire.conversions.jobs import checked_id
+from relaxon.wire.conversions.jobs import validate_request_id
 
 Array = NDArray[np.float64]
 Requests = Callable[[], Iterator[Any]]
@@ -50,18 +50,18 @@ def stream_messages(message: Any, header: Any, arrays: Mapping[str, NDArray[Any]
     """Yield the messages of a stream: its header, then the parts of each array under the array's name."""
     yield message(header=header)
     for name, array in arrays.items():
-        for part in () if array is None else tensors.parts_of(array):
+        for part in () if array is None else tensors.split_array(array):
             yield message(**{name: part})
 
 
 def array_messages(message: Any, arrays: Mapping[str, NDArray[Any]], /, **header: Any) -> Iterator[Any]:
     """Yield the messages of an answer: a header that announces each array under its name, then the arrays' parts."""
-    announced = {name: tensors.header_of(array) for name, array in arrays.items()}
+    announced = {name: tensors.describe_array(array) for name, array in arrays.items()}
     return stream_messages(message, {**announced, **header}, arrays)
 
 
 def train_requests(
-    engine: Engine[Any, Any],
+    engine: EngineMessages[Any, Any],
     settings: Any,
     arrays: Mapping[str, NDArray[Any] | None],
     model: str,
@@ -71,11 +71,11 @@ def train_requests(
     """Return the messages of a `Train` call; `header` holds the fields of its header that other engines lack."""
     make = engine.request("Train")
     first = engine.header("Train")(
-        model=check_text("model", model), settings=settings, request_id=checked_id(request_id), **header
+        model=check_text("model", model), settings=settings, request_id=validate_request_id(request_id), **header
     )
     for name, array in arrays.items():
         if array is not None:
-            getattr(first, name).CopyFrom(tensors.header_of(array))
+            getattr(first, name).CopyFrom(tensors.describe_array(array))
     return partial(stream_messages, make, first, arrays)
 
 
@@ -119,7 +119,7 @@ class GatheredArrays:
 
     def _begin(self, header: Any) -> None:
         for name, dtype in self._dtypes.items():
-            announced = tensors.checked_header(name, getattr(header, name), (dtype,))
+            announced = tensors.read_header(name, getattr(header, name), (dtype,))
             self._check_shape(name, announced[1])
             self._arrays[name] = tensors.Assembler(name, *announced)
         self.header = header
@@ -147,7 +147,7 @@ class Prediction(GatheredArrays):
             raise errors.InternalError(f"the server's {name} has shape {shape} for {self._rows} rows")
 
 
-def shaped(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def reshape_array(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Return an array of an answer in the shape that it must have; InternalError where its size is another."""
     if array.size != math.prod(shape):
         raise errors.InternalError(f"the server's {name} has shape {array.shape}, where {shape} was expected")
