@@ -259,11 +259,11 @@ def test_the_memory_of_the_other_places_is_taken_when_they_are_needed():
 FORKED = """
 import os, sys
 import numpy as np
-from relaxon.wire.handover import MOST, Places
+from relaxon.wire.handover import MOST, Slots
 from relaxon.wire.shared_memory import SharedFile
 from relaxon.proto.tensor_pb2 import SharedArray
 import relaxon.wire.conversions.solution
-places = Places(SharedFile.create(MOST * 800)[0])
+places = Slots(SharedFile.create(MOST * 800)[0])
 places.grow(MOST)
 def kept():
     place = places.take(800)

@@ -53,7 +53,7 @@ async def status(target):
 
 def violation(target):
     header = equilibrium_pb2.TrainEquilibriumHeader(
-        features=tensors.header_of(X), target=tensors.header_of(LABELS.astype(float)),
+        features=tensors.describe_array(X), target=tensors.describe_array(LABELS.astype(float)),
         classes={"integers": {"values": [0, 1]}},
     )
     with grpc.insecure_channel(target) as channel:

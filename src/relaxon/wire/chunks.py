@@ -72,7 +72,7 @@ class ChunkPart:
 def split_into_messages(
     kind: Any, field: str, array: NDArray[Any], *, checksum: bool = True, chunk_bytes: int = tensors.CHUNK_BYTES
 ) -> Iterator[Any]:
-    """Yield the parts of an array, as `tensors.parts_of` does, in the `field` of messages of class `kind`.
+    """Yield the parts of an array, as `tensors.split_array` does, in the `field` of messages of class `kind`.
 
     Each message holds a copy of its bytes by the time it is yielded.
     """

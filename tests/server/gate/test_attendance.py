@@ -156,15 +156,15 @@ def pause():
 
 def half_a_grid(client):
     def requests():
-        yield pb.CreateGridRequest(header=pb.GridHeader(cells=tensors.header_of(cells)))
+        yield pb.CreateGridRequest(header=pb.GridHeader(cells=tensors.describe_array(cells)))
         pause()
     client.poisson._stub.CreateGrid(requests())
 
 def half_a_side(client):
     grid = client.poisson.grid(cells, boundary="dirichlet")
     def requests():
-        yield pb.SolveRequest(header=pb.SolveHeader(grid_id=grid.id, solver="cg", b=tensors.header_of(b)))
-        yield pb.SolveRequest(b=next(tensors.parts_of(b)))
+        yield pb.SolveRequest(header=pb.SolveHeader(grid_id=grid.id, solver="cg", b=tensors.describe_array(b)))
+        yield pb.SolveRequest(b=next(tensors.split_array(b)))
         pause()
     list(client.poisson._stub.Solve(requests()))
 
