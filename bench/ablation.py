@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from poisson_runs import fresh
-from poisson_scenarios import triad_bandwidth
+from measuring.poisson.runs import fresh
+from measuring.poisson.scenarios import triad_bandwidth
 from rich.console import Console
 from rich.table import Table
 

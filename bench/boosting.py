@@ -31,12 +31,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import boosting_choice as choice
-import boosting_contest as contest
-import boosting_data as data
-import boosting_parts as parts
-import boosting_report as report
-import boosting_ridge as ridge
+from measuring.boosting import choice, contest, data, parts, report, ridge
 from rich.console import Console
 
 from relaxon._version import __version__

@@ -26,10 +26,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import convex_contest as contest
-import convex_parts as parts
-import convex_race as racing
-import convex_report as report
+from measuring.convex import contest, parts, report
+from measuring.convex import race as racing
 from rich.console import Console
 
 from relaxon._version import __version__

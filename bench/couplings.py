@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from poisson_runs import fresh
+from measuring.poisson.runs import fresh
 
 from relaxon.solvers import PoissonGrid, Robin, gallery, num_threads, prepare
 from relaxon.solvers.dcdm.coupled import Candidate

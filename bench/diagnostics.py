@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diagnostics_parts import PARTS, Scale
+from measuring.diagnostics.parts import PARTS, Scale
 from rich.console import Console
 from rich.table import Table
 

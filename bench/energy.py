@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from energy_contest import density_rows, outlier_rows, outlier_summary
-from energy_images import generation_rows, image_rows
-from energy_matching import matching_rows, riemannian_rows
-from energy_pictures import draw
-from energy_runs import PLANAR_NAMES, bias_rows, coverage_rows, far_rows, one_d_rows, planar_rows
-from energy_speed import cost_rows
-from energy_tabular import NAMES
+from measuring.energy.contest import density_rows, outlier_rows, outlier_summary
+from measuring.energy.images import generation_rows, image_rows
+from measuring.energy.matching import matching_rows, riemannian_rows
+from measuring.energy.pictures import draw
+from measuring.energy.runs import PLANAR_NAMES, bias_rows, coverage_rows, far_rows, one_d_rows, planar_rows
+from measuring.energy.speed import cost_rows
+from measuring.energy.tabular import NAMES
 
 from relaxon._version import __version__
 from relaxon.cli.machine import describe_machine

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from equilibrium_convolutions import augmented_rows, convolutional_rows
-from equilibrium_hardware import cost_of_limits_rows, device_training_rows
-from equilibrium_residual import residual_rows
-from equilibrium_runs import (
+from measuring.equilibrium.convolutions import augmented_rows, convolutional_rows
+from measuring.equilibrium.hardware import cost_of_limits_rows, device_training_rows
+from measuring.equilibrium.residual import residual_rows
+from measuring.equilibrium.runs import (
     accuracy_rows,
     arms,
     cost_rows,

@@ -32,7 +32,7 @@ import grpc
 import psutil
 from google.protobuf import descriptor_pool
 from grpc_reflection.v1alpha import reflection_pb2
-from hostile import Attacker, HostileCall
+from measuring.service.hostile import Attacker, HostileCall
 
 import relaxon
 from relaxon.client import (

@@ -26,11 +26,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import implicit_error
-import implicit_overhead
 import implicit_svm
 import implicit_torchopt
 import torch
+from measuring.implicit import error as implicit_error
+from measuring.implicit import overhead as implicit_overhead
 from rich.console import Console
 
 from relaxon.cli.machine import describe_machine

@@ -26,7 +26,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "implicit"))
 import svm_hyperparameters as svm
-from implicit_descent import solve_by_compiled_descent
+from measuring.implicit.descent import solve_by_compiled_descent
 
 from relaxon.implicit import ImplicitOptions
 

@@ -29,9 +29,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from measuring.mpi.model import model_rows
+from measuring.mpi.runs import CASES, Part, petsc_module, runs_of
 from mpi4py import MPI
-from mpi_model import model_rows
-from mpi_runs import CASES, Part, petsc_module, runs_of
 from rich.console import Console
 from rich.table import Table
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from petsc_launcher import find_launcher
+from measuring.petsc.launcher import find_launcher
 from rich.console import Console
 from rich.table import Table
 
@@ -36,7 +36,7 @@ from relaxon.cli.machine import describe_machine
 from relaxon.solvers import gallery
 from relaxon.solvers.sparse import MatrixSystem
 
-CHILD = Path(__file__).with_name("petsc_child.py")
+CHILD = Path(__file__).parent / "measuring" / "petsc" / "child.py"
 PYTHON = "/usr/bin/python3"
 """Debian's petsc4py is built for Debian's Python."""
 PACKAGES = "/usr/lib/petscdir"

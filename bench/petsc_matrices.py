@@ -96,7 +96,7 @@ def main() -> int:
         if rows:
             print("FOUND", json.dumps(rows))
         return 0
-    import petsc_launcher
+    from measuring.petsc import launcher as petsc_launcher
     from rich.console import Console
     from rich.table import Table
 

@@ -29,10 +29,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from measuring.poisson.report import draw_convergence, draw_times, lies, markdown, table
+from measuring.poisson.runs import Contest, Limits
+from measuring.poisson.scenarios import STEP_SOLVERS, memory_per_unknown, steps_contest, triad_bandwidth
 from petsc import PetscRow, petsc_rows
-from poisson_report import draw_convergence, draw_times, lies, markdown, table
-from poisson_runs import Contest, Limits
-from poisson_scenarios import STEP_SOLVERS, memory_per_unknown, steps_contest, triad_bandwidth
 from rich.console import Console
 
 from relaxon._version import __version__

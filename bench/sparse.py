@@ -22,10 +22,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from measuring.sparse.race import GROUPS, Limits, Problem, Worker, from_folder, from_gallery, missing_peers, race
+from measuring.sparse.report import cells, columns, groups_of, markdown, plot, sentences, write_docs, wrong
 from rich.console import Console
 from rich.table import Table
-from sparse_race import GROUPS, Limits, Problem, Worker, from_folder, from_gallery, missing_peers, race
-from sparse_report import cells, columns, groups_of, markdown, plot, sentences, write_docs, wrong
 
 from relaxon.cli.machine import describe_machine
 from relaxon.solvers import gallery

@@ -26,11 +26,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring.sparse.choice_runs import (
+    UNFITTED,
+    UNFITTED_SOLVERS,
+    Clock,
+    available,
+    matrices,
+    matrix_of,
+    race,
+    solved,
+    warm,
+)
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy.optimize import least_squares, nnls
-from sparse_choice_runs import UNFITTED, UNFITTED_SOLVERS, Clock, available, matrices, matrix_of, race, solved, warm
 
 from relaxon.cli.machine import describe_machine
 from relaxon.server.config.threads import wait_asleep

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring.sparse.child import settle
 from rich.console import Console
 from rich.table import Table
-from sparse_child import settle
 
 from relaxon.solvers import gallery, solve
 from relaxon.solvers.interface import elimination

@@ -32,7 +32,7 @@ from scipy.sparse import linalg
 
 from relaxon.solvers import norms
 
-CHILD = Path(__file__).with_name("tolerances_child.py")
+CHILD = Path(__file__).parent / "measuring" / "tolerances" / "child.py"
 TOLERANCE, SIDE, LIMIT = 1e-6, 60, 20_000
 BACKWARD = "‖r‖/(‖A‖‖x‖) or ‖Ar‖/(‖A‖‖r‖)"
 SLACK, ESTIMATED = 1.01, 5.0

@@ -1,7 +1,7 @@
 """How much memory things take, told before they are made: bytes a cell or an unknown, measured on the solvers.
 
-The figures are upper ends of what `tests/server/test_footprint.py` measures again: `kept` is what stays while a set-up
-is kept, `work` what a set-up or a solve needs beside it while it runs.
+`tests/server/solving/test_footprint.py` measures these figures: each is an upper bound. `kept` is what stays while a
+set-up is kept; `work` is what a set-up or a solve needs in addition while it runs.
 """
 
 from __future__ import annotations

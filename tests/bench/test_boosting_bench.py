@@ -60,9 +60,9 @@ def test_further_sets_come_from_files(tmp_path: Path) -> None:
 
 
 def test_configurations_are_chosen_on_sets_that_the_contest_does_not_have() -> None:
-    import boosting_choice
-    import boosting_contest
-    import boosting_data
+    from measuring.boosting import choice as boosting_choice
+    from measuring.boosting import contest as boosting_contest
+    from measuring.boosting import data as boosting_data
 
     assert not set(boosting_choice.NAMES) & set(boosting_data.NAMES)
     grid = next(model.grid for model in boosting_contest.MODELS if model.name == "boosted network")
@@ -71,7 +71,7 @@ def test_configurations_are_chosen_on_sets_that_the_contest_does_not_have() -> N
 
 def test_a_grid_is_judged_by_what_held_out_rows_choose() -> None:
     """`b` is best on the test rows of set s, but the held-out rows choose `a`."""
-    import boosting_choice
+    from measuring.boosting import choice as boosting_choice
 
     def row(model: str, options: str, held: float, error: float) -> dict[str, Any]:
         return {"set": "s", "model": model, "options": options, "held": held, "error": error}
@@ -95,7 +95,7 @@ def test_an_unknown_set_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -
 
 def test_ranks_are_demsars() -> None:
     """Table 6 of Demšar 2006 has its critical value for four classifiers and fourteen sets: 2.569 √(4·5/(6·14))."""
-    import boosting_report
+    from measuring.boosting import report as boosting_report
 
     rng = np.random.default_rng(0)
     rows = [{"errors": dict(zip("abcd", rng.permutation(4).tolist(), strict=True))} for _ in range(14)]
@@ -107,7 +107,7 @@ def test_ranks_are_demsars() -> None:
 
 
 def test_the_summary_compares_the_folds_that_all_models_ran() -> None:
-    import boosting_report
+    from measuring.boosting import report as boosting_report
 
     def row(model: str, fold: int, error: float) -> dict[str, Any]:
         return {"set": "s", "task": "regression", "model": model, "fold": fold, "error": error}
@@ -120,7 +120,7 @@ def test_the_summary_compares_the_folds_that_all_models_ran() -> None:
 
 
 def test_speed_and_prediction_measure_equal_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    import boosting_parts
+    from measuring.boosting import parts as boosting_parts
 
     monkeypatch.setattr(boosting_parts, "ROWS", 2000)
     found = boosting_parts.speed(1, 5)
@@ -133,7 +133,7 @@ def test_speed_and_prediction_measure_equal_work(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_half_of_the_units_loses_is_told_in_error_and_in_accuracy() -> None:
-    import boosting_report
+    from measuring.boosting import report as boosting_report
 
     rows = [
         {"set": "r", "task": "regression", "half": 1.03, "whole": 1.0, "loss": 0.03},

@@ -16,8 +16,8 @@ def bench_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_race_without_cvxpy_says_so_and_has_our_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    import convex_race
-    import convex_report
+    from measuring.convex import race as convex_race
+    from measuring.convex import report as convex_report
 
     monkeypatch.setattr(convex_race, "find_spec", lambda name: None)
     made = convex_race.problem("diabetes", 3, 0.05)
@@ -32,7 +32,7 @@ def test_a_race_without_cvxpy_says_so_and_has_our_side(monkeypatch: pytest.Monke
 
 
 def test_a_solver_is_cut_at_its_limit_and_one_that_ends_is_not() -> None:
-    import convex_race
+    from measuring.convex import race as convex_race
 
     def never() -> Any:
         while True:
@@ -55,7 +55,7 @@ def race_row(rivals: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_the_fastest_rival_is_one_that_came_near_enough() -> None:
-    import convex_report
+    from measuring.convex import report as convex_report
 
     row = race_row(
         [
@@ -76,7 +76,7 @@ def test_the_fastest_rival_is_one_that_came_near_enough() -> None:
 
 
 def test_where_all_rivals_are_cut_their_limit_is_what_the_race_was_won_by_at_least() -> None:
-    import convex_report
+    from measuring.convex import report as convex_report
     from rich.console import Console
 
     console = Console(record=True, width=140)
@@ -89,8 +89,8 @@ def test_where_all_rivals_are_cut_their_limit_is_what_the_race_was_won_by_at_lea
 
 
 def test_a_contest_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import boosting_contest
     import convex
+    from measuring.boosting import contest as boosting_contest
 
     ran: list[str] = []
 

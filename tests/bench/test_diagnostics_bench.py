@@ -38,7 +38,7 @@ def test_the_parts_are_written_with_their_goals(tmp_path, monkeypatch, capsys):
 
 def test_the_loop_that_is_timed_makes_the_same_gradients():
     """Only a baseline that does the same work may be compared with."""
-    from diagnostics_parts import build, build_module, looped_gradients, split_digits
+    from measuring.diagnostics.parts import build, build_module, looped_gradients, split_digits
 
     from relaxon.neuromorphic.diagnostics import per_sample_gradients
 

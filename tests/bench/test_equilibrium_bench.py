@@ -24,7 +24,7 @@ def digits():
 
 def test_the_plain_baseline_computes_the_gradient_it_is_timed_for(digits):
     """Only a baseline that does the same work may be compared with."""
-    from equilibrium_runs import naive_gradient
+    from measuring.equilibrium.runs import naive_gradient
 
     from relaxon.neuromorphic.equilibrium import Cauchy, LayeredNetwork, gradient
 
@@ -38,7 +38,7 @@ def test_the_plain_baseline_computes_the_gradient_it_is_timed_for(digits):
 
 
 def test_every_way_of_the_cost_reaches_the_same_accuracy(digits, monkeypatch):
-    import equilibrium_runs
+    from measuring.equilibrium import runs as equilibrium_runs
 
     monkeypatch.setattr(equilibrium_runs, "PAPER_SIZES", (64, 12, 9, 10))
     rows = list(equilibrium_runs.cost_rows(digits, 1, 6))
@@ -50,7 +50,7 @@ def test_every_way_of_the_cost_reaches_the_same_accuracy(digits, monkeypatch):
 
 def test_a_run_leaves_json_and_a_picture(tmp_path, monkeypatch, capsys):
     import equilibrium
-    import equilibrium_runs
+    from measuring.equilibrium import runs as equilibrium_runs
 
     monkeypatch.setattr(equilibrium_runs, "POINTS", (1, 2))
     monkeypatch.setattr(equilibrium_runs, "RADII", (0.5,))

@@ -34,7 +34,7 @@ def test_every_way_computes_the_same_gradient():
 
 def test_the_compiled_descent_finds_the_solution_of_the_solver_in_torch():
     import implicit_svm
-    from implicit_descent import solve_by_compiled_descent
+    from measuring.implicit.descent import solve_by_compiled_descent
 
     data, theta = implicit_svm.svm.load(80), torch.tensor(2.0, dtype=torch.float64)
     one = solve_by_compiled_descent(theta, data, tolerance=1e-12)

@@ -20,7 +20,7 @@ SMALL = ["--repeats", "1", "--no-memory"]
 @pytest.fixture(autouse=True)
 def bench_on_path(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
-    import poisson_scenarios
+    from measuring.poisson import scenarios as poisson_scenarios
 
     monkeypatch.setattr(poisson_scenarios, "TRIAD_LENGTH", 200_000)
 
@@ -34,14 +34,14 @@ def bench():
 
 @pytest.fixture
 def runs():
-    import poisson_runs
+    from measuring.poisson import runs as poisson_runs
 
     return poisson_runs
 
 
 @pytest.fixture
 def report():
-    import poisson_report
+    from measuring.poisson import report as poisson_report
 
     return poisson_report
 
@@ -120,7 +120,7 @@ def test_memory_is_measured_for_every_solver_that_ran_at_the_largest_size(small_
 
 
 def test_peak_memory_of_a_process_is_bounded_and_a_failed_one_says_why():
-    import poisson_scenarios
+    from measuring.poisson import scenarios as poisson_scenarios
 
     measured = poisson_scenarios.memory_per_unknown("box", 64, "cg", 1e-6)
     assert 8 <= measured.bytes_per_unknown < 2000
@@ -221,7 +221,7 @@ def test_one_lie_makes_the_exit_status_1_and_is_named(bench, runs, report, monke
 
 @pytest.mark.usefixtures("without_pictures")
 def test_a_lie_in_the_time_steps_makes_the_exit_status_1(bench, monkeypatch, tmp_path):
-    import poisson_scenarios
+    from measuring.poisson import scenarios as poisson_scenarios
 
     monkeypatch.setattr(poisson_scenarios, "prepare", lambda g, *, solver: _Lying(prepare(g, solver=solver), bool))
     arguments = ["--cases", "box", "--sizes", "12", "--solvers", "cg", "--steps", "1", "--out", str(tmp_path), *SMALL]

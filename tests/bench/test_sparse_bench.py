@@ -43,11 +43,11 @@ for line in sys.stdin:
 @pytest.fixture
 def bench(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(BENCH))
-    for name in ("sparse", "sparse_race", "sparse_report", "sparse_child"):
+    for name in ("sparse", *(f"measuring.sparse.{part}" for part in ("race", "report", "child"))):
         monkeypatch.delitem(sys.modules, name, raising=False)
     import sparse as module
-    import sparse_race
-    import sparse_report
+    from measuring.sparse import race as sparse_race
+    from measuring.sparse import report as sparse_report
 
     module.race_module, module.report = sparse_race, sparse_report
     monkeypatch.setattr(module, "missing_peers", dict)

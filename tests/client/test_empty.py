@@ -6,10 +6,9 @@ import threading
 import numpy as np
 import pytest
 from both import KINDS, given, listed, play
+from client_steps import LARGE, in_process, in_the_file, same
+from laplacians import grid_matrix
 from shared_mappings import mappings, settled
-from test_handover import in_the_file
-from test_linear import grid_matrix
-from test_steps import LARGE, in_process, same
 
 import relaxon
 from relaxon import client as errors

@@ -140,7 +140,7 @@ run(parent())
 def test_a_forked_child_is_refused_at_once_and_its_parent_goes_on(embedded, kind, ending):
     done = subprocess.run(
         [sys.executable, "-c", FORKING, kind, embedded.target, ending],
-        env={**os.environ, "PYTHONPATH": f"{SOURCE}{os.pathsep}{Path(__file__).parent}"},
+        env={**os.environ, "PYTHONPATH": f"{SOURCE}{os.pathsep}{Path(__file__).parents[1] / 'helpers'}"},
         capture_output=True,
         text=True,
         timeout=300,

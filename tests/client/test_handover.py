@@ -8,15 +8,15 @@ import sys
 import numpy as np
 import pytest
 from both import KINDS, given, play
+from client_steps import LARGE, in_process, in_the_file
 from shared_mappings import mappings, settled
-from test_steps import LARGE, in_process
 
 from relaxon import client as errors
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto.tensor_pb2 import SharedArray
 from relaxon.server.solving import solve_messages
 from relaxon.solvers import PoissonGrid
-from relaxon.wire import handover, tensors
+from relaxon.wire import tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.solve import SolutionReader
 from relaxon.wire.handover import LEAST, MOST, SPARED, USUAL, Handover, Places
@@ -33,10 +33,6 @@ KEEPING = {
     "every other": lambda held: held[:-1] if len(held) % 2 else held,
     "some": lambda held: random.Random(len(held)).sample(held, len(held) // 2),
 }
-
-
-def in_the_file(x):
-    return isinstance(x.base, handover.Loan)
 
 
 async def looped(grid, sides, seen, **options):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from both import KINDS, given, listed, play
+from laplacians import grid_matrix, laplacian
 from scipy import sparse
 
 from relaxon import client as errors
@@ -10,15 +11,6 @@ from relaxon.client import MatrixStep
 from relaxon.solvers import prepare, solve
 
 N = 60
-
-
-def laplacian(n=N, dtype=float):
-    return sparse.diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(n, n), dtype=dtype)
-
-
-def grid_matrix(n):
-    one = laplacian(n)
-    return sparse.kron(one, sparse.eye_array(n)) + sparse.kron(sparse.eye_array(n), one)
 
 
 FORMS = {

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from both import KINDS, given, listed, play
+from client_steps import LARGE, in_process, same
 
 from relaxon import client as errors
 from relaxon.client import Step
@@ -13,26 +14,8 @@ from relaxon.solvers import PoissonGrid, Result, solve
 
 CELLS = np.zeros((20, 18), np.uint8)
 CELLS[4:8, 5:9] = 1
-LARGE = np.zeros((400, 350), np.uint8)
 SIDES = np.random.default_rng(1).standard_normal((5, *CELLS.shape))
 OPTIONS = {"solver": "mg-cg", "rtol": 1e-7}
-
-
-def in_process(grid_of, sides, warm=True, start=None, **options):
-    """The same in process: each from the solution of the one before."""
-    found = []
-    for step, b in enumerate(sides):
-        found.append(solve(grid_of(step), b, x0=start, **options))
-        start = found[-1].x if warm else None
-    return found
-
-
-def same(theirs, ours):
-    assert len(theirs) == len(ours)
-    for one, other in zip(theirs, ours, strict=True):
-        np.testing.assert_array_equal(one.x, other.x)
-        np.testing.assert_array_equal(one.residuals, other.residuals)
-        assert (one.result, one.iterations) == (other.result, other.iterations)
 
 
 def stepped(kind, target, cells, steps, before=None, connection=None, **options):

@@ -1,0 +1,1 @@
+"""What the benches are made of, a package for each engine; the commands stand in the folder above."""

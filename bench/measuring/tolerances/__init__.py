@@ -1,0 +1,1 @@
+"""The parts of the benches of the stopping tests of other libraries."""
