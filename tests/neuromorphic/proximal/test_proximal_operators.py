@@ -182,7 +182,10 @@ def test_tikhonov_solves_its_normal_equations():
         (lambda: PoissonMap(CELLS), "grid must be a PoissonGrid"),
         (lambda: PoissonMap(make_grid(), solver="none"), "solver must be one of"),
         (lambda: CompositeOperator([]), "operators must have at least one"),
-        (lambda: CompositeOperator([IdentityOperator((3,)), IdentityOperator((4,))]), r"operators\[1\] must take the"),
+        (
+            lambda: CompositeOperator([IdentityOperator((3,)), IdentityOperator((4,))]),
+            r"operators\[1\] must have the input shape",
+        ),
         (lambda: IdentityOperator((3,)).apply([1.0, 2.0]), r"x must have shape \(3,\), got \(2,\)"),
         (lambda: IdentityOperator((2,)).adjoint([1.0, np.nan]), "y must be finite"),
         (lambda: ClassicalMethods(IdentityOperator((3000,))), "operator must take signals of at most"),

@@ -125,8 +125,8 @@ def test_a_model_that_gives_nan_ends_the_run_and_keeps_what_was_finite():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "^data_weight must be given where observation_noise is not"),
-        ({"data_weight": 1.0, "observation_noise": 1.0}, "^data_weight must be given where"),
+        ({}, "^data_weight must be given if and only if observation_noise is not"),
+        ({"data_weight": 1.0, "observation_noise": 1.0}, "^data_weight must be given if"),
         ({"data_weight": -1.0}, "data_weight must be greater than 0"),
         ({"observation_noise": 0.0}, "observation_noise must be greater than 0"),
         ({"data_weight": 1.0}, "data_weight must be below 1/‖A‖²"),
