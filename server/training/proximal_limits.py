@@ -1,6 +1,6 @@
 """How large a proximal operator, its signals and its training may be, checked before anything is built from them.
 
-Imported on first use, for their weight: `relaxon.neuromorphic.proximal.training` (torch).
+Imported on first use, for their weight: `relaxon.neuromorphic.proximal.training.matching` (torch).
 """
 
 from __future__ import annotations
