@@ -30,7 +30,7 @@ class ReadStep:
     room: Room | None
 
 
-class StepSequence:
+class StepSolver:
     """Solves steps one after the other, in a worker thread."""
 
     def __init__(

@@ -25,7 +25,7 @@ from relaxon.server.gate.serial_executor import SerialExecutor
 from relaxon.server.solving.runtime import SolveRuntime, array_bytes, find_room, write_progress, write_solution
 from relaxon.server.solving.session import Session
 from relaxon.server.solving.solve_job import SolveJob
-from relaxon.server.solving.step_sequence import ReadStep, StepSequence
+from relaxon.server.solving.step_sequence import ReadStep, StepSolver
 from relaxon.wire.arrays import COMPRESSIONS
 from relaxon.wire.conversions.solve import SolveTerms, read_start
 
@@ -77,7 +77,7 @@ class StepsCall:
                 self._base = 2 * x0.nbytes  # as it arrives, and a copy of what is shared
                 self._hold(0)
             start = None if x0 is None else (await self._upload.array("x0", x0, session.shared)).copy()
-            sequence = StepSequence(session, solver, terms, start, warm=not header.cold)
+            sequence = StepSolver(session, solver, terms, start, warm=not header.cold)
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(_report_in_turn(self._read(session), self._read_steps))
@@ -145,7 +145,7 @@ class StepsCall:
         self._jobs.put_nowait(stretch.begin(self._begun, step))
         self._begun += 1
 
-    async def _solve(self, session: Session, sequence: StepSequence) -> None:
+    async def _solve(self, session: Session, sequence: StepSolver) -> None:
         runtime, solver, owner = self._runtime, sequence.terms.solver, self._caller.name
         line = SerialExecutor(runtime.engines)
         while (step := await self._read_steps.get()) is not None:
@@ -187,7 +187,7 @@ class _Stretch:
     def __init__(
         self,
         session: Session,
-        sequence: StepSequence,
+        sequence: StepSolver,
         runtime: SolveRuntime,
         line: SerialExecutor,
         until_done: Callable[[SolveJob], AbstractContextManager[None]],

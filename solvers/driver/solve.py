@@ -27,9 +27,9 @@ from relaxon.solvers.interface.working_operator import WorkingOperator
 from relaxon.solvers.precompile import compiling
 
 if TYPE_CHECKING:
+    from relaxon.core.sparse_matrix import SparseMatrix
     from relaxon.solvers.sparse.engine import MatrixSolver
     from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
-    from relaxon.solvers.sparse.system.matrix_system import SparseMatrix
     from relaxon.solvers.sparse.system.properties import MatrixProperties
 
 DEFAULT_SOLVER = "dcdm"

@@ -19,8 +19,8 @@ from relaxon.solvers.grid.poisson_grid import BoundaryLike, CellType, PoissonGri
 from relaxon.solvers.interface.engine import Solver
 
 if TYPE_CHECKING:
+    from relaxon.core.sparse_matrix import SparseMatrix
     from relaxon.solvers.sparse.engine import MatrixSolver
-    from relaxon.solvers.sparse.system.matrix_system import SparseMatrix
 
 SIDE = 24
 """Cells a side of the systems on which a solver is compiled: small, but deep enough for several grid levels."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 
-class Direction(NamedTuple):
+class ConjugateDirection(NamedTuple):
     """A direction `d`, its image `A d`, its curvature `dᵀAd` and its projection `dᵀr`; arrays for several columns."""
 
     d: NDArray[Any]

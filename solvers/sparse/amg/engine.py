@@ -21,7 +21,7 @@ from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy
 from relaxon.solvers.sparse.amg.level_release import release_levels, restore_levels
 from relaxon.solvers.sparse.amg.units import scale_unknowns
-from relaxon.solvers.sparse.direction import Direction
+from relaxon.solvers.sparse.direction import ConjugateDirection
 from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 from relaxon.solvers.sparse.system.row_runs import count_runs, count_threads, split_rows
@@ -156,7 +156,7 @@ class MultigridDirections(MatrixEngine):
         if reason is not None:
             return reason
         np.multiply(r, 1.0 / norm, out=short, casting="same_kind")
-        past = [Direction(np.zeros(n, np.float32), np.zeros(n), 0.0, 0.0) for _ in range(2)]
+        past = [ConjugateDirection(np.zeros(n, np.float32), np.zeros(n), 0.0, 0.0) for _ in range(2)]
         largest = float(self.system.diagonal.max())
         least, since, taken = norm, 0, 0.0
         singular = self.system.null.labels is not None
@@ -217,7 +217,7 @@ class MultigridDirections(MatrixEngine):
     def _descent(self, r: Array, norm: float) -> Floats:
         return np.asarray(self.system.inverse_diagonal * (r / norm), np.float32)
 
-    def _direction(self, z: Floats, r: Array, past: list[Direction]) -> Direction:
+    def _direction(self, z: Floats, r: Array, past: list[ConjugateDirection]) -> ConjugateDirection:
         """Return `z` made conjugate to the last two directions, in the memory of the older one."""
         last, older = past
         along, before = self._sums(kernels.sum_conjugations, z, last.image, older.image)
@@ -226,4 +226,4 @@ class MultigridDirections(MatrixEngine):
         d, image = older.d, older.image
         self._over(kernels.make_conjugate, z, one, last.d, two, d, d)
         curvature, projection = self._sums(kernels.apply_direction, *self._rows, d, image, r)
-        return Direction(d, image, curvature, projection)
+        return ConjugateDirection(d, image, curvature, projection)

@@ -21,7 +21,7 @@ from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.lane_kernels import WIDTH
 from relaxon.solvers.sparse.amg.smoothed_aggregation import Sparse
 from relaxon.solvers.sparse.convergence import LOOK, expected_left
-from relaxon.solvers.sparse.direction import Direction
+from relaxon.solvers.sparse.direction import ConjugateDirection
 from relaxon.solvers.sparse.system.matrix_system import Array
 from relaxon.solvers.sparse.system.row_runs import count_threads
 
@@ -214,7 +214,7 @@ class Together:
         going = (norms > aims) & np.isfinite(norms)
         self.short[...] = self.r * _reciprocal(norms, going)
         zeros = np.zeros(WIDTH)
-        past = [Direction(np.zeros_like(self.short), np.zeros_like(self.r), zeros, zeros) for _ in range(2)]
+        past = [ConjugateDirection(np.zeros_like(self.short), np.zeros_like(self.r), zeros, zeros) for _ in range(2)]
         for _ in range(MOST_ITERATIONS):
             if not going.any():
                 break
@@ -235,7 +235,7 @@ class Together:
             x[...] = self.x[:, column]
         return histories
 
-    def _direction(self, past: list[Direction]) -> Direction:
+    def _direction(self, past: list[ConjugateDirection]) -> ConjugateDirection:
         """Return a direction for each column, as `MultigridDirections` does for one."""
         cycle = self.cycle
         if self.order is None:
@@ -253,7 +253,7 @@ class Together:
         d, image = older.d, older.image
         self._over(kernels.make_conjugate, z, factors, last.d, d)
         curvature, projection = self._over(kernels.apply_direction, *self.engine._rows, d, image, self.r, *self.parts)
-        return Direction(d, image, curvature, projection)
+        return ConjugateDirection(d, image, curvature, projection)
 
 
 def is_slow(history: Sequence[float], tolerance: float) -> bool:

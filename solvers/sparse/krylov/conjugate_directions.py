@@ -19,7 +19,7 @@ from relaxon.core.solution import Result
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
 from relaxon.solvers.interface.verdict import subtract
-from relaxon.solvers.sparse.direction import Direction
+from relaxon.solvers.sparse.direction import ConjugateDirection
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov.conjugate_gradients import STAGNATION_STEPS
 from relaxon.solvers.sparse.krylov.iteration import SteppedEngine, Steps
@@ -101,7 +101,7 @@ class _Directions(SteppedEngine):
         self.info = {"nonzeros": float(system.matrix.nnz), "window": float(window)}
         self._inverse = system.inverse_diagonal
         self._largest = float(system.diagonal.max())
-        self._past: list[Direction] = []
+        self._past: list[ConjugateDirection] = []
 
     def steps(self, b: Array, x: Array, monitor: Monitor) -> Steps:
         self._past = []
@@ -122,7 +122,7 @@ class _Directions(SteppedEngine):
             norm = self.system.residual(b, x, r)
             yield norm
 
-    def _search(self, r: Array, norm: float, monitor: Monitor) -> Direction:
+    def _search(self, r: Array, norm: float, monitor: Monitor) -> ConjugateDirection:
         """Return the next direction."""
         found = self._make_conjugate(self.precondition(r / norm), r, self._past)
         if found.curvature < -NEGATIVE * self._largest:
@@ -136,13 +136,13 @@ class _Directions(SteppedEngine):
         # D⁻¹r lies in the span of the window, to rounding: without it the step is plain descent.
         return self._make_conjugate(self._inverse * r, r, [])
 
-    def _make_conjugate(self, proposal: NDArray[Any], r: Array, past: list[Direction]) -> Direction:
+    def _make_conjugate(self, proposal: NDArray[Any], r: Array, past: list[ConjugateDirection]) -> ConjugateDirection:
         length = float(np.linalg.norm(proposal))
         if not 0 < length < math.inf:
-            return Direction(r, r, math.nan, 0.0)
+            return ConjugateDirection(r, r, math.nan, 0.0)
         d = proposal.astype(np.float64) / length
         for earlier in past:
             kernels.add_scaled(-kernels.dot(earlier.image, d) / earlier.curvature, earlier.d, d)
         self.system.project(d)
         image = self.system.apply(d, np.empty_like(d))
-        return Direction(d, image, kernels.dot(d, image), kernels.dot(d, r))
+        return ConjugateDirection(d, image, kernels.dot(d, image), kernels.dot(d, r))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,15 +29,6 @@ from relaxon.solvers.sparse.system.row_runs import SHARED_ROWS
 from relaxon.solvers.sparse.system.row_sums import close_rows, find_constant_null_vectors
 
 Array = NDArray[np.float64]
-
-
-@runtime_checkable
-class SparseMatrix(Protocol):
-    """What SciPy's sparse matrices and arrays have in common."""
-
-    shape: Any
-
-    def tocsr(self) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from relaxon.client._async.steps_call import StepSequence
 from relaxon.client.shared.asyncio_runtime import Opening
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
+from relaxon.core.sparse_matrix import SparseMatrix
 from relaxon.proto import linear_pb2 as pb
 from relaxon.proto import linear_pb2_grpc, poisson_pb2
 from relaxon.wire.chunks import wrap_channel
 from relaxon.wire.conversions.grid import SolverInfo, read_solver_infos
-from relaxon.wire.conversions.matrix import ARGUMENTS, MatrixSetUps, MatrixStep, SentMatrix, SparseMatrix
+from relaxon.wire.conversions.matrix import ARGUMENTS, MatrixSetUps, MatrixStep, SentMatrix
 from relaxon.wire.conversions.solve import Inconsistent
 from relaxon.wire.conversions.system import MatrixHandle
 from relaxon.wire.handover import Handover, offer_file

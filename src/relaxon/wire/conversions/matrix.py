@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol
+from typing import Any, Generic
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.core import errors, validation
 from relaxon.core.masked import refuse_masks
 from relaxon.core.set_up_summary import LevelSize, SetUpSummary
+from relaxon.core.sparse_matrix import SparseMatrix
 from relaxon.proto import linear_pb2 as pb
 from relaxon.proto import tensor_pb2
 from relaxon.wire import chunks, tensors
@@ -36,14 +37,6 @@ RIGID_MOTIONS = {2: 3, 3: 6}
 """The number of rigid motions of an elastic body, by the number of its dimensions."""
 MAX_VECTORS = 16
 """The most near-null vectors, as `MatrixProperties` takes them; checked here before memory is taken for them."""
-
-
-class SparseMatrix(Protocol):
-    """What SciPy's sparse matrices and arrays have in common."""
-
-    shape: Any
-
-    def tocsr(self) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,13 +17,14 @@ from relaxon.core.html import table
 from relaxon.core.masked import is_masked
 from relaxon.core.naming import on_device
 from relaxon.core.solve_options import SolveOptions
+from relaxon.core.sparse_matrix import SparseMatrix
 from relaxon.proto import linear_pb2
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.grid import check_extended
 from relaxon.wire.conversions.grid_change import GridChange
-from relaxon.wire.conversions.matrix import MatrixStepMessages, SentMatrix, SparseMatrix, ValuesChange, change_values
+from relaxon.wire.conversions.matrix import MatrixStepMessages, SentMatrix, ValuesChange, change_values
 from relaxon.wire.conversions.solution import SolutionReader
 from relaxon.wire.conversions.solve import (
     Shapes,
