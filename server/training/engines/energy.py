@@ -314,6 +314,6 @@ ENGINE = TrainingEngine(
     load=load,
     describe=describe,
     check=check,
-    probe=lambda model: model._log_density(np.zeros((1, model.n_features_in_))),
+    probe=lambda model: model._evaluate_log_density(np.zeros((1, model.n_features_in_))),
     calls={"LogDensity": log_density, "Sample": sample, "LogPartition": log_partition},
 )

@@ -135,7 +135,7 @@ def test_a_missing_file_is_a_mistake_of_the_caller(tmp_path):
 
 
 def test_the_table_of_settings_in_the_docs_is_what_their_fields_say():
-    script = Path(__file__).parents[2] / "tools" / "settings_table.py"
+    script = Path(__file__).parents[3] / "tools" / "settings_table.py"
     done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -18,7 +18,7 @@ from relaxon.server.app import EmbeddedServer
 from relaxon.server.config.settings import ServerSettings
 
 pytest.importorskip("torch")
-FOLDER = Path(__file__).parents[1] / "data" / "earlier-release"
+FOLDER = Path(__file__).parents[2] / "data" / "earlier-release"
 KINDS = ("boosting", "energy", "equilibrium")
 X = np.random.default_rng(0).normal(size=(40, 2))
 

@@ -11,7 +11,7 @@ import pytest
 
 from relaxon.server.training.registry import ENGINES, register_engine
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "contributing" / "adding-an-engine.md"
 BLOCK = re.compile(r"```(?:python|proto)\n(.*?)```", re.DOTALL)
 NAME = re.compile(r"(?:#|//) (linear_engine/\w+\.\w+)\n")
