@@ -29,7 +29,7 @@ BROUGHT = {
 }
 """The distribution that brings a package, where it is called otherwise."""
 NEED_TORCH = re.compile(
-    r"relaxon\.(implicit|solvers\.torch|solvers\.dcdm\.(device|network|start|torch_cycle|training)$"
+    r"relaxon\.(implicit|solvers\.torch|solvers\.dcdm\.(device|network|two_grid_start|torch_cycle|training)$"
     r"|neuromorphic\.energy\.(?!command|kernels|datasets|reference"
     r"|partition\.importance_weights$|samplers\.convergence$|noise\.rank$)"
     r"|neuromorphic\.proximal\.(inversion|model|plug_and_play|potentials|storage|training\.(matching|polishing))$"

@@ -18,7 +18,7 @@ def test_npz_files_are_read_and_others_refused(tmp_path):
         assert found.y.tolist() == [0, 2]
         assert found.x[1, 1, 2, 3] == np.float32(images[1, 2, 3, 1] / 255)
     for change, words in (
-        ({"x_test": images[:1, :2]}, "test images must be"),
+        ({"x_test": images[:1, :2]}, "test images must have"),
         ({"y_train": np.array([0.0, 1.0])}, "labels must be integers"),
         ({"x_train": images.astype(float)}, r"within \[0, 1\]"),
         ({"y_test": np.array([1, 1])}, "belong together"),

@@ -228,7 +228,7 @@ ZEROS = torch.zeros(2, 1)
         ("energy must be differentiable", lambda: HMC().run(lambda x: normal(x).detach(), ZEROS, 5, seeded())),
         ("step_size must be greater than 0", lambda: ULA(0.0)),
         ("leapfrog_steps must be an integer", lambda: HMC(leapfrog_steps=2.5)),
-        ("target_acceptance must be above 0", lambda: MALA(target_acceptance=1.0)),
+        ("target_acceptance must be greater than 0 and below 1", lambda: MALA(target_acceptance=1.0)),
     ],
 )
 def test_a_mistake_is_refused_by_name(match, call):

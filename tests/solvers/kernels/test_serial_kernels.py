@@ -34,7 +34,7 @@ def kernels():
     """Name and dispatcher of each kernel of a module."""
     for package in ("solvers", "neuromorphic"):
         for path in sources(PACKAGE / package):
-            if "numba" not in (text := path.read_text()) and "solvers.compiled" not in text:
+            if "numba" not in (text := path.read_text()) and "solvers.kernels" not in text:
                 continue
             name = path.relative_to((PACKAGE / package).resolve()).with_suffix("").as_posix().replace("/", ".")
             for value in vars(importlib.import_module(f"relaxon.{package}.{name}")).values():
