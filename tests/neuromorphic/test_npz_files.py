@@ -20,7 +20,7 @@ def test_npz_files_are_read_and_others_refused(tmp_path):
     for change, words in (
         ({"x_test": images[:1, :2]}, "test images must have"),
         ({"y_train": np.array([0.0, 1.0])}, "labels must be integers"),
-        ({"x_train": images.astype(float)}, r"within \[0, 1\]"),
+        ({"x_train": images.astype(float)}, r"values in \[0, 1\]"),
         ({"y_test": np.array([1, 1])}, "belong together"),
     ):
         np.savez(tmp_path / "small.npz", **{**arrays, **change})
