@@ -21,11 +21,11 @@ def test_npz_files_are_read_and_others_refused(tmp_path):
         ({"x_test": images[:1, :2]}, "test images must have"),
         ({"y_train": np.array([0.0, 1.0])}, "labels must be integers"),
         ({"x_train": images.astype(float)}, r"values in \[0, 1\]"),
-        ({"y_test": np.array([1, 1])}, "belong together"),
+        ({"y_test": np.array([1, 1])}, "one label for each image"),
     ):
         np.savez(tmp_path / "small.npz", **{**arrays, **change})
         with pytest.raises(ValueError, match=words):
             datasets.load(str(tmp_path))
     np.savez(tmp_path / "small.npz", x_train=images)
-    with pytest.raises(ValueError, match="must hold the arrays x_train"):
+    with pytest.raises(ValueError, match="must contain the arrays x_train"):
         datasets.load(str(tmp_path))
