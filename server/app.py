@@ -1,5 +1,7 @@
 """The server as a process (`serve`) or as a thread of this process (`EmbeddedServer`)."""
 
+# Imported on first use, for its weight: grpc_channelz.
+
 from __future__ import annotations
 
 import asyncio

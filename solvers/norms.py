@@ -4,6 +4,8 @@
 relaxon's own are `relative_residual` and `scaled_residual`, in float64.
 """
 
+# Imported on first use, for its weight: SciPy.
+
 from __future__ import annotations
 
 import math

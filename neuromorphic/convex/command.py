@@ -1,5 +1,7 @@
 """The command `relaxon train convex`: train a network on a table, with a certificate, a report and figures."""
 
+# Imported on first use, for their weight: `classifier`, `regressor`, `solving.admm`.
+
 from __future__ import annotations
 
 import argparse

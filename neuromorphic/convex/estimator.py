@@ -1,5 +1,7 @@
 """The base class of the two estimators: checks of parameters, training, prediction, storage."""
 
+# Imported on first use, for weight or because it imports this module in turn: `export`, `storage`.
+
 from __future__ import annotations
 
 from dataclasses import replace

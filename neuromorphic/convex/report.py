@@ -1,5 +1,7 @@
 """The report of `relaxon train convex`: scores, the certificate, a JSON report, and two figures."""
 
+# Imported on first use, for its weight: matplotlib.
+
 from __future__ import annotations
 
 import json

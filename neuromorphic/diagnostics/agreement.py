@@ -1,5 +1,7 @@
 """m-coherence: the average number of rows that benefit from a step along one row's gradient."""
 
+# Imported on first use, for its weight: `pictures`.
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -1,5 +1,7 @@
 """Images of a digit and an empty frame, in which the relevant pixels are known by construction."""
 
+# Imported on first use, for its weight: scikit-learn.
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field

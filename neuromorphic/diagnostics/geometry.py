@@ -1,5 +1,7 @@
 """Representation geometry: alignment of hidden layers' kernels with those of the inputs and of the targets."""
 
+# Imported on first use, for its weight: `pictures`.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

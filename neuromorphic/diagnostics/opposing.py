@@ -1,5 +1,7 @@
 """Opposing signals: the two groups of rows whose losses a step changes most in opposite directions."""
 
+# Imported on first use, for its weight: `pictures`.
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -1,5 +1,7 @@
 """DiffROAR: a test of whether pixels with large input gradients are more informative than those with small ones."""
 
+# Imported on first use, for its weight: `pictures`.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,5 +1,7 @@
 """EL2N and GraNd: the distance of a row's prediction from its target, and the norm of the row's gradient."""
 
+# Imported on first use, for its weight: `pictures`.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,5 +1,8 @@
 """Trained models stored by commands and services, recognised by the contents of their folders."""
 
+# Imported on first use, for their weight: `neuromorphic.boosting`, `neuromorphic.equilibrium.classifier.storage`,
+# `neuromorphic.equilibrium.networks.storage`.
+
 from __future__ import annotations
 
 import json

@@ -4,6 +4,8 @@
 and convex networks with one hidden layer to modules; `relaxing` has the subject of networks that relax.
 """
 
+# Imported on first use, for weight or because it imports this module in turn: `relaxing`, `shallow`.
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

@@ -1,5 +1,7 @@
 """Training data: scikit-learn's digits, Fashion-MNIST as packaged by Debian, and IDX and NPZ files."""
 
+# Imported on first use, for its weight: scikit-learn.
+
 from __future__ import annotations
 
 import gzip

@@ -1,5 +1,7 @@
 """Classical regularisers for comparison with learned priors: Tikhonov and total variation, solved to convergence."""
 
+# Imported on first use, for its weight: SciPy.
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,7 @@
 """Samples of priors: Laplacian numbers, scikit-learn's digits, sources made of blocks, and files."""
 
+# Imported on first use, for its weight: scikit-learn.
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Trained proximal operators, which denoise, evaluate their prior and solve inverse problems."""
 
+# Imported on first use, for weight or because it imports this module in turn: `plug_and_play`, `storage`.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

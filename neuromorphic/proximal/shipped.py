@@ -1,5 +1,7 @@
 """Learned proximal operators that are part of the package."""
 
+# Imported on first use, for its weight: `storage`.
+
 from __future__ import annotations
 
 from difflib import get_close_matches

@@ -1,5 +1,7 @@
 """Trained proximal operators on disk: a safetensors file and a JSON file."""
 
+# Imported on first use, for weight or because it imports this module in turn: `model`, `training.matching`.
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,7 @@
 """The published method as a solver: conjugate directions from the trained network."""
 
+# Imported on first use, for their weight: safetensors, torch, `network`.
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,7 @@
 """`relaxon train poisson`: the training command of the direction network, with its progress bar."""
 
+# Imported on first use, for their weight: rich, torch, `training`.
+
 from __future__ import annotations
 
 import argparse

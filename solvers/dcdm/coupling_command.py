@@ -1,5 +1,7 @@
 """`relaxon train poisson-couplings`: the training command of the choice of a cycle for any couplings."""
 
+# Imported on first use, for their weight: rich, `solvers`, `coupling_training`.
+
 from __future__ import annotations
 
 import argparse

@@ -6,6 +6,8 @@ one of a few cycles for any couplings, which a trained network chooses for the g
 `relaxon.solvers.dcdm.coupling_choice`.
 """
 
+# Imported on first use, for weight or because it imports this module in turn: `solvers.multigrid.preconditioner`.
+
 from __future__ import annotations
 
 import json

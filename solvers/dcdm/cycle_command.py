@@ -1,5 +1,7 @@
 """`relaxon train poisson-cycle`: the training command of the learned V-cycle, with its progress bar."""
 
+# Imported on first use, for their weight: rich, torch, `cycle_training`.
+
 from __future__ import annotations
 
 import argparse

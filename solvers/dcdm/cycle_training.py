@@ -1,5 +1,7 @@
 """Training of the learned cycle: the residual after a few steps of the method, on small random geometries, in torch."""
 
+# Imported on first use, for their weight: torch, `torch_cycle`.
+
 from __future__ import annotations
 
 import json

@@ -5,6 +5,9 @@ a multiple of a float32 vector exactly, and the images are computed from it in f
 residual's recurrence loses no more than rounding of `r` itself. From time to time it is replaced by the true residual.
 """
 
+# Imported on first use, for their weight: `fused_kernels`, `solvers.grid.plane_kernels`,
+# `solvers.grid.stencil_kernels`.
+
 from __future__ import annotations
 
 import itertools

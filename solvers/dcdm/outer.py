@@ -4,6 +4,8 @@ Source: Kaneda, Akar, Chen, Kala, Hyde, Teran, "A Deep Conjugate Direction Metho
 Systems", ICML 2023, algorithm 1.
 """
 
+# Imported on first use, for their weight: `kernels`, `solvers.grid.stencil_kernels`.
+
 from __future__ import annotations
 
 import itertools

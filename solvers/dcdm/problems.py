@@ -1,5 +1,7 @@
 """Random geometries and right-hand sides to train on, each a function of a seed and an index alone."""
 
+# Imported on first use, for its weight: SciPy.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -5,6 +5,8 @@ Source: Kaneda et al., "A Deep Conjugate Direction Method for Iteratively Solvin
 a combination is computed from its seed and index when it is asked for.
 """
 
+# Imported on first use, for its weight: SciPy.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Training of the direction network: unsupervised, on the residual that a step along its direction leaves."""
 
+# Imported on first use, for its weight: safetensors.
+
 from __future__ import annotations
 
 import json

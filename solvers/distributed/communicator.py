@@ -1,5 +1,7 @@
 """The communication between the processes of a distributed grid, and MPI as its means."""
 
+# Imported on first use, for its weight: mpi4py.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

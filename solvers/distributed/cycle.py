@@ -5,6 +5,8 @@ has no influence on what is used; the levels are then cut down to `KEPT` planes 
 level is gathered, and everything below it is done by every process alike.
 """
 
+# Imported on first use, for its weight: `solvers.multigrid.passes`.
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,7 @@
 """A Poisson grid that is divided among many processes, and conjugate directions from the learned cycle on it."""
 
+# Imported on first use, for its weight: `preconditioner`.
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,7 @@
 """The null vectors of a distributed grid: fluid components that cross from one process to the next."""
 
+# Imported on first use, for their weight: SciPy, `solvers.grid.label_kernels`.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """A process's piece of a grid of any kind: its arguments checked and joined with those of its neighbours."""
 
+# Imported on first use, for its weight: `solvers.grid.stencil_kernels`.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -6,6 +6,8 @@ wrong, one plane more with each sweep, and does not reach the owned cells. The f
 gathered, and everything below it is done by every process alike.
 """
 
+# Imported on first use, for its weight: `solvers.multigrid.variable_kernels`.
+
 from __future__ import annotations
 
 import itertools

@@ -1,5 +1,7 @@
 """A solver set up for one grid: checks, null space, norms and residuals of its right-hand sides."""
 
+# Imported on first use, for their weight: `solvers.grid.stencil_kernels`, `solvers.multigrid.preconditioner`.
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,7 @@
 """Solvers of other libraries behind the same call: PyAMG's hierarchies, SciPy's CG and sparse LU, on the CSR matrix."""
 
+# Imported on first use, for their weight: PyAMG, SciPy.
+
 from __future__ import annotations
 
 import contextlib

@@ -8,6 +8,8 @@ These threads end before the interpreter does: where a daemon thread that has ma
 exits with status 120 after `TypeError: an integer is required` (SciPy 1.17.1; `findings/superlu_daemon_thread.sh`).
 """
 
+# Imported on first use, for its weight: SciPy.
+
 from __future__ import annotations
 
 import atexit

@@ -3,6 +3,9 @@
 All live on a domain of edge 1 along the longest axis, with cubic cells. The last axis points up.
 """
 
+# Imported on first use, for weight or because it imports this module in turn: `solvers.plume`,
+# `solvers.sparse.families`, `solvers.sparse.families.bodies`.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,5 +1,8 @@
 """The constant null vectors of a Poisson operator: one for each fluid component that nothing holds."""
 
+# Imported on first use, for weight or because it imports this module in turn: `couplings`, `label_kernels`,
+# `stencil_kernels`.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """The matrix-free Poisson operator of a grid, and its forms for other people's solvers."""
 
+# Imported on first use, for their weight: SciPy, `plane_kernels`, `stencil_kernels`.
+
 from __future__ import annotations
 
 import math

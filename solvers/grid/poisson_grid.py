@@ -1,5 +1,8 @@
 """A Cartesian grid with cell types, sides and coefficients: the geometry of a Poisson problem."""
 
+# Imported on first use, for weight or because it imports this module in turn: `solvers.dcdm.preconditioner`,
+# `nullspace`, `operator`, `solvers.multigrid.preconditioner`.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

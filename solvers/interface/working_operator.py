@@ -1,5 +1,7 @@
 """The operator that a grid is solved with: scaled to ordinary size, without the cells that their diagonal decides."""
 
+# Imported on first use, for their weight: `solvers.grid.verdict_kernels`, `solvers.kernels.compiled`.
+
 from __future__ import annotations
 
 import math

@@ -4,6 +4,8 @@ Source: M. R. Hestenes, E. Stiefel, "Methods of Conjugate Gradients for Solving 
 variant after Y. Notay, "Flexible Conjugate Gradients", SIAM J. Sci. Comput. 22 (2000).
 """
 
+# Imported on first use, for their weight: `solvers.grid.stencil_kernels`, `kernels`.
+
 from __future__ import annotations
 
 import math

@@ -4,6 +4,8 @@ Source: I. Gustafsson, "A Class of First Order Factorization Methods", BIT 18 (1
 R. Bridson, "Fluid Simulation for Computer Graphics", 2nd ed. (2015), section 5.
 """
 
+# Imported on first use, for its weight: `incomplete_cholesky_kernels`.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -15,6 +15,9 @@ Order", Computing 55 (1995); for splitting by strength P. Vaněk, J. Mandel, M. 
 Aggregation for Second and Fourth Order Elliptic Problems", Computing 56 (1996).
 """
 
+# Imported on first use, for their weight: SciPy, `solvers.grid.stencil_kernels`, `part_kernels`, `setup_kernels`,
+# `sweeps`.
+
 from __future__ import annotations
 
 from copy import copy

@@ -10,6 +10,8 @@ Simulation on Large Grids", SCA 2010; for cell-centred transfers P. Wesseling, "
 (1992), chapter 5.
 """
 
+# Imported on first use, for their weight: `solvers.krylov.conjugate_gradients`, `preconditioner`.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ fit.
 All processes take the same way: what each one's rows say of it is added up.
 """
 
+# Imported on first use, for its weight: petsc4py.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

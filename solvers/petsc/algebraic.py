@@ -1,5 +1,7 @@
 """PETSc's preconditioner of type python for any matrix: the compiled algebraic multigrid, in one process or several."""
 
+# Imported on first use, for their weight: petsc4py, SciPy, `solvers.driver.solve`.
+
 from __future__ import annotations
 
 from typing import Any

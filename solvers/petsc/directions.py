@@ -1,5 +1,7 @@
 """PETSc's Krylov method of type python: the outer iteration of deep conjugate directions, with any preconditioner."""
 
+# Imported on first use, for its weight: petsc4py.
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,7 @@
 """Finalise PETSc before the Python interpreter ends."""
 
+# Imported on first use, for its weight: petsc4py.
+
 from __future__ import annotations
 
 import atexit

@@ -1,5 +1,7 @@
 """Where a DMDA keeps its cells, and how a vector of it becomes each process's part of a `Decomposition`."""
 
+# Imported on first use, for its weight: petsc4py.
+
 from __future__ import annotations
 
 from typing import Any

@@ -7,6 +7,8 @@ process. The first level that is small enough is gathered, and every process app
 it; steps on coarse levels have fixed lengths.
 """
 
+# Imported on first use, for their weight: SciPy, `solvers.driver.solve`, `aggregation`, `sweep_kernels`.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """PETSc's preconditioner of type python: one V-cycle of the learned multigrid on a DMDA."""
 
+# Imported on first use, for its weight: petsc4py.
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,7 @@
 """Which grid a matrix of a DMDA is the operator of: cell types, spacing and sides, read off its entries."""
 
+# Imported on first use, for its weight: `kernels`.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -5,6 +5,8 @@ top and walls elsewhere. Source: J. Stam, "Stable Fluids", SIGGRAPH 1999; the gr
 1965.
 """
 
+# Imported on first use, for their weight: `solvers.driver.solve`, `kernels`.
+
 from __future__ import annotations
 
 import math

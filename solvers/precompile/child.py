@@ -1,5 +1,7 @@
 """A second process that compiles: it reads the numbers of tasks, a line each, and replies when their code is cached."""
 
+# Imported on first use, for their weight: `solvers.kernels.cache_folder`, `solvers.kernels.key`, `table`.
+
 from __future__ import annotations
 
 import contextlib

@@ -1,5 +1,7 @@
 """A direct solver for boxes whose operator is a sum of products along the axes, refined to the tolerance."""
 
+# Imported on first use, for its weight: `solvers.grid.stencil_kernels`.
+
 from __future__ import annotations
 
 import math

@@ -8,6 +8,8 @@ methods", Numer. Math. 6 (1964); B. L. Buzbee, G. H. Golub, C. W. Nielson, "On d
 equations", SIAM J. Numer. Anal. 7 (1970).
 """
 
+# Imported on first use, for their weight: `solvers.kernels.compiled`, `kernels`.
+
 from __future__ import annotations
 
 import math

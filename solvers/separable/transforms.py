@@ -8,6 +8,8 @@ methods", Numer. Math. 6 (1964); for the kinds of fast transforms G. Strang, "Th
 Review 41 (1999).
 """
 
+# Imported on first use, for their weight: SciPy, `kernels`.
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

@@ -4,6 +4,8 @@ By construction, each is symmetric and positive definite, or semidefinite with c
 and `b` is in the range: a valid system for `relaxon.solvers.solve`.
 """
 
+# Imported on first use, for its weight: `solvers.gallery`.
+
 from __future__ import annotations
 
 import math

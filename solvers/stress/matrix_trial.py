@@ -1,5 +1,7 @@
 """A trial of a solver on a random sparse system: its result, an independent residual, and why it failed."""
 
+# Imported on first use, for its weight: `solvers.sparse`.
+
 from __future__ import annotations
 
 import time

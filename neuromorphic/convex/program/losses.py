@@ -5,6 +5,8 @@ Outputs `Z` are `(n, K)`, shares `c` `(n,)` sum to 1; the loss is `Σ_k c_k ℓ(
 domain, and so does `t θ` for `0 ≤ t ≤ 1`.
 """
 
+# Imported on first use, for its weight: SciPy.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

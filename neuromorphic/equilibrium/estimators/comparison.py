@@ -1,5 +1,7 @@
 """Comparison of estimators on one batch: angle to the exact gradient, relative error, and cost."""
 
+# Imported on first use, for its weight: matplotlib.
+
 from __future__ import annotations
 
 import math

@@ -4,6 +4,8 @@ Every source of such a netlist lies between a node and ground. Its equation give
 through it need not be an unknown: the unknowns are the nodes' voltages.
 """
 
+# Imported on first use, for its weight: SciPy.
+
 from __future__ import annotations
 
 import ast

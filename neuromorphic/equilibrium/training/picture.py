@@ -1,5 +1,7 @@
 """A figure of a training run: loss, accuracy, angle to the exact gradient and ‖A‖ over the epochs."""
 
+# Imported on first use, for its weight: matplotlib.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -3,6 +3,8 @@
 The Radon transform is in `radon`, a Poisson grid's solution map in `poisson_map`.
 """
 
+# Imported on first use, for its weight: SciPy.
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,7 @@
 """The Radon transform in parallel-beam geometry, as a sparse matrix of strip integrals."""
 
+# Imported on first use, for its weight: SciPy.
+
 from __future__ import annotations
 
 import math

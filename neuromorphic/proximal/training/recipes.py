@@ -1,5 +1,7 @@
 """Networks and trainings for the named data sets, with which the shipped weights were made."""
 
+# Imported on first use, for their weight: `neuromorphic.proximal.potentials`, `matching`, `polishing`.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ Source of the outer iteration: Kaneda et al., "A Deep Conjugate Direction Method
 Systems", ICML 2023, algorithm 1.
 """
 
+# Imported on first use, for their weight: `multi_column`, `updating`.
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,7 @@
 """The compiled algebraic multigrid as a solver of sparse matrices."""
 
+# Imported on first use, for their weight: `engine`, `hierarchy`, `solvers.sparse.nodal.engine`.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,5 +1,8 @@
 """The solvers of sparse matrices by name, and the automatic choice among them with its reason."""
 
+# Imported on first use, for weight or because it imports this module in turn: `solvers.interface.registry`,
+# `solvers.sparse.peers`.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 """The automatic choice for matrices that are not symmetric positive definite, by their kind."""
-# Imported on first use, for its weight: scipy.
+# Imported on first use: SciPy, for its weight, and modules that import this one in turn.
 
 from __future__ import annotations
 

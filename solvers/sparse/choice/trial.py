@@ -5,6 +5,8 @@ elastic bodies have, but no hierarchy based on constants converges on them. A pi
 within milliseconds.
 """
 
+# Imported on first use, for its weight: `solvers.sparse.amg`.
+
 from __future__ import annotations
 
 import math

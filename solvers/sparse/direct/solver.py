@@ -1,5 +1,7 @@
 """Sparse direct solvers: by the fastest library that is installed, and by SciPy's SuperLU."""
 
+# Imported on first use, for their weight: `pivoted`, `superlu`, `supernodal`.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

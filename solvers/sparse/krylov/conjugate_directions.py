@@ -4,6 +4,8 @@ Source: Kaneda et al., "A Deep Conjugate Direction Method for Iteratively Solvin
 algorithm 1, with any map from a residual to a direction in the place of the network.
 """
 
+# Imported on first use, for its weight: `solvers.dcdm`.
+
 from __future__ import annotations
 
 import math

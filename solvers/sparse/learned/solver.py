@@ -1,5 +1,7 @@
 """Deep conjugate directions on sparse matrices: algebraic multigrid with learned constants."""
 
+# Imported on first use, for their weight: `features`, `network`.
+
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass

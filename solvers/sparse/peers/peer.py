@@ -1,5 +1,7 @@
 """The interface of solvers from other libraries, and the engine that judges and refines their results."""
 
+# Imported on first use, for its weight: SciPy.
+
 from __future__ import annotations
 
 from abc import abstractmethod

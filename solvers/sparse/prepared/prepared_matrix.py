@@ -1,5 +1,5 @@
 """Solvers set up for sparse matrices, with the checks, null space, tolerance and float64 verdict that grids have."""
-# Imported on first use, for its weight: scipy.
+# Imported on first use: SciPy, for its weight, and modules that import this one in turn.
 
 from __future__ import annotations
 

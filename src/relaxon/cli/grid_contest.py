@@ -1,5 +1,7 @@
 """Solvers compared on a grid, on a server."""
 
+# Imported on first use, for its weight: `server.app`.
+
 from __future__ import annotations
 
 import argparse

@@ -1,5 +1,7 @@
 """The grid and the right-hand side of `relaxon solve`: a gallery problem, or the user's own arrays."""
 
+# Imported on first use, for their weight: `core.pictures`, `solvers.gallery`.
+
 from __future__ import annotations
 
 import argparse

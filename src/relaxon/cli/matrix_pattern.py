@@ -1,5 +1,7 @@
 """The picture of a matrix's pattern, in the order in which a solver took its rows."""
 
+# Imported on first use, for its weight: matplotlib.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

@@ -1,5 +1,7 @@
 """The arguments that choose the server that a command calls, and secure the connection."""
 
+# Imported on first use, for their weight: `client`, `client.shared.target`.
+
 from __future__ import annotations
 
 import argparse

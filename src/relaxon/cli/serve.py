@@ -1,5 +1,7 @@
 """`relaxon serve`: run the gRPC server."""
 
+# Imported on first use, for its weight: `server.app`.
+
 from __future__ import annotations
 
 import argparse

@@ -1,5 +1,7 @@
 """What a solve returns: the solution, why it stopped, and how the residual developed."""
 
+# Imported on first use, for their weight: `html`, `pictures`.
+
 from __future__ import annotations
 
 from collections.abc import Callable
