@@ -181,7 +181,7 @@ def choose(system: MatrixSystem) -> MatrixChoice:
         return MatrixChoice(
             MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern"
         )
-    if _is_tridiagonal(system.matrix):
+    if _is_tridiagonal(system.matrix) and not _closes_a_part(system):
         return MatrixChoice(MATRIX_SOLVERS["ic-cg"], "tridiagonal, so that an incomplete factor is complete")
     estimates = Estimates.of(system, load_costs())
     ranked = estimates.first()
@@ -193,6 +193,11 @@ def choose(system: MatrixSystem) -> MatrixChoice:
     if estimates.trial > 0:
         reason = f"{reason}; on a piece of the matrix multigrid converged slowly"
     return MatrixChoice(MATRIX_SOLVERS[first.solver], reason, estimates, tuple(ranked))
+
+
+def _closes_a_part(system: MatrixSystem) -> bool:
+    """Return whether null vectors are more than the empty rows: the last pivot of such a part's factor is rounding."""
+    return bool(system.null.dimension > np.count_nonzero(system.diagonal == 0))
 
 
 def _is_tridiagonal(matrix: Any) -> bool:

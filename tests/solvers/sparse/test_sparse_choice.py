@@ -178,6 +178,19 @@ def test_a_tridiagonal_matrix_is_solved_in_a_step_and_one_entry_more_is_none():
     assert "tridiagonal" not in choose(MatrixSystem.of(a)).reason
 
 
+def test_a_closed_chain_is_not_left_to_a_factor_whose_last_pivot_is_rounding():
+    rng = np.random.default_rng(5)
+    springs = 10.0 ** rng.uniform(-2.5, 2.5, 3_999)
+    ends = np.concatenate([springs, [0.0]]) + np.concatenate([[0.0], springs])
+    a = sparse.diags_array([-springs, ends, -springs], offsets=[-1, 0, 1]).tocsr()
+    b = np.zeros(4_000)
+    b[[10, 3_900]] = 1.0, -1.0
+    assert "tridiagonal" not in choose(MatrixSystem.of(a)).reason
+    solution = solve(a, b)
+    assert solution.result is Result.CONVERGED
+    assert np.linalg.norm(b - a @ solution.x) <= 1e-6 * np.linalg.norm(b)
+
+
 @pytest.mark.usefixtures("without_rslab")
 @pytest.mark.parametrize(
     ("constants", "solver", "reason"),
