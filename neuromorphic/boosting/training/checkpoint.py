@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 
 FILE = "checkpoint.safetensors"
 FORMAT = 3
+"""The layout of the file and the steps that it goes on with: raised with each change to either."""
 
 
 class BoostingCheckpoint:
@@ -48,11 +49,14 @@ class BoostingCheckpoint:
     def read(self) -> BoostingState | None:
         """Return the state of an interrupted run, or None if there is no checkpoint.
 
-        Raises `ValueError` if the checkpoint belongs to another run, and `DamagedCheckpoint` if it cannot be read.
+        Raises `ValueError` if the checkpoint belongs to another run, and `DamagedCheckpoint` if it cannot be read or
+        has the format of another release: jobs begin again then.
         """
         if not self._path.exists():
             return None
         record, arrays = _read_checkpoint(self._path)
+        if (found := record["identity"].get("format")) != FORMAT:
+            raise DamagedCheckpoint(f"{self._path} must have format {FORMAT} for this release, got {found}")
         for name, value in json.loads(json.dumps(self._identity)).items():
             if record["identity"].get(name) != value:
                 raise ValueError(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.boosting.training import checkpoint
 from relaxon.neuromorphic.checkpoints import Checkpoints, DamagedCheckpoint
 
 X = np.random.default_rng(0).standard_normal((150, 4))
@@ -126,6 +127,17 @@ def test_a_damaged_checkpoint_is_told_of_as_such(tmp_path: Any) -> None:
         (tmp_path / FILE).write_bytes(damaged)
         with pytest.raises(DamagedCheckpoint, match="checkpoint"):
             GradientBoostedNetworkRegressor(3, random_state=0).fit(X, Y, checkpoints=every)
+
+
+def test_a_checkpoint_of_another_release_counts_as_damaged_so_that_a_job_begins_again(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = Checkpoints(tmp_path, seconds=0.0)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(checkpoint, "FORMAT", 1)
+        GradientBoostedNetworkRegressor(3, random_state=0).fit(X, Y, checkpoints=every)
+    with pytest.raises(DamagedCheckpoint, match=r"must have format 3 .* got 1$"):
+        GradientBoostedNetworkRegressor(3, random_state=0).fit(X, Y, checkpoints=every)
 
 
 def test_what_cannot_be_is_refused_by_name(tmp_path: Any) -> None:

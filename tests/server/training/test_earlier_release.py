@@ -1,8 +1,8 @@
 """The folder of an earlier release: its stored models predict as they did, and its unfinished jobs go on.
 
 `tests/data/earlier-release` was written by a server of commit ceabc37 that was stopped while it trained. The boosting
-job has lost its checkpoint, as if its process had been killed before it wrote one: boosting refuses checkpoints of that
-format since its algorithm changed.
+job has no checkpoint, as if its process had been killed before it wrote one. Boosting takes no checkpoint of that
+format since its algorithm changed: such a job begins again.
 """
 
 import json
