@@ -87,7 +87,7 @@ def per_sample_gradients(
     if is_factored(subject):
         assert isinstance(subject, ModuleSubject)
         many = _forward_rows(subject, x, size, max_bytes)
-        return _factored_chunks(subject, x, target, (many, size), progress)
+        return _factor_chunks(subject, x, target, (many, size), progress)
     return _chunks(subject, x, target, size, progress)
 
 
@@ -103,7 +103,7 @@ def _chunks(
             progress(min(rows.stop, len(x)), len(x))
 
 
-def _factored_chunks(
+def _factor_chunks(
     subject: ModuleSubject, x: Tensor, target: Tensor, sizes: tuple[int, int], progress: Progress | None
 ) -> Iterator[GradientChunk]:
     """Yield the same chunks by outer products: one pass of `sizes[0]` rows serves many chunks of `sizes[1]` rows."""

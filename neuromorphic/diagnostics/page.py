@@ -149,7 +149,7 @@ def _pictures(found: Examined) -> list[str]:
             figure = result.plot()
         except ModuleNotFoundError as error:
             return [f"<p>No pictures: {escape(str(error))}</p>"]
-        parts.append(f"<h2>{heading}</h2><p class=note>{escape(note)}</p>{_embedded(figure, heading)}")
+        parts.append(f"<h2>{heading}</h2><p class=note>{escape(note)}</p>{_embed(figure, heading)}")
     return parts
 
 
@@ -176,7 +176,7 @@ def _groups(found: Examined) -> str:
     )
 
 
-def _embedded(figure: Figure, heading: str) -> str:
+def _embed(figure: Figure, heading: str) -> str:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=DPI)
     text = base64.b64encode(file.getvalue()).decode("ascii")

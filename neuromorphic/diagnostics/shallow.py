@@ -40,11 +40,11 @@ def shallow_module(model: Any) -> nn.Module | None:
     if all(hasattr(network, name) for name in CONVEX):
         return _convex(network)
     if hasattr(network, "output_weights") and len(network.layers) == 1:  # type: ignore[union-attr]
-        return _boosted(network)
+        return _boost(network)
     return None
 
 
-def _boosted(network: Any) -> nn.Module:
+def _boost(network: Any) -> nn.Module:
     layer = network.layers[0]
     return nn.Sequential(
         Affine(network.shift, network.scale, FARTHEST),

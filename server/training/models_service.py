@@ -49,7 +49,7 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
         return await errors.reported(context, self._beside(lambda: self._list(request)))
 
     async def GetModel(self, request: pb.GetStoredModelRequest, context: Context) -> pb.StoredModel:
-        return await errors.reported(context, self._beside(lambda: self._described(request.kind, request.name)))
+        return await errors.reported(context, self._beside(lambda: self._describe(request.kind, request.name)))
 
     async def DeleteModel(self, request: pb.DeleteStoredModelRequest, context: Context) -> pb.DeleteStoredModelReply:
         return await errors.reported(context, self._beside(lambda: self._delete(request)))
@@ -67,13 +67,13 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
             _find_engine(kind)
             for name in self._models.names(kind):
                 try:
-                    reply.models.append(self._described(kind, name))
+                    reply.models.append(self._describe(kind, name))
                 except errors.ServiceError as error:
                     if error.code is not grpc.StatusCode.NOT_FOUND:  # deleted since the names were read
                         raise
         return reply
 
-    def _described(self, kind: str, name: str) -> pb.StoredModel:
+    def _describe(self, kind: str, name: str) -> pb.StoredModel:
         files, place = _find_engine(kind).wire.files, self._models.path(kind, name, "name")
         try:
             size = sum((place / file).stat().st_size for file in files)
@@ -94,7 +94,7 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
 
     async def _download(self, request: pb.DownloadModelRequest, context: Context) -> None:
         with self._transfer():
-            model = await self._beside(lambda: self._described(request.kind, request.name))
+            model = await self._beside(lambda: self._describe(request.kind, request.name))
             contents = await self._beside(lambda: self._contents(request))
             files = [pb.ModelFile(name=name, size=len(one), crc32=zlib.crc32(one)) for name, one in contents.items()]
             await context.write(pb.DownloadModelReply(header=pb.DownloadModelHeader(model=model, files=files)))
@@ -133,7 +133,7 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
             finally:
                 self._models.release(header.kind, name)
                 await asyncio.shield(self._beside(lambda: shutil.rmtree(folder, ignore_errors=True)))
-        return await self._beside(lambda: self._described(header.kind, name))
+        return await self._beside(lambda: self._describe(header.kind, name))
 
     def _announced(self, expected: tuple[str, ...], header: pb.UploadModelHeader) -> list[pb.ModelFile]:
         names = [file.name for file in header.files]

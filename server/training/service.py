@@ -218,9 +218,9 @@ class TrainingService:
         return await self.run_beside(lambda: self.describe(request.name, "name"))
 
     async def _list_models(self, _: Any, __: Context) -> Any:
-        return await self.run_beside(self._stored_models)
+        return await self.run_beside(self._list_stored_models)
 
-    def _stored_models(self) -> Any:
+    def _list_stored_models(self) -> Any:
         reply = self.engine.wire.reply("ListModels")()
         for name in self.models.names(self.engine.kind):
             try:

@@ -22,7 +22,7 @@ LEAST_VOLUME = 1e-3
 def random_system(rng: np.random.Generator, ndim: int) -> tuple[PoissonGrid, Array]:
     """Return a random grid of another kind than κ = 1 on equal cells, and a right-hand side of `grid.shape`."""
     shape = tuple(int(n) for n in rng.integers(*SIDES[ndim], ndim))
-    kinds = (_jumps, _layers, _lognormal, _closed_faces, _cut_cells, _stretched, _reaction, _sides)
+    kinds = (_jumps, _layers, _lognormal, _find_closed_faces, _cut_cells, _stretched, _reaction, _sides)
     given: dict[str, Any] = {
         "spacing": 1.0,
         "boundary": [["neumann", "dirichlet"][int(v)] for v in rng.integers(0, 2, ndim)],
@@ -63,7 +63,7 @@ def _put_coefficient(given: dict[str, Any], kappa: Array) -> None:
     given.pop("volume", None)
 
 
-def _closed_faces(given: dict[str, Any], shape: tuple[int, ...], rng: np.random.Generator) -> None:
+def _find_closed_faces(given: dict[str, Any], shape: tuple[int, ...], rng: np.random.Generator) -> None:
     """Put in thin walls between cells: faces closed at random, or whole layers of them with holes."""
     faces = [np.ones([n + (a == axis) for a, n in enumerate(shape)]) for axis in range(len(shape))]
     if rng.random() < 0.5:

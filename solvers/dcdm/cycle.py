@@ -96,13 +96,13 @@ class DeepConjugateDirectionCycle(Solver):
             constants = constants_for(grid.ndim) if self.constants is None else {self.constants.ndim: self.constants}
             cycle = FusedCycle(operator, constants)
             fused = FusedDirections(operator, cycle, self.window, MAX_ITERATIONS, before)
-            return self._rescued(fused, operator)
+            return self._rescue(fused, operator)
         direction = CycleDirection(operator, self.choice)
         prepared = ConjugateDirections(operator, direction, self.window, MAX_ITERATIONS)
         prepared.info |= direction.cycle.info
-        return self._rescued(prepared, operator)
+        return self._rescue(prepared, operator)
 
-    def _rescued(self, prepared: Prepared, operator: PoissonOperator) -> Prepared:
+    def _rescue(self, prepared: Prepared, operator: PoissonOperator) -> Prepared:
         return Rescued(prepared, partial(second_method, operator)) if self.rescue else prepared
 
 

@@ -71,7 +71,7 @@ class DirectionNetwork(nn.Module):
         features = torch.relu(_conv(self.fine[-1], x))
         x = _pooled(features)
         x = _residual_pairs(self.coarse, x)
-        x = _upsampled(x, features) + features
+        x = _upsample(x, features) + features
         x = _residual_pairs(self.closing, x)
         return _conv(self.dense, x)
 
@@ -105,7 +105,7 @@ def _blocks(x: Tensor) -> tuple[int, int, int]:
     return n0, n1, n2
 
 
-def _upsampled(x: Tensor, like: Tensor) -> Tensor:
+def _upsample(x: Tensor, like: Tensor) -> Tensor:
     """Return each coarse cell's value in all its fine cells, cropped to the spatial shape of `like`."""
     for axis, n in enumerate(like.shape[2:], start=2):
         if x.shape[axis] < n:

@@ -279,7 +279,7 @@ class Best:
 
     def compare(self, network: DirectionNetwork, validation: Batch, report: DirectionTrainingReport) -> None:
         """Validate the network as it is, and keep its weights where it is the best so far."""
-        decades = _validated(network, validation)
+        decades = _validate(network, validation)
         report.validation.append(decades)
         if decades < self.decades:
             self.decades = decades
@@ -287,25 +287,25 @@ class Best:
 
 
 @torch.no_grad()
-def _validated(network: DirectionNetwork, problems: Batch) -> float:
+def _validate(network: DirectionNetwork, problems: Batch) -> float:
     """Return the mean log₁₀ of ‖r‖/‖b‖ after the steps; `problems` stay as they are."""
-    losses, _, _ = _rolled_out(network, problems, VALIDATION_STEPS)
+    losses, _, _ = _roll_out(network, problems, VALIDATION_STEPS)
     return float((0.5 * losses.clamp(min=LEAST_LOSS).log10()).sum(0).mean())
 
 
-def _rolled_out(network: DirectionNetwork, problems: Batch, steps: int) -> tuple[Tensor, Tensor, list[Past]]:
+def _roll_out(network: DirectionNetwork, problems: Batch, steps: int) -> tuple[Tensor, Tensor, list[Past]]:
     """Take steps of the method from where the problems stand.
 
     Returns the losses `(steps, batch)`, and the residuals and the window that they end with."""
     residual, past, losses = problems.b, problems.past, []
     for _ in range(steps):
         step = method_step(network, residual, problems.diagonal, problems.fluid, past)
-        past, residual = _shifted(past, step, problems.settings.window), step.residual
+        past, residual = _shift(past, step, problems.settings.window), step.residual
         losses.append(step.loss)
     return torch.stack(losses), residual, past
 
 
-def _shifted(past: list[Past], step: TrainingStep, window: int) -> list[Past]:
+def _shift(past: list[Past], step: TrainingStep, window: int) -> list[Past]:
     """Return the window after a step. Directions have length 1: only where they point matters."""
     length = _total(step.direction.square()).sqrt().clamp(min=1e-30)
     return [*past, (step.direction / length, step.image / length)][-window:] if window else []
@@ -318,7 +318,7 @@ def _rate(settings: DirectionTraining, step: int) -> float:
 
 def _step(settings: DirectionTraining, network: DirectionNetwork, optimiser: torch.optim.Adam, batch: Batch) -> float:
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-        loss, residual, past = _rolled_out(network, batch, settings.unroll)
+        loss, residual, past = _roll_out(network, batch, settings.unroll)
     # What is left after all steps is the product of what each leaves.
     left = loss.clamp(min=LEAST_LOSS).log10().mean() if settings.objective == "decades" else loss.prod(0).mean()
     optimiser.zero_grad()

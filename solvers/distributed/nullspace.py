@@ -64,7 +64,7 @@ def join_components(
     from scipy.sparse.csgraph import connected_components
 
     own = box.own
-    painted, sizes = _painted(fluid, wrap, box, faces)
+    painted, sizes = _paint(fluid, wrap, box, faces)
     # Each process's components are numbered on after those of the processes before it.
     counts = np.concatenate(communicator.gathered(np.array([len(sizes) - 1])))
     first, everything = int(counts[: communicator.rank].sum()), int(counts.sum())
@@ -93,7 +93,7 @@ def join_components(
     return DistributedNullSpace(labels, all_sizes, communicator, total)
 
 
-def _painted(
+def _paint(
     fluid: NDArray[np.bool_], wrap: NDArray[np.bool_], box: HaloBox, faces: Sequence[NDArray[np.float64]] | None
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return the components of this process's own cells, numbered from 1, and their sizes `(count + 1,)`."""

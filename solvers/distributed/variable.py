@@ -243,11 +243,11 @@ class DistributedVariableCycle(SingleCycle):
         if few or not any(halved) or not self._cuts_at(after):
             return None
         level, below = self._local.coarsen(cells, diagonal, couplings, halved)
-        self._shared.append(self._shared_level(part, level, by, after, below.cells.shape))
+        self._shared.append(self._share_level(part, level, by, after, below.cells.shape))
         self._shapes.append(stage.shape)
         return SharedStage((coarse_shape[0], coarse_shape[1], coarse_shape[2]), after, below)
 
-    def _shared_level(
+    def _share_level(
         self, part: Part, level: VariableLevel, by: tuple[int, int], after: tuple[int, int], shape: tuple[int, ...]
     ) -> SharedVariableLevel:
         """Return a shared level with room for the coarse cells under all of its part."""

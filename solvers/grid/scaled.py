@@ -47,7 +47,7 @@ def scaled_by(grid: PoissonGrid, exponents: tuple[int, int]) -> tuple[PoissonGri
     if grid.reaction is not None:
         own.reaction = np.ldexp(grid.reaction, -2 * halved - exponents[1])
     own.boundary = tuple(
-        tuple(_scaled_side(side, -halved - exponents[1]) for side in pair)  # type: ignore[misc]
+        tuple(_scale_side(side, -halved - exponents[1]) for side in pair)  # type: ignore[misc]
         for pair in grid.boundary
     )
     if not exponents[1]:
@@ -59,7 +59,7 @@ def scaled_by(grid: PoissonGrid, exponents: tuple[int, int]) -> tuple[PoissonGri
     return own, 2 * halved + exponents[1]
 
 
-def _scaled_side(side: Side, exponent: int) -> Side:
+def _scale_side(side: Side, exponent: int) -> Side:
     return Robin(np.ldexp(side.h, exponent)) if isinstance(side, Robin) else side
 
 

@@ -40,7 +40,7 @@ def get_num_threads() -> int:
     """Return the number of threads among which a solve divides its work, the calling one included."""
     global _count
     if _count == 0:
-        _count = _allowed_threads()
+        _count = _find_allowed_threads()
     return _count
 
 
@@ -72,7 +72,7 @@ def num_threads(count: int) -> Iterator[None]:
         set_num_threads(before)
 
 
-def _allowed_threads() -> int:
+def _find_allowed_threads() -> int:
     """Return the number that the environment sets, else the cores allowed by this process's affinity and CPU quota."""
     for name in VARIABLES:
         first = os.environ.get(name, "").split(",")[0].strip()  # OpenMP takes a list, one number a nesting level

@@ -129,15 +129,15 @@ def features(
     """
     faces = []
     for axis, lower in enumerate(couplings):
-        faces += [lower, _shifted(lower, axis, -1, bool(wrap[axis]))]
+        faces += [lower, _shift(lower, axis, -1, bool(wrap[axis]))]
     total = sum(faces[1:], start=faces[0].copy())
     square = sum((f * f for f in faces[1:]), start=faces[0] ** 2)
     axes = [axis for axis in range(3) if nominal[axis] > 0]
     one = unknown.astype(np.float32)
-    along = [_shifted(one, a, -1, bool(wrap[a])) + _shifted(one, a, 1, bool(wrap[a])) for a in range(3)]
+    along = [_shift(one, a, -1, bool(wrap[a])) + _shift(one, a, 1, bool(wrap[a])) for a in range(3)]
 
     def both(array: Single, axis: int) -> Single:
-        back, forth = (_shifted(array, axis, by, bool(wrap[axis])) for by in (-1, 1))
+        back, forth = (_shift(array, axis, by, bool(wrap[axis])) for by in (-1, 1))
         return np.asarray(back + forth, np.float32)
 
     pairs = [(a, b) for a in axes for b in axes if a < b]
@@ -151,7 +151,7 @@ def features(
     return stacked.astype(np.float32)
 
 
-def _shifted(array: Single, axis: int, by: int, periodic: bool) -> Single:
+def _shift(array: Single, axis: int, by: int, periodic: bool) -> Single:
     """`out[i] = array[i − by]` along an axis; zero from beyond a side that is not periodic."""
     moved = np.roll(array, by, axis)
     if not periodic:

@@ -120,7 +120,7 @@ class LevelBuilder:
             values = self._constants_of(depth, sum(halved))
             level: FusedLevel
             if coded:
-                level = self._coded_level(planes.code, values)
+                level = self._build_coded_level(planes.code, values)
             else:
                 assert faces is not None
                 level = self._face_level(depth, diagonal, faces[0], values, nominal)
@@ -150,7 +150,7 @@ class LevelBuilder:
 
         return np.array([[at(a, b, e) for a in (0, 1) for b in (0, 1)] for e in (0, 1)], np.float32)
 
-    def _coded_level(self, code: NDArray[np.uint8], values: LevelConstants) -> CodedLevel:
+    def _build_coded_level(self, code: NDArray[np.uint8], values: LevelConstants) -> CodedLevel:
         from relaxon.solvers.grid.plane_kernels import planes_of
         from relaxon.solvers.multigrid import passes
         from relaxon.solvers.multigrid import setup_kernels as kernels

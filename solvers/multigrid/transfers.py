@@ -157,7 +157,7 @@ def pseudo_inverse(matrix: NDArray[np.float64], boundary: NDArray[np.float64]) -
     `matrix` holds the Laplacian. A connected part without boundary is singular; its constant vector is shifted by a
     rank-one term before the inversion by Cholesky's method and taken out again after it.
     """
-    part = _connected_parts(matrix != 0)
+    part = _find_connected_parts(matrix != 0)
     full = matrix + np.diag(boundary)
     strength, held, size = np.zeros(len(part)), np.zeros(len(part)), np.bincount(part, minlength=len(part))
     np.maximum.at(strength, part, full.diagonal())
@@ -184,7 +184,7 @@ def _root_of_rounded(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return root
 
 
-def _connected_parts(joined: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _find_connected_parts(joined: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the least index that each index is connected with, `(n,)`, by a symmetric adjacency `(n, n)`."""
     part = np.arange(len(joined))
     while True:

@@ -45,11 +45,11 @@ class Layout:
         self.ghost_sizes = tuple(int(n) for n in reversed(ghost_sizes))
         periodic = [str(kind).lower() in ("periodic", "3") or kind == 3 for kind in da.getBoundaryType()]
         self.periodic = tuple(reversed(periodic))
-        self.decomposition, self.direct = self._decomposed()
+        self.decomposition, self.direct = self._decompose()
         self._scatter: Any = None
         self._mine: Any = None
 
-    def _decomposed(self) -> tuple[Decomposition, bool]:
+    def _decompose(self) -> tuple[Decomposition, bool]:
         if len(self._bounds[-1]) == 2:
             cuts = tuple(tuple(int(place) for place in bounds) for bounds in self._bounds[:-1])
             try:

@@ -65,7 +65,7 @@ def recognise(matrix: Any, layout: Layout, comm: Any) -> Recognised:
     any_failure(communicator, problem)
     assert rows is not None
     scale, weights = _weights(rows, names, communicator)
-    return _recognised(rows, scale, weights, layout, communicator)
+    return _recognise(rows, scale, weights, layout, communicator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _weights(rows: _MatrixRows, names: str, communicator: Communicator) -> tuple
     return scale, weights
 
 
-def _recognised(
+def _recognise(
     rows: _MatrixRows, scale: float, weights: NDArray[np.float64], layout: Layout, communicator: Communicator
 ) -> Recognised:
     from relaxon.solvers.petsc import kernels

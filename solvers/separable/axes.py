@@ -95,7 +95,7 @@ def factored(couplings: Sequence[Array], diagonal: Array) -> tuple[Axis, Axis, A
         if not _agree(lower, one, np.outer(two, three)):
             raise NotSeparableError(f"the coefficients along axis {axis} are no product of functions of one axis each")
     parts = _diagonal_parts(diagonal, weights)
-    return _balanced([Axis(d * w, c, w) for d, w, c in zip(parts, weights, along, strict=True)])
+    return _balance([Axis(d * w, c, w) for d, w, c in zip(parts, weights, along, strict=True)])
 
 
 def _diagonal_parts(diagonal: Array, weights: list[Array]) -> list[Array]:
@@ -110,7 +110,7 @@ def _diagonal_parts(diagonal: Array, weights: list[Array]) -> list[Array]:
     return parts
 
 
-def _balanced(axes: list[Axis]) -> tuple[Axis, Axis, Axis]:
+def _balance(axes: list[Axis]) -> tuple[Axis, Axis, Axis]:
     """Give what all cells have alike beyond their couplings to the first axis: parts of it may stand at any."""
     total = 0.0
     found = []

@@ -142,13 +142,13 @@ class Product(Transform):
         self._transposed = np.ascontiguousarray(self._vectors.T)
 
     def forward(self, x: Array, axis: int) -> Array:
-        return _multiplied(x, axis, self._transposed, self._vectors)
+        return _multiply(x, axis, self._transposed, self._vectors)
 
     def back(self, x: Array, axis: int) -> Array:
-        return _multiplied(x, axis, self._vectors, self._transposed)
+        return _multiply(x, axis, self._vectors, self._transposed)
 
 
-def _multiplied(x: Array, axis: int, left: Array, right: Array) -> Array:
+def _multiply(x: Array, axis: int, left: Array, right: Array) -> Array:
     """`left @ x` along an axis of `x`; `right` is its transpose."""
     from relaxon.solvers.separable import kernels
 

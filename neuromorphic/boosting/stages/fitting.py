@@ -167,7 +167,7 @@ class StageFitter:
         values = np.empty(count)
         ridge = settings.ridge * self._weight(r, w, screened)
         descent_kernels.screen(starts, values, x, r, w, screened, settings.units, ridge, self._buffers)
-        return np.ascontiguousarray(starts[self._ranked(starts, values)[: settings.restarts]])
+        return np.ascontiguousarray(starts[self._rank(starts, values)[: settings.restarts]])
 
     def _draw(self, count: int, x: Rows, screened: int, sample: Sample, draws: Draws) -> Array:
         """Draw random starting points."""
@@ -184,6 +184,6 @@ class StageFitter:
         draw_starts(draws.state(), x, screened, sample.places, units, settings.restarts, bound, starts)
         return starts
 
-    def _ranked(self, starts: Array, values: Array) -> NDArray[np.int64]:
+    def _rank(self, starts: Array, values: Array) -> NDArray[np.int64]:
         """Return the order of preference of the screened starting points."""
         return np.argsort(values, kind="stable")

@@ -32,7 +32,7 @@ class MonotoneStageFitter(StageFitter):
         """Minimise from each start under the bounds on all rows of the sample; return values and counts."""
         values, iterations, evaluations = np.empty(len(starts)), np.empty(len(starts), np.int64), 0
         for index, start in enumerate(starts):
-            values[index], iterations[index], tried = self._bounded(start, x, r, w, sample.rows)
+            values[index], iterations[index], tried = self._bound(start, x, r, w, sample.rows)
             evaluations += tried
         return values, iterations, evaluations
 
@@ -43,13 +43,13 @@ class MonotoneStageFitter(StageFitter):
         hidden[:, :, bound] = np.abs(hidden[:, :, bound]) * self._directions[bound]
         return starts
 
-    def _ranked(self, starts: Array, values: Array) -> NDArray[np.int64]:
+    def _rank(self, starts: Array, values: Array) -> NDArray[np.int64]:
         """Prefer starting points whose output weights all have the right sign."""
         at = self.settings.units * (self.features + 1)
         wrong = (starts[:, at : at + self.settings.units] < 0.0).any(axis=1)
         return np.lexsort((values, wrong))
 
-    def _bounded(self, theta: Array, x: Any, r: Any, w: Any, rows: int) -> tuple[float, int, int]:
+    def _bound(self, theta: Array, x: Any, r: Any, w: Any, rows: int) -> tuple[float, int, int]:
         from scipy.optimize import minimize
 
         settings, d = self.settings, self.features

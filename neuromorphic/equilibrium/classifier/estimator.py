@@ -276,7 +276,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         refuse_masks(X=X)
         x: NDArray[np.float64] = validate_data(self, X, dtype=np.float64, reset=False)
         if self.binary:
-            return self._relaxed_levels((x - self.mean_) / self.scale_)
+            return self._relax_levels((x - self.mean_) / self.scale_)
         scores, relaxed = predict(self.network_, self._tensor(x), PREDICTION)
         return scores.cpu().numpy(), relaxed
 
@@ -291,7 +291,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             packed = self._packed = pack_network(self.network_)
         return packed
 
-    def _relaxed_levels(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], Relaxation]:
+    def _relax_levels(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], Relaxation]:
         """Return what `relaxed` does by counting bits; the residual is 0 where no level changes any more."""
         rest = self.packed().relax(x)
         steps = int(np.abs(rest.sweeps).max())

@@ -48,7 +48,7 @@ def pool_gradients(found: list[Gradient], sizes: list[int]) -> Gradient:
     total = sum(sizes)
     shares = [size / total for size in sizes]
     names = found[0].gradients
-    mean = {name: _weighted(shares, [one.gradients[name] for one in found]) for name in names}
+    mean = {name: _weigh(shares, [one.gradients[name] for one in found]) for name in names}
     worst = max(found, key=lambda one: (one.verdict is Verdict.NON_FINITE, one.verdict is not Verdict.OK))
     slowest = max(found, key=lambda one: one.free.steps)
     nudged = [one.nudged for one in found if one.nudged is not None]
@@ -63,7 +63,7 @@ def pool_gradients(found: list[Gradient], sizes: list[int]) -> Gradient:
     )
 
 
-def _weighted(shares: list[float], parts: list[Tensor]) -> Tensor:
+def _weigh(shares: list[float], parts: list[Tensor]) -> Tensor:
     total = torch.zeros_like(parts[0])
     for share, part in zip(shares, parts, strict=True):
         total += share * part

@@ -167,21 +167,21 @@ class ResidualNetwork(ReadoutNetwork):
         return torch.cat(flat, -1)
 
     def pull(self, r: Tensor, drive: Drive) -> Tensor:
-        return drive + self._coupled(r)
+        return drive + self._couple(r)
 
     def couple(self, v: Tensor, r: Tensor, drive: Drive) -> Tensor:
-        return self._coupled(v)
+        return self._couple(v)
 
     def couple_transpose(self, v: Tensor, r: Tensor, drive: Drive) -> Tensor:
-        return self._coupled(v)
+        return self._couple(v)
 
     def adjoint_pull(self, anchor: Tensor, drive: Drive) -> Callable[[Tensor], Tensor]:
         return lambda r: self.pull(r, drive)
 
-    def _coupled(self, r: Tensor) -> Tensor:
+    def _couple(self, r: Tensor) -> Tensor:
         """Return the symmetric coupling of the relaxing layers, which is linear in the rates."""
         if r.is_complex():
-            parts = self._coupled(torch.cat([r.real, r.imag]))
+            parts = self._couple(torch.cat([r.real, r.imag]))
             return torch.complex(parts[: len(r)], parts[len(r) :])
         split = torch.split(r, self.sizes, -1)
         rates = [part.reshape(-1, *shape) for part, shape in zip(split, self.shapes, strict=False)]

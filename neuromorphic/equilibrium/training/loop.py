@@ -97,7 +97,7 @@ class _TrainingRun:
         if isinstance(network, BinaryLayeredNetwork):
             self.latent = LatentWeights(network, settings.contraction, settings.readout_bound)
             self.latent.apply(0.0, FIRST_ITERATIONS)
-        self.optimiser = _optimiser(settings, self._trained_parameters(), len(x))
+        self.optimiser = _optimiser(settings, self._list_trained_parameters(), len(x))
         self.contraction = None
         if settings.contraction is not None and self.latent is None:
             self.contraction = Contraction(network, settings.contraction, settings.readout_bound)
@@ -195,7 +195,7 @@ class _TrainingRun:
             self.network, x, target, settings.estimator, settings.hardware, settings.phases, generator
         )
 
-    def _trained_parameters(self) -> list[torch.nn.Parameter]:
+    def _list_trained_parameters(self) -> list[torch.nn.Parameter]:
         """Return what the optimiser changes: the network's parameters; for a binary one, latent weights and biases."""
         if self.latent is None:
             return list(self.named.values())

@@ -187,7 +187,7 @@ class Cycle:
             self._recursive(True)
             correction = self.vectors[1]
         else:
-            self._accelerated(index + 1)
+            self._accelerate(index + 1)
             correction = self.top[index + 1].x
         if a.smoothed is None:
             a.over(kernels.prolong, a.group, self.correction, correction, own.x, own.left)
@@ -200,7 +200,7 @@ class Cycle:
         own.across(kernels.add_across, np.float32(1), own.x, own.left)
         own.over(kernels.sweep_backward, a.inverse, a.excess, right, own.x, own.left)
 
-    def _accelerated(self, index: int) -> None:
+    def _accelerate(self, index: int) -> None:
         """Take up to two steps of flexible conjugate gradients on a divided level, each preconditioned with a cycle."""
         own = self.top[index]
         a = own.level

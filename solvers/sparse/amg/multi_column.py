@@ -98,7 +98,7 @@ class CycleTogether:
         if index + 1 < len(self.layers):
             below = self.layers[index + 1]
             self._restrict(own, left, below.vectors[0])
-            self._accelerated(index + 1)
+            self._accelerate(index + 1)
             self._interpolate(own, below.vectors[1], x, left)
         else:
             left[...] = 0.0
@@ -122,7 +122,7 @@ class CycleTogether:
         own.over(kernels.add_product, *own.interpolation, self.correction, correction, x)
         beside[...] = 0.0
 
-    def _accelerated(self, index: int) -> None:
+    def _accelerate(self, index: int) -> None:
         """Take one step, or two of fixed lengths."""
         own = self.layers[index]
         self._cycle(index, own.vectors[0])

@@ -79,7 +79,7 @@ def _refill_first_level(before: Hierarchy, system: MatrixSystem, scale: float, a
     a, places = system.matrix, _find_places(before, system)
     level.over(
         kernels.refill_first, a.indptr.view(np.uint32), a.data, order is not None, NOTHING if order is None else order,
-        places, scale, added, level.first, level.inner, level.last, *_filled_arrays(level),
+        places, scale, added, level.first, level.inner, level.last, *_fill_arrays(level),
     )  # fmt: skip
     if level.labels is not None:
         level.surplus[level.labels > 0] = 0.0
@@ -113,7 +113,7 @@ def _refill_next_level(fine: Level, pattern: Level, targets: NDArray[np.uint32],
         kernels.add_to_targets, fine.offsets, fine.group, fine.first, fine.last, targets, fine.values, fine.surplus,
         sums, level.surplus,
     )  # fmt: skip
-    level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_filled_arrays(level))
+    level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_fill_arrays(level))
     level.sums[...] = level.surplus
     return level
 
@@ -149,7 +149,7 @@ def _refill_next_smoothed(fine: Level, pattern: Level, kept: KeptPatterns, added
         sum_coarse_rows, blocks, fine.offsets, r.begin, r.end, r.columns, r.values, image, level.surplus,
         chunks=fine.chunks,
     )  # fmt: skip
-    level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_filled_arrays(level))
+    level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_fill_arrays(level))
     level.sums[...] = level.surplus
     return level
 
@@ -185,6 +185,6 @@ def _find_targets(fine: Level, coarse: Level) -> NDArray[np.uint32]:
     return fine.targets
 
 
-def _filled_arrays(level: Level) -> tuple[NDArray[Any], NDArray[np.float64], Floats, Floats, Floats, Floats]:
+def _fill_arrays(level: Level) -> tuple[NDArray[Any], NDArray[np.float64], Floats, Floats, Floats, Floats]:
     """Return the arrays that fill a level, in the order of the kernels' arguments."""
     return level.values, level.surplus, level.diagonal, level.inverse, level.excess, level.most

@@ -109,13 +109,13 @@ def recognise_block_size(matrix: Any) -> int:
     n = matrix.shape[0]
     for size in SIZES:
         if n % size == 0 and n > 2 * size:
-            full = _filled_part(matrix, size, 0)
-            if full >= FULL and _filled_part(matrix, size, 1) <= full - ALIGNED:
+            full = _fill_part(matrix, size, 0)
+            if full >= FULL and _fill_part(matrix, size, 1) <= full - ALIGNED:
                 return size
     return 1
 
 
-def _filled_part(matrix: Any, size: int, shift: int) -> float:
+def _fill_part(matrix: Any, size: int, shift: int) -> float:
     """Return the filled fraction of the blocks that a sample of nodes touches, where nodes begin at `shift`."""
     count = (matrix.shape[0] - shift) // size
     nodes = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(np.int64))

@@ -106,7 +106,7 @@ def find_null_vectors(matrix: Any, near_null: NearNullSpace, constants: bool) ->
         if not live:
             return ()
         before = [combinations[c].shape[1] for c in live]
-        combined = vectors if number == 0 else _combined(vectors, label, combinations)
+        combined = vectors if number == 0 else _combine(vectors, label, combinations)
         sums = _image_sums(matrix, label, count, combined)
         for c in live:
             kept = combinations[c].shape[1]
@@ -146,7 +146,7 @@ def _components(matrix: Any, near_null: NearNullSpace) -> tuple[NDArray[np.int32
     return number[component], len(order)
 
 
-def _combined(vectors: Array, label: NDArray[np.int32], combinations: list[Array]) -> Array:
+def _combine(vectors: Array, label: NDArray[np.int32], combinations: list[Array]) -> Array:
     """Return each component's own combinations of the vectors, padded with zeros."""
     out = np.zeros_like(vectors)
     for c, combination in enumerate(combinations):

@@ -21,7 +21,7 @@ def with_parameters(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Modu
     stay shared. Several threads may do this to one module at a time.
     """
     by_identity = {id(parameter): tensors[name] for name, parameter in module.named_parameters()}
-    return _copied(module, by_identity, {})
+    return _copy(module, by_identity, {})
 
 
 def call_with(module: nn.Module, tensors: Mapping[str, Tensor], *arguments: Any) -> Any:
@@ -41,7 +41,7 @@ def call_with(module: nn.Module, tensors: Mapping[str, Tensor], *arguments: Any)
     return functional_call(module, replaced, arguments, tie_weights=False)
 
 
-def _copied(module: nn.Module, by_identity: Mapping[int, Tensor], done: dict[int, nn.Module]) -> nn.Module:
+def _copy(module: nn.Module, by_identity: Mapping[int, Tensor], done: dict[int, nn.Module]) -> nn.Module:
     if id(module) in done:
         return done[id(module)]
     copy = module.__class__.__new__(module.__class__)
@@ -51,8 +51,7 @@ def _copied(module: nn.Module, by_identity: Mapping[int, Tensor], done: dict[int
         "_parameters": {name: p if p is None else by_identity[id(p)] for name, p in module._parameters.items()},
         "_buffers": dict(module._buffers),
         "_modules": {
-            name: child if child is None else _copied(child, by_identity, done)
-            for name, child in module._modules.items()
+            name: child if child is None else _copy(child, by_identity, done) for name, child in module._modules.items()
         },
     }
     copy.__dict__.update(parts)

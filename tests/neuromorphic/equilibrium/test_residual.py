@@ -42,7 +42,7 @@ def batch(image=(2, 7, 5), count=6):
 def test_the_coupling_is_symmetric_and_below_its_bound(loss):
     network = made(loss, gain=5.0)
     unit = torch.eye(network.units, dtype=torch.float64)
-    matrix = network._coupled(unit).detach()
+    matrix = network._couple(unit).detach()
     assert torch.allclose(matrix, matrix.T, atol=1e-12)
     norm = float(torch.linalg.matrix_norm(matrix, 2))
     assert 0.4 < norm <= 0.9 * (1 + 1e-6)

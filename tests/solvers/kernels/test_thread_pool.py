@@ -161,7 +161,7 @@ def test_the_environment_says_how_many_threads(monkeypatch, variables, count):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(threads, "_cpu_quota", lambda: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(11)), raising=False)
-    assert threads._allowed_threads() == (count or 11)
+    assert threads._find_allowed_threads() == (count or 11)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_container_has_as_many_threads_as_its_quota_has_cores(monkeypatch, quo
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "_cpu_quota", lambda: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(11)), raising=False)
-    assert threads._allowed_threads() == count
+    assert threads._find_allowed_threads() == count
 
 
 def test_a_solve_starts_no_threading_layer_of_numba(run, expected):
