@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from relaxon.core import validation
 from relaxon.proto import proximal_pb2 as pb
+from relaxon.server.gate import errors
 from relaxon.server.gate.uploads import Upload
 from relaxon.server.solving.observations import SolveTrace
 from relaxon.server.solving.runtime import watch
@@ -22,7 +23,6 @@ from relaxon.server.training.forward_maps import ReadMap, Shape
 from relaxon.server.training.inverse_problems import InversePlan, InverseRun, check_number
 from relaxon.server.training.service import Context, TrainingService
 from relaxon.server.training.signals import announce_signals
-from relaxon.server.training.tables import refused_arguments
 from relaxon.wire.conversions.inverse import progress_message, solution_messages
 from relaxon.wire.conversions.proximal import prior_messages
 
@@ -141,7 +141,7 @@ def _prior_options(header: pb.PriorHeader) -> dict[str, Any]:
     """Return how a regulariser is to be evaluated: what the header gives, by the engine's names."""
     given: dict[str, Any] = {}
     if header.HasField("rtol"):
-        with refused_arguments():
+        with errors.refusing():
             given["rtol"] = validation.positive_float("rtol", header.rtol)
     if header.HasField("max_iterations"):
         given["max_iterations"] = check_number("max_iterations", header.max_iterations, MAX_NEWTON_STEPS)

@@ -21,7 +21,7 @@ from relaxon.server.gate import errors
 from relaxon.server.training import forward_maps, proximal_limits
 from relaxon.server.training.forward_maps import ReadMap, Shape
 from relaxon.server.training.limits import check_bytes, check_most
-from relaxon.server.training.tables import check_finite, refused_arguments
+from relaxon.server.training.tables import check_finite
 from relaxon.wire.conversions.solve import read_progress_seconds
 from relaxon.wire.tensors import AnnouncedArray
 
@@ -53,7 +53,7 @@ def plan(header: pb.SolveInverseHeader, model: ProximalModel, settings: ServerSe
     shape = _signal_shape(header, model)
     proximal_limits.check_signals(model.settings, 1, shape, settings)
     fields = forward_maps.fields_of(header.operator)
-    with refused_arguments():
+    with errors.refusing():
         options, progress_seconds = _options(header), read_progress_seconds(header)
     x0 = AnnouncedArray.of("x0", header.x0) if header.HasField("x0") else None
     if x0 is not None and x0.shape != shape:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,13 +117,13 @@ def announce_column(name: str, header: Any, rows: int) -> AnnouncedArray:
 
 def announce_classes(header: Any) -> NDArray[Any]:
     """Return the classes of a header that trains a classifier, of which there are at least two."""
-    with refused_arguments():
+    with errors.refusing():
         return labels.validate_classes("classes", header.classes, least=2)
 
 
 def check_finite(name: str, array: NDArray[Any], missing: bool = False) -> None:
     """Raise INVALID_ARGUMENT where an entry is infinite or, unless entries may be `missing`, NaN."""
-    with refused_arguments():
+    with errors.refusing():
         tables.check_finite(name, array, missing)
 
 
@@ -133,15 +132,6 @@ def check_places(name: str, places: NDArray[Any], count: int) -> None:
     check_finite(name, places)
     if not ((places == np.floor(places)) & (places >= 0) & (places < count)).all():
         raise errors.invalid(name, f"{name} must hold places among the {count} classes, from 0")
-
-
-@contextmanager
-def refused_arguments() -> Iterator[None]:
-    """Turn a ValueError or TypeError of the block, which starts with an argument's name, into INVALID_ARGUMENT."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise errors.refused(error) from error
 
 
 def draw_seed(settings: Any) -> int:

@@ -26,7 +26,7 @@ from relaxon.server.training import stored_files
 from relaxon.server.training.engine import TrainingEngine, TrainingPlan
 from relaxon.server.training.limits import MAX_COLUMNS, MAX_LAYERS, MAX_OUTPUTS, check_bytes, check_most
 from relaxon.server.training.predictions import answer_rows, supervised_fields
-from relaxon.server.training.tables import announce_rows, draw_seed, read_arrays, refused_arguments
+from relaxon.server.training.tables import announce_rows, draw_seed, read_arrays
 from relaxon.wire.conversions import labels
 from relaxon.wire.conversions.boosting import ENGINE as WIRE
 from relaxon.wire.conversions.fields import read_settings
@@ -53,7 +53,7 @@ def plan(header: pb.TrainBoostingHeader, settings: ServerSettings) -> TrainingPl
         "classes": rows.classes,
         "class_weights": _class_weights(header.settings, rows.labels),
     }
-    with refused_arguments():
+    with errors.refusing():
         estimator = build_estimator(request)
         estimator.check_parameters()
     count, columns = rows.features.shape
@@ -193,7 +193,7 @@ async def truncate(service: TrainingService, request: pb.TruncateBoostingRequest
 
 
 def _truncate(model: Any, n_units: int) -> Any:
-    with refused_arguments():
+    with errors.refusing():
         return model.truncate(n_units)
 
 

@@ -21,7 +21,7 @@ from relaxon.server.training import stored_files
 from relaxon.server.training.engine import TrainingEngine, TrainingPlan
 from relaxon.server.training.limits import FLOAT_BYTES, MAX_COLUMNS, MAX_OUTPUTS, check_bytes, check_most
 from relaxon.server.training.predictions import answer_rows, supervised_fields
-from relaxon.server.training.tables import AnnouncedRows, announce_rows, draw_seed, read_arrays, refused_arguments
+from relaxon.server.training.tables import AnnouncedRows, announce_rows, draw_seed, read_arrays
 from relaxon.wire.conversions.convex import ENGINE as WIRE
 from relaxon.wire.conversions.fields import read_settings
 
@@ -53,7 +53,7 @@ def plan(header: pb.TrainConvexHeader, settings: ServerSettings) -> TrainingPlan
         "parameters": {**read_settings(header.settings), "random_state": draw_seed(header.settings)},
         "classes": rows.classes,
     }
-    with refused_arguments():
+    with errors.refusing():
         estimator = build_estimator(request)
         estimator.check_parameters()
     _check_size(rows, estimator, settings)

@@ -32,7 +32,6 @@ from relaxon.server.training.tables import (
     check_finite,
     draw_seed,
     read_arrays,
-    refused_arguments,
 )
 from relaxon.wire import tensors
 from relaxon.wire.conversions.energy import ENGINE as WIRE
@@ -70,7 +69,7 @@ def plan(header: pb.TrainEnergyHeader, settings: ServerSettings) -> TrainingPlan
         raise errors.invalid("features", f"features must have at least {FEWEST_ROWS} rows, got {rows}")
     parameters = {**read_settings(header.settings), "random_state": draw_seed(header.settings)}
     request = {"kind": WIRE.kind, "parameters": parameters}
-    with refused_arguments():
+    with errors.refusing():
         density = build_density(request)
         density.check_parameters()
     layers = list(density.hidden_sizes)
@@ -288,7 +287,7 @@ def _method_of(request: pb.LogPartitionRequest, density: EnergyDensity) -> Metho
         return AIS(noise, _size_of("paths", request.annealed.paths, 1000, MAX_PATHS))
     if which == "bridge":
         draws = _size_of("draws", request.bridge.draws, 1000, MAX_DRAWS // CHAINS)
-        with refused_arguments():
+        with errors.refusing():
             return Bridge(noise, chains=CHAINS, draws=draws, warm_up=WARM_UP)
     return ImportanceSampling(noise, _size_of("draws", request.importance.draws, 10_000, MAX_DRAWS))
 

@@ -35,7 +35,6 @@ from relaxon.server.training.tables import (
     check_places,
     draw_seed,
     read_arrays,
-    refused_arguments,
 )
 from relaxon.wire.conversions import labels
 from relaxon.wire.conversions.equilibrium import ENGINE as WIRE
@@ -281,7 +280,7 @@ def _compare(
 ) -> pb.CompareGradientsReply:
     check_finite("features", features)
     check_places("target", target, len(model.classes_))
-    with refused_arguments():
+    with errors.refusing():
         found = model.compare_gradients(features, model.classes_[target.astype(np.int64)], estimators)
     return pb.CompareGradientsReply(
         reference=comparison_message(found.reference), rows=map(comparison_message, found.rows)

@@ -22,7 +22,7 @@ from relaxon.server.training import proximal_limits, stored_files
 from relaxon.server.training.engine import TrainingEngine, TrainingPlan
 from relaxon.server.training.predictions import write_output
 from relaxon.server.training.signals import announce_signals, announce_training_data
-from relaxon.server.training.tables import check_finite, read_arrays, refused_arguments
+from relaxon.server.training.tables import check_finite, read_arrays
 from relaxon.wire.conversions.fields import read_settings
 from relaxon.wire.conversions.proximal import ENGINE as WIRE
 
@@ -41,7 +41,7 @@ def plan(header: pb.TrainProximalHeader, settings: ServerSettings) -> TrainingPl
         raise errors.invalid("shape", "shape must be given: that of one signal")
     network, matching = read_settings(header.network), read_settings(header.settings)
     request = {"kind": WIRE.kind, "network": network, "settings": matching}
-    with refused_arguments():
+    with errors.refusing():
         form, training = build_settings(request)
     if shape[1:] != form.shape:
         sides = ", ".join(map(str, form.shape))

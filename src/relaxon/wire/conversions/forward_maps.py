@@ -14,6 +14,7 @@ from relaxon.core.masked import plain_array
 from relaxon.proto import proximal_pb2 as pb
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.wire import tensors
+from relaxon.wire.conversions.fields import check_text
 from relaxon.wire.conversions.grid import arrays_of, grid_header
 
 Arrays = tuple[NDArray[Any], ...]
@@ -60,7 +61,7 @@ class BlurMap:
         if (self.kernel is None) == (self.width is None):
             given = "neither" if self.kernel is None else "both"
             raise ValueError(f"{name}.kernel must be given where {name}.width is not, got {given}")
-        blur = pb.BlurMap(boundary=_text(f"{name}.boundary", self.boundary))
+        blur = pb.BlurMap(boundary=check_text(f"{name}.boundary", self.boundary))
         if self.kernel is None:
             blur.width = validation.positive_float(f"{name}.width", self.width)
             return pb.ForwardMap(blur=blur), ()
@@ -109,7 +110,7 @@ class FieldMap:
             raise ValueError(f"{name}.grid must have whole cells of equal widths, got {self.grid}")
         field = pb.FieldMap(
             grid=grid_header(self.grid),
-            solver=_text(f"{name}.solver", self.solver),
+            solver=check_text(f"{name}.solver", self.solver),
             rtol=validation.positive_float(f"{name}.rtol", self.rtol),
         )
         return pb.ForwardMap(poisson=field), tuple(array for _, array in arrays_of(self.grid).parts)
@@ -142,9 +143,3 @@ def _header(name: str, array: NDArray[Any]) -> Any:
     if not 1 <= array.ndim <= 3 or not array.size:
         raise ValueError(f"{name} must have 1 to 3 axes and at least one entry, got shape {array.shape}")
     return tensors.describe_array(array)
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, got {type(value).__name__}")
-    return value
