@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from torch import Tensor
 
-from relaxon.core.tensor_files import write_tensors
+from relaxon.neuromorphic.described_tensors import read_described, write_described
 from relaxon.neuromorphic.energy.energies.families import (
     ConvolutionalEnergy,
     ExponentialFamilyEnergy,
@@ -30,7 +29,8 @@ from relaxon.neuromorphic.energy.noise.flow import FlowNoise
 from relaxon.neuromorphic.energy.training.loop import Ended, Record, TrainingResult
 
 FORMAT = 1
-WEIGHTS, CARD = "model.safetensors", "model.json"
+STEM = "model"
+WEIGHTS = f"{STEM}.safetensors"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 ENERGIES: dict[str, Any] = {"mlp": MLPEnergy, "convolutional": ConvolutionalEnergy, "quadratic": QuadraticEnergy}
 NOISES: dict[str, type[NoiseModule]] = {
@@ -89,7 +89,6 @@ def build_module(description: Description) -> Any:
 
 def save_modules(folder: Path | str, modules: dict[str, Any], card: Description, tensors: dict[str, Tensor]) -> None:
     """Write modules and further tensors, with a card of JSON values, to a folder, which is created if missing."""
-    folder = Path(folder)
     description: Description = {"format": FORMAT, "card": json.loads(json.dumps(card, allow_nan=False)), "modules": {}}
     state = {f"tensor.{name}": tensor for name, tensor in tensors.items()}
     for name, module in modules.items():
@@ -99,14 +98,7 @@ def save_modules(folder: Path | str, modules: dict[str, Any], card: Description,
             raise TypeError(f"{name} must be of one dtype to be stored, got {sorted(dtypes)}")
         description["modules"][name] = {"dtype": next(iter(dtypes), "float32"), **describe_module(module)}
         state |= {f"{name}.{key}": tensor for key, tensor in weights.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(description, indent=1)
-    # The weights file contains the description too, so that a crash between the two writes cannot mix them up.
-    partial = folder / "model.partial"
-    write_tensors(partial, state, {"description": text})
-    partial.replace(folder / WEIGHTS)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(folder / CARD)
+    write_described(Path(folder), STEM, state, description)
 
 
 def load_modules(folder: Path | str) -> tuple[dict[str, Any], Description, dict[str, Tensor]]:
@@ -115,9 +107,7 @@ def load_modules(folder: Path | str) -> tuple[dict[str, Any], Description, dict[
     if not path.is_file():
         raise FileNotFoundError(f"folder must hold {WEIGHTS}, got {str(folder)!r}")
     try:
-        with safe_open(path, "pt") as file:
-            description = json.loads((file.metadata() or {})["description"])
-        state = load_file(path)
+        state, description = read_described(path)
         if description["format"] != FORMAT:
             raise ValueError(f"format must be {FORMAT}, got {description['format']!r}")
         modules = {}
