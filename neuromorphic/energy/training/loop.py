@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from relaxon.neuromorphic.energy.energies.events import validate_energy, validat
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, StepReading
 from relaxon.neuromorphic.energy.training.held_out import CHECK_EVERY, HoldOutJudge
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, make_optimizer
+from relaxon.neuromorphic.seeded_generators import make_generator
 from relaxon.neuromorphic.torch_checkpoints import read_record, restore_checkpoint, write_checkpoint
 
 LOST_STEPS = 20
@@ -244,7 +244,7 @@ class _EnergyRun:
     def _explain_distance(self) -> str:
         """Return why the noise does not cover the data, or an empty string if it does."""
         noise = self.working.noise
-        own = noise.log_prob(noise.sample(LOOKED_AT, _make_generator(self.settings.seed, 2, 0)))
+        own = noise.log_prob(noise.sample(LOOKED_AT, make_generator(self.settings.seed, 2, 0)))
         share = float((noise.log_prob(self.data[:LOOKED_AT]) < own.min()).double().mean())
         if share > MOST_OUTSIDE:
             return f"the noise hardly overlaps the data: {share:.0%} of the rows lie where none of its samples do"
@@ -254,14 +254,14 @@ class _EnergyRun:
         epoch, place = divmod(self.step, self.per_epoch)
         if epoch != self.order_of:
             # Drawn from the seed and the epoch, so that a resumed run does not need the state of a generator.
-            self.order = torch.randperm(len(self.data), generator=_make_generator(self.settings.seed, 0, epoch))
+            self.order = torch.randperm(len(self.data), generator=make_generator(self.settings.seed, 0, epoch))
             self.order, self.order_of = self.order.to(self.data.device), epoch
         return self.data[self.order[place * self.settings.batch : (place + 1) * self.settings.batch]]
 
     def _take_step(self) -> Record:
         settings = self.settings
         began = time.perf_counter()
-        reading = self.working.read(self._batch(), _make_generator(settings.seed, 1, self.step))
+        reading = self.working.read(self._batch(), make_generator(settings.seed, 1, self.step))
         self.optimiser.zero_grad(set_to_none=True)
         reading.loss.backward()  # type: ignore[no-untyped-call]
         norm = self._apply(reading)
@@ -345,10 +345,3 @@ class _EnergyRun:
             self.step, self.lost, self.seconds = record["step"], record["lost"], record["seconds"]
             self.sizes = record["sizes"]
             self.records = [Record(**one) for one in record["records"]]
-
-
-def _make_generator(seed: int, stream: int, index: int) -> torch.Generator:
-    """Return a separate generator for each use and step of a run."""
-    # The numbers are hashed first, because torch's generator uses only the last 32 bits of a seed.
-    mixed = np.random.SeedSequence((seed, stream, index)).generate_state(1)
-    return torch.Generator().manual_seed(int(mixed[0]))

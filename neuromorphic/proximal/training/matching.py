@@ -31,6 +31,7 @@ from relaxon.core import validation
 from relaxon.neuromorphic.checkpoints import Pace
 from relaxon.neuromorphic.proximal.model import ProximalModel
 from relaxon.neuromorphic.proximal.potentials import NetworkSettings, build_potential
+from relaxon.neuromorphic.seeded_generators import make_generator
 from relaxon.neuromorphic.torch_checkpoints import restore_checkpoint, write_checkpoint
 
 Pairing = Literal["drawn", "posterior"]
@@ -284,7 +285,7 @@ class _MatchingRun:
         epoch, place = divmod(self.step, self.per_epoch)
         if epoch != self.order_of:
             # Drawn from the seed and the epoch, so that a resumed run does not need the generator's state.
-            order = torch.randperm(len(self.data), generator=_seed_generator(self.settings.seed, 0, epoch))
+            order = torch.randperm(len(self.data), generator=make_generator(self.settings.seed, 0, epoch))
             self.order, self.order_of = order.to(self.data.device), epoch
         return self.data[self.order[place * self.settings.batch : (place + 1) * self.settings.batch]]
 
@@ -293,7 +294,7 @@ class _MatchingRun:
         began = time.perf_counter()
         stage, done = self._phase()
         clean = self._batch()
-        noise = torch.randn(clean.shape, generator=_seed_generator(settings.seed, 1, self.step)).to(clean.device)
+        noise = torch.randn(clean.shape, generator=make_generator(settings.seed, 1, self.step)).to(clean.device)
         noisy = (clean + settings.noise * noise).requires_grad_()
         found = self.potential.proximal(noisy, differentiable=True)
         gamma = settings.gammas[stage - 1] * settings.noise if stage else None
@@ -391,9 +392,3 @@ def check_gammas(gammas: Iterable[float]) -> tuple[float, ...]:
 def matching_loss(squares: Tensor, gamma: float) -> Tensor:
     """Return `1 − exp(−s/γ²)` for mean square errors s, of any shape."""
     return -torch.expm1(-squares / gamma**2)
-
-
-def _seed_generator(seed: int, stream: int, index: int) -> torch.Generator:
-    """Return a separate generator for each use and step of a run."""
-    mixed = np.random.SeedSequence((seed, stream, index)).generate_state(1)
-    return torch.Generator().manual_seed(int(mixed[0]))
