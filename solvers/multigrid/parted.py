@@ -20,7 +20,6 @@ Aggregation for Second and Fourth Order Elliptic Problems", Computing 56 (1996).
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,8 +29,8 @@ from numpy.typing import NDArray
 from relaxon.core import validation
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import AIR, FLUID
-from relaxon.solvers.multigrid.cycle import Array, Single, SingleCycle, run_cycle
-from relaxon.solvers.multigrid.swept import SweptLevel, chebyshev_dampings
+from relaxon.solvers.multigrid.cycle import Array, Single
+from relaxon.solvers.multigrid.swept import FaceSweeps, SweptCycle, SweptLevel, chebyshev_dampings
 from relaxon.solvers.multigrid.transfers import pseudo_inverse
 from relaxon.solvers.multigrid.variable import scaled_faces
 
@@ -106,7 +105,7 @@ class PartedLevel(SweptLevel):
 
 
 @dataclass(slots=True, kw_only=True)
-class GridLevel(PartedLevel):
+class GridLevel(FaceSweeps, PartedLevel):
     """The finest level, with arrays of the grid's shape."""
 
     operator: FaceOperator
@@ -117,16 +116,6 @@ class GridLevel(PartedLevel):
     def lower(self) -> tuple[Single, Single, Single]:
         """The couplings to the cell below along each axis."""
         return self.operator.lower0, self.operator.lower1, self.operator.lower2
-
-    def _first_sweep(self, omega: np.float32) -> None:
-        from relaxon.solvers.multigrid import sweeps
-
-        sweeps.first_sweep(self.r, omega, self.inverse_diagonal, self.x)
-
-    def _sweep(self, omega: np.float32) -> None:
-        from relaxon.solvers.multigrid import sweeps
-
-        sweeps.jacobi_sweep(self.x, self.r, omega, self.inverse_diagonal, self.operator, self.work)
 
     def take_residual(self) -> None:
         from relaxon.solvers.multigrid import sweeps
@@ -175,7 +164,7 @@ class GraphLevel(PartedLevel):
         self.x += self.kept
 
 
-class PartedCycle(SingleCycle):
+class PartedCycle(SweptCycle):
     """The preconditioner `z ← M r`: linear, symmetric and positive definite on the operator's range, to rounding."""
 
     def __init__(
@@ -190,18 +179,6 @@ class PartedCycle(SingleCycle):
         self.levels, self.unit = self._build(operator, loose)
         sizes = [int(np.count_nonzero(level.diagonal)) for level in self.levels]
         self.info = {"levels": float(len(sizes)), "grid_complexity": sum(sizes) / max(sizes[0], 1), "parted": 1.0}
-
-    def twin(self) -> PartedCycle:
-        twin = copy(self)
-        twin.levels = [level.twin() for level in self.levels]
-        return twin
-
-    def unscaled(self, r: Array, scale: float = 1.0) -> Single:
-        from relaxon.solvers.grid.stencil_kernels import scaled
-
-        scaled(r, scale, self.levels[0].r)
-        run_cycle(self.levels)
-        return self.levels[0].x
 
     def _build(self, operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple[list[PartedLevel], float]:
         from relaxon.solvers.multigrid.sweeps import FaceOperator

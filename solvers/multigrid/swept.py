@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from relaxon.solvers.multigrid.cycle import CycleLevel, Single
+from relaxon.solvers.multigrid.cycle import Array, CycleLevel, Single, SingleCycle, run_cycle
+
+if TYPE_CHECKING:
+    from relaxon.solvers.multigrid.sweeps import FaceOperator
 
 
 def chebyshev_dampings(ndim: int, sweeps: int) -> tuple[float, ...]:
@@ -87,3 +91,42 @@ class SweptLevel(CycleLevel):
     @abstractmethod
     def correct(self, below: Any) -> None:
         """`x ← x + P below.x`."""
+
+
+class FaceSweeps:
+    """Damped Jacobi sweeps of a `SweptLevel` whose operator is given by faces; written before it among the bases."""
+
+    __slots__ = ()
+    operator: FaceOperator
+    inverse_diagonal: Single
+    x: Single
+    r: Single
+    work: Single
+
+    def _first_sweep(self, omega: np.float32) -> None:
+        from relaxon.solvers.multigrid import sweeps
+
+        sweeps.first_sweep(self.r, omega, self.inverse_diagonal, self.x)
+
+    def _sweep(self, omega: np.float32) -> None:
+        from relaxon.solvers.multigrid import sweeps
+
+        sweeps.jacobi_sweep(self.x, self.r, omega, self.inverse_diagonal, self.operator, self.work)
+
+
+class SweptCycle(SingleCycle):
+    """A cycle over levels that are swept, the finest first."""
+
+    levels: Sequence[SweptLevel]
+
+    def twin(self) -> Self:
+        twin = copy(self)
+        twin.levels = [level.twin() for level in self.levels]
+        return twin
+
+    def unscaled(self, r: Array, scale: float = 1.0) -> Single:
+        from relaxon.solvers.grid.stencil_kernels import scaled
+
+        scaled(r, scale, self.levels[0].r)
+        run_cycle(self.levels)
+        return self.levels[0].x

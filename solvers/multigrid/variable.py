@@ -3,8 +3,6 @@
 # Imported on first use, for their weight: the compiled kernels (numba).
 from __future__ import annotations
 
-from copy import copy
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,11 +12,12 @@ from relaxon.solvers.grid.faces import conductances, face_coefficients, face_sca
 from relaxon.solvers.grid.nullspace import closes_faces
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import Boundary, PoissonGrid, Robin
-from relaxon.solvers.multigrid.cycle import Array, Single, SingleCycle, run_cycle
+from relaxon.solvers.multigrid.cycle import Single
+from relaxon.solvers.multigrid.swept import SweptCycle
 from relaxon.solvers.multigrid.variable_levels import Smoother, VariableLevelBuilder, VariableStage
 
 
-class VariableCycle(SingleCycle):
+class VariableCycle(SweptCycle):
     """The preconditioner `z ← M r`: linear, symmetric and positive definite on the operator's range, to rounding.
 
     Parameters
@@ -42,18 +41,6 @@ class VariableCycle(SingleCycle):
             "grid_complexity": sum(level.diagonal.size for level in self.levels) / self.levels[0].diagonal.size,
             "sweeps": float(sweeps),
         }
-
-    def twin(self) -> VariableCycle:
-        twin = copy(self)
-        twin.levels = [level.twin() for level in self.levels]
-        return twin
-
-    def unscaled(self, r: Array, scale: float = 1.0) -> Single:
-        from relaxon.solvers.grid.stencil_kernels import scaled
-
-        scaled(r, scale, self.levels[0].r)
-        run_cycle(self.levels)
-        return self.levels[0].x
 
 
 def scaled_faces(operator: PoissonOperator) -> tuple[list[Single], float]:

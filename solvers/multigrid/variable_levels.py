@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.grid.poisson_grid import FLUID
 from relaxon.solvers.multigrid.coarsening import coarsen_side, coarsen_types
 from relaxon.solvers.multigrid.cycle import Single
-from relaxon.solvers.multigrid.swept import SweptLevel, chebyshev_dampings
+from relaxon.solvers.multigrid.swept import FaceSweeps, SweptLevel, chebyshev_dampings
 from relaxon.solvers.multigrid.transfers import (
     axes_to_halve,
     axis_weights,
@@ -37,7 +37,7 @@ LEAST_INSIDE = np.float32(0.05)
 
 
 @dataclass(slots=True)
-class VariableLevel(SweptLevel):
+class VariableLevel(FaceSweeps, SweptLevel):
     """One level: its operator, the transfer to the next level, and work arrays; the last has `index` and `inverse`."""
 
     operator: FaceOperator
@@ -76,16 +76,6 @@ class VariableLevel(SweptLevel):
 
         for colour in order * self.coloured:
             sweeps.colour_sweep(self.x, self.r, self.inverse_diagonal, colour, self.operator)
-
-    def _first_sweep(self, omega: np.float32) -> None:
-        from relaxon.solvers.multigrid import sweeps
-
-        sweeps.first_sweep(self.r, omega, self.inverse_diagonal, self.x)
-
-    def _sweep(self, omega: np.float32) -> None:
-        from relaxon.solvers.multigrid import sweeps
-
-        sweeps.jacobi_sweep(self.x, self.r, omega, self.inverse_diagonal, self.operator, self.work)
 
     def take_residual(self) -> None:
         from relaxon.solvers.multigrid import sweeps
