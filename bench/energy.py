@@ -32,6 +32,7 @@ from measuring.energy.pictures import draw
 from measuring.energy.runs import PLANAR_NAMES, bias_rows, coverage_rows, far_rows, one_d_rows, planar_rows
 from measuring.energy.speed import cost_rows
 from measuring.energy.tabular import NAMES
+from measuring.tables import format_value
 
 from relaxon._version import __version__
 from relaxon.cli.machine import describe_machine
@@ -117,19 +118,13 @@ def _measure(record: Record, part: str, rows: Any, path: Path) -> None:
         if not record[part]:
             print(" | ".join(row))
         record[part].append({key: _plain(value) for key, value in row.items()})
-        print(" | ".join(_text(value) for value in row.values()), flush=True)
+        print(" | ".join(format_value(value) for value in row.values()), flush=True)
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.2e}" if value and abs(value) < 1e-2 else f"{value:.4g}"
-    return str(value)
 
 
 if __name__ == "__main__":

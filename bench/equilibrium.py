@@ -38,6 +38,7 @@ from measuring.equilibrium.runs import (
     noise_training_rows,
     training_row,
 )
+from measuring.tables import format_value
 
 from relaxon._version import __version__
 from relaxon.cli.machine import describe_machine
@@ -167,19 +168,13 @@ def _measure(record: Record, part: str, rows: Any, out: Path) -> None:
         if not record[part]:
             print(" | ".join(row))
         record[part].append({key: _plain(value) for key, value in row.items()})
-        print(" | ".join(_text(value) for value in row.values()), flush=True)
+        print(" | ".join(format_value(value) for value in row.values()), flush=True)
         text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
         (out / "equilibrium.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.2e}" if value and abs(value) < 1e-2 else f"{value:.4g}"
-    return str(value)
 
 
 def draw_accuracy(rows: list[Record], path: Path) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring.tables import format_value
 
 from relaxon._version import __version__
 from relaxon.cli.machine import describe_machine
@@ -172,16 +173,10 @@ def main(argv: list[str] | None = None) -> int:
             if not record[part]:
                 print(" | ".join(row))
             record[part].append(row)
-            print(" | ".join(_text(value) for value in row.values()), flush=True)
+            print(" | ".join(format_value(value) for value in row.values()), flush=True)
             text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
             (args.out / "proximal.json").write_text(text + "\n", encoding="utf-8")
     return 0
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.2e}" if value and abs(value) < 1e-2 else f"{value:.4g}"
-    return str(value)
 
 
 if __name__ == "__main__":
