@@ -7,6 +7,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from both import KINDS, given, listed, play
+from kept_sessions import MadeSince
 
 import relaxon
 import relaxon.aio
@@ -247,16 +248,16 @@ def test_what_is_opened_may_be_awaited_or_used_in_a_block(embedded):
     async def scenario():
         client = await relaxon.aio.connect(embedded.target)
         assert await client.health() == "SERVING"
-        before = len(embedded.sessions)
+        made = MadeSince(embedded)
         kept = await client.poisson.grid(CELLS)
         async with client.poisson.grid(CELLS):
-            assert len(embedded.sessions) == before + 2
+            assert len(made) == 2
         await kept.delete()
-        assert len(embedded.sessions) == before
+        assert len(made) == 0
         with suppress(LookupError):
             async with client.poisson.grid(CELLS):
                 raise LookupError
-        assert len(embedded.sessions) == before
+        assert len(made) == 0
         await client.close()
         assert repr(client).startswith("Client(")
 

@@ -6,6 +6,7 @@ import threading
 import grpc
 import numpy as np
 import pytest
+from kept_sessions import MadeSince
 
 import relaxon
 import relaxon.aio
@@ -111,18 +112,18 @@ def test_solvers_are_listed_with_what_they_lack(client):
 
 
 def test_a_grid_outlives_neither_its_block_nor_a_failure_in_it(client, embedded):
-    before = len(embedded.sessions)
+    made = MadeSince(embedded)
     sizes = []
 
     def failing():
         with client.poisson.grid(CELLS) as grid:
-            sizes.append(len(embedded.sessions))
+            sizes.append(len(made))
             raise LookupError(grid.id)
 
     with pytest.raises(LookupError):
         failing()
-    assert sizes == [before + 1]
-    assert len(embedded.sessions) == before
+    assert sizes == [1]
+    assert len(made) == 0
     with client.poisson.grid(CELLS) as grid:
         grid.delete()  # the block's end must not mind
     with pytest.raises(errors.NotFound, match=grid.id):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from both import KINDS, given, listed, play
+from kept_sessions import MadeSince
 from laplacians import grid_matrix, laplacian
 from scipy import sparse
 
@@ -92,12 +93,12 @@ BAD = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_such_matrix_is_refused_by_name(embedded, kind, name):
-    before = len(embedded.sessions)
+    made = MadeSince(embedded)
     with pytest.raises(errors.InvalidArgument) as caught:
         play(kind, embedded.target, lambda client: given(client.linear.matrix(BAD[name])))
     assert caught.value.field == "matrix"
     assert str(caught.value).startswith("matrix ")
-    assert len(embedded.sessions) <= before
+    assert len(made) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
