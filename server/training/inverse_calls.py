@@ -110,16 +110,13 @@ def _running(
     finally:
         job.abandon()
         if not job.future.done():
-            service.pending += 1
+            service.admission.keep()
             loop = asyncio.get_running_loop()
-
-            def end() -> None:
-                service.pending -= 1
 
             def end_in_loop(_: object) -> None:
                 # When a server stops, its event loop may be gone before its threads are.
                 with suppress(RuntimeError):
-                    loop.call_soon_threadsafe(end)
+                    loop.call_soon_threadsafe(service.admission.release)
 
             job.future.add_done_callback(end_in_loop)
 

@@ -6,9 +6,8 @@ import asyncio
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from relaxon.proto import models_pb2 as pb
 from relaxon.proto import models_pb2_grpc
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors, uploads
+from relaxon.server.gate.admission import AdmissionLimit
 from relaxon.server.jobs.models import ModelStore, read_owner
 from relaxon.server.jobs.records import timestamp
 from relaxon.server.training.engine import TrainingEngine
@@ -32,8 +32,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Answer = TypeVar("Answer")
 MOST_TRANSFERS = 8
 """Concurrent uploads and downloads."""
-RETRY_SECONDS = 1.0
-"""How long a caller that finds no free transfer is told to wait."""
 
 
 class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
@@ -43,22 +41,18 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
         self._settings = settings
         self._models = models
         self._checks = checks
-        self._transfers = 0
+        self._transfers = AdmissionLimit(MOST_TRANSFERS, "transfers")
 
     async def ListModels(self, request: pb.ListStoredModelsRequest, context: Context) -> pb.ListStoredModelsReply:
-        return await errors.reported(context, self._beside(lambda: self._list(request)))
+        return await self._beside(lambda: self._list(request))
 
     async def GetModel(self, request: pb.GetStoredModelRequest, context: Context) -> pb.StoredModel:
-        return await errors.reported(context, self._beside(lambda: self._describe(request.kind, request.name)))
+        return await self._beside(lambda: self._describe(request.kind, request.name))
 
     async def DeleteModel(self, request: pb.DeleteStoredModelRequest, context: Context) -> pb.DeleteStoredModelReply:
-        return await errors.reported(context, self._beside(lambda: self._delete(request)))
-
-    async def Download(self, request: pb.DownloadModelRequest, context: Context) -> None:  # type: ignore[override]
-        await errors.reported(context, self._download(request, context))
-
-    async def Upload(self, request_iterator: object, context: Context) -> pb.StoredModel:
-        return await errors.reported(context, self._upload(uploads.Upload(context, self._settings.idle_seconds)))
+        _find_engine(request.kind)
+        await self._beside(lambda: self._models.delete(request.kind, request.name))
+        return pb.DeleteStoredModelReply()
 
     def _list(self, request: pb.ListStoredModelsRequest) -> pb.ListStoredModelsReply:
         kinds = [request.kind] if request.kind else list(ENGINES)
@@ -87,13 +81,8 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
         except FileNotFoundError:
             raise self._models.unknown(kind, name) from None
 
-    def _delete(self, request: pb.DeleteStoredModelRequest) -> pb.DeleteStoredModelReply:
-        _find_engine(request.kind)
-        self._models.delete(request.kind, request.name)
-        return pb.DeleteStoredModelReply()
-
-    async def _download(self, request: pb.DownloadModelRequest, context: Context) -> None:
-        with self._transfer():
+    async def Download(self, request: pb.DownloadModelRequest, context: Context) -> None:  # type: ignore[override]
+        with self._transfers.taking():
             model = await self._beside(lambda: self._describe(request.kind, request.name))
             contents = await self._beside(lambda: self._contents(request))
             files = [pb.ModelFile(name=name, size=len(one), crc32=zlib.crc32(one)) for name, one in contents.items()]
@@ -115,12 +104,13 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
             raise errors.failed_precondition(f"models of the kind {request.kind!r} cannot be exported to ONNX")
         return {"model.onnx": engine.onnx(self._models.load(request.kind, request.name, engine.load))}
 
-    async def _upload(self, upload: uploads.Upload) -> pb.StoredModel:
+    async def Upload(self, request_iterator: object, context: Context) -> pb.StoredModel:
+        upload = uploads.Upload(context, self._settings.idle_seconds)
         header: pb.UploadModelHeader = await upload.header()
         engine = _find_engine(header.kind)
         files = self._announced(engine.wire.files, header)
         await self._beside(partial(require, engine.needs, f"a model of the kind {header.kind!r}"))
-        with self._transfer():
+        with self._transfers.taking():
             name = self._models.reserve(header.kind, header.name, "name")
             folder = self._models.jobs / secrets.token_hex(16)
             try:
@@ -163,16 +153,6 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
             raise errors.invalid(
                 file.name, f"{file.name} has the checksum {checksum:08x}, where the header says {file.crc32:08x}"
             )
-
-    @contextmanager
-    def _transfer(self) -> Iterator[None]:
-        if self._transfers >= MOST_TRANSFERS:
-            raise errors.exhausted("transfers", f"transfers must number at most {MOST_TRANSFERS}", RETRY_SECONDS)
-        self._transfers += 1
-        try:
-            yield
-        finally:
-            self._transfers -= 1
 
     async def _beside(self, work: Callable[[], Answer]) -> Answer:
         return await run_in_thread(self._checks, work)
