@@ -20,6 +20,7 @@ from relaxon.server.jobs import filter as job_filter
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.records import JobFailure, JobRecord, Json, timestamp
 from relaxon.server.jobs.runner import JobRunner
+from relaxon.wire.conversions.fields import write_fields
 from relaxon.wire.conversions.jobs import JobState
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -123,24 +124,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         return jobs.check_visible(self._runner.store.find(jobs.job_id_of(name)))
 
 
-STATES = {
-    JobState.QUEUED: job_pb2.JOB_STATE_QUEUED,
-    JobState.RUNNING: job_pb2.JOB_STATE_RUNNING,
-    JobState.DONE: job_pb2.JOB_STATE_DONE,
-    JobState.FAILED: job_pb2.JOB_STATE_FAILED,
-}
-
-
 def job_message(job: JobRecord) -> job_pb2.Job:
     """Return what the metadata of jobs of every kind hold."""
-    return job_pb2.Job(
-        state=STATES[job.state],
-        model=job.model,
-        cancel_requested=job.cancel_requested,
-        create_time=timestamp(job.created),
-        start_time=timestamp(job.started),
-        end_time=timestamp(job.ended),
-        kind=job.kind,
-        starts=job.starts,
-        request_id=job.request_id,
-    )
+    times = {"create_time": job.created, "start_time": job.started, "end_time": job.ended}
+    return write_fields(job_pb2.Job, job, **{name: timestamp(seconds) for name, seconds in times.items()})

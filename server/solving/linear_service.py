@@ -29,10 +29,10 @@ class LinearServicer(linear_pb2_grpc.LinearSystemServiceServicer):
     def __init__(self, runtime: SolveRuntime) -> None:
         self._runtime = runtime
 
-    async def CreateMatrix(self, request_iterator: object, context: Context) -> pb.Matrix:
+    async def CreateMatrix(self, request_iterator: object, context: Context) -> Any:
         return await self._runtime.answer_create(context, KeptMatrix)
 
-    async def UpdateMatrix(self, request_iterator: object, context: Context) -> pb.Matrix:
+    async def UpdateMatrix(self, request_iterator: object, context: Context) -> Any:
         return await self._runtime.answer_update(context, KeptMatrix)
 
     # As PoissonServicer.Solve and SolveSteps.

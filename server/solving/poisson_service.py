@@ -23,10 +23,10 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
     def __init__(self, runtime: SolveRuntime) -> None:
         self._runtime = runtime
 
-    async def CreateGrid(self, request_iterator: object, context: Context) -> pb.Grid:
+    async def CreateGrid(self, request_iterator: object, context: Context) -> Any:
         return await self._runtime.answer_create(context, KeptGrid)
 
-    async def UpdateGrid(self, request_iterator: object, context: Context) -> pb.Grid:
+    async def UpdateGrid(self, request_iterator: object, context: Context) -> Any:
         return await self._runtime.answer_update(context, KeptGrid)
 
     # Read and written through the context: the replies depend on requests that may come at any time.

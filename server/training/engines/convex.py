@@ -23,7 +23,7 @@ from relaxon.server.training.limits import FLOAT_BYTES, MAX_COLUMNS, MAX_OUTPUTS
 from relaxon.server.training.predictions import answer_rows, supervised_fields
 from relaxon.server.training.tables import AnnouncedRows, announce_rows, draw_seed, read_arrays
 from relaxon.wire.conversions.convex import ENGINE as WIRE
-from relaxon.wire.conversions.fields import read_settings
+from relaxon.wire.conversions.fields import collect_fields, read_settings
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.convex import ConvexNetworkClassifier, ConvexNetworkRegressor, ConvexProgress
@@ -73,7 +73,8 @@ def train(folder: Path, request: Json, tell: Tell) -> None:
     def watch(progress: ConvexProgress) -> bool:
         nonlocal reports
         reports += 1
-        return tell(_report(progress, reports, time.perf_counter() - since))
+        seconds = time.perf_counter() - since
+        return tell(collect_fields(pb.ConvexProgress, progress, report=reports, seconds=seconds))
 
     estimator.fit(arrays["features"], arrays["target"], arrays.get("weights"), callback=watch)
     estimator.save(folder / MODEL)
@@ -85,20 +86,6 @@ def build_estimator(request: Json) -> Any:
 
     made: Any = ConvexNetworkRegressor() if request["classes"] is None else ConvexNetworkClassifier()
     return made.set_params(**request["parameters"])
-
-
-def _report(progress: ConvexProgress, number: int, seconds: float) -> dict[str, Any]:
-    """Return the entries of a report on the best bounds so far."""
-    return {
-        "report": number,
-        "iteration": progress.iteration,
-        "primal": progress.primal,
-        "dual": progress.dual,
-        "relative_gap": progress.relative_gap,
-        "primal_residual": progress.primal_residual,
-        "dual_residual": progress.dual_residual,
-        "seconds": seconds,
-    }
 
 
 def describe(

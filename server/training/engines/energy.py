@@ -36,7 +36,7 @@ from relaxon.server.training.tables import (
 from relaxon.wire import tensors
 from relaxon.wire.conversions.energy import ENGINE as WIRE
 from relaxon.wire.conversions.energy import estimate_message
-from relaxon.wire.conversions.fields import read_settings
+from relaxon.wire.conversions.fields import collect_fields, read_settings
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy import EnergyDensity, LogPartition
@@ -133,20 +133,10 @@ def build_density(request: Json) -> EnergyDensity:
 
 
 def _report(progress: Any, steps: int) -> Json:
-    record = progress.record
-    return {
-        "report": math.ceil(progress.step / REPORT_EVERY),
-        "step": progress.step,
-        "steps_wanted": steps,
-        "loss": record.loss,
-        "log_partition": _finite_or_none(record.log_partition),
-        "effective_sample_size": _finite_or_none(record.effective_sample_size),
-        "seconds": record.seconds,
-    }
-
-
-def _finite_or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    record, report = progress.record, math.ceil(progress.step / REPORT_EVERY)
+    estimates = {"log_partition": record.log_partition, "effective_sample_size": record.effective_sample_size}
+    finite = {name: value if math.isfinite(value) else None for name, value in estimates.items()}
+    return collect_fields(pb.EnergyProgress, progress, record, report=report, steps_wanted=steps, **finite)
 
 
 def describe(name: str, created: float, model: EnergyDensity, whole: bool = True) -> pb.EnergyModel:

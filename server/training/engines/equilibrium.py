@@ -38,8 +38,7 @@ from relaxon.server.training.tables import (
 )
 from relaxon.wire.conversions import labels
 from relaxon.wire.conversions.equilibrium import ENGINE as WIRE
-from relaxon.wire.conversions.equilibrium import comparison_message
-from relaxon.wire.conversions.fields import read_settings
+from relaxon.wire.conversions.fields import collect_fields, read_settings, write_fields
 from relaxon.wire.conversions.labels import LONGEST_LABEL, MAX_CLASSES
 
 if TYPE_CHECKING:
@@ -125,16 +124,7 @@ def _report(step: Any, wanted: int) -> Json | None:
     metrics = step.metrics
     if metrics is None:
         return None
-    return {
-        "epoch": metrics.epoch + 1,
-        "epochs_wanted": wanted,
-        "loss": metrics.loss,
-        "accuracy": metrics.accuracy,
-        "free_steps": metrics.free_steps,
-        "nudged_steps": metrics.nudged_steps,
-        "verdicts": metrics.verdicts,
-        "seconds": metrics.seconds,
-    }
+    return collect_fields(pb.EquilibriumProgress, metrics, epoch=metrics.epoch + 1, epochs_wanted=wanted)
 
 
 def describe(name: str, created: float, model: EquilibriumClassifier, whole: bool = True) -> pb.EquilibriumModel:
@@ -282,9 +272,8 @@ def _compare(
     check_places("target", target, len(model.classes_))
     with errors.refusing():
         found = model.compare_gradients(features, model.classes_[target.astype(np.int64)], estimators)
-    return pb.CompareGradientsReply(
-        reference=comparison_message(found.reference), rows=map(comparison_message, found.rows)
-    )
+    reference, *rows = (write_fields(pb.GradientComparison, row) for row in (found.reference, *found.rows))
+    return pb.CompareGradientsReply(reference=reference, rows=rows)
 
 
 def _check_size(

@@ -23,7 +23,7 @@ from relaxon.server.training.engine import TrainingEngine, TrainingPlan
 from relaxon.server.training.predictions import write_output
 from relaxon.server.training.signals import announce_signals, announce_training_data
 from relaxon.server.training.tables import check_finite, read_arrays
-from relaxon.wire.conversions.fields import read_settings
+from relaxon.wire.conversions.fields import collect_fields, read_settings
 from relaxon.wire.conversions.proximal import ENGINE as WIRE
 
 if TYPE_CHECKING:
@@ -77,17 +77,8 @@ def build_settings(request: Json) -> tuple[NetworkSettings, MatchingSettings]:
 
 
 def _report(progress: MatchingProgress, every: int) -> dict[str, Any]:
-    record = progress.record
-    return {
-        "report": math.ceil(progress.step / every),
-        "step": progress.step,
-        "steps_wanted": progress.steps,
-        "stage": record.stage,
-        "loss": record.loss,
-        "mean_square": record.mean_square,
-        "gradient_norm": record.gradient_norm,
-        "seconds": record.seconds,
-    }
+    numbers = {"report": math.ceil(progress.step / every), "steps_wanted": progress.steps}
+    return collect_fields(pb.ProximalProgress, progress, progress.record, **numbers)
 
 
 def describe(name: str, created: float, model: ProximalModel, whole: bool = True) -> pb.ProximalModel:

@@ -25,11 +25,17 @@ class TrainingClient(NotPickled, Generic[Progress, Model]):
     """Base of the clients of the services that train; each trains models of one kind."""
 
     _engine: ClassVar[EngineMessages[Any, Any]]
+    _new_stub: ClassVar[type[Any]]
 
-    def __init__(self, stub: Any, channel: Channel, caller: RetryingCaller) -> None:
-        self._stub = stub
+    def __init__(self, channel: Channel, caller: RetryingCaller) -> None:
+        self._stub: Any = self._new_stub(channel)
         self._operations = operations_pb2_grpc.OperationsStub(channel)
         self._caller = caller
+
+    @property
+    def kind(self) -> str:
+        """The name of the engine: of its jobs and its stored models."""
+        return self._engine.kind
 
     async def job(self, name: str) -> Job[Progress, Model]:
         """Return the training job of that name; NotFound where the server does not know it (any more)."""
@@ -75,7 +81,7 @@ class TrainingClient(NotPickled, Generic[Progress, Model]):
         make_requests: Callable[..., Any],
         *data: Any,
         timeout: float | None,
-        arguments: Mapping[str, str] | None,
+        arguments: Mapping[str, str],
     ) -> tuple[Any, Any]:
         """Send rows to a stored model and return the answer's header and the numbers of the rows."""
         seconds = self._caller.transfer_seconds(timeout)

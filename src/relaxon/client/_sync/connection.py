@@ -130,17 +130,8 @@ class Client(NotPickled):
         self.energy = EnergyClient(channel, caller)
         self.proximal = ProximalClient(channel, caller)
         self.models = ModelsClient(channel, caller)
-        self.jobs = JobsClient(
-            channel,
-            caller,
-            {
-                "boosting": self.boosting,
-                "convex": self.convex,
-                "equilibrium": self.equilibrium,
-                "energy": self.energy,
-                "proximal": self.proximal,
-            },
-        )
+        training = (self.boosting, self.convex, self.equilibrium, self.energy, self.proximal)
+        self.jobs = JobsClient(channel, caller, {one.kind: one for one in training})
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""

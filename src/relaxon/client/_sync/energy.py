@@ -7,10 +7,8 @@ from functools import partial
 
 from numpy.typing import ArrayLike
 
-from relaxon.client._sync.caller import RetryingCaller
 from relaxon.client._sync.jobs import Job
 from relaxon.client._sync.training import TrainingClient
-from relaxon.client.shared.blocking_runtime import Channel
 from relaxon.proto import energy_pb2_grpc
 from relaxon.wire.conversions.energy import (
     ARGUMENTS,
@@ -55,9 +53,7 @@ class EnergyClient(TrainingClient[EnergyProgress, EnergyModel]):
     """
 
     _engine = ENGINE
-
-    def __init__(self, channel: Channel, caller: RetryingCaller) -> None:
-        super().__init__(energy_pb2_grpc.EnergyServiceStub(channel), channel, caller)
+    _new_stub = energy_pb2_grpc.EnergyServiceStub
 
     def train(
         self,

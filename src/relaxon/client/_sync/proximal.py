@@ -8,11 +8,9 @@ from functools import partial
 
 from numpy.typing import ArrayLike
 
-from relaxon.client._sync.caller import RetryingCaller
 from relaxon.client._sync.jobs import Job
 from relaxon.client._sync.solve_call import solve
 from relaxon.client._sync.training import TrainingClient
-from relaxon.client.shared.blocking_runtime import Channel
 from relaxon.proto import proximal_pb2_grpc
 from relaxon.wire.conversions.forward_maps import ForwardMap
 from relaxon.wire.conversions.inverse import WIRE, InverseCallback, InverseSolution, Method, inverse_request
@@ -59,9 +57,7 @@ class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
     """
 
     _engine = ENGINE
-
-    def __init__(self, channel: Channel, caller: RetryingCaller) -> None:
-        super().__init__(proximal_pb2_grpc.ProximalServiceStub(channel), channel, caller)
+    _new_stub = proximal_pb2_grpc.ProximalServiceStub
 
     def train(
         self,

@@ -30,6 +30,7 @@ from relaxon.solvers.grid.poisson_grid import (
 from relaxon.solvers.grid.sides import Side, check_films
 from relaxon.wire import chunks, tensors
 from relaxon.wire.arrays import Wire
+from relaxon.wire.conversions.fields import read_fields, write_fields
 from relaxon.wire.tensors import AnnouncedArray
 
 MOST_INLINE = 300_000
@@ -66,17 +67,12 @@ class SolverInfo:
 
 def read_solver_infos(reply: pb.ListSolversReply) -> tuple[SolverInfo, ...]:
     """Return the solvers of a reply, in its order."""
-    return tuple(SolverInfo(one.name, one.summary, tuple(one.missing), one.extra) for one in reply.solvers)
+    return tuple(read_fields(SolverInfo, one) for one in reply.solvers)
 
 
 def write_solver_infos(infos: Iterable[SolverInfo]) -> pb.ListSolversReply:
     """Return the reply that lists these solvers."""
-    return pb.ListSolversReply(
-        solvers=[
-            pb.SolverInfo(name=info.name, summary=info.summary, missing=info.missing, extra=info.extra)
-            for info in infos
-        ]
-    )
+    return pb.ListSolversReply(solvers=[write_fields(pb.SolverInfo, info) for info in infos])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

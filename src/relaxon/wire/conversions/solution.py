@@ -216,14 +216,15 @@ class SolutionReader:
         self.kept = None
         return Solution(
             x=self._x.reshape(-1, 1) if self.column else self._x,
-            result=_read_result(header.result),
+            result=read_result(header.result),
             residuals=residuals,
             info=dict(header.info),
             **{name: getattr(header, name) for name in SCALARS},
         )
 
 
-def _read_result(code: pb.Result.ValueType) -> Result:
+def read_result(code: pb.Result.ValueType) -> Result:
+    """Return the result for its number in a message; InternalError for an unknown one."""
     try:
         return Result[pb.Result.Name(code).removeprefix(_RESULT)]
     except (KeyError, ValueError):
