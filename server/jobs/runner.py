@@ -17,8 +17,9 @@ from relaxon.server.gate import errors
 from relaxon.server.jobs import folder as job_folder
 from relaxon.server.jobs import process as job_process
 from relaxon.server.jobs import records as jobs
+from relaxon.server.jobs.database import SqliteJobStore
 from relaxon.server.jobs.models import ModelStore
-from relaxon.server.jobs.records import JobFailure, JobRecord, JobStore, Json
+from relaxon.server.jobs.records import JobFailure, JobRecord, Json
 from relaxon.wire.conversions.jobs import JobState
 
 logger = logging.getLogger("relaxon.server")
@@ -52,7 +53,7 @@ class JobRunner:
     """
 
     def __init__(
-        self, store: JobStore, folder: Path, models: ModelStore, settings: ServerSettings, lasting: bool
+        self, store: SqliteJobStore, folder: Path, models: ModelStore, settings: ServerSettings, lasting: bool
     ) -> None:
         """`folder` holds the jobs' folders; if `lasting`, the next server continues the jobs that this one leaves."""
         self.store = store
