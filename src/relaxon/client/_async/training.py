@@ -32,11 +32,6 @@ class TrainingClient(NotPickled, Generic[Progress, Model]):
         self._operations = operations_pb2_grpc.OperationsStub(channel)
         self._caller = caller
 
-    @property
-    def kind(self) -> str:
-        """The name of the engine: of its jobs and its stored models."""
-        return self._engine.kind
-
     async def job(self, name: str) -> Job[Progress, Model]:
         """Return the training job of that name; NotFound where the server does not know it (any more)."""
         request = get_request(name)

@@ -131,7 +131,7 @@ class Client(NotPickled):
         self.proximal = ProximalClient(channel, caller)
         self.models = ModelsClient(channel, caller)
         training = (self.boosting, self.convex, self.equilibrium, self.energy, self.proximal)
-        self.jobs = JobsClient(channel, caller, {one.kind: one for one in training})
+        self.jobs = JobsClient(channel, caller, {one._engine.kind: one for one in training})
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""
