@@ -17,7 +17,6 @@ from relaxon.wire.conversions.inverse import WIRE, InverseCallback, InverseSolut
 from relaxon.wire.conversions.proximal import (
     ENGINE,
     Array,
-    GatheredArrays,
     PriorValues,
     ProximalModelInfo,
     ProximalNetwork,
@@ -28,7 +27,7 @@ from relaxon.wire.conversions.proximal import (
     read_prior,
     train_requests,
 )
-from relaxon.wire.conversions.tables import reshape_array
+from relaxon.wire.conversions.tables import GatheredArrays, reshape_array
 
 
 class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):

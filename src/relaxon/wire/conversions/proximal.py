@@ -19,12 +19,11 @@ from relaxon.wire import tensors
 from relaxon.wire.conversions import tables
 from relaxon.wire.conversions.engine import EngineMessages
 from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model
-from relaxon.wire.conversions.tables import GatheredArrays, Requests, array_messages, reshape_array, stream_messages
+from relaxon.wire.conversions.tables import Requests, array_messages, reshape_array, stream_messages
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ENGINE", "GatheredArrays", "reshape_array"]
 Array = NDArray[np.float64]
 MOST_AXES = 3
 """The axes of an array on the wire, at most: one with more travels along one axis, with its shape beside it."""
