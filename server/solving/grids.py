@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,25 +21,15 @@ from relaxon.solvers.interface.prepared_system import PreparedSystem
 from relaxon.wire.conversions.grid import GridPlan, read_grid_header
 from relaxon.wire.conversions.grid_change import GridChange, read_change
 from relaxon.wire.conversions.solve import Shapes, read_side
-from relaxon.wire.shared_memory import SharedFile
 from relaxon.wire.tensors import AnnouncedArray
 
 
 class KeptGrid(Session):
     """A grid under an id."""
 
-    kind = "relaxon.v1.Grid"
     argument = "grid_id"
-
-    def __init__(
-        self, grid: PoissonGrid, owner: str = "", shared: SharedFile | None = None, attendance: str = ""
-    ) -> None:
-        super().__init__(owner, bytes_of(grid), shared, attendance)
-        self.grid = grid
-
-    @classmethod
-    def read_header(cls, header: pb.GridHeader) -> GridPlan:
-        return read_grid_header(header)
+    message = pb.Grid
+    read_header = staticmethod(read_grid_header)
 
     @classmethod
     def measure(cls, plan: GridPlan) -> tuple[int, int]:
@@ -53,25 +43,21 @@ class KeptGrid(Session):
         find_components(grid)
         return grid
 
-    @classmethod
-    def make(cls, built: PoissonGrid, owner: str, shared: SharedFile | None, attendance: str) -> Self:
-        return cls(built, owner, shared, attendance)
-
     @staticmethod
     def find_solver(name: str) -> Solver:
         return find_grid_solver(name)
 
-    def describe(self, setup_seconds: float) -> pb.Grid:
-        reply = pb.Grid(
-            id=self.id,
-            unknowns=self.grid.unknowns,
-            singular_components=self.grid.nullspace.dimension,
-            setup_seconds=setup_seconds,
-            shared=self.shared is not None,
-            extended=True,
-        )
-        reply.expire_time.FromMilliseconds(int(1000 * self.expires))
-        return reply
+    @property
+    def grid(self) -> PoissonGrid:
+        """The grid itself."""
+        grid: PoissonGrid = self.content
+        return grid
+
+    def count_bytes(self) -> int:
+        return bytes_of(self.grid)
+
+    def describe_content(self) -> dict[str, Any]:
+        return {"singular_components": self.grid.nullspace.dimension, "extended": True}
 
     @property
     def cells(self) -> int:
@@ -82,16 +68,8 @@ class KeptGrid(Session):
         return self.grid.shape
 
     @property
-    def unknowns(self) -> int:
-        return self.grid.unknowns
-
-    @property
     def side_shapes(self) -> Shapes:
         return self.grid.shape, (self.grid.unknowns,)
-
-    @property
-    def content(self) -> PoissonGrid:
-        return self.grid
 
     def array_bytes(self) -> int:
         """Return the bytes of the cells, κ, σ and the volumes."""
@@ -109,8 +87,8 @@ class KeptGrid(Session):
         with errors.refusing():
             grid = change.apply(self.grid)
         find_components(grid)
-        self.grid = grid
-        self.own_bytes = bytes_of(grid)
+        self.content = grid
+        self.own_bytes = self.count_bytes()
         self.mark_stale()
 
     def read_step_side(self, header: pb.StepHeader, changed: bool) -> AnnouncedArray:

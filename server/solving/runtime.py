@@ -185,7 +185,7 @@ class SolveRuntime:
             start = time.perf_counter()
             built = await self.beside(partial(kind.build, plan, arrays))
             seconds = time.perf_counter() - start
-        session = kind.make(built, owner, self.open_shared(header, entries), header.attendance)
+        session = kind(built, owner, self.open_shared(header, entries), header.attendance)
         self.sessions.add(session)
         return session.describe(seconds)
 

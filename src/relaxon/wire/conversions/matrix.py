@@ -260,6 +260,7 @@ class MatrixStepMessages(StepMessages):
     """The messages of steps with a matrix."""
 
     _requests = pb.MatrixStepsRequest
+    _step_header = pb.MatrixStepHeader
 
     def __init__(
         self,
@@ -280,9 +281,6 @@ class MatrixStepMessages(StepMessages):
     @property
     def _shapes(self) -> tuple[tuple[int, ...], ...]:
         return ((self._unknowns,),)
-
-    def _header(self, b: NDArray[Any], change: Any) -> pb.MatrixStepHeader:
-        return pb.MatrixStepHeader(b=tensors.describe_array(b), change=None if change is None else change.message())
 
 
 def _vectors(near_null: ArrayLike | None) -> NDArray[Any] | None:
