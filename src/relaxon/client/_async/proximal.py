@@ -75,16 +75,8 @@ class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
         ----------
         data : finite numbers, `(n, *network.shape)`.
         network, settings : like `NetworkSettings` and `MatchingSettings` in process.
-        model : the name under which the model is stored; the server makes one up where it is empty.
-        request_id : your own name for this call, with which your program can repeat it without starting a second job;
-            where it is empty, one is made up, with which the client repeats a call that the end of a server cut off.
-        timeout : seconds for sending; None for the client's.
 
-        Raises
-        ------
-        InvalidArgument : for a bad argument, which it names. AlreadyExists : the name is taken, or the request id
-        belongs to another call. ResourceExhausted : a limit of the server is reached, or its queue is full.
-        FailedPrecondition : the server lacks packages. Unavailable : the server was away for the client's timeout.
+        The other arguments and the errors are those of `client.boosting.train`.
         """
         return await self._train(train_requests, data, network, settings, model, request_id, timeout=timeout)
 
