@@ -56,7 +56,7 @@ def invalid(field: str, message: str) -> ServiceError:
     )
 
 
-def refused(error: ValueError | TypeError) -> ServiceError:
+def build_refusal(error: ValueError | TypeError) -> ServiceError:
     """Return a refusal of an argument as INVALID_ARGUMENT; its message starts with the argument's name."""
     message = str(error)
     return invalid(error.field if isinstance(error, TensorError) else find_argument(message), message)
@@ -68,7 +68,7 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        raise refused(error) from error
+        raise build_refusal(error) from error
 
 
 def not_found(kind: str, name: str, why: str, field: str = "") -> ServiceError:
@@ -164,7 +164,7 @@ def _missing_package(said: str, error: ImportError) -> ServiceError:
     return ServiceError(grpc.StatusCode.FAILED_PRECONDITION, f"{said}: {error}", failure)
 
 
-async def reported(context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[Answer]) -> Answer:
+async def report_errors(context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[Answer]) -> Answer:
     """Return the result of `work`; if it raises, end the call with the error's status.
 
     An unexpected error is logged with its traceback under an id, and the caller learns only the id.
@@ -175,7 +175,7 @@ async def reported(context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[
         raise  # the call has its status already, or its caller is gone
     except (ServiceError, TensorError) as error:
         let_go(error)
-        await _abort(context, error if isinstance(error, ServiceError) else refused(error))
+        await _abort(context, error if isinstance(error, ServiceError) else build_refusal(error))
     except MemoryError:
         logger.exception("out of memory")
         await _abort(context, exhausted("memory", "the server has not enough memory for this request"))

@@ -105,7 +105,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 for observer in self._observers:
                     stack.enter_context(observer(call))
                 try:
-                    await errors.reported(context, self._admit(call, method, handler, requests, context))
+                    await errors.report_errors(context, self._admit(call, method, handler, requests, context))
                     call.code = _code(context.code())
                 except asyncio.CancelledError:
                     expired = context.time_remaining() == 0
@@ -132,7 +132,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._gate.admit(call.caller, method)
             with acting(call.caller):
                 # Reported here, where the log of an unexpected error can name the caller.
-                await errors.reported(context, self._answer(handler, requests, context))
+                await errors.report_errors(context, self._answer(handler, requests, context))
 
     async def _answer(self, handler: Any, requests: Any, context: Context) -> None:
         request = requests if handler.request_streaming else await self._only_request(context)

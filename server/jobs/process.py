@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import relaxon
 from relaxon.server.config.settings import ServerSettings
-from relaxon.server.config.threads import COUNTS, inherited_environment
+from relaxon.server.config.threads import COUNTS, build_environment
 from relaxon.server.jobs.folder import LOG
 from relaxon.server.jobs.forked_process import ForkedProcess, fork
 from relaxon.server.jobs.records import Json
@@ -62,7 +62,7 @@ async def start(folder: Path, kind: str, steps: int, settings: ServerSettings) -
     backend = choose_backend(settings)
     source = str(Path(relaxon.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
-    environment = {**inherited_environment(), "PYTHONPATH": path, **backend.environment}
+    environment = {**build_environment(), "PYTHONPATH": path, **backend.environment}
     # The process imports the modules that this server uses, not those of the working directory.
     run = (sys.executable, "-P", "-m")
     job = (str(folder.absolute()), str(steps), str(settings.checkpoint_seconds))

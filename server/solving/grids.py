@@ -119,7 +119,7 @@ def find_grid_solver(name: str) -> Solver:
     try:
         return registry.find_solver(name)
     except ValueError as error:
-        raise errors.refused(error) from error
+        raise errors.build_refusal(error) from error
     except (ImportError, DeviceUnavailableError) as error:
         raise errors.unavailable_solver(name, error) from error
 

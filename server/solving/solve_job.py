@@ -178,6 +178,6 @@ def prepare_in(session: Session, solver: Any, name: str) -> tuple[PreparedSystem
     except (ValueError, TypeError) as error:
         if not str(error).startswith(PREPARE_ARGUMENTS):
             raise
-        raise errors.refused(error) from error
+        raise errors.build_refusal(error) from error
     except ImportError as error:
         raise errors.unavailable_solver(name, error) from error

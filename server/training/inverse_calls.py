@@ -53,7 +53,7 @@ async def evaluate_prior(service: TrainingService, context: Context) -> None:
         def evaluate(job: SolveJob) -> Any:
             return model.prior(x, callback=lambda *_: job.check(), **options)
 
-        with _running(service, evaluate) as job:
+        with _run_beside(service, evaluate) as job:
             found: Any = await job.result()
             for reply in prior_messages(found, announced.array.shape):
                 await context.write(reply)
@@ -72,7 +72,7 @@ async def solve(service: TrainingService, context: Context) -> None:
         x0 = None if plan.x0 is None else await upload.array("x0", plan.x0)
         run = InverseRun(model, maps, plan.fields, plan.options, observation, x0)
         await service.run_beside(run.check)
-        with _running(service, run.reconstruct, plan.progress_seconds, _trace(service, plan)) as job:
+        with _run_beside(service, run.reconstruct, plan.progress_seconds, _trace(service, plan)) as job:
             found = await watch(job, upload, partial(_write_progress, job, context))
             for reply in solution_messages(found):
                 await context.write(reply)
@@ -86,7 +86,7 @@ async def _read_maps(
     shape: Shape = plan.shape
     for field, described in zip(plan.fields, header.operator, strict=True):
         one = await service.run_beside(partial(forward_maps.plan, field, described, shape, service.settings))
-        with forward_maps.named(field):
+        with forward_maps.name_refusals(field):
             arrays: list[NDArray[Any]] = [await upload.array("operator", array) for array in one.arrays]
             maps.append(await service.run_beside(partial(one.read, arrays)))
         shape = maps[-1].output_shape
@@ -94,7 +94,7 @@ async def _read_maps(
 
 
 @contextmanager
-def _running(
+def _run_beside(
     service: TrainingService,
     work: Callable[[SolveJob], Any],
     progress_seconds: float | None = None,

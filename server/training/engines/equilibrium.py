@@ -75,7 +75,7 @@ def plan(header: pb.TrainEquilibriumHeader, settings: ServerSettings) -> Trainin
     try:
         classifier.check_parameters()
     except (ValueError, TypeError) as error:
-        raise _rename_argument(errors.refused(error)) from error
+        raise _rename_argument(errors.build_refusal(error)) from error
 
     def check_data(arrays: Arrays) -> None:
         check_finite("features", arrays["features"])

@@ -128,7 +128,7 @@ class RemoteMatrix(MatrixHandle, RemoteSystem[MatrixStep]):
     ) -> None:
         super().__init__(stub.SolveMatrix, stub.SolveMatrixSteps, handover, link)
         self._stub = stub
-        self._told(kept, sent)
+        self._note_kept(kept, sent)
 
     async def update(self, matrix: SparseMatrix, *, timeout: float | None = None) -> None:
         """Replace the values of the matrix and keep its pattern, as in time steps or Newton's method.
@@ -149,7 +149,7 @@ class RemoteMatrix(MatrixHandle, RemoteSystem[MatrixStep]):
         requests = partial(change.update_requests, self.id, self._wire)
         with self._in_use():
             reply = await self._caller.make(method, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS)
-            self._changed(reply)
+            self._note_reply(reply)
 
     async def describe(self) -> MatrixSetUps:
         """Return what the server has set up for the matrix: solvers, their levels, sizes and complexities."""

@@ -105,7 +105,7 @@ class RemoteGrid(GridHandle, RemoteSystem[Step]):
     ) -> None:
         super().__init__(stub.Solve, stub.SolveSteps, handover, link)
         self._stub = stub
-        self._told(kept, shape)
+        self._note_kept(kept, shape)
 
     async def update(
         self,
@@ -140,7 +140,7 @@ class RemoteGrid(GridHandle, RemoteSystem[Step]):
         method = partial(self._stub.UpdateGrid, compression=self._wire.outgoing)
         requests = partial(change_requests, self.id, change, self._wire)
         with self._in_use():
-            self._changed(await self._caller.make(method, requests, idempotent=True, seconds=seconds))
+            self._note_reply(await self._caller.make(method, requests, idempotent=True, seconds=seconds))
 
     def _deletion_call(self) -> tuple[Callable[..., Any], Any]:
         return self._stub.DeleteGrid, pb.DeleteGridRequest(id=self.id)

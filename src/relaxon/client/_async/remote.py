@@ -21,9 +21,9 @@ from relaxon.client.shared.asyncio_runtime import Channel
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Solution
 from relaxon.wire.arrays import Wire
-from relaxon.wire.conversions.solution import with_one_set_up
+from relaxon.wire.conversions.solution import share_set_up
 from relaxon.wire.conversions.solve import Inconsistent
-from relaxon.wire.conversions.system import SolveRequest, SystemHandle, numbered_as
+from relaxon.wire.conversions.system import SolveRequest, SystemHandle, number_refusals
 from relaxon.wire.handover import Handover
 
 StepKind = TypeVar("StepKind")
@@ -57,7 +57,7 @@ class RemoteSystem(SystemHandle, Generic[StepKind]):
         self._caller = link.caller
         self._owner = link.caller.owner
         self._wire = link.wire
-        self._kept_at(link.target)
+        self._note_server(link.target)
 
     async def solve(
         self,
@@ -122,9 +122,9 @@ class RemoteSystem(SystemHandle, Generic[StepKind]):
         requests = await asyncio.to_thread(self._requests, terms, b, x0)
         solutions: list[Solution] = []
         for number, request in enumerate(requests):
-            with numbered_as(number):
+            with number_refusals(number):
                 solutions.append(await self._solve(request, callback, seconds))
-        return with_one_set_up(solutions)
+        return share_set_up(solutions)
 
     def solve_steps(
         self,

@@ -103,7 +103,7 @@ class RemoteGrid(GridHandle, RemoteSystem[Step]):
     ) -> None:
         super().__init__(stub.Solve, stub.SolveSteps, handover, link)
         self._stub = stub
-        self._told(kept, shape)
+        self._note_kept(kept, shape)
 
     def update(
         self,
@@ -138,7 +138,7 @@ class RemoteGrid(GridHandle, RemoteSystem[Step]):
         method = partial(self._stub.UpdateGrid, compression=self._wire.outgoing)
         requests = partial(change_requests, self.id, change, self._wire)
         with self._in_use():
-            self._changed(self._caller.make(method, requests, idempotent=True, seconds=seconds))
+            self._note_reply(self._caller.make(method, requests, idempotent=True, seconds=seconds))
 
     def _deletion_call(self) -> tuple[Callable[..., Any], Any]:
         return self._stub.DeleteGrid, pb.DeleteGridRequest(id=self.id)

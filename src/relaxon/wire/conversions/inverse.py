@@ -18,7 +18,7 @@ from relaxon.proto import proximal_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.fields import check_text, read_fields, write_fields
-from relaxon.wire.conversions.forward_maps import ForwardMap, described_maps
+from relaxon.wire.conversions.forward_maps import ForwardMap, describe_maps
 from relaxon.wire.conversions.proximal import ENGINE, Array, ProximalModelInfo
 from relaxon.wire.conversions.solution import read_result
 from relaxon.wire.conversions.tables import GatheredArrays, reshape_array, stream_messages
@@ -130,11 +130,11 @@ class InverseReader:
         self._gathered.take(reply)
         return _solution_of(self._gathered) if self._gathered.complete else None
 
-    def refused(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
+    def translate_refusal(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
         """Return the refusal unchanged: the fields of the messages have the names of the arguments."""
         return error
 
-    def ended(self) -> errors.RelaxonError:
+    def explain_end(self) -> errors.RelaxonError:
         """Return the error for a stream that ended before the solution was complete."""
         return errors.InternalError("the server ended the call before the reconstruction was complete")
 
@@ -156,7 +156,7 @@ def inverse_request(
     `numbers` are the fields of the header that must be greater than 0, by name.
     """
     with errors.refusals():
-        maps, arrays = described_maps(operator)
+        maps, arrays = describe_maps(operator)
         b = _array("observation", observation)
         header = pb.SolveInverseHeader(
             model=ENGINE.name_of(model),

@@ -81,10 +81,10 @@ def upload_requests(kind: str, folder: str | Path, name: str) -> Callable[[], It
     contents = {file: (Path(folder) / file).read_bytes() for file in FILES[kind]}
     files = [pb.ModelFile(name=file, size=len(one), crc32=zlib.crc32(one)) for file, one in contents.items()]
     header = pb.UploadModelHeader(kind=kind, name=name, files=files)
-    return partial(_uploaded, header, tuple(contents.values()))
+    return partial(_yield_upload, header, tuple(contents.values()))
 
 
-def _uploaded(header: pb.UploadModelHeader, contents: tuple[bytes, ...]) -> Iterator[pb.UploadModelRequest]:
+def _yield_upload(header: pb.UploadModelHeader, contents: tuple[bytes, ...]) -> Iterator[pb.UploadModelRequest]:
     yield pb.UploadModelRequest(header=header)
     for content in contents:
         for start in range(0, len(content), CHUNK_BYTES):

@@ -148,13 +148,13 @@ class SolutionReader:
             raise errors.InternalError(f"the server's answer is damaged: {error}") from error
         raise errors.InternalError(f"the server sent {kind or 'an empty message'} out of order")
 
-    def refused(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
+    def translate_refusal(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
         """Return a refusal that speaks of a mask where the server saw the NaN that stood for a masked entry."""
         if error.field not in self.masked or "must be finite" not in str(error):
             return error
         return errors.InvalidArgument(masked_refusal(error.field), error.field)
 
-    def ended(self) -> errors.RelaxonError:
+    def explain_end(self) -> errors.RelaxonError:
         """Return the error for a stream that ended before the solution was complete."""
         if self._header is None:
             return errors.InternalError("the server ended the call without a solution")
@@ -212,7 +212,7 @@ class SolutionReader:
     def _solution(self, residuals: NDArray[np.float64]) -> Solution:
         header = self._header
         if header is None or self._x is None:
-            raise self.ended()
+            raise self.explain_end()
         self.kept = None
         return Solution(
             x=self._x.reshape(-1, 1) if self.column else self._x,
@@ -231,6 +231,6 @@ def read_result(code: pb.Result.ValueType) -> Result:
         raise errors.InternalError(f"the server sent the unknown result {code}") from None
 
 
-def with_one_set_up(solutions: list[Solution]) -> tuple[Solution, ...]:
+def share_set_up(solutions: list[Solution]) -> tuple[Solution, ...]:
     """Return the solutions with the seconds of the set-up that all of them share, as in process."""
     return tuple(replace(one, setup_seconds=solutions[0].setup_seconds) for one in solutions)

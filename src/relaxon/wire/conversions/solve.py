@@ -152,14 +152,14 @@ def side(name: str, value: ArrayLike, shapes: Shapes, *, finite: bool = True) ->
         value = masks_as_nan(value)  # the server ignores NaN outside the fluid, and refuses it inside
     array = validation.real_or_complex_array(name, value, finite=finite and not whole)
     if array.shape not in shapes:
-        vector = _packed(name, array, shapes[-1])
+        vector = _flatten_column(name, array, shapes[-1])
         if vector is not None:
             return vector
         raise ValueError(f"{name} must have {describe_shapes(shapes)}, got {array.shape}")
     return array
 
 
-def masked_names(b: ArrayLike, x0: ArrayLike | None = None) -> tuple[str, ...]:
+def find_masked(b: ArrayLike, x0: ArrayLike | None = None) -> tuple[str, ...]:
     """Return which of the two hold masked entries."""
     return tuple(name for name, value in (("b", b), ("x0", x0)) if is_masked(value))
 
@@ -169,7 +169,7 @@ def is_column(value: ArrayLike, vector: NDArray[Any]) -> bool:
     return vector.ndim == 1 and np.ndim(value) == 2
 
 
-def _packed(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
+def _flatten_column(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
     if array.ndim != 2 or len(shape) != 1 or array.shape[0] != shape[0]:
         return None
     if array.shape[1] == 1:
@@ -266,7 +266,7 @@ def solve_requests(
     return chain.from_iterable(parts), reader
 
 
-def several(sides: ArrayLike | Iterable[ArrayLike], starts: Any, shapes: Shapes) -> tuple[list[Any], list[Any]]:
+def split_sides(sides: ArrayLike | Iterable[ArrayLike], starts: Any, shapes: Shapes) -> tuple[list[Any], list[Any]]:
     """Return the right-hand sides of `solve_many`, and an initial guess or None for each.
 
     Raises
@@ -287,7 +287,7 @@ def several(sides: ArrayLike | Iterable[ArrayLike], starts: Any, shapes: Shapes)
     return found, begun
 
 
-def numbered(error: errors.InvalidArgument, number: int) -> errors.InvalidArgument:
+def number_refusal(error: errors.InvalidArgument, number: int) -> errors.InvalidArgument:
     """Return a refusal of `b` as one of `b[number]`: the server has one right-hand side at a time and cannot know."""
     if error.field != "b":
         return error

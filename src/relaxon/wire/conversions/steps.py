@@ -15,7 +15,7 @@ from relaxon.wire import chunks, tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.grid_change import GridChange, Kappa, Reaction, Unchanged, change_of
 from relaxon.wire.conversions.solution import SolutionReader
-from relaxon.wire.conversions.solve import SolveTerms, is_column, masked_names, side, side_requests
+from relaxon.wire.conversions.solve import SolveTerms, find_masked, is_column, side, side_requests
 from relaxon.wire.handover import Sheet, Slots
 
 AHEAD = 2
@@ -110,7 +110,7 @@ class StepMessages(ABC):
         header = self._step_header(b=tensors.describe_array(b), change=announced)
         right, reader = side_requests(self._requests, header, b, self._wire, self._places, Sheet)
         reader.column = is_column(given, b)
-        reader.masked = (*masked_names(given), *self._masked_start)
+        reader.masked = (*find_masked(given), *self._masked_start)
         self._masked_start = ()
         messages = [self._requests(step=header)]
         if change is not None:

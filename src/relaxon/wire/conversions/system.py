@@ -29,12 +29,12 @@ from relaxon.wire.conversions.solution import SolutionReader
 from relaxon.wire.conversions.solve import (
     Shapes,
     SolveTerms,
+    find_masked,
     is_column,
-    masked_names,
-    numbered,
-    several,
+    number_refusal,
     side,
     solve_requests,
+    split_sides,
 )
 from relaxon.wire.conversions.steps import GridStepMessages, StepMessages
 from relaxon.wire.handover import Handover, Slots
@@ -97,7 +97,7 @@ class SystemHandle(NotPickled, ABC):
     _complex_valued = False
     """Whether solutions are complex even for real right-hand sides."""
 
-    def _kept_at(self, target: str) -> None:
+    def _note_server(self, target: str) -> None:
         """Note which server keeps the system, and that it was there just now."""
         self._target = target
         self._used = time.monotonic()
@@ -197,7 +197,7 @@ class SystemHandle(NotPickled, ABC):
             start = None if x0 is None else side("x0", x0, self._shapes, finite=finite)
             if start is not None and right.dtype.kind != "c" and not self._complex_valued:
                 start = validation.real_array("x0", start, finite=False)
-        return SolveRequest(self.id, terms, right, start, self._wire, is_column(b, right), masked_names(b, x0))
+        return SolveRequest(self.id, terms, right, start, self._wire, is_column(b, right), find_masked(b, x0))
 
     def _step_messages(
         self, terms: SolveTerms, x0: ArrayLike | None, warm_start: bool, seconds: float
@@ -221,7 +221,7 @@ class SystemHandle(NotPickled, ABC):
     ) -> list[SolveRequest]:
         """Check several right-hand sides; all of them are checked before the first is sent."""
         with errors.refusals():
-            pairs = list(zip(*several(b, x0, self._shapes), strict=True))
+            pairs = list(zip(*split_sides(b, x0, self._shapes), strict=True))
         return [self._request(terms, f"b[{i}]", right, start) for i, (right, start) in enumerate(pairs)]
 
 
@@ -230,22 +230,22 @@ class GridHandle(SystemHandle):
 
     _default_solver = "dcdm"
 
-    def _told(self, kept: pb.Grid, shape: tuple[int, ...]) -> None:
+    def _note_kept(self, kept: pb.Grid, shape: tuple[int, ...]) -> None:
         """Note what the server said of the grid."""
         self._note(kept)
         self.shape = shape
         self.extended: bool = kept.extended
         """Whether the server knows reactions, volumes and the widths of single cells."""
 
-    def _changed(self, reply: pb.Grid) -> None:
-        self._now_has(reply.unknowns)
+    def _note_reply(self, reply: pb.Grid) -> None:
+        self._set_unknowns(reply.unknowns)
         self._note_change(reply)
 
-    def _now_has(self, unknowns: int) -> None:
+    def _set_unknowns(self, unknowns: int) -> None:
         self.unknowns = unknowns
 
     def _new_step_messages(self, places: Slots | None) -> GridStepMessages:
-        return GridStepMessages(self.shape, self.unknowns, self._wire, places, self._now_has, self._check_change)
+        return GridStepMessages(self.shape, self.unknowns, self._wire, places, self._set_unknowns, self._check_change)
 
     def _check_change(self, change: GridChange[NDArray[Any]]) -> None:
         check_extended(self.extended, change.needs_extended)
@@ -273,7 +273,7 @@ class MatrixHandle(SystemHandle):
 
     _default_solver = "auto"
 
-    def _told(self, kept: linear_pb2.Matrix, sent: SentMatrix) -> None:
+    def _note_kept(self, kept: linear_pb2.Matrix, sent: SentMatrix) -> None:
         """Note what the server said of the matrix that it was sent."""
         self._order = sent.order()
         self._complex_valued = sent.data.dtype.kind == "c"
@@ -285,7 +285,7 @@ class MatrixHandle(SystemHandle):
         """Return new values for the matrix; InvalidArgument if they cannot be sent."""
         return change_values(matrix, self.unknowns, self._order)
 
-    def _changed(self, reply: linear_pb2.Matrix) -> None:
+    def _note_reply(self, reply: linear_pb2.Matrix) -> None:
         self.entries = reply.entries
         self._note_change(reply)
 
@@ -305,9 +305,9 @@ class MatrixHandle(SystemHandle):
 
 
 @contextmanager
-def numbered_as(number: int) -> Iterator[None]:
+def number_refusals(number: int) -> Iterator[None]:
     """Number the refusals of `b` in the block: the server gets one right-hand side per call and cannot know."""
     try:
         yield
     except errors.InvalidArgument as error:
-        raise numbered(error, number) from error
+        raise number_refusal(error, number) from error

@@ -102,20 +102,20 @@ class GatheredArrays:
             elif kind in self._arrays:
                 self._arrays[kind].take(getattr(reply, kind))
             elif self.header is None:
-                raise _missing_header()
+                raise _report_missing_header()
             else:
                 raise errors.InternalError(f"the server sent {kind or 'an empty message'} out of turn")
         except tensors.TensorError as error:
-            raise _damaged(error) from error
+            raise _report_damage(error) from error
 
     def finished(self) -> tuple[Any, Any]:
         """Return the header and the arrays by name, once the call has ended."""
         if self.header is None:
-            raise _missing_header()
+            raise _report_missing_header()
         try:
             return self.header, {name: np.asarray(one.array()) for name, one in self._arrays.items()}
         except tensors.TensorError as error:
-            raise _damaged(error) from error
+            raise _report_damage(error) from error
 
     def _begin(self, header: Any) -> None:
         for name, dtype in self._dtypes.items():
@@ -154,9 +154,9 @@ def reshape_array(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDA
     return array.reshape(shape)
 
 
-def _missing_header() -> errors.InternalError:
+def _report_missing_header() -> errors.InternalError:
     return errors.InternalError("the server's answer does not start with its header")
 
 
-def _damaged(error: tensors.TensorError) -> errors.InternalError:
+def _report_damage(error: tensors.TensorError) -> errors.InternalError:
     return errors.InternalError(f"the server's answer is damaged: {error}")
