@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
@@ -132,9 +131,7 @@ class EmbeddedServer:
             raise self._failure
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Drain as `serve` does."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()

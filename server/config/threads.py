@@ -56,7 +56,7 @@ def build_environment() -> dict[str, str]:
 
 
 def keep_from_others(variable: str) -> None:
-    """Leave a variable out of `inherited_environment`."""
+    """Leave a variable out of `build_environment`."""
     _OURS.add(variable)
 
 

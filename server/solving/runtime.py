@@ -228,7 +228,7 @@ class SolveRuntime:
                     room,
                 )
                 job = SolveJob(
-                    session,
+                    session.running,
                     partial(solve_in, session, arguments),
                     self.engines,
                     terms.progress_seconds,

@@ -218,7 +218,8 @@ class _Stretch:
         """Submit a step behind those of the stretch, and return its job."""
         terms = self._sequence.terms
         trace = self._runtime.trace(terms.solver, self._session)
-        job = SolveJob(self._session, partial(self._sequence.solve, step), self._line, terms.progress_seconds, trace)
+        work = partial(self._sequence.solve, step)
+        job = SolveJob(self._session.running, work, self._line, terms.progress_seconds, trace)
         stack = ExitStack()
         stack.enter_context(self._until_done(job))
         self._jobs.append((number, job, stack))

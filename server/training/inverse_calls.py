@@ -29,15 +29,6 @@ from relaxon.wire.conversions.proximal import prior_messages
 MAX_NEWTON_STEPS = 10_000
 
 
-class _Alone:
-    """Stands for the session of a run that shares nothing with other runs."""
-
-    running = nullcontext()
-
-
-ALONE: Any = _Alone()
-
-
 async def evaluate_prior(service: TrainingService, context: Context) -> None:
     """Answer a `Prior` call."""
     upload = service.upload(context)
@@ -104,7 +95,8 @@ def _run_beside(
 
     At the end of the block the run is told to stop; it keeps a place among the pending calls until it has.
     """
-    job = SolveJob(ALONE, work, service.engines, progress_seconds, trace)
+    # Without a lock: the run shares nothing with other runs.
+    job = SolveJob(nullcontext(), work, service.engines, progress_seconds, trace)
     try:
         yield job
     finally:

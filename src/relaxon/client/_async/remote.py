@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from numpy.typing import ArrayLike
@@ -204,9 +203,7 @@ class RemoteSystem(SystemHandle, Generic[StepKind]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._owner.ended:  # the server deletes it with its client; in a forked child it is the parent's
             return
         # A system that is already gone is no error; and where the block failed, its error matters more.

@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from numpy.typing import ArrayLike
@@ -201,9 +200,7 @@ class RemoteSystem(SystemHandle, Generic[StepKind]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._owner.ended:  # the server deletes it with its client; in a forked child it is the parent's
             return
         # A system that is already gone is no error; and where the block failed, its error matters more.
