@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,15 @@ RunBeside = Callable[[Callable[[], None]], Awaitable[None]]
 """Runs a function in a thread, so that the event loop never computes."""
 Call = Callable[["TrainingService", Any, Any], Awaitable[Any]]
 """Answers a call of the engine's own, given the service, the request (or their stream) and the call's context."""
+
+
+def load_later(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that imports a function of a module when it is first called, for its weight, and calls it."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments)
+
+    return call
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from relaxon.wire.conversions.proximal import prior_messages
 MAX_NEWTON_STEPS = 10_000
 
 
-async def evaluate_prior(service: TrainingService, context: Context) -> None:
+async def evaluate_prior(service: TrainingService, _: Any, context: Context) -> None:
     """Answer a `Prior` call."""
     upload = service.upload(context)
     header: pb.PriorHeader = await upload.header()
@@ -50,7 +50,7 @@ async def evaluate_prior(service: TrainingService, context: Context) -> None:
                 await context.write(reply)
 
 
-async def solve(service: TrainingService, context: Context) -> None:
+async def solve(service: TrainingService, _: Any, context: Context) -> None:
     """Answer a `Solve` call."""
     upload = service.upload(context)
     header: pb.SolveInverseHeader = await upload.header()

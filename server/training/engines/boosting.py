@@ -23,7 +23,7 @@ from relaxon.server.jobs.model_files import check_count, read_safetensors
 from relaxon.server.jobs.records import Json, timestamp
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
-from relaxon.server.training.engine import TrainingEngine, TrainingPlan
+from relaxon.server.training.engine import TrainingEngine, TrainingPlan, load_later
 from relaxon.server.training.limits import MAX_COLUMNS, MAX_LAYERS, MAX_OUTPUTS, check_bytes, check_most
 from relaxon.server.training.predictions import answer_rows, supervised_fields
 from relaxon.server.training.tables import announce_rows, draw_seed, read_arrays
@@ -116,13 +116,6 @@ def describe(name: str, created: float, model: Estimator, whole: bool = True) ->
         message.validation_loss.extend(model.validation_loss_.tolist())
         message.feature_importances.extend(model.feature_importances_.tolist())
     return message
-
-
-def load(folder: Path) -> Estimator:
-    """Read a stored model."""
-    from relaxon.neuromorphic.boosting import load as load_estimator
-
-    return load_estimator(folder)
 
 
 def check(folder: Path, settings: ServerSettings) -> None:
@@ -254,7 +247,7 @@ ENGINE = TrainingEngine(
         "relaxon.neuromorphic.boosting.estimators.classifier",
         "relaxon.neuromorphic.boosting.estimators.regressor",
     ),
-    load=load,
+    load=load_later("relaxon.neuromorphic.boosting", "load"),
     describe=describe,
     check=check,
     probe=lambda model: model.predict(np.zeros((1, model.n_features_in_))),

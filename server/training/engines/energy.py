@@ -23,7 +23,7 @@ from relaxon.server.jobs.model_files import check_count
 from relaxon.server.jobs.records import Json, timestamp
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
-from relaxon.server.training.engine import TrainingEngine, TrainingPlan
+from relaxon.server.training.engine import TrainingEngine, TrainingPlan, load_later
 from relaxon.server.training.limits import MAX_COLUMNS, MAX_LAYERS, MAX_STEPS, check_bytes, check_most
 from relaxon.server.training.predictions import write_output
 from relaxon.server.training.tables import (
@@ -155,13 +155,6 @@ def describe(name: str, created: float, model: EnergyDensity, whole: bool = True
         reason=model.verdict_.reason,
         validation=model.validation_.tolist() if whole else (),
     )
-
-
-def load(folder: Path) -> Any:
-    """Read a stored model."""
-    from relaxon.neuromorphic.energy import load_estimator
-
-    return load_estimator(folder)
 
 
 def check(folder: Path, settings: ServerSettings) -> None:
@@ -300,7 +293,7 @@ ENGINE = TrainingEngine(
     step="report",
     # The optimisers of torch import its compiler at their first step.
     imports=("relaxon.neuromorphic.energy.estimators.density", "torch._dynamo"),
-    load=load,
+    load=load_later("relaxon.neuromorphic.energy", "load_estimator"),
     describe=describe,
     check=check,
     probe=lambda model: model._evaluate_log_density(np.zeros((1, model.n_features_in_))),

@@ -23,7 +23,7 @@ from relaxon.server.jobs.model_files import check_classes, check_count
 from relaxon.server.jobs.records import Json, timestamp
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
-from relaxon.server.training.engine import Arrays, TrainingEngine, TrainingPlan
+from relaxon.server.training.engine import Arrays, TrainingEngine, TrainingPlan, load_later
 from relaxon.server.training.limits import MAX_COLUMNS, MAX_LAYERS, check_bytes, check_most
 from relaxon.server.training.predictions import METHODS, write_output
 from relaxon.server.training.tables import (
@@ -153,13 +153,6 @@ def describe(name: str, created: float, model: EquilibriumClassifier, whole: boo
         message.train_loss.extend(epoch.loss for epoch in report.epochs)
         message.train_accuracy.extend(math.nan if one.accuracy is None else one.accuracy for one in report.epochs)
     return message
-
-
-def load(folder: Path) -> EquilibriumClassifier:
-    """Read a stored model."""
-    from relaxon.neuromorphic.equilibrium.classifier.storage import load_classifier
-
-    return load_classifier(folder)
 
 
 def check(folder: Path, settings: ServerSettings) -> None:
@@ -346,7 +339,7 @@ ENGINE = TrainingEngine(
     step="epoch",
     # The optimisers of torch import its compiler at their first step.
     imports=("relaxon.neuromorphic.equilibrium.classifier.storage", "torch._dynamo"),
-    load=load,
+    load=load_later("relaxon.neuromorphic.equilibrium.classifier.storage", "load_classifier"),
     describe=describe,
     check=check,
     probe=lambda model: model.predict(np.zeros((1, model.n_features_in_))),

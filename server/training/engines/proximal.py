@@ -19,7 +19,7 @@ from relaxon.server.jobs.folder import CHECKPOINT
 from relaxon.server.jobs.records import Json, timestamp
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import proximal_limits, stored_files
-from relaxon.server.training.engine import TrainingEngine, TrainingPlan
+from relaxon.server.training.engine import TrainingEngine, TrainingPlan, load_later
 from relaxon.server.training.predictions import write_output
 from relaxon.server.training.signals import announce_signals, announce_training_data
 from relaxon.server.training.tables import check_finite, read_arrays
@@ -98,13 +98,6 @@ def describe(name: str, created: float, model: ProximalModel, whole: bool = True
     return message
 
 
-def load(folder: Path) -> ProximalModel:
-    """Read a stored model."""
-    from relaxon.neuromorphic.proximal import load_proximal
-
-    return load_proximal(folder)
-
-
 def check(folder: Path, settings: ServerSettings) -> None:
     """Refuse an uploaded model by what its files say; see `TrainingEngine.check`."""
     from relaxon.neuromorphic.proximal import NetworkSettings
@@ -139,20 +132,6 @@ async def denoise(service: TrainingService, request: Any, context: Context) -> N
         await write_output(service, context, output.reshape(announced.array.shape), "Denoise")
 
 
-async def evaluate_prior(service: TrainingService, request: Any, context: Context) -> None:
-    """Answer a `Prior` call."""
-    from relaxon.server.training import inverse_calls
-
-    await inverse_calls.evaluate_prior(service, context)
-
-
-async def solve_inverse(service: TrainingService, request: Any, context: Context) -> None:
-    """Answer a `Solve` call."""
-    from relaxon.server.training import inverse_calls
-
-    await inverse_calls.solve(service, context)
-
-
 ENGINE = TrainingEngine(
     module=__name__,
     wire=WIRE,
@@ -164,9 +143,13 @@ ENGINE = TrainingEngine(
     step="report",
     # The optimisers of torch import its compiler at their first step.
     imports=("relaxon.neuromorphic.proximal.training.matching", "torch._dynamo"),
-    load=load,
+    load=load_later("relaxon.neuromorphic.proximal", "load_proximal"),
     describe=describe,
     check=check,
     probe=lambda model: model.denoise(np.zeros((1, *model.shape))),
-    calls={"Denoise": denoise, "Prior": evaluate_prior, "Solve": solve_inverse},
+    calls={
+        "Denoise": denoise,
+        "Prior": load_later("relaxon.server.training.inverse_calls", "evaluate_prior"),
+        "Solve": load_later("relaxon.server.training.inverse_calls", "solve"),
+    },
 )
