@@ -91,16 +91,6 @@ def failed_precondition(message: str) -> ServiceError:
     return ServiceError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
-def unauthenticated() -> ServiceError:
-    """Return UNAUTHENTICATED, always with the same message, which reveals nothing."""
-    return ServiceError(grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed for this call")
-
-
-def denied(message: str) -> ServiceError:
-    """Return PERMISSION_DENIED: the caller is known, but may not do this."""
-    return ServiceError(grpc.StatusCode.PERMISSION_DENIED, message)
-
-
 def unimplemented() -> ServiceError:
     """Return UNIMPLEMENTED for a method that is not served."""
     return ServiceError(grpc.StatusCode.UNIMPLEMENTED, "the server has no such method")
@@ -109,11 +99,6 @@ def unimplemented() -> ServiceError:
 def stopping() -> ServiceError:
     """Return UNAVAILABLE for a call that arrives while the server stops."""
     return ServiceError(grpc.StatusCode.UNAVAILABLE, "the server is about to stop")
-
-
-def stopped() -> ServiceError:
-    """Return UNAVAILABLE for a call that was still running at the end of the server's grace period."""
-    return ServiceError(grpc.StatusCode.UNAVAILABLE, "the server has stopped before the call was done")
 
 
 def not_compiled(seconds: float) -> ServiceError:

@@ -24,12 +24,23 @@ from relaxon.wire.conversions.solve import Shapes, read_side
 from relaxon.wire.tensors import AnnouncedArray
 
 
+def find_grid_solver(name: str) -> Solver:
+    """Return the solver of a name; INVALID_ARGUMENT if it is unknown, FAILED_PRECONDITION if it lacks something."""
+    try:
+        return registry.find_solver(name)
+    except ValueError as error:
+        raise errors.build_refusal(error) from error
+    except (ImportError, DeviceUnavailableError) as error:
+        raise errors.unavailable_solver(name, error) from error
+
+
 class KeptGrid(Session):
     """A grid under an id."""
 
     argument = "grid_id"
     message = pb.Grid
     read_header = staticmethod(read_grid_header)
+    find_solver = staticmethod(find_grid_solver)
 
     @classmethod
     def measure(cls, plan: GridPlan) -> tuple[int, int]:
@@ -43,10 +54,6 @@ class KeptGrid(Session):
         find_components(grid)
         return grid
 
-    @staticmethod
-    def find_solver(name: str) -> Solver:
-        return find_grid_solver(name)
-
     @property
     def grid(self) -> PoissonGrid:
         """The grid itself."""
@@ -54,7 +61,7 @@ class KeptGrid(Session):
         return grid
 
     def count_bytes(self) -> int:
-        return bytes_of(self.grid)
+        return footprint.grid_bytes(self.cells, sum(int(array.size) for array in term_arrays(self.grid)))
 
     def describe_content(self) -> dict[str, Any]:
         return {"singular_components": self.grid.nullspace.dimension, "extended": True}
@@ -114,24 +121,9 @@ class KeptGrid(Session):
         return prepared
 
 
-def find_grid_solver(name: str) -> Solver:
-    """Return the solver of a name; INVALID_ARGUMENT if it is unknown, FAILED_PRECONDITION if it lacks something."""
-    try:
-        return registry.find_solver(name)
-    except ValueError as error:
-        raise errors.build_refusal(error) from error
-    except (ImportError, DeviceUnavailableError) as error:
-        raise errors.unavailable_solver(name, error) from error
-
-
 def find_components(grid: PoissonGrid) -> None:
     """Find a grid's singular components now, off the event loop; the grid keeps them."""
     grid.nullspace  # noqa: B018
-
-
-def bytes_of(grid: PoissonGrid) -> int:
-    """Return the bytes that a grid is counted for."""
-    return footprint.grid_bytes(int(grid.cells.size), sum(int(array.size) for array in term_arrays(grid)))
 
 
 def term_arrays(grid: PoissonGrid) -> tuple[NDArray[np.float64], ...]:

@@ -11,7 +11,7 @@ import grpc
 
 from relaxon.proto import linear_pb2 as pb
 from relaxon.proto import linear_pb2_grpc, poisson_pb2
-from relaxon.server.gate.identity import caller_of
+from relaxon.server.gate import identity
 from relaxon.server.solving.matrices import KeptMatrix
 from relaxon.server.solving.runtime import SolveRuntime, list_available
 from relaxon.server.solving.steps import StepsCall
@@ -43,11 +43,11 @@ class LinearServicer(linear_pb2_grpc.LinearSystemServiceServicer):
         await StepsCall(self._runtime, context, KeptMatrix).run()
 
     async def DescribeMatrix(self, request: pb.DescribeMatrixRequest, context: Context) -> pb.MatrixDescription:
-        with self._runtime.sessions.use(request.id, caller_of(context), KeptMatrix) as kept:
+        with self._runtime.sessions.use(request.id, identity.current(), KeptMatrix) as kept:
             return write_set_ups(kept.id, kept.unknowns, kept.entries, kept.summaries())
 
     async def DeleteMatrix(self, request: pb.DeleteMatrixRequest, context: Context) -> pb.DeleteMatrixReply:
-        self._runtime.sessions.remove(request.id, caller_of(context), KeptMatrix)
+        self._runtime.sessions.remove(request.id, identity.current(), KeptMatrix)
         return pb.DeleteMatrixReply()
 
     async def ListMatrixSolvers(

@@ -8,7 +8,7 @@ import grpc
 
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
-from relaxon.server.gate.identity import caller_of
+from relaxon.server.gate import identity
 from relaxon.server.solving.grids import KeptGrid
 from relaxon.server.solving.runtime import SolveRuntime, list_available
 from relaxon.server.solving.steps import StepsCall
@@ -37,7 +37,7 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
         await StepsCall(self._runtime, context, KeptGrid).run()
 
     async def DeleteGrid(self, request: pb.DeleteGridRequest, context: Context) -> pb.DeleteGridReply:
-        self._runtime.sessions.remove(request.id, caller_of(context), KeptGrid)
+        self._runtime.sessions.remove(request.id, identity.current(), KeptGrid)
         return pb.DeleteGridReply()
 
     async def ListSolvers(self, request: pb.ListSolversRequest, context: Context) -> pb.ListSolversReply:

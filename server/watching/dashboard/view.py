@@ -153,17 +153,11 @@ class View:
 
 def _solve(trace: SolveTrace, drawn: bool) -> Json:
     now = trace.ended or time.time()
-    return {
-        "number": trace.number,
-        "solver": trace.solver,
+    plain = ("number", "solver", "unknowns", "outcome", "iterations", "submitted", "setup_seconds")
+    return {name: getattr(trace, name) for name in plain} | {
         "shape": list(trace.shape),
-        "unknowns": trace.unknowns,
         "state": trace.state.value,
-        "outcome": trace.outcome,
-        "iterations": trace.iterations,
-        "submitted": trace.submitted,
         "seconds": None if trace.started is None else now - trace.started,
-        "setup_seconds": trace.setup_seconds,
         "tolerance": _number(trace.tolerance),
         "backward_error": _number(trace.backward_error),
         "residuals": [[x, _number(y)] for x, y in trace.residuals.points()] if drawn else None,
