@@ -36,12 +36,7 @@ from relaxon.wire.tensors import AnnouncedArray
 MOST_INLINE = 300_000
 """Numbers that a grid's header may hold: cell widths and the h of Robin sides travel inline, and as float64 this many
 stay within gRPC's limit of 4 MiB per message."""
-_CODES = {
-    Boundary.NEUMANN: pb.BOUNDARY_NEUMANN,
-    Boundary.DIRICHLET: pb.BOUNDARY_DIRICHLET,
-    Boundary.DIRICHLET_NODE: pb.BOUNDARY_DIRICHLET_NODE,
-    Boundary.PERIODIC: pb.BOUNDARY_PERIODIC,
-}
+_CODES = {side: pb.Boundary.Value(f"BOUNDARY_{side.name}") for side in Boundary}
 _SIDES = {code: side for side, code in _CODES.items()}
 Shape = tuple[int, ...]
 

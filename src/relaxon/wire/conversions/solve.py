@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import compile_progress, errors, validation
 from relaxon.core.masked import is_masked, masks_as_nan
+from relaxon.core.solve_options import INCONSISTENT, SolveOptions
 from relaxon.core.solve_options import Inconsistent as Inconsistent
-from relaxon.core.solve_options import SolveOptions
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2
 from relaxon.wire import chunks, tensors
@@ -27,11 +27,7 @@ PROGRESS_SECONDS = 0.05
 """The shortest time between two calls of a callback: a solve can make thousands of iterations a second."""
 MOST_ITERATIONS = 2**63 - 1
 """The largest limit that the protocol can express; a larger one means the same."""
-_INCONSISTENT = {
-    "error": pb.INCONSISTENT_ERROR,
-    "report": pb.INCONSISTENT_REPORT,
-    "project": pb.INCONSISTENT_PROJECT,
-}
+_INCONSISTENT = {name: pb.Inconsistent.Value(f"INCONSISTENT_{name.upper()}") for name in INCONSISTENT}
 _INCONSISTENT_NAMES = {code: name for name, code in _INCONSISTENT.items()} | {pb.INCONSISTENT_UNSPECIFIED: "error"}
 _COMPRESSION_NAMES = {code: name for name, (_, code) in COMPRESSIONS.items()}
 _DEFAULTS = SolveOptions()
