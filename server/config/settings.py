@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from relaxon.core import validation
@@ -268,3 +269,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def check_readable(setting: str, path: Path) -> None:
+    """Raise OSError, of the type that opening the file raised, naming the setting, the path and the reason."""
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise type(error)(f"{setting} must name a file that can be read, got {str(path)!r}: {error.strerror}") from None

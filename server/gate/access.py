@@ -8,8 +8,7 @@ from typing import Any
 
 import grpc
 
-from relaxon.server.config.setting_files import check_readable
-from relaxon.server.config.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings, check_readable
 from relaxon.server.gate import errors, tokens
 from relaxon.server.gate.identity import ANYONE, Caller, Role
 

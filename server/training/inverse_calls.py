@@ -21,8 +21,8 @@ from relaxon.server.solving.solve_job import SolveJob
 from relaxon.server.training import forward_maps, inverse_problems
 from relaxon.server.training.forward_maps import ReadMap, Shape
 from relaxon.server.training.inverse_problems import InversePlan, InverseRun, check_number
+from relaxon.server.training.proximal_limits import announce_signals
 from relaxon.server.training.service import Context, TrainingService
-from relaxon.server.training.signals import announce_signals
 from relaxon.wire.conversions.inverse import progress_message, solution_messages
 from relaxon.wire.conversions.proximal import prior_messages
 

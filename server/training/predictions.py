@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from relaxon.server.gate import errors
 from relaxon.server.training.tables import announce_features, check_finite
 from relaxon.wire.conversions import labels
-from relaxon.wire.conversions.supervised import OUTPUTS
-from relaxon.wire.conversions.tables import array_messages
+from relaxon.wire.conversions.tables import OUTPUTS, array_messages
 
 if TYPE_CHECKING:
     from relaxon.server.training.service import Context, TrainingService

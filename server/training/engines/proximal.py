@@ -21,7 +21,7 @@ from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import proximal_limits, stored_files
 from relaxon.server.training.engine import TrainingEngine, TrainingPlan, load_later
 from relaxon.server.training.predictions import write_output
-from relaxon.server.training.signals import announce_signals, announce_training_data
+from relaxon.server.training.proximal_limits import announce_signals, announce_training_data
 from relaxon.server.training.tables import check_finite, read_arrays
 from relaxon.wire.conversions.fields import collect_fields, read_settings
 from relaxon.wire.conversions.proximal import ENGINE as WIRE

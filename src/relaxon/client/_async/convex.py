@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relaxon.client._async.supervised import SupervisedClient
+from relaxon.client._async.training import SupervisedClient
 from relaxon.proto import convex_pb2_grpc
 from relaxon.wire.conversions.convex import ENGINE, BoundsProgress, ConvexModel, ConvexSettings
 

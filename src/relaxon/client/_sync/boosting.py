@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.client._sync.supervised import SupervisedClient
+from relaxon.client._sync.training import SupervisedClient
 from relaxon.proto import boosting_pb2_grpc
 from relaxon.wire.conversions.boosting import (
     ARGUMENTS,

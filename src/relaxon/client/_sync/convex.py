@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from relaxon.client._sync.supervised import SupervisedClient
+from relaxon.client._sync.training import SupervisedClient
 from relaxon.proto import convex_pb2_grpc
 from relaxon.wire.conversions.convex import ENGINE, BoundsProgress, ConvexModel, ConvexSettings
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from numpy.typing import ArrayLike
 
 from relaxon.client._sync.jobs import Job
-from relaxon.client._sync.supervised import PredictingClient
+from relaxon.client._sync.training import PredictingClient
 from relaxon.proto import equilibrium_pb2_grpc
 from relaxon.wire.conversions.equilibrium import (
     ARGUMENTS,

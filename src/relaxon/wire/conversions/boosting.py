@@ -15,17 +15,16 @@ from relaxon.core import errors, validation
 from relaxon.core.html import table as html_table
 from relaxon.core.pictures import draw_training
 from relaxon.proto import boosting_pb2 as pb
-from relaxon.wire.conversions import supervised
+from relaxon.wire.conversions import tables
 from relaxon.wire.conversions.engine import EngineMessages
 from relaxon.wire.conversions.fields import SettingsMessage, read_fields, read_model
-from relaxon.wire.conversions.supervised import Task, output_requests, task_text
-from relaxon.wire.conversions.tables import Requests
+from relaxon.wire.conversions.tables import Requests, Task, output_requests, task_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
-ARGUMENTS = {**supervised.ARGUMENTS, "balanced": "class_weight", "class_weights": "class_weight"}
+ARGUMENTS = {**tables.ARGUMENTS, "balanced": "class_weight", "class_weights": "class_weight"}
 """The client's names of the arguments that the messages call otherwise."""
 
 

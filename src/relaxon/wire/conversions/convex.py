@@ -15,7 +15,7 @@ from relaxon.core.pictures import draw_training
 from relaxon.proto import convex_pb2 as pb
 from relaxon.wire.conversions.engine import EngineMessages
 from relaxon.wire.conversions.fields import SettingsMessage, read_fields, read_model
-from relaxon.wire.conversions.supervised import Task, task_text
+from relaxon.wire.conversions.tables import Task, task_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -27,7 +27,9 @@ PROGRESS_SECONDS = 0.05
 """The shortest time between two calls of a callback: a solve can make thousands of iterations a second."""
 MOST_ITERATIONS = 2**63 - 1
 """The largest limit that the protocol can express; a larger one means the same."""
-_INCONSISTENT = {name: pb.Inconsistent.Value(f"INCONSISTENT_{name.upper()}") for name in INCONSISTENT}
+_INCONSISTENT: dict[str, pb.Inconsistent.ValueType] = {
+    name: pb.Inconsistent.Value(f"INCONSISTENT_{name.upper()}") for name in INCONSISTENT
+}
 _INCONSISTENT_NAMES = {code: name for name, code in _INCONSISTENT.items()} | {pb.INCONSISTENT_UNSPECIFIED: "error"}
 _COMPRESSION_NAMES = {code: name for name, (_, code) in COMPRESSIONS.items()}
 _DEFAULTS = SolveOptions()
