@@ -102,9 +102,9 @@ class TrainingEngine:
 
     load: Callable[[Path], Any]
     """Reads a stored model."""
-    describe: Callable[[str, float, Any, bool], Any]
-    """Returns the message of a stored model, given its name, the time when it was stored (seconds since 1970), the
-    model, and whether to fill in the fields that can be long."""
+    describe: Callable[[Any, bool], Any]
+    """Returns the message of a stored model, without its name and time, given the model and whether to fill in the
+    fields that can be long."""
     check: Callable[[Path, ServerSettings], None]
     """Refuses an uploaded model by what its files say, before anything is allocated for them."""
     probe: Callable[[Any], Any]

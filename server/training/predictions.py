@@ -35,15 +35,17 @@ def supervised_fields(model: Any, outputs: int, whole: bool) -> dict[str, Any]:
     }
 
 
-async def answer_rows(service: TrainingService, context: Context, load: Callable[[Any], Any]) -> None:
+async def answer_rows(
+    service: TrainingService, request: Any, context: Context, adapt: Callable[[Any, Any], Any] = lambda model, _: model
+) -> None:
     """Answer a `Predict` call with a model that is a scikit-learn estimator.
 
-    `load` returns the model that the call's header asks for; it runs in a thread.
+    `adapt` returns the model that predicts, given the stored one and the call's header; it runs in a thread.
     """
     upload = service.upload(context)
     header = await upload.header()
     with service.admitted():
-        model = await service.run_beside(lambda: load(header))
+        model = await service.run_beside(lambda: adapt(service.load(header.model), header))
         method = _method_of(header, model)
         announced = announce_features(header.features, model.n_features_in_, service.settings)
         features = await upload.array("features", announced)

@@ -26,7 +26,7 @@ from relaxon.server.jobs import folder as job_folder
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.models import ModelStore
 from relaxon.server.jobs.operations_service import OperationsServicer, Presentation, job_message
-from relaxon.server.jobs.records import JobRecord
+from relaxon.server.jobs.records import JobRecord, timestamp
 from relaxon.server.jobs.runner import JobRunner
 from relaxon.server.jobs.worker import ENGINES_PACKAGE
 from relaxon.server.solving.observations import Observations
@@ -235,7 +235,10 @@ async def run_in_thread(threads: Executor, work: Callable[[], Answer]) -> Answer
 def describe_stored(engine: TrainingEngine, models: ModelStore, name: str, field: str, whole: bool = True) -> Any:
     """Return the message of a stored model; NOT_FOUND where there is none, naming the argument `field`."""
     created = models.created(engine.kind, name, field)
-    return engine.describe(name, created, models.load(engine.kind, name, engine.load), whole)
+    message = engine.describe(models.load(engine.kind, name, engine.load), whole)
+    message.name = name
+    message.create_time.CopyFrom(timestamp(created))
+    return message
 
 
 def present_jobs(engine: TrainingEngine, models: ModelStore) -> Presentation:

@@ -9,6 +9,7 @@ import math
 import secrets
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from relaxon.proto import boosting_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.jobs.folder import CHECKPOINT
 from relaxon.server.jobs.model_files import check_count, read_safetensors
-from relaxon.server.jobs.records import Json, timestamp
+from relaxon.server.jobs.records import Json
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
 from relaxon.server.training.engine import TrainingEngine, TrainingPlan, load_later
@@ -96,12 +97,10 @@ def build_estimator(request: Json) -> Any:
     return made.set_params(**parameters)
 
 
-def describe(name: str, created: float, model: Estimator, whole: bool = True) -> pb.BoostingModel:
+def describe(model: Estimator, whole: bool) -> pb.BoostingModel:
     """Return the message of a stored model; see `TrainingEngine.describe`."""
     network = model.network_
     message = pb.BoostingModel(
-        name=name,
-        create_time=timestamp(created),
         **supervised_fields(model, network.outputs, whole),
         units=network.units,
         stages=network.stages,
@@ -156,16 +155,6 @@ def export_onnx(model: Any) -> bytes:
     return exported
 
 
-async def predict(service: TrainingService, request: Any, context: Context) -> None:
-    """Answer a `Predict` call."""
-
-    def load_truncated(header: pb.PredictBoostingHeader) -> Any:
-        model = service.load(header.model)
-        return _truncate(model, header.n_units) if header.HasField("n_units") else model
-
-    await answer_rows(service, context, load_truncated)
-
-
 async def truncate(service: TrainingService, request: pb.TruncateBoostingRequest, _: Context) -> Any:
     """Answer a `Truncate` call: store the first units of a model as a model of its own."""
 
@@ -188,6 +177,10 @@ async def truncate(service: TrainingService, request: pb.TruncateBoostingRequest
 def _truncate(model: Any, n_units: int) -> Any:
     with errors.refusing():
         return model.truncate(n_units)
+
+
+def _adapt(model: Any, header: pb.PredictBoostingHeader) -> Any:
+    return _truncate(model, header.n_units) if header.HasField("n_units") else model
 
 
 def _parameters(settings: pb.BoostingSettings) -> dict[str, Any]:
@@ -251,6 +244,6 @@ ENGINE = TrainingEngine(
     describe=describe,
     check=check,
     probe=lambda model: model.predict(np.zeros((1, model.n_features_in_))),
-    calls={"Predict": predict, "Truncate": truncate},
+    calls={"Predict": partial(answer_rows, adapt=_adapt), "Truncate": truncate},
     onnx=export_onnx,
 )

@@ -15,7 +15,7 @@ import numpy as np
 from relaxon.proto import convex_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.jobs.model_files import read_safetensors
-from relaxon.server.jobs.records import Json, timestamp
+from relaxon.server.jobs.records import Json
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
 from relaxon.server.training.engine import TrainingEngine, TrainingPlan
@@ -28,7 +28,6 @@ from relaxon.wire.conversions.fields import collect_fields, read_settings
 if TYPE_CHECKING:
     from relaxon.neuromorphic.convex import ConvexNetworkClassifier, ConvexNetworkRegressor, ConvexProgress
     from relaxon.server.config.settings import ServerSettings
-    from relaxon.server.training.service import Context, TrainingService
 
 TENSORS = WIRE.files[1]
 MAX_REFINEMENTS = 1000
@@ -88,13 +87,9 @@ def build_estimator(request: Json) -> Any:
     return made.set_params(**request["parameters"])
 
 
-def describe(
-    name: str, created: float, model: ConvexNetworkRegressor | ConvexNetworkClassifier, whole: bool = True
-) -> pb.ConvexModel:
+def describe(model: ConvexNetworkRegressor | ConvexNetworkClassifier, whole: bool) -> pb.ConvexModel:
     """Return the message of a stored model; see `TrainingEngine.describe`."""
     message = pb.ConvexModel(
-        name=name,
-        create_time=timestamp(created),
         **supervised_fields(model, model.network_.output.shape[1], whole),
         units=model.n_units_,
         iterations=model.n_iter_,
@@ -136,11 +131,6 @@ def check(folder: Path, settings: ServerSettings) -> None:
     check_most("bytes", 8 * held.entries(), settings.max_table_bytes)
     if len({held.tensors[name][1] for name in HISTORY}) > 1:
         raise errors.invalid(TENSORS, f"{TENSORS} must hold a history whose arrays have one length")
-
-
-async def predict(service: TrainingService, request: Any, context: Context) -> None:
-    """Answer a `Predict` call."""
-    await answer_rows(service, context, lambda header: service.load(header.model))
 
 
 def _check_size(rows: AnnouncedRows, estimator: Any, settings: ServerSettings) -> None:
@@ -189,5 +179,5 @@ ENGINE = TrainingEngine(
     describe=describe,
     check=check,
     probe=lambda model: model.predict(np.zeros((1, model.n_features_in_))),
-    calls={"Predict": predict},
+    calls={"Predict": answer_rows},
 )

@@ -20,7 +20,7 @@ from relaxon.proto import energy_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.jobs.folder import CHECKPOINT
 from relaxon.server.jobs.model_files import check_count
-from relaxon.server.jobs.records import Json, timestamp
+from relaxon.server.jobs.records import Json
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
 from relaxon.server.training.engine import TrainingEngine, TrainingPlan, load_later
@@ -139,12 +139,10 @@ def _report(progress: Any, steps: int) -> Json:
     return collect_fields(pb.EnergyProgress, progress, record, report=report, steps_wanted=steps, **finite)
 
 
-def describe(name: str, created: float, model: EnergyDensity, whole: bool = True) -> pb.EnergyModel:
+def describe(model: EnergyDensity, whole: bool) -> pb.EnergyModel:
     """Return the message of a stored model; see `TrainingEngine.describe`."""
     training = model.training_
     return pb.EnergyModel(
-        name=name,
-        create_time=timestamp(created),
         n_features=model.n_features_in_,
         objective=str(model.objective),
         noise=type(getattr(model.noise_, "inner", model.noise_)).__name__,

@@ -20,7 +20,7 @@ from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.jobs.folder import CHECKPOINT
 from relaxon.server.jobs.model_files import check_classes, check_count
-from relaxon.server.jobs.records import Json, timestamp
+from relaxon.server.jobs.records import Json
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
 from relaxon.server.training.engine import Arrays, TrainingEngine, TrainingPlan, load_later
@@ -127,26 +127,18 @@ def _report(step: Any, wanted: int) -> Json | None:
     return collect_fields(pb.EquilibriumProgress, metrics, epoch=metrics.epoch + 1, epochs_wanted=wanted)
 
 
-def describe(name: str, created: float, model: EquilibriumClassifier, whole: bool = True) -> pb.EquilibriumModel:
+def describe(model: EquilibriumClassifier, whole: bool) -> pb.EquilibriumModel:
     """Return the message of a stored model; see `TrainingEngine.describe`."""
     report = model.report_
-    message = pb.EquilibriumModel(
-        name=name,
-        create_time=timestamp(created),
+    message = write_fields(
+        pb.EquilibriumModel,
+        report,
+        model,
         n_features=model.n_features_in_,
         class_count=len(model.classes_),
         hidden_sizes=model.hidden_sizes if model.channels is None else (),
         image=model.image if model.channels is not None else (),
-        channels=model.channels or (),
-        activation=model.activation,
-        feedback=model.feedback,
         outcome=pb.EquilibriumOutcome.Value(f"EQUILIBRIUM_OUTCOME_{report.ended.name}"),
-        steps=report.steps,
-        message=report.message,
-        binary=model.binary,
-        loss=model.loss,
-        optimizer=model.optimizer,
-        residual=model.residual,
     )
     if whole:
         message.classes.CopyFrom(labels.classes_message(model.classes_))

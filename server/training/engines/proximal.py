@@ -16,7 +16,7 @@ import numpy as np
 from relaxon.proto import proximal_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.jobs.folder import CHECKPOINT
-from relaxon.server.jobs.records import Json, timestamp
+from relaxon.server.jobs.records import Json
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import proximal_limits, stored_files
 from relaxon.server.training.engine import TrainingEngine, TrainingPlan, load_later
@@ -81,15 +81,10 @@ def _report(progress: MatchingProgress, every: int) -> dict[str, Any]:
     return collect_fields(pb.ProximalProgress, progress, progress.record, **numbers)
 
 
-def describe(name: str, created: float, model: ProximalModel, whole: bool = True) -> pb.ProximalModel:
+def describe(model: ProximalModel, whole: bool) -> pb.ProximalModel:
     """Return the message of a stored model; see `TrainingEngine.describe`."""
     training = model.training
-    message = pb.ProximalModel(
-        name=name,
-        create_time=timestamp(created),
-        network=pb.ProximalNetwork(**model.settings.describe()),
-        noise=model.noise,
-    )
+    message = pb.ProximalModel(network=pb.ProximalNetwork(**model.settings.describe()), noise=model.noise)
     if training is not None:
         message.steps, message.outcome, message.message = training.steps, training.ended.value, training.reason
         if whole:
