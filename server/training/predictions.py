@@ -20,7 +20,7 @@ METHODS = {0: "predict", **{number: method for method, number in OUTPUTS.items()
 """The estimators' methods by the numbers of the services' outputs; 0 stands for an output that is not given."""
 
 
-def supervised_fields(model: Any, outputs: int, whole: bool) -> dict[str, Any]:
+def collect_supervised_fields(model: Any, outputs: int, whole: bool) -> dict[str, Any]:
     """Return the fields that the messages of regressions and classifications have in common.
 
     `outputs` is the number of a regression's outputs; `whole` fills in the classes, which can be long.

@@ -26,7 +26,7 @@ from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
 from relaxon.server.training.engine import TrainingEngine, TrainingPlan, load_later
 from relaxon.server.training.limits import MAX_COLUMNS, MAX_LAYERS, MAX_OUTPUTS, check_bytes, check_most
-from relaxon.server.training.predictions import answer_rows, supervised_fields
+from relaxon.server.training.predictions import answer_rows, collect_supervised_fields
 from relaxon.server.training.tables import announce_rows, draw_seed, read_arrays
 from relaxon.wire.conversions import labels
 from relaxon.wire.conversions.boosting import ENGINE as WIRE
@@ -101,7 +101,7 @@ def describe(model: Estimator, whole: bool) -> pb.BoostingModel:
     """Return the message of a stored model; see `TrainingEngine.describe`."""
     network = model.network_
     message = pb.BoostingModel(
-        **supervised_fields(model, network.outputs, whole),
+        **collect_supervised_fields(model, network.outputs, whole),
         units=network.units,
         stages=network.stages,
         hidden_layers=len(network.layers),

@@ -20,7 +20,7 @@ from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
 from relaxon.server.training.engine import TrainingEngine, TrainingPlan
 from relaxon.server.training.limits import FLOAT_BYTES, MAX_COLUMNS, MAX_OUTPUTS, check_bytes, check_most
-from relaxon.server.training.predictions import answer_rows, supervised_fields
+from relaxon.server.training.predictions import answer_rows, collect_supervised_fields
 from relaxon.server.training.tables import AnnouncedRows, announce_rows, draw_seed, read_arrays
 from relaxon.wire.conversions.convex import ENGINE as WIRE
 from relaxon.wire.conversions.fields import collect_fields, read_settings
@@ -90,7 +90,7 @@ def build_estimator(request: Json) -> Any:
 def describe(model: ConvexNetworkRegressor | ConvexNetworkClassifier, whole: bool) -> pb.ConvexModel:
     """Return the message of a stored model; see `TrainingEngine.describe`."""
     message = pb.ConvexModel(
-        **supervised_fields(model, model.network_.output.shape[1], whole),
+        **collect_supervised_fields(model, model.network_.output.shape[1], whole),
         units=model.n_units_,
         iterations=model.n_iter_,
         loss=model.loss,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from relaxon.implicit.modules import named_tensors, with_parameters
+from relaxon.implicit.modules import collect_tensors, with_parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Arguments:
         if isinstance(leaf, Tensor):
             return _Tensor(self._add(leaf, fixed))
         if isinstance(leaf, nn.Module):
-            return _Module(leaf, {name: self._add(p, fixed) for name, p in named_tensors(leaf).items()})
+            return _Module(leaf, {name: self._add(p, fixed) for name, p in collect_tensors(leaf).items()})
         return _Constant(leaf)
 
     def _add(self, tensor: Tensor, fixed: bool) -> int:

@@ -44,7 +44,7 @@ def choose_arguments(function: TensorMap, at: Sequence[Tensor], chosen: Sequence
     return of_chosen
 
 
-def transposed_image(function: TensorMap, count: int, left: Sequence[Tensor]) -> TensorMap:
+def compute_transposed_image(function: TensorMap, count: int, left: Sequence[Tensor]) -> TensorMap:
     """Return `(at, others) ↦ ∂₁f(at, others)ᵀ left`, f's first `count` arguments being `at`."""
 
     def image(*tensors: Tensor) -> tuple[Tensor, ...]:

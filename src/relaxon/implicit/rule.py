@@ -18,7 +18,7 @@ from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from relaxon.implicit.calls import SolverCall, VmappedCall
 from relaxon.implicit.derivative import reverse_gradient, solve_and_judge
-from relaxon.implicit.products import choose_arguments, image, pullback, push, transposed_image
+from relaxon.implicit.products import choose_arguments, compute_transposed_image, image, pullback, push
 
 
 def differentiable_root(call: SolverCall, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -121,7 +121,7 @@ class _Solve(torch.autograd.Function):
         if wanted:
             # ⟨w, A u⟩ for `A u = right`, ⟨u, A w⟩ for `Aᵀ u = right`: both by the transpose, as a function of (x, θ).
             left, right = (u, w) if transposed else (w, u)
-            function = choose_arguments(transposed_image(_flat(call), count, left), point, wanted)
+            function = choose_arguments(compute_transposed_image(_flat(call), count, left), point, wanted)
             slopes = pullback(function, [point[i] for i in wanted])[1](*right)
             for index, slope in zip(wanted, slopes, strict=True):
                 found[index] = -slope
@@ -138,7 +138,7 @@ class _Solve(torch.autograd.Function):
         wanted = [i for i, on in enumerate(_active(call)) if on and moved[i] is not None]
         with _set_fwd_grad_enabled(True):
             if wanted:
-                product = (transposed_image if transposed else image)(_flat(call), count, u)
+                product = (compute_transposed_image if transposed else image)(_flat(call), count, u)
                 function = choose_arguments(product, point, wanted)
                 change = push(function, [point[i] for i in wanted], [moved[i] for i in wanted])
                 right = [r - c for r, c in zip(right, change, strict=True)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relaxon.core import compile_progress, errors
 from relaxon.core.compile_progress import CompileProgress
-from relaxon.core.masked import masked_refusal
+from relaxon.core.masked import describe_masked
 from relaxon.core.solution import Progress, Result, Solution
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2
@@ -152,7 +152,7 @@ class SolutionReader:
         """Return a refusal that speaks of a mask where the server saw the NaN that stood for a masked entry."""
         if error.field not in self.masked or "must be finite" not in str(error):
             return error
-        return errors.InvalidArgument(masked_refusal(error.field), error.field)
+        return errors.InvalidArgument(describe_masked(error.field), error.field)
 
     def explain_end(self) -> errors.RelaxonError:
         """Return the error for a stream that ended before the solution was complete."""
