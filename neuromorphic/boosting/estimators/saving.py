@@ -9,14 +9,14 @@ from relaxon.neuromorphic.binary.packing import pack_signs
 from relaxon.neuromorphic.boosting.networks.signs import SignNetwork
 from relaxon.neuromorphic.estimator_files import describe_estimator, write_estimator
 
-KINDS = {"regressor": "GradientBoostedNetworkRegressor", "classifier": "GradientBoostedNetworkClassifier"}
-"""The class of each kind of estimator, by name, as the classes import this module."""
+SAVED = ("GradientBoostedNetworkRegressor", "GradientBoostedNetworkClassifier")
+"""The names of the classes, which import this module."""
 
 
 def save(estimator: Any, path: Path) -> None:
     """Write `estimator` to the folder `path`, which is created if missing; each file is replaced atomically."""
     network = estimator._fitted()
-    content = describe_estimator(estimator, KINDS) | {
+    content = describe_estimator(estimator, SAVED) | {
         "seed": estimator._seed,
         "attempts": estimator._attempts,
         "refused": estimator.n_refused_stages_,
