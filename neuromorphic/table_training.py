@@ -7,17 +7,23 @@ import argparse
 import importlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon._version import __version__
 from relaxon.core.extras import explain
-from relaxon.core.training_bar import Record
+from relaxon.core.pictures import new_figure
+from relaxon.core.training_bar import Record, nowhere
 from relaxon.neuromorphic.tabular import tables
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Rows = NDArray[np.int64]
 
@@ -52,6 +58,28 @@ class TableFit:
     def measure(self) -> str:
         return "error rate" if self.task == "classification" else "RMSE"
 
+    @property
+    def headline(self) -> str:
+        return (
+            f"{self.data}: {self.task}, {self.train_rows:,} rows to train on, {self.test_rows:,} held out, "
+            f"{len(self.features)} columns"
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return, as JSON values, what the reports of all estimators have."""
+        estimator = self.estimator
+        return {
+            "relaxon": __version__,
+            "data": self.data,
+            "task": self.task,
+            "rows": {"train": self.train_rows, "test": self.test_rows},
+            "parameters": {name: value for name, value in estimator.get_params().items() if name != "class_weight"},
+            "units": estimator.n_units_,
+            "outcome": estimator.outcome_.value,
+            "seconds": self.seconds,
+            "measure": self.measure,
+        }
+
     def error(self, predicted: NDArray[Any], target: NDArray[Any]) -> float:
         """Return the error rate or the root mean squared error."""
         if self.task == "classification":
@@ -64,8 +92,8 @@ class TableCommand:
     """A subcommand of `relaxon train`: its name and the parts that differ between estimators.
 
     `make` builds the estimator from the arguments, and `train` fits it to the given rows with a progress bar. `report`
-    is the module with `measure_errors`, and with `print_report`, `write_report` and `write_pictures` of its result; it
-    is imported only for training.
+    is the module with `measure_errors`, and with `print_report`, `describe_scores` and `write_pictures` of its result;
+    it is imported only for training.
     """
 
     name: str
@@ -93,7 +121,7 @@ def add_out_argument(parser: argparse.ArgumentParser, default: Path) -> None:
     parser.add_argument("--out", type=Path, default=default, help=f"folder for model, report and pictures; {default}")
 
 
-def run_table_command(command: TableCommand, args: argparse.Namespace, record: Record) -> int:
+def run_table_command(command: TableCommand, args: argparse.Namespace, record: Record = nowhere) -> int:
     """Train with a progress bar and write all results to `--out`; return 0 on success and 2 for invalid arguments."""
     from rich.console import Console
 
@@ -115,9 +143,10 @@ def run_table_command(command: TableCommand, args: argparse.Namespace, record: R
     scores = report.measure_errors(fit, problem.X[train], problem.y[train], problem.X[test], problem.y[test])
     args.out.mkdir(parents=True, exist_ok=True)
     estimator.save(args.out / "model")
-    encoding = problem.encoding.as_dict() if problem.encoding else None
-    report.write_report(args.out / "report.json", fit, scores, encoding)
-    record(json.loads((args.out / "report.json").read_text("utf-8")))
+    encoding = {"encoding": problem.encoding.as_dict() if problem.encoding else None}
+    text = json.dumps(fit.describe() | report.describe_scores(fit, scores) | encoding, indent=2, allow_nan=False)
+    (args.out / "report.json").write_text(text + "\n", encoding="utf-8")
+    record(json.loads(text))
     report.print_report(out, fit, scores)
     try:
         report.write_pictures(args.out, fit, scores)
@@ -125,6 +154,14 @@ def run_table_command(command: TableCommand, args: argparse.Namespace, record: R
         console.print(f"No pictures: {explain(error)}", markup=False)
     out.print(f"Model, report and pictures are in {args.out}", markup=False, highlight=False)
     return 0
+
+
+@contextmanager
+def draw_axes(path: Path, height: float = 4.0) -> Iterator[Axes]:
+    """Write a picture of one pair of axes to a file, for use as a context manager that draws on them."""
+    figure = new_figure(6.0, height)
+    yield figure.add_subplot()
+    figure.savefig(path, dpi=120)
 
 
 def read_problem(args: argparse.Namespace) -> TableProblem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
@@ -40,44 +41,24 @@ def biper_slope(x: Tensor, omega: float) -> Tensor:
     return omega * torch.cos(omega * x)
 
 
-class _Reste(torch.autograd.Function):
-    """`sign(z)` forward, `reste_slope` backward."""
+class _SurrogateSign(torch.autograd.Function):
+    """`sign(wave)` forward, and backward the slope that `slope(z, parameter)` gives instead of the sign's."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(z: Tensor, o: float) -> Tensor:
-        return signs(z)
+    def forward(z: Tensor, wave: Tensor, slope: Callable[[Tensor, float], Tensor], parameter: float) -> Tensor:
+        return signs(wave)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(inputs[0])
-        ctx.o = inputs[1]
+        ctx.slope, ctx.parameter = inputs[2:]
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (z,) = ctx.saved_tensors
-        return gradients[0] * reste_slope(z, ctx.o), None
-
-
-class _Biper(torch.autograd.Function):
-    """`sign(sin(ωx))` forward, `biper_slope` backward."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, omega: float) -> Tensor:
-        return signs(torch.sin(omega * x))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(inputs[0])
-        ctx.omega = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return gradients[0] * biper_slope(x, ctx.omega), None
+        return gradients[0] * ctx.slope(z, ctx.parameter), None, None, None
 
 
 class ReSTE(nn.Module):
@@ -115,7 +96,7 @@ class ReSTE(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the signs of `z`, of its shape and dtype."""
-        return _Reste.apply(z, self.o)  # type: ignore[no-any-return, no-untyped-call]
+        return _SurrogateSign.apply(z, z.detach(), reste_slope, self.o)  # type: ignore[no-any-return, no-untyped-call]
 
     def extra_repr(self) -> str:
         """Return what `repr` shows."""
@@ -151,9 +132,10 @@ class BiPer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the square wave of `x`, or the sine if `soft`, in its shape and dtype."""
+        wave = torch.sin(self.omega * x)
         if self.soft:
-            return torch.sin(self.omega * x)
-        return _Biper.apply(x, self.omega)  # type: ignore[no-any-return, no-untyped-call]
+            return wave
+        return _SurrogateSign.apply(x, wave.detach(), biper_slope, self.omega)  # type: ignore[no-any-return, no-untyped-call]
 
     def extra_repr(self) -> str:
         """Return what `repr` shows."""

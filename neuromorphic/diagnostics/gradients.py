@@ -14,8 +14,9 @@ from torch.func import functional_call, grad, vmap
 
 from relaxon.core import validation
 from relaxon.neuromorphic.diagnostics.losses import row_losses
+from relaxon.neuromorphic.diagnostics.models import as_subject, as_subjects
 from relaxon.neuromorphic.diagnostics.shallow import Affine
-from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, as_subject, validate_rows
+from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, validate_rows
 
 MAX_BYTES = 256 * 2**20
 """Default bound on the bytes for the gradients of a chunk and for their computation."""
@@ -89,6 +90,27 @@ def per_sample_gradients(
         many = _forward_rows(subject, x, size, max_bytes)
         return _factor_chunks(subject, x, target, (many, size), progress)
     return _chunks(subject, x, target, size, progress)
+
+
+Prepared = tuple[Subject, Tensor, Tensor]
+"""A model with its rows and their targets."""
+
+
+def prepare_models(models: Any, X: ArrayLike, y: ArrayLike, loss: str, max_bytes: int | None = None) -> list[Prepared]:
+    """Return each model with its rows and targets; `max_bytes`, where given, must hold the gradient of one row."""
+    subjects = as_subjects(models, loss, y)
+    if max_bytes is not None:
+        for subject in subjects:
+            chunk_rows(subject, max_bytes)
+    return [(subject, *validate_rows(subject, X, y)) for subject in subjects]
+
+
+def pass_through(prepared: list[Prepared], progress: Progress | None) -> Iterator[Prepared]:
+    """Yield the models, and call `progress` after each with the rows done and the total number of rows."""
+    for number, model in enumerate(prepared, 1):
+        yield model
+        if progress is not None:
+            progress(len(model[1]) * number, len(model[1]) * len(prepared))
 
 
 def _chunks(

@@ -15,17 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon._version import __version__
-from relaxon.neuromorphic.diagnostics.agreement import GradientCoherence
+from relaxon.neuromorphic.diagnostics.drawable import Drawable
 from relaxon.neuromorphic.diagnostics.examination import HIDDEN, Examined
 from relaxon.neuromorphic.diagnostics.geometry import RepresentationGeometry
-from relaxon.neuromorphic.diagnostics.opposing import OpposingSignals
 from relaxon.neuromorphic.diagnostics.scores import RowScores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
-Drawable = RowScores | GradientCoherence | OpposingSignals | RepresentationGeometry
 SHOWN_COLUMNS = 6
 """Columns of a table that are shown of a row."""
 DPI = 90

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.pictures import MARKED_POINTS, new_figure
+from relaxon.neuromorphic.diagnostics.agreement import GradientCoherence
+from relaxon.neuromorphic.diagnostics.drawable import Drawable
+from relaxon.neuromorphic.diagnostics.geometry import RepresentationGeometry
+from relaxon.neuromorphic.diagnostics.opposing import OpposingSignals
+from relaxon.neuromorphic.diagnostics.roar import InputGradientRoar
+from relaxon.neuromorphic.diagnostics.scores import RowScores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from relaxon.neuromorphic.diagnostics.agreement import GradientCoherence
-    from relaxon.neuromorphic.diagnostics.geometry import RepresentationGeometry
-    from relaxon.neuromorphic.diagnostics.opposing import OpposingSignals
-    from relaxon.neuromorphic.diagnostics.roar import InputGradientRoar
-    from relaxon.neuromorphic.diagnostics.scores import RowScores
 
 BINS = 50
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's palette, told apart with any colour vision."""
 
 
+@singledispatch
+def draw_result(found: Drawable) -> Figure:
+    """Return the figure of a result."""
+    raise TypeError(f"found must be a result with a figure, got {type(found).__name__}")
+
+
+@draw_result.register(RowScores)
 def draw_scores(found: RowScores) -> Figure:
     """The sorted scores with their spread, and their distribution, apart for rows predicted right and wrong."""
-    figure = new_figure(9.5, 3.6)
-    left, right = figure.subplots(1, 2)
+    figure, left, right = _new_panels()
     order = found.highest(len(found.scores))
     at = np.arange(len(order))
     score, spread = found.scores[order], found.spread[order]
@@ -40,7 +47,6 @@ def draw_scores(found: RowScores) -> Figure:
         xlabel="rows, highest score first", ylabel=found.name, title=f"{found.name}, mean of {_models(found.models)}"
     )
     left.set_ylim(bottom=0.0)
-    left.grid(alpha=0.3)
     edges = np.linspace(0.0, max(float(found.scores.max()), 1e-12), BINS)
     if found.given is None:
         right.hist(found.scores, edges, color=COLOURS[0])
@@ -54,10 +60,10 @@ def draw_scores(found: RowScores) -> Figure:
     return figure
 
 
+@draw_result.register(GradientCoherence)
 def draw_coherence(found: GradientCoherence) -> Figure:
     """The coherence of all parameters and of each one, over the models."""
-    figure = new_figure(9.5, 3.6)
-    left, right = figure.subplots(1, 2)
+    figure, left, right = _new_panels()
     _curve(left, found.values, "all parameters", 0)
     for number, (name, values) in enumerate(found.by_parameter.items()):
         left.plot(np.arange(len(values)), values, linewidth=0.8, alpha=0.7, color=COLOURS[1 + number % 5], label=name)
@@ -65,18 +71,16 @@ def draw_coherence(found: GradientCoherence) -> Figure:
     left.set(xlabel="model", ylabel="m-coherence", title=f"m-coherence of {found.rows:,} rows", yscale="log")
     if len(found.by_parameter) <= len(COLOURS):
         left.legend(fontsize=8)
-    left.grid(alpha=0.3)
     _curve(right, found.pair_alignment, "", 0)
     right.axhline(0.0, color="0.4", linestyle=":", linewidth=1)
     right.set(xlabel="model", ylabel="mean product / mean square", title="alignment of two different rows")
-    right.grid(alpha=0.3)
     return figure
 
 
+@draw_result.register(OpposingSignals)
 def draw_opposing(found: OpposingSignals) -> Figure:
     """Mean losses of the two groups over the models, and the changes of all rows at the step with the largest swing."""
-    figure = new_figure(9.5, 3.6)
-    left, right = figure.subplots(1, 2)
+    figure, left, right = _new_panels()
     rising, falling = found.groups
     at = np.arange(len(found.losses))
     for number, (name, rows) in enumerate((("rising", rising), ("falling", falling))):
@@ -86,7 +90,6 @@ def draw_opposing(found: OpposingSignals) -> Figure:
     left.set(xlabel="model", ylabel="mean loss", title=f"two groups of {len(rising)} rows")
     left.set_ylim(bottom=0.0)
     left.legend(fontsize=8)
-    left.grid(alpha=0.3)
     changes = np.sort(found.changes[found.step])
     right.plot(np.arange(len(changes)), changes, color="0.3")
     count = len(rising)
@@ -94,34 +97,31 @@ def draw_opposing(found: OpposingSignals) -> Figure:
     right.plot(np.arange(len(changes) - count, len(changes)), changes[-count:], ".", color=COLOURS[1])
     cosine = f"cosine of the groups' gradients {found.gradient_cosine:+.2f}"
     right.set(xlabel="rows, by change", ylabel="change of loss", title=f"step {found.step}: {cosine}")
-    right.grid(alpha=0.3)
     return figure
 
 
+@draw_result.register(RepresentationGeometry)
 def draw_geometry(found: RepresentationGeometry) -> Figure:
     """Alignment with the inputs and with the targets over the models, a line for each layer."""
-    figure = new_figure(9.5, 3.6)
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, *panels = _new_panels(sharey=True)
     for axes, values, name in zip(panels, (found.inputs, found.targets), ("inputs", "targets"), strict=True):
         for number, layer in enumerate(found.layers):
             _curve(axes, values[:, number], layer, number)
         axes.set(xlabel="model", title=f"alignment with the {name}", ylim=(0.0, 1.02))
-        axes.grid(alpha=0.3)
-    panels[1].axhline(found.baseline, color="0.4", linestyle=":", linewidth=1, label="inputs with targets")
+        panels[1].axhline(found.baseline, color="0.4", linestyle=":", linewidth=1, label="inputs with targets")
     panels[0].set_ylabel("centred kernel alignment")
     panels[1].legend(fontsize=8)
     return figure
 
 
+@draw_result.register(InputGradientRoar)
 def draw_roar(found: InputGradientRoar) -> Figure:
     """Accuracies with the top, the bottom and random pixels by the fraction kept, and their difference."""
-    figure = new_figure(9.5, 3.6)
-    left, right = figure.subplots(1, 2)
+    figure, left, right = _new_panels()
     for number, (name, values) in enumerate((("top", found.top), ("bottom", found.bottom), ("random", found.random))):
         _spread(left, found.fractions, 100.0 * values, f"{name} pixels", number)
     left.set(xlabel="fraction of the pixels kept", ylabel="accuracy, %", title="trained anew on masked rows")
     left.legend(fontsize=8)
-    left.grid(alpha=0.3)
     right.plot(found.fractions, 100.0 * found.difference, "o-", color=COLOURS[0], label="DiffROAR, points")
     if np.isfinite(found.signal_share).all():
         right.plot(
@@ -133,8 +133,15 @@ def draw_roar(found: InputGradientRoar) -> Figure:
     right.axhline(0.0, color="0.4", linewidth=1)
     right.set(xlabel="fraction of the pixels kept", title="top less bottom")
     right.legend(fontsize=8)
-    right.grid(alpha=0.3)
     return figure
+
+
+def _new_panels(sharey: bool = False) -> tuple[Figure, Any, Any]:
+    figure = new_figure(9.5, 3.6)
+    left, right = figure.subplots(1, 2, sharey=sharey)
+    left.grid(alpha=0.3)
+    right.grid(alpha=0.3)
+    return figure, left, right
 
 
 def _curve(axes: Axes, values: NDArray[np.float64], name: str, number: int) -> None:

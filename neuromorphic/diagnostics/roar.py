@@ -1,12 +1,10 @@
 """DiffROAR: a test of whether pixels with large input gradients are more informative than those with small ones."""
 
-# Imported on first use, for its weight: `pictures`.
-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,13 +14,12 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from relaxon.core import validation
+from relaxon.neuromorphic.diagnostics.drawable import Drawable
 from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES, Progress, slices
+from relaxon.neuromorphic.diagnostics.models import as_subject
 from relaxon.neuromorphic.diagnostics.scores import predictions
 from relaxon.neuromorphic.diagnostics.snapshots import Build, SnapshotSettings, build_module, train_snapshots
-from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, as_subject, validate_rows
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, validate_rows
 
 Array = NDArray[np.float64]
 Kept = Literal["top", "bottom", "random"]
@@ -34,7 +31,7 @@ Retrain = Callable[[Array, NDArray[Any], int], Callable[[Array], NDArray[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class InputGradientRoar:
+class InputGradientRoar(Drawable):
     """Accuracies, in [0, 1], of models retrained on images with a fraction of their pixels.
 
     `top`, `bottom` and `random` are `(fractions, repeats)`: with the pixels of each row that have the largest and the
@@ -55,12 +52,6 @@ class InputGradientRoar:
     def difference(self) -> Array:
         """Mean accuracy with the top pixels minus that with the bottom pixels, by fraction."""
         return np.asarray(self.top.mean(1) - self.bottom.mean(1))
-
-    def plot(self) -> Figure:
-        """Return a figure of the accuracies and of DiffROAR by fraction; needs matplotlib."""
-        from relaxon.neuromorphic.diagnostics.pictures import draw_roar
-
-        return draw_roar(self)
 
 
 def input_gradients(

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from relaxon.core import validation
 from relaxon.neuromorphic.diagnostics.losses import row_losses
-from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, as_subject, validate_rows
+from relaxon.neuromorphic.diagnostics.models import as_subject
+from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, validate_rows
 
 Optimiser = Literal["adam", "sgd"]
 Build = Callable[[int], nn.Module]

@@ -1,10 +1,8 @@
 """Subjects, the interface of the diagnostics to a model: outputs, the loss of a row, and hidden layers.
 
-`as_subject` accepts any torch module and any fitted estimator with `to_torch()`. The module `shallow` converts boosted
-and convex networks with one hidden layer to modules; `relaxing` has the subject of networks that relax.
+`models` makes them of any torch module and of any fitted estimator with `to_torch()`; `relaxing` has the subject of
+networks that relax.
 """
-
-# Imported on first use, for weight or because it imports this module in turn: `relaxing`, `shallow`.
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 
 from relaxon.core.masked import plain_array
 from relaxon.implicit.modules import call_with
-from relaxon.neuromorphic.diagnostics.losses import LOSS_KINDS, LossKind, row_losses, two_logits
+from relaxon.neuromorphic.diagnostics.losses import LossKind, row_losses, two_logits
 
 Parameters = dict[str, Tensor]
 UNBATCHED = (nn.modules.batchnorm._BatchNorm,)
@@ -196,52 +194,6 @@ class ModuleSubject(Subject):
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-def as_subject(model: Any, loss: str = "auto", y: ArrayLike | None = None) -> Subject:
-    """Return what the diagnostics need of a model; TypeError or ValueError, naming `model`, for what has none of it.
-
-    `loss` "auto" is the model's own: of an estimator what it was trained with, of a network that relaxes what it nudges
-    with, of a module "cross-entropy" where `y` holds integers and "squared" where it holds other numbers.
-    """
-    if loss not in ("auto", *LOSS_KINDS):
-        raise ValueError(f"loss must be one of auto, {', '.join(LOSS_KINDS)}, got {loss!r}")
-    if isinstance(model, Subject):
-        return model
-    from relaxon.neuromorphic.diagnostics.relaxing import relaxing_subject
-
-    relaxing = relaxing_subject(model)
-    if relaxing is not None:
-        if loss not in ("auto", relaxing.loss):
-            raise ValueError(f"loss must be {relaxing.loss!r}, with which the network was trained, got {loss!r}")
-        return relaxing
-    name = type(model).__name__
-    if isinstance(model, nn.Module):
-        return ModuleSubject(model, _kind(loss, y), None, name)
-    from relaxon.neuromorphic.diagnostics.shallow import shallow_module
-
-    module = None if isinstance(model, type) else shallow_module(model)
-    if module is None:
-        if isinstance(model, type) or not isinstance(model, TorchExportable):
-            raise TypeError(f"model must be a torch module or a fitted estimator with to_torch(), got {name}")
-        module = model.to_torch()
-    classes = getattr(model, "classes_", None)
-    own = "poisson" if getattr(model, "loss", None) == "poisson" else "squared" if classes is None else "cross-entropy"
-    if classes is not None and loss not in ("auto", "cross-entropy"):
-        raise ValueError(f"loss must be 'cross-entropy' for a classifier, got {loss!r}")
-    return ModuleSubject(module, own if loss == "auto" else loss, classes, name)  # type: ignore[arg-type]
-
-
-def as_subjects(models: Any, loss: str = "auto", y: ArrayLike | None = None) -> tuple[Subject, ...]:
-    """Return the subjects of a model or of a sequence of models."""
-    if not isinstance(models, list | tuple):
-        models = [models]
-    if not models:
-        raise ValueError("models must hold at least one model, got none")
-    subjects = tuple(as_subject(model, loss, y) for model in models)
-    if len({subject.loss for subject in subjects}) > 1:
-        raise ValueError(f"models must have one loss, got {', '.join(sorted({s.loss for s in subjects}))}")
-    return subjects
-
-
 def validate_rows(subject: Subject, X: ArrayLike, y: ArrayLike) -> tuple[Tensor, Tensor]:
     """Return rows and targets `(n, K)` on the model's device; TypeError or ValueError naming `X` or `y`.
 
@@ -312,13 +264,6 @@ def _check_module(module: nn.Module) -> None:
             raise ValueError(
                 f"model must not be random: got {name!r}, a {type(part).__name__} in training mode; call model.eval()"
             )
-
-
-def _kind(loss: str, y: ArrayLike | None) -> LossKind:
-    if loss != "auto":
-        return loss  # type: ignore[return-value]
-    kind = np.asarray(y.detach().cpu().numpy() if isinstance(y, Tensor) else y).dtype.kind
-    return "squared" if kind == "f" else "cross-entropy"
 
 
 def _kind_of_numbers(array: NDArray[Any]) -> str:

@@ -177,5 +177,4 @@ def _make_generator(count: int, seed: int) -> np.random.Generator:
 def _log_sum(values: Array) -> Array:
     """Return `log Σ exp` over the last axis."""
     largest = values.max(-1, keepdims=True)
-    found: Array = np.log(np.exp(values - largest).sum(-1)) + largest[..., 0]
-    return found
+    return np.asarray(np.log(np.exp(values - largest).sum(-1)) + largest[..., 0])

@@ -27,8 +27,13 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.forward.poisson_map import PoissonMap as PoissonMap
     from relaxon.neuromorphic.proximal.forward.radon import RadonOperator as RadonOperator
     from relaxon.neuromorphic.proximal.inversion import Preimage as Preimage
+    from relaxon.neuromorphic.proximal.model import MatchingOutcome as MatchingOutcome
+    from relaxon.neuromorphic.proximal.model import MatchingRecord as MatchingRecord
+    from relaxon.neuromorphic.proximal.model import MatchingResult as MatchingResult
     from relaxon.neuromorphic.proximal.model import PriorEvaluation as PriorEvaluation
     from relaxon.neuromorphic.proximal.model import ProximalModel as ProximalModel
+    from relaxon.neuromorphic.proximal.model import load_proximal as load_proximal
+    from relaxon.neuromorphic.proximal.model import save_proximal as save_proximal
     from relaxon.neuromorphic.proximal.plug_and_play import PlugAndPlayProgress as PlugAndPlayProgress
     from relaxon.neuromorphic.proximal.plug_and_play import Reconstruction as Reconstruction
     from relaxon.neuromorphic.proximal.potentials import ConvolutionalPotential as ConvolutionalPotential
@@ -36,12 +41,7 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.proximal.potentials import NetworkSettings as NetworkSettings
     from relaxon.neuromorphic.proximal.shipped import list_pretrained as list_pretrained
     from relaxon.neuromorphic.proximal.shipped import pretrained as pretrained
-    from relaxon.neuromorphic.proximal.storage import load_proximal as load_proximal
-    from relaxon.neuromorphic.proximal.storage import save_proximal as save_proximal
-    from relaxon.neuromorphic.proximal.training.matching import MatchingOutcome as MatchingOutcome
     from relaxon.neuromorphic.proximal.training.matching import MatchingProgress as MatchingProgress
-    from relaxon.neuromorphic.proximal.training.matching import MatchingRecord as MatchingRecord
-    from relaxon.neuromorphic.proximal.training.matching import MatchingResult as MatchingResult
     from relaxon.neuromorphic.proximal.training.matching import MatchingSettings as MatchingSettings
     from relaxon.neuromorphic.proximal.training.matching import train_proximal as train_proximal
     from relaxon.neuromorphic.proximal.training.polishing import PolishProgress as PolishProgress

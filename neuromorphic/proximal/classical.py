@@ -204,14 +204,12 @@ class _TotalVariation:
         return z
 
     def solution(self) -> Array:
-        found: Array = np.maximum(self.x, self.bound) if self.bounded else self.x
-        return found
+        return np.asarray(np.maximum(self.x, self.bound) if self.bounded else self.x)
 
 
 def soft_threshold(y: Array, width: float) -> Array:
     """Return `sign(y) max(|y| − width, 0)`, the proximal operator of `width |x|`."""
-    found: Array = np.sign(y) * np.maximum(np.abs(y) - width, 0.0)
-    return found
+    return np.asarray(np.sign(y) * np.maximum(np.abs(y) - width, 0.0))
 
 
 def difference_matrix(shape: tuple[int, ...]) -> Any:
@@ -229,5 +227,4 @@ def difference_matrix(shape: tuple[int, ...]) -> Any:
 
 
 def _norms(columns: Array) -> Array:
-    found: Array = np.linalg.norm(columns, axis=0)
-    return found
+    return np.asarray(np.linalg.norm(columns, axis=0))

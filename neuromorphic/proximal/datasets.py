@@ -29,8 +29,7 @@ def draw_laplace(count: int, seed: int = 0) -> Array:
 def list_laplace_quantiles(count: int) -> Array:
     """Return the quantiles `(i + ½)/count` of the density `½ e^{−|x|}`, `(count, 1)`: samples without noise."""
     levels = (np.arange(validation.positive_int("count", count)) + 0.5) / count
-    found: Array = np.where(levels < 0.5, np.log(2 * levels), -np.log(2 * (1 - levels)))[:, None]
-    return found
+    return np.asarray(np.where(levels < 0.5, np.log(2 * levels), -np.log(2 * (1 - levels)))[:, None])
 
 
 def load_digit_images(side: int = DIGIT_SIDE) -> tuple[Array, Array]:

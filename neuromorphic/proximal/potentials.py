@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from relaxon.core import validation
+from relaxon.neuromorphic.torch_runs import check_seed
 
 PotentialKind = Literal["dense", "convolutional"]
 IMAGE_AXES = (2, 3)
@@ -72,8 +73,7 @@ class NetworkSettings:
         if self.alpha > HALF:
             raise ValueError(f"alpha must be at most ½, where f is at least the identity, got {self.alpha!r}")
         validation.finite_float("offset", self.offset)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must be an integer from 0 to 2³¹ − 1, got {self.seed!r}")
+        check_seed(self.seed)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings as JSON values, from which `NetworkSettings(**values)` restores them."""
@@ -84,6 +84,9 @@ class Potential(nn.Module):
     """A convex function ψ of signals `(n, *shape)` with values `(n,)`; `proximal` is its gradient."""
 
     settings: NetworkSettings
+    reads: nn.ModuleList
+    carries: nn.ModuleList
+    last: nn.Module
 
     def core(self, z: Tensor) -> Tensor:
         """Return the network's value for scaled signals, without `α‖z‖²`; it is convex in `z`."""
@@ -113,7 +116,15 @@ class Potential(nn.Module):
 
     def positive_weights(self) -> list[nn.Parameter]:
         """Return the weights that must be ≥ 0 for ψ to be convex."""
-        raise NotImplementedError
+        return [layer.weight for layer in (*self.carries, self.last)]
+
+    def hidden(self, inputs: Tensor) -> Tensor:
+        """Return the units of the last hidden layer."""
+        beta = self.settings.beta
+        hidden = softplus(self.reads[0](inputs), beta)
+        for read, carry in zip(list(self.reads)[1:], self.carries, strict=True):
+            hidden = softplus(carry(hidden) + read(inputs), beta)
+        return hidden
 
     @torch.no_grad()
     def project(self) -> None:
@@ -144,15 +155,9 @@ class DensePotential(Potential):
         _initialise(self, settings.seed)
 
     def core(self, z: Tensor) -> Tensor:
-        rows, beta = z.flatten(1), self.settings.beta
-        hidden = softplus(self.reads[0](rows), beta)
-        for read, carry in zip(list(self.reads)[1:], self.carries, strict=True):
-            hidden = softplus(carry(hidden) + read(rows), beta)
-        value: Tensor = self.last(hidden) + self.slope(rows)
+        rows = z.flatten(1)
+        value: Tensor = self.last(self.hidden(rows)) + self.slope(rows)
         return value.squeeze(1)
-
-    def positive_weights(self) -> list[nn.Parameter]:
-        return [layer.weight for layer in (*self.carries, self.last)]
 
 
 class ConvolutionalPotential(Potential):
@@ -177,14 +182,8 @@ class ConvolutionalPotential(Potential):
         _initialise(self, settings.seed)
 
     def core(self, z: Tensor) -> Tensor:
-        image, beta = z.reshape(len(z), self.channels, *z.shape[-2:]), self.settings.beta
-        hidden = softplus(self.reads[0](image), beta)
-        for read, carry in zip(list(self.reads)[1:], self.carries, strict=True):
-            hidden = softplus(carry(hidden) + read(image), beta)
-        return self.last(hidden).sum((1, 2, 3))  # type: ignore[no-any-return]
-
-    def positive_weights(self) -> list[nn.Parameter]:
-        return [layer.weight for layer in (*self.carries, self.last)]
+        image = z.reshape(len(z), self.channels, *z.shape[-2:])
+        return self.last(self.hidden(image)).sum((1, 2, 3))  # type: ignore[no-any-return]
 
 
 def softplus(t: Tensor, beta: float) -> Tensor:

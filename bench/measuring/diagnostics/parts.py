@@ -28,8 +28,9 @@ from relaxon.neuromorphic.diagnostics import (
     train_starts,
 )
 from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES, gradient_moments
+from relaxon.neuromorphic.diagnostics.models import as_subject
 from relaxon.neuromorphic.diagnostics.snapshots import build_module
-from relaxon.neuromorphic.diagnostics.subjects import as_subject, validate_rows
+from relaxon.neuromorphic.diagnostics.subjects import validate_rows
 
 Record = dict[str, Any]
 Part = tuple[list[Record], dict[str, bool], Any]

@@ -78,7 +78,7 @@ class PatternProgram:
     x: Array
     patterns: NDArray[np.bool_]
     cones: PatternCones
-    map: PatternMap | RobustMap = field(init=False)
+    map: PatternMap = field(init=False)
     _steps: ConeProjector = field(init=False)
     _checks: ConeProjector = field(init=False)
 

@@ -102,20 +102,14 @@ class PatternMap:
 
 
 @dataclass(frozen=True, slots=True)
-class RobustMap:
+class RobustMap(PatternMap):
     """`F q` and, for each row, its sensitivity `box ∘ Σ_i d_ik q_i` to a perturbation: `(n, K (1 + d))`.
 
     As long as its pattern does not change, a perturbation `|δ_j| ≤ box_j` of row `k` changes its output by
     `δᵀ Σ_i d_ik q_i`, and so by at most `‖box ∘ Σ_i d_ik q_i‖₁`.
     """
 
-    x: Array
-    patterns: NDArray[np.bool_]
     box: Array
-
-    @property
-    def unknowns(self) -> int:
-        return int(self.patterns.shape[1] * self.x.shape[1])
 
     @property
     def by_rows(self) -> bool:

@@ -305,8 +305,7 @@ class EnergyDensity(DensityMixin, StoredEstimator):  # type: ignore[misc]
         z = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
         with torch.no_grad():
             found = torch.cat([-self.energy_(part) for part in torch.split(z, ROWS_AT_ONCE)]).cpu().numpy()
-        log_density: Array = found - self.log_partition_.value - np.log(self.scale_).sum()
-        return log_density
+        return np.asarray(found - self.log_partition_.value - np.log(self.scale_).sum())
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """Return the mean log-density of the rows."""
@@ -328,8 +327,7 @@ class EnergyDensity(DensityMixin, StoredEstimator):  # type: ignore[misc]
         start = pool[chosen.to(pool.device)]
         moved = MALA().run(self.energy_, start, 1, generator, warm_up=POLISH) if POLISH else None
         z = start if moved is None else moved.samples[-1]
-        x: Array = z.cpu().numpy() * self.scale_ + self.mean_
-        return x
+        return np.asarray(z.cpu().numpy() * self.scale_ + self.mean_)
 
     def distribution(self) -> EnergyDistribution:
         """Return the model as a `torch.distributions.Distribution` in the units of X."""

@@ -305,12 +305,10 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
 def decision(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return logits `(samples, classes)`; for two classes, their difference `(samples,)`."""
-    difference: NDArray[np.float64] = logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
-    return difference
+    return np.asarray(logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits)
 
 
 def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the softmax of logits, `(samples, classes)`."""
     e = np.exp(logits - logits.max(1, keepdims=True))
-    share: NDArray[np.float64] = e / e.sum(1, keepdims=True)
-    return share
+    return np.asarray(e / e.sum(1, keepdims=True))

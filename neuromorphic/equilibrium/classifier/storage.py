@@ -84,20 +84,11 @@ def _restore(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassif
     if len(classifier.scale_) != len(classifier.mean_) or not (classifier.scale_ > 0).all():
         raise ValueError("scale must be above 0 for each feature")
     classifier.network_ = network
+    unknown = math.nan
     epochs = tuple(
         EpochMetrics(
-            epoch=index,
-            loss=float("nan") if loss is None else loss,
-            accuracy=accuracy,
-            test_accuracy=None,
-            test_loss=None,
-            free_steps=float("nan"),
-            nudged_steps=float("nan"),
-            verdicts={},
-            angle=None,
-            antisymmetry=None,
-            feedback_angles=[],
-            seconds=float("nan"),
+            *(index, unknown if loss is None else loss, accuracy, None, None, unknown, unknown),
+            *({}, None, None, [], unknown),
         )
         for index, (loss, accuracy) in enumerate(zip(card["loss"], card["accuracy"], strict=True))
     )

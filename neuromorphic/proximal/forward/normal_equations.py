@@ -44,8 +44,7 @@ class NormalEquations:
             r = (r - self.weight * (self.matrix.T @ cho_solve(self.factor, self.matrix @ r))) / self.penalty
         else:
             r = cho_solve(self.factor, r)
-        found: Array = r.reshape(right.shape)
-        return found
+        return np.asarray(r.reshape(right.shape))
 
     def _iterate(self, right: Array, start: Array) -> Array:
         from scipy.sparse.linalg import LinearOperator, cg
@@ -59,8 +58,7 @@ class NormalEquations:
 
         linear = LinearOperator((right.size, right.size), matvec=product, dtype=np.float64)
         x, _ = cg(linear, right.ravel(), start.ravel(), rtol=CG_RTOL)
-        found: Array = x.reshape(shape)
-        return found
+        return np.asarray(x.reshape(shape))
 
 
 def dense_matrix(operator: ForwardOperator) -> Array:

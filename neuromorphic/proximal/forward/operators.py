@@ -179,8 +179,7 @@ class BlurOperator(ForwardOperator):
     def _correlate(self, x: Array, kernel: Array) -> Array:
         from scipy.ndimage import correlate
 
-        found: Array = correlate(x, kernel, mode=self._mode, cval=0.0)
-        return found
+        return np.asarray(correlate(x, kernel, mode=self._mode, cval=0.0))
 
 
 class CompositeOperator(ForwardOperator):

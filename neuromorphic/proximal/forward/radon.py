@@ -82,12 +82,10 @@ class RadonOperator(ForwardOperator):
         return coo_matrix(entries, shape=(math.prod(self.output_shape), height * width)).tocsr()
 
     def _apply(self, x: Array) -> Array:
-        found: Array = (self.matrix @ x.ravel()).reshape(self.output_shape)
-        return found
+        return np.asarray((self.matrix @ x.ravel()).reshape(self.output_shape))
 
     def _adjoint(self, y: Array) -> Array:
-        found: Array = (self._transposed @ y.ravel()).reshape(self.input_shape)
-        return found
+        return np.asarray((self._transposed @ y.ravel()).reshape(self.input_shape))
 
     @cached_property
     def _transposed(self) -> Any:
@@ -98,9 +96,7 @@ def _shadow(t: Array, cosine: float, sine: float) -> Array:
     """Return the part of a unit pixel's area that is projected below t; the shadow is a trapezoid around 0."""
     wide, narrow = sorted((abs(cosine), abs(sine)), reverse=True)
     if narrow < NARROW:
-        box: Array = np.clip(t / wide + 0.5, 0.0, 1.0)
-        return box
+        return np.asarray(np.clip(t / wide + 0.5, 0.0, 1.0))
     a, b = (wide + narrow) / 2, (wide - narrow) / 2
     total = sum(sign * np.maximum(t + edge, 0.0) ** 2 for sign, edge in ((1, a), (-1, b), (-1, -b), (1, -a)))
-    found: Array = np.asarray(total) / (2 * wide * narrow)
-    return found
+    return np.asarray(total) / (2 * wide * narrow)

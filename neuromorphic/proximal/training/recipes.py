@@ -1,21 +1,16 @@
 """Networks and trainings for the named data sets, with which the shipped weights were made."""
 
-# Imported on first use, for their weight: `neuromorphic.proximal.potentials`, `matching`, `polishing`.
-
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.proximal import datasets
-
-if TYPE_CHECKING:
-    from relaxon.neuromorphic.proximal.potentials import NetworkSettings
-    from relaxon.neuromorphic.proximal.training.matching import MatchingSettings
-    from relaxon.neuromorphic.proximal.training.polishing import PolishSettings
+from relaxon.neuromorphic.proximal.potentials import NetworkSettings
+from relaxon.neuromorphic.proximal.training.matching import MatchingSettings
+from relaxon.neuromorphic.proximal.training.polishing import PolishSettings
 
 Array = NDArray[np.float64]
 LAPLACE_ROWS = 4096
@@ -42,9 +37,6 @@ class Recipe:
 
 def choose_recipe(data: str, seed: int = 0) -> Recipe:
     """Return the recipe for "laplace", "digits" or "blocks"."""
-    from relaxon.neuromorphic.proximal.potentials import NetworkSettings
-    from relaxon.neuromorphic.proximal.training.matching import MatchingSettings
-    from relaxon.neuromorphic.proximal.training.polishing import PolishSettings
 
     if data == "laplace":
         return Recipe(
@@ -81,7 +73,6 @@ def choose_recipe(data: str, seed: int = 0) -> Recipe:
 
 
 def _image_matching(noise: float, seed: int, gammas: tuple[float, ...], rate: float) -> MatchingSettings:
-    from relaxon.neuromorphic.proximal.training.matching import MatchingSettings
 
     return MatchingSettings(
         noise,
@@ -98,8 +89,6 @@ def _image_matching(noise: float, seed: int, gammas: tuple[float, ...], rate: fl
 
 def recipe_for_samples(name: str, samples: Array, seed: int = 0) -> Recipe:
     """Return a recipe for samples `(n, *shape)`: a convolutional network for images, a dense one for vectors."""
-    from relaxon.neuromorphic.proximal.potentials import NetworkSettings
-    from relaxon.neuromorphic.proximal.training.matching import MatchingSettings
 
     if len(samples) < 2:
         raise ValueError(f"data must have at least 2 samples, got {len(samples)}")

@@ -16,7 +16,8 @@ from relaxon.neuromorphic.diagnostics import (
     train_snapshots,
 )
 from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES, gradient_moments, is_sequence_of_linear
-from relaxon.neuromorphic.diagnostics.subjects import as_subject, validate_rows
+from relaxon.neuromorphic.diagnostics.models import as_subject
+from relaxon.neuromorphic.diagnostics.subjects import validate_rows
 from relaxon.neuromorphic.equilibrium import (
     ConvolutionalNetwork,
     FixedStep,
