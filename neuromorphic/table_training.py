@@ -128,7 +128,7 @@ def run_table_command(command: TableCommand, args: argparse.Namespace, record: R
     report = importlib.import_module(command.report)
     console, out = Console(stderr=True), Console()
     try:
-        problem = read_problem(args)
+        problem = read_problem(args, args.task, "given by --task")
         estimator = command.make(args, problem)
         train, test = split_rows(args.test, problem)
         for line in problem.notes:
@@ -164,21 +164,26 @@ def draw_axes(path: Path, height: float = 4.0) -> Iterator[Axes]:
     figure.savefig(path, dpi=120)
 
 
-def read_problem(args: argparse.Namespace) -> TableProblem:
-    """Read the problem that `--data` and its arguments describe; raise `TableError` if they do not fit together."""
+def read_problem(
+    args: argparse.Namespace, task: Any, origin: str, encoding: tables.Encoding | None = None
+) -> TableProblem:
+    """Read the problem that `--data` and its arguments describe; raise `TableError` if they do not fit together.
+
+    `task` is given by `origin`, or None to infer it; `encoding` is that of the table's columns, if it is known already.
+    """
     if tables.is_bundled(args.data):
         tables.refuse_reading_arguments(args, f"are for files, and {args.data} is one of scikit-learn's data sets")
         X, y, names = tables.load_bundled(args.data)
-        task = args.task or tables.BUNDLED[args.data]
+        task = task or tables.BUNDLED[args.data]
         notes: tuple[str, ...] = (f"task: {task} of {len(y)} rows", f"{len(names)} columns of numbers")
         return TableProblem(args.data, X, y, names, task, None, notes)
     table = tables.read_table(Path(args.data), tables.parse_reading_options(args))
     column = tables.select_target(table, args)
-    task = args.task or tables.infer_task(column)
+    origin = origin if task else "inferred from the target"
+    task = task or tables.infer_task(column)
     rest = table.without([args.target, *args.drop])
-    encoding = tables.build_encoding(rest)
+    encoding = encoding or tables.build_encoding(rest)
     y = tables.parse_target(args.target, column, task)
-    origin = "given by --task" if args.task else "inferred from the target"
     notes = (
         *table.notes,
         f"task: {task} ({origin}) of {table.rows} rows; target {table.describe(args.target)}",

@@ -168,9 +168,7 @@ class CheckpointedRun:
 def check_run_settings(settings: Any, counts: Sequence[str]) -> None:
     """Check what the settings of all runs share: numbers above 0, seed, device, and checkpoints.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument.
+    Raises `TypeError` or `ValueError` naming the argument.
     """
     for name in (*counts, "record_every", "checkpoint_every"):
         validation.positive_int(name, getattr(settings, name))

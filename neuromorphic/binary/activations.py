@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from relaxon.core import validation
+from relaxon.neuromorphic.parameters import check_real
 
 Binarizer = Literal["reste", "biper"]
 LAST_POWER = 3.0
@@ -85,14 +86,14 @@ class ReSTE(nn.Module):
 
     def __init__(self, o: float = 1.0, last: float = LAST_POWER) -> None:
         super().__init__()
-        for name, value in (("o", o), ("last", last)):
-            if validation.finite_float(name, value) < 1.0:
-                raise ValueError(f"{name} must be at least 1, got {value!r}")
+        check_real("o", o, least=1.0)
+        check_real("last", last, least=1.0)
         self.o, self.last = float(o), float(last)
 
     def progress(self, share: float) -> None:
         """Set o for that share of the training, from 0 to 1: along a straight line from 1 to `last`."""
-        self.o = 1.0 + (self.last - 1.0) * check_share(share)
+        check_real("share", share, least=0.0, up_to=1.0)
+        self.o = 1.0 + (self.last - 1.0) * float(share)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the signs of `z`, of its shape and dtype."""
@@ -128,7 +129,8 @@ class BiPer(nn.Module):
 
     def progress(self, share: float) -> None:
         """Select the stage for a share of the training: the sine in the first half, the sign in the second."""
-        self.soft = check_share(share) < SOFT_SHARE
+        check_real("share", share, least=0.0, up_to=1.0)
+        self.soft = float(share) < SOFT_SHARE
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the square wave of `x`, or the sine if `soft`, in its shape and dtype."""
@@ -147,10 +149,3 @@ def build_binarizer(name: str) -> ReSTE | BiPer:
     if name not in get_args(Binarizer):
         raise ValueError(f"binarizer must be 'reste' or 'biper', got {name!r}")
     return ReSTE() if name == "reste" else BiPer(soft=True)
-
-
-def check_share(share: float) -> float:
-    """Return a share of the training; raise `ValueError` unless it is between 0 and 1."""
-    if not 0.0 <= validation.finite_float("share", share) <= 1.0:
-        raise ValueError(f"share must be from 0 to 1, got {share!r}")
-    return float(share)

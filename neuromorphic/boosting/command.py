@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out_argument(parser, DEFAULT_OUT)
 
 
-def _estimator(args: argparse.Namespace, problem: TableProblem) -> Any:
+def _build_estimator(args: argparse.Namespace, problem: TableProblem) -> Any:
     from relaxon.neuromorphic.boosting.estimators.classifier import GradientBoostedNetworkClassifier
     from relaxon.neuromorphic.boosting.estimators.regressor import GradientBoostedNetworkRegressor
 
@@ -111,5 +111,5 @@ def _fit(estimator: Any, problem: TableProblem, train: Rows, args: argparse.Name
         estimator.fit(problem.X[train], problem.y[train], callback=show, checkpoints=kept)
 
 
-COMMAND = TableCommand("boosting", _estimator, _fit, "relaxon.neuromorphic.boosting.report")
+COMMAND = TableCommand("boosting", _build_estimator, _fit, "relaxon.neuromorphic.boosting.report")
 run = partial(run_table_command, COMMAND)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from relaxon.neuromorphic.binary.packing import SignMatrix
 from relaxon.neuromorphic.boosting.estimators.classifier import GradientBoostedNetworkClassifier
 from relaxon.neuromorphic.boosting.estimators.regressor import GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.boosting.estimators.saving import FITTED, NETWORK
 from relaxon.neuromorphic.boosting.networks.merged import Layer, MergedNetwork
 from relaxon.neuromorphic.boosting.networks.signs import SignNetwork, build_sign_network
 from relaxon.neuromorphic.boosting.training.runs import Outcome
@@ -30,8 +31,7 @@ def load(path: str | Path) -> Estimator:
 def _restore_fit(estimator: Any, content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> int:
     hidden = range(content["hidden_layers"])
     layers = tuple(Layer(_restore_weights(arrays, index), arrays[f"bias_{index}"]) for index in hidden)
-    names = ("shift", "scale", "output", "initial", "intercepts", "sizes", "gain")
-    network = MergedNetwork(layers=layers, **{name: arrays[name] for name in names})
+    network = MergedNetwork(layers=layers, **{name: arrays[name] for name in NETWORK})
     if ("thresholds" in arrays) != bool(estimator.binary):
         raise ValueError("thresholds must be present for sign units and only for them")
     if "thresholds" in arrays:
@@ -49,9 +49,8 @@ def _restore_fit(estimator: Any, content: dict[str, Any], arrays: dict[str, NDAr
     estimator._seed, estimator._attempts = int(content["seed"]), int(content["attempts"])
     # Models stored before these were counted lack them.
     estimator.n_refused_stages_, estimator.n_dead_units_ = int(content.get("refused", 0)), int(content.get("dead", 0))
-    estimator._unit = arrays["unit"]
-    estimator.train_loss_, estimator.validation_loss_ = arrays["train_loss"], arrays["validation_loss"]
-    estimator.feature_importances_ = arrays["importances"]
+    for name, attribute in FITTED.items():
+        setattr(estimator, attribute, arrays[name])
     return network.outputs
 
 

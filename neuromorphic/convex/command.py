@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out_argument(parser, DEFAULT_OUT)
 
 
-def _estimator(args: argparse.Namespace, problem: TableProblem) -> Any:
+def _build_estimator(args: argparse.Namespace, problem: TableProblem) -> Any:
     from relaxon.neuromorphic.convex.classifier import ConvexNetworkClassifier
     from relaxon.neuromorphic.convex.regressor import ConvexNetworkRegressor
 
@@ -91,5 +91,5 @@ def _fit(estimator: Any, problem: TableProblem, train: Rows, args: argparse.Name
         estimator.fit(problem.X[train], problem.y[train], callback=show)
 
 
-COMMAND = TableCommand("convex", _estimator, _fit, "relaxon.neuromorphic.convex.report")
+COMMAND = TableCommand("convex", _build_estimator, _fit, "relaxon.neuromorphic.convex.report")
 run = partial(run_table_command, COMMAND)

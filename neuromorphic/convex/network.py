@@ -39,16 +39,12 @@ class ConvexNetwork:
         """`m`, the number of hidden units."""
         return len(self.hidden)
 
-    def augmented(self, x: Array) -> Array:
-        """Return the inputs of the hidden units for `(n, d)`: standardised, with a column of ones."""
-        return augment(x, self.shift, self.scale)
-
     def raw(self, x: Array) -> Array:
         """Return outputs `(n, K)` for inputs `(n, d)`."""
         out = np.empty((len(x), self.output.shape[1]))
         rows = max(1, BLOCK // max(self.units, 1))
         for begin in range(0, len(x), rows):
-            part = self.augmented(x[begin : begin + rows])
+            part = augment(x[begin : begin + rows], self.shift, self.scale)
             out[begin : begin + rows] = np.maximum(part @ self.hidden.T, 0.0) @ self.output
         return self.target_shift + self.target_unit * out
 

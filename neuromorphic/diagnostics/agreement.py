@@ -13,7 +13,7 @@ from relaxon.neuromorphic.diagnostics.gradients import (
     MAX_BYTES,
     GradientMoments,
     Progress,
-    gradient_moments,
+    measure_moments,
     pass_through,
     prepare_models,
 )
@@ -29,6 +29,8 @@ class GradientCoherence(Drawable):
     zero. `pair_alignment` `(T,)` is the mean inner product of two different rows' gradients, divided by the mean
     squared norm: 0 for orthogonal gradients and 1 for equal ones, for any m.
     """
+
+    picture = "draw_coherence"
 
     rows: int
     values: Array
@@ -54,9 +56,7 @@ def coherence(
 
     Source: Chatterjee and Zielinski, "Making Coherence Out of Nothing At All", 2020.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
 
     >>> import torch
     >>> from relaxon.neuromorphic.diagnostics import coherence
@@ -77,7 +77,7 @@ def coherence(
     for number, (subject, x, target) in enumerate(pass_through(prepared, progress)):
         if list(subject.parameters()) != names:
             raise ValueError(f"models must have the same parameters, got different ones for models[{number}]")
-        moments = gradient_moments(subject, x, target, max_bytes)
+        moments = measure_moments(subject, x, target, max_bytes)
         found.append([_measure_coherence(moments, part) for part in (names, *([name] for name in names))])
     values, pairs, norms = np.array(found).transpose(2, 1, 0)
     return GradientCoherence(rows, values[0], pairs[0], dict(zip(names, values[1:], strict=True)), norms[0])

@@ -4,19 +4,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 class Drawable:
-    """A result of the diagnostics; `pictures` has a figure of each."""
+    """A result of the diagnostics, which the function of this name in `pictures` draws."""
 
     __slots__ = ()
+    picture: ClassVar[str]
 
     def plot(self) -> Figure:
         """Return a figure of the result; needs matplotlib."""
-        from relaxon.neuromorphic.diagnostics.pictures import draw_result
+        from relaxon.neuromorphic.diagnostics import pictures
 
-        return draw_result(self)
+        figure: Figure = getattr(pictures, self.picture)(self)
+        return figure

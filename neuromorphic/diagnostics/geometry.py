@@ -19,7 +19,7 @@ from relaxon.neuromorphic.diagnostics.gradients import (
     Progress,
     pass_through,
     prepare_models,
-    slices,
+    yield_slices,
 )
 from relaxon.neuromorphic.diagnostics.subjects import Subject
 
@@ -34,6 +34,8 @@ class RepresentationGeometry(Drawable):
     `baseline` is the alignment of the inputs' kernel with the targets', which an identity layer would have. NaN where a
     layer has the same values for every row.
     """
+
+    picture = "draw_geometry"
 
     layers: tuple[str, ...]
     inputs: Array = field(repr=False)
@@ -67,9 +69,7 @@ def representation_geometry(
     geometry", ICLR 2024: with one hidden layer, tanh approaches the targets' geometry and ReLU preserves more of the
     inputs'. The centred alignment is that of Cortes, Mohri and Rostamizadeh 2012.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
 
     >>> import torch
     >>> from relaxon.neuromorphic.diagnostics import representation_geometry
@@ -82,7 +82,7 @@ def representation_geometry(
     """
     prepared = prepare_models(models, X, y, loss)
     bound = validation.positive_int("max_bytes", max_bytes)
-    names = _layer_names([subject for subject, _, _ in prepared], layers)
+    names = _choose_layers([subject for subject, _, _ in prepared], layers)
     _, x, target = prepared[0]
     if len(x) < 3:
         raise ValueError(f"X must have at least three rows for a geometry, got {len(x)}")
@@ -90,7 +90,7 @@ def representation_geometry(
     found = np.empty((2, len(prepared), len(names)))
     for number, (subject, own, _) in enumerate(pass_through(prepared, progress)):
         for place, name in enumerate(names):
-            hidden = _hidden(subject, own, name, bound)
+            hidden = _read_hidden(subject, own, name, bound)
             found[:, number, place] = alignment(hidden, inputs, bound), alignment(hidden, targets, bound)
     return RepresentationGeometry(names, found[0], found[1], alignment(inputs, targets, bound))
 
@@ -115,7 +115,7 @@ def alignment(left: Array, right: Array, max_bytes: int = MAX_BYTES) -> float:
     return products[0] / scale if scale > 0 else float("nan")
 
 
-def _layer_names(subjects: Sequence[Subject], layers: Sequence[str] | None) -> tuple[str, ...]:
+def _choose_layers(subjects: Sequence[Subject], layers: Sequence[str] | None) -> tuple[str, ...]:
     names = subjects[0].default_layers() if layers is None else tuple(layers)
     if isinstance(layers, str) or not names:
         raise ValueError(f"layers must name at least one hidden layer, got {layers!r}")
@@ -127,9 +127,9 @@ def _layer_names(subjects: Sequence[Subject], layers: Sequence[str] | None) -> t
     return names
 
 
-def _hidden(subject: Subject, x: Tensor, name: str, max_bytes: int) -> Array:
+def _read_hidden(subject: Subject, x: Tensor, name: str, max_bytes: int) -> Array:
     parts = []
-    for rows in slices(len(x), FORWARD_ROWS):
+    for rows in yield_slices(len(x), FORWARD_ROWS):
         parts.append(subject.activations(x[rows], [name])[name])
         _check_size(name, len(x) * parts[0].shape[1], max_bytes)
     return _centre(name, torch.cat(parts), max_bytes)

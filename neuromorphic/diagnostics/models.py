@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from relaxon.neuromorphic.diagnostics.losses import LOSS_KINDS, LossKind
-from relaxon.neuromorphic.diagnostics.shallow import shallow_module
+from relaxon.neuromorphic.diagnostics.shallow import build_shallow_module
 from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, TorchExportable
 
 
@@ -25,17 +25,17 @@ def as_subject(model: Any, loss: str = "auto", y: ArrayLike | None = None) -> Su
         raise ValueError(f"loss must be one of auto, {', '.join(LOSS_KINDS)}, got {loss!r}")
     if isinstance(model, Subject):
         return model
-    from relaxon.neuromorphic.diagnostics.relaxing import relaxing_subject
+    from relaxon.neuromorphic.diagnostics.relaxing import find_relaxing_subject
 
-    relaxing = relaxing_subject(model)
+    relaxing = find_relaxing_subject(model)
     if relaxing is not None:
         if loss not in ("auto", relaxing.loss):
             raise ValueError(f"loss must be {relaxing.loss!r}, with which the network was trained, got {loss!r}")
         return relaxing
     name = type(model).__name__
     if isinstance(model, nn.Module):
-        return ModuleSubject(model, _kind(loss, y), None, name)
-    module = None if isinstance(model, type) else shallow_module(model)
+        return ModuleSubject(model, _choose_loss(loss, y), None, name)
+    module = None if isinstance(model, type) else build_shallow_module(model)
     if module is None:
         if isinstance(model, type) or not isinstance(model, TorchExportable):
             raise TypeError(f"model must be a torch module or a fitted estimator with to_torch(), got {name}")
@@ -59,7 +59,7 @@ def as_subjects(models: Any, loss: str = "auto", y: ArrayLike | None = None) -> 
     return subjects
 
 
-def _kind(loss: str, y: ArrayLike | None) -> LossKind:
+def _choose_loss(loss: str, y: ArrayLike | None) -> LossKind:
     if loss != "auto":
         return loss  # type: ignore[return-value]
     kind = np.asarray(y.detach().cpu().numpy() if isinstance(y, Tensor) else y).dtype.kind

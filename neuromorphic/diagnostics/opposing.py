@@ -16,10 +16,10 @@ from relaxon.neuromorphic.diagnostics.gradients import (
     FORWARD_ROWS,
     MAX_BYTES,
     Progress,
-    gradient_moments,
+    measure_moments,
     pass_through,
     prepare_models,
-    slices,
+    yield_slices,
 )
 from relaxon.neuromorphic.diagnostics.losses import row_losses
 from relaxon.neuromorphic.diagnostics.subjects import Subject
@@ -38,6 +38,8 @@ class OpposingSignals(Drawable):
     between the groups' mean gradients there: near −1 they pull the parameters in opposite directions. It is NaN where a
     group's mean gradient is zero.
     """
+
+    picture = "draw_opposing"
 
     losses: Array = field(repr=False)
     rising: Rows = field(repr=False)
@@ -83,9 +85,7 @@ def opposing_signals(
     Optimization", 2023, for the groups. The choice of the step by the smaller of the two mean changes, and the cosine
     of the groups' gradients, are additions.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
     """
     prepared = prepare_models(models, X, y, loss, max_bytes)
     if len(prepared) < 2:
@@ -112,11 +112,11 @@ def measure_losses(subject: Subject, x: Tensor, target: Tensor) -> Array:
     """Return the loss of each row, `(rows,)`."""
     parts = [
         row_losses(subject.loss, subject.outputs(x[rows]).double(), target[rows].double())
-        for rows in slices(len(x), FORWARD_ROWS)
+        for rows in yield_slices(len(x), FORWARD_ROWS)
     ]
     return torch.cat(parts).cpu().numpy()
 
 
 def _mean_gradient(subject: Subject, x: Tensor, target: Tensor, max_bytes: int) -> Array:
-    means = gradient_moments(subject, x, target, max_bytes).means
+    means = measure_moments(subject, x, target, max_bytes).means
     return np.concatenate([mean.ravel() for mean in means.values()])

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.pictures import MARKED_POINTS, new_figure
-from relaxon.neuromorphic.diagnostics.agreement import GradientCoherence
-from relaxon.neuromorphic.diagnostics.drawable import Drawable
-from relaxon.neuromorphic.diagnostics.geometry import RepresentationGeometry
-from relaxon.neuromorphic.diagnostics.opposing import OpposingSignals
-from relaxon.neuromorphic.diagnostics.roar import InputGradientRoar
-from relaxon.neuromorphic.diagnostics.scores import RowScores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from relaxon.neuromorphic.diagnostics.agreement import GradientCoherence
+    from relaxon.neuromorphic.diagnostics.geometry import RepresentationGeometry
+    from relaxon.neuromorphic.diagnostics.opposing import OpposingSignals
+    from relaxon.neuromorphic.diagnostics.roar import InputGradientRoar
+    from relaxon.neuromorphic.diagnostics.scores import RowScores
 
 BINS = 50
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's palette, told apart with any colour vision."""
 
 
-@singledispatch
-def draw_result(found: Drawable) -> Figure:
-    """Return the figure of a result."""
-    raise TypeError(f"found must be a result with a figure, got {type(found).__name__}")
-
-
-@draw_result.register(RowScores)
 def draw_scores(found: RowScores) -> Figure:
     """The sorted scores with their spread, and their distribution, apart for rows predicted right and wrong."""
-    figure, left, right = _new_panels()
+    figure, left, right = _make_panels()
     order = found.highest(len(found.scores))
     at = np.arange(len(order))
     score, spread = found.scores[order], found.spread[order]
@@ -44,7 +36,9 @@ def draw_scores(found: RowScores) -> Figure:
             at, np.maximum(score - spread, 0.0), score + spread, color=COLOURS[0], alpha=0.25, linewidth=0
         )
     left.set(
-        xlabel="rows, highest score first", ylabel=found.name, title=f"{found.name}, mean of {_models(found.models)}"
+        xlabel="rows, highest score first",
+        ylabel=found.name,
+        title=f"{found.name}, mean of {_count_models(found.models)}",
     )
     left.set_ylim(bottom=0.0)
     edges = np.linspace(0.0, max(float(found.scores.max()), 1e-12), BINS)
@@ -60,27 +54,25 @@ def draw_scores(found: RowScores) -> Figure:
     return figure
 
 
-@draw_result.register(GradientCoherence)
 def draw_coherence(found: GradientCoherence) -> Figure:
     """The coherence of all parameters and of each one, over the models."""
-    figure, left, right = _new_panels()
-    _curve(left, found.values, "all parameters", 0)
+    figure, left, right = _make_panels()
+    _draw_curve(left, found.values, "all parameters", 0)
     for number, (name, values) in enumerate(found.by_parameter.items()):
         left.plot(np.arange(len(values)), values, linewidth=0.8, alpha=0.7, color=COLOURS[1 + number % 5], label=name)
     left.axhline(1.0, color="0.4", linestyle=":", linewidth=1)
     left.set(xlabel="model", ylabel="m-coherence", title=f"m-coherence of {found.rows:,} rows", yscale="log")
     if len(found.by_parameter) <= len(COLOURS):
         left.legend(fontsize=8)
-    _curve(right, found.pair_alignment, "", 0)
+    _draw_curve(right, found.pair_alignment, "", 0)
     right.axhline(0.0, color="0.4", linestyle=":", linewidth=1)
     right.set(xlabel="model", ylabel="mean product / mean square", title="alignment of two different rows")
     return figure
 
 
-@draw_result.register(OpposingSignals)
 def draw_opposing(found: OpposingSignals) -> Figure:
     """Mean losses of the two groups over the models, and the changes of all rows at the step with the largest swing."""
-    figure, left, right = _new_panels()
+    figure, left, right = _make_panels()
     rising, falling = found.groups
     at = np.arange(len(found.losses))
     for number, (name, rows) in enumerate((("rising", rising), ("falling", falling))):
@@ -100,13 +92,12 @@ def draw_opposing(found: OpposingSignals) -> Figure:
     return figure
 
 
-@draw_result.register(RepresentationGeometry)
 def draw_geometry(found: RepresentationGeometry) -> Figure:
     """Alignment with the inputs and with the targets over the models, a line for each layer."""
-    figure, *panels = _new_panels(sharey=True)
+    figure, *panels = _make_panels(sharey=True)
     for axes, values, name in zip(panels, (found.inputs, found.targets), ("inputs", "targets"), strict=True):
         for number, layer in enumerate(found.layers):
-            _curve(axes, values[:, number], layer, number)
+            _draw_curve(axes, values[:, number], layer, number)
         axes.set(xlabel="model", title=f"alignment with the {name}", ylim=(0.0, 1.02))
         panels[1].axhline(found.baseline, color="0.4", linestyle=":", linewidth=1, label="inputs with targets")
     panels[0].set_ylabel("centred kernel alignment")
@@ -114,12 +105,11 @@ def draw_geometry(found: RepresentationGeometry) -> Figure:
     return figure
 
 
-@draw_result.register(InputGradientRoar)
 def draw_roar(found: InputGradientRoar) -> Figure:
     """Accuracies with the top, the bottom and random pixels by the fraction kept, and their difference."""
-    figure, left, right = _new_panels()
+    figure, left, right = _make_panels()
     for number, (name, values) in enumerate((("top", found.top), ("bottom", found.bottom), ("random", found.random))):
-        _spread(left, found.fractions, 100.0 * values, f"{name} pixels", number)
+        _draw_spread(left, found.fractions, 100.0 * values, f"{name} pixels", number)
     left.set(xlabel="fraction of the pixels kept", ylabel="accuracy, %", title="trained anew on masked rows")
     left.legend(fontsize=8)
     right.plot(found.fractions, 100.0 * found.difference, "o-", color=COLOURS[0], label="DiffROAR, points")
@@ -136,7 +126,7 @@ def draw_roar(found: InputGradientRoar) -> Figure:
     return figure
 
 
-def _new_panels(sharey: bool = False) -> tuple[Figure, Any, Any]:
+def _make_panels(sharey: bool = False) -> tuple[Figure, Any, Any]:
     figure = new_figure(9.5, 3.6)
     left, right = figure.subplots(1, 2, sharey=sharey)
     left.grid(alpha=0.3)
@@ -144,17 +134,17 @@ def _new_panels(sharey: bool = False) -> tuple[Figure, Any, Any]:
     return figure, left, right
 
 
-def _curve(axes: Axes, values: NDArray[np.float64], name: str, number: int) -> None:
+def _draw_curve(axes: Axes, values: NDArray[np.float64], name: str, number: int) -> None:
     mark = "o" if len(values) <= MARKED_POINTS else ""
     colour = COLOURS[number % len(COLOURS)]
     axes.plot(np.arange(len(values)), values, marker=mark, markersize=4, linewidth=2, color=colour, label=name or None)
 
 
-def _spread(axes: Axes, x: NDArray[np.float64], values: NDArray[np.float64], name: str, number: int) -> None:
+def _draw_spread(axes: Axes, x: NDArray[np.float64], values: NDArray[np.float64], name: str, number: int) -> None:
     colour = COLOURS[number]
     axes.plot(x, values.mean(1), "o-", color=colour, label=name)
     axes.fill_between(x, values.min(1), values.max(1), color=colour, alpha=0.2, linewidth=0)
 
 
-def _models(count: int) -> str:
+def _count_models(count: int) -> str:
     return "one model" if count == 1 else f"{count} models"

@@ -17,11 +17,11 @@ from relaxon.neuromorphic.diagnostics.gradients import (
     MAX_BYTES,
     Prepared,
     Progress,
-    gradient_moments,
+    measure_moments,
     prepare_models,
-    slices,
+    yield_slices,
 )
-from relaxon.neuromorphic.diagnostics.losses import errors, linked
+from relaxon.neuromorphic.diagnostics.losses import apply_link, differentiate_losses
 from relaxon.neuromorphic.diagnostics.subjects import Subject
 
 Array = NDArray[np.float64]
@@ -35,6 +35,8 @@ class RowScores(Drawable):
     prediction `(rows, outputs)`, probabilities for classes; `given` is each row's class index, None for targets that
     are not classes. `classes` are the labels of the class indices.
     """
+
+    picture = "draw_scores"
 
     name: str
     scores: Array = field(repr=False)
@@ -85,9 +87,7 @@ def el2n(models: Any, X: ArrayLike, y: ArrayLike, *, loss: str = "auto", progres
 
     Source: Paul, Ganguli and Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021, definition of EL2N.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
 
     >>> import torch
     >>> from relaxon.neuromorphic.diagnostics import el2n
@@ -100,8 +100,10 @@ def el2n(models: Any, X: ArrayLike, y: ArrayLike, *, loss: str = "auto", progres
 
     def score(subject: Subject, x: Tensor, target: Tensor, report: Progress) -> Array:
         found = []
-        for rows in slices(len(x), FORWARD_ROWS):
-            found.append(errors(subject.loss, subject.outputs(x[rows]).double(), target[rows].double()).norm(dim=1))
+        for rows in yield_slices(len(x), FORWARD_ROWS):
+            found.append(
+                differentiate_losses(subject.loss, subject.outputs(x[rows]).double(), target[rows].double()).norm(dim=1)
+            )
             report(min(rows.stop, len(x)), len(x))
         return torch.cat(found).cpu().numpy()
 
@@ -137,7 +139,7 @@ def grand(
     """
 
     def score(subject: Subject, x: Tensor, target: Tensor, report: Progress) -> Array:
-        return gradient_moments(subject, x, target, max_bytes, report).norms
+        return measure_moments(subject, x, target, max_bytes, report).norms
 
     return _score_rows("GraNd", prepare_models(models, X, y, loss, max_bytes), score, progress)
 
@@ -160,13 +162,13 @@ def _score_rows(
                 progress(rows * before + done, rows * len(prepared))
 
         each.append(score(*model, report))
-        predicted += predictions(*model[:2])
+        predicted += predict_rows(*model[:2])
     given = target.argmax(1).cpu().numpy() if subject.classifies else None
     scores, spread, count = np.mean(each, axis=0), np.std(each, axis=0), len(prepared)
     return RowScores(name, scores, spread, count, predicted / count, given, subject.classes)
 
 
-def predictions(subject: Subject, x: Tensor) -> Array:
+def predict_rows(subject: Subject, x: Tensor) -> Array:
     """Return the model's predictions, `(rows, outputs)`: probabilities of classes, values or means."""
-    parts = [linked(subject.loss, subject.outputs(x[rows]).double()) for rows in slices(len(x), FORWARD_ROWS)]
+    parts = [apply_link(subject.loss, subject.outputs(x[rows]).double()) for rows in yield_slices(len(x), FORWARD_ROWS)]
     return torch.cat(parts).cpu().numpy()

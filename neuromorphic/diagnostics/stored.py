@@ -37,10 +37,10 @@ def load_model(folder: Path) -> LoadedModel:
     inner = folder if _holds_model(folder) else folder / INNER
     if not _holds_model(inner):
         raise FileNotFoundError(f"MODEL must be a folder that contains {MODEL} or {NETWORK}, got {str(folder)!r}")
-    encoding = _encoding(folder)
+    encoding = _read_encoding(folder)
     if (inner / NETWORK).is_file():
-        return LoadedModel(_equilibrium(inner), "equilibrium", inner, encoding)
-    content = _content(inner / MODEL)
+        return LoadedModel(_load_equilibrium(inner), "equilibrium", inner, encoding)
+    content = _read_content(inner / MODEL)
     if "certificate" in content and find_spec("relaxon.neuromorphic.convex") is not None:
         return LoadedModel(import_module("relaxon.neuromorphic.convex").load(inner), "convex", inner, encoding)
     if content.get("kind") in ("classifier", "regressor") and (inner / WEIGHTS).is_file():
@@ -57,7 +57,7 @@ def _holds_model(folder: Path) -> bool:
     return (folder / MODEL).is_file() or (folder / NETWORK).is_file()
 
 
-def _equilibrium(folder: Path) -> Any:
+def _load_equilibrium(folder: Path) -> Any:
     from relaxon.neuromorphic.equilibrium.classifier.storage import CARD, load_classifier
     from relaxon.neuromorphic.equilibrium.networks.storage import load_network
 
@@ -65,16 +65,16 @@ def _equilibrium(folder: Path) -> Any:
     return load_classifier(folder) if CARD in card else network
 
 
-def _encoding(folder: Path) -> dict[str, Any] | None:
+def _read_encoding(folder: Path) -> dict[str, Any] | None:
     """Return the encoding of the columns in a training command's report, or None."""
     for place in (folder, folder.parent):
         if (place / "report.json").is_file():
-            found: dict[str, Any] | None = _content(place / "report.json").get("encoding")
+            found: dict[str, Any] | None = _read_content(place / "report.json").get("encoding")
             return found
     return None
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _read_content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
 
     console, out = Console(stderr=True), Console()
     try:
-        recipe = _recipe(args)
+        recipe = _find_recipe(args)
         model = _train(args, recipe, console)
     except (TypeError, ValueError, FileNotFoundError) as error:
         console.print(f"relaxon train proximal: {error}", markup=False, highlight=False, soft_wrap=True)
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
         return 1
     report = evaluate_model(model, recipe)
     record(report)
-    model.save(args.out / "model", {"command": _command(args), "report": report})
+    model.save(args.out / "model", {"command": _format_command(args), "report": report})
     for name, value in report.items():
         shown = f"{value:.4g}" if isinstance(value, float) else value
         out.print(f"{name.replace('_', ' ')}: {shown}", markup=False, highlight=False)
@@ -94,9 +94,9 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     return 0
 
 
-def _recipe(args: argparse.Namespace) -> Recipe:
+def _find_recipe(args: argparse.Namespace) -> Recipe:
     from relaxon.neuromorphic.proximal import datasets
-    from relaxon.neuromorphic.proximal.training.recipes import NAMES, choose_recipe, recipe_for_samples
+    from relaxon.neuromorphic.proximal.training.recipes import NAMES, build_recipe, choose_recipe
 
     path = Path(args.data)
     if args.data in NAMES:
@@ -106,15 +106,15 @@ def _recipe(args: argparse.Namespace) -> Recipe:
             f"--data must be {', '.join(NAMES)} or a file that ends in {', '.join(datasets.ENDINGS)}, got {args.data!r}"
         )
     else:
-        recipe = recipe_for_samples(path.name, datasets.read_samples(path), args.seed)
+        recipe = build_recipe(path.name, datasets.read_samples(path), args.seed)
     network = replace(recipe.network, **_select_given(args, NETWORK))
     matching = replace(
         recipe.matching, **_select_given(args, MATCHING), out=args.out / "checkpoint" if args.resume else None
     )
-    return replace(recipe, network=network, matching=matching, polish=_polish(args, recipe.polish))
+    return replace(recipe, network=network, matching=matching, polish=_choose_polish(args, recipe.polish))
 
 
-def _polish(args: argparse.Namespace, suited: PolishSettings | None) -> PolishSettings | None:
+def _choose_polish(args: argparse.Namespace, suited: PolishSettings | None) -> PolishSettings | None:
     from relaxon.neuromorphic.proximal.training.polishing import PolishSettings
 
     if args.polish_gammas is None:
@@ -127,7 +127,7 @@ def _select_given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str,
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
-def _command(args: argparse.Namespace) -> str:
+def _format_command(args: argparse.Namespace) -> str:
     """The command that trains this model again."""
     words = ["relaxon train proximal --data", Path(args.data).name]
     for name in (*NETWORK, *MATCHING, "polish_gammas"):

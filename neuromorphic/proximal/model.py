@@ -77,8 +77,6 @@ class ProximalModel:
     training : the outcome of the training; None where unknown.
     card : further information on the model, as JSON values.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> from relaxon.neuromorphic.proximal import NetworkSettings, ProximalModel
     >>> from relaxon.neuromorphic.proximal.potentials import build_potential

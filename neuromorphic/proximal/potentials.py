@@ -44,9 +44,7 @@ class NetworkSettings:
     scale, offset : the network acts on `(x − offset)/scale`.
     seed : seed of the initial weights.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument.
+    Raises `TypeError` or `ValueError` naming the argument.
     """
 
     shape: tuple[int, ...]
@@ -60,8 +58,8 @@ class NetworkSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _sides("shape", self.shape))
-        object.__setattr__(self, "hidden", _sides("hidden", self.hidden))
+        object.__setattr__(self, "shape", _check_sides("shape", self.shape))
+        object.__setattr__(self, "hidden", _check_sides("hidden", self.hidden))
         if self.kind not in get_args(PotentialKind):
             raise ValueError(f"kind must be 'dense' or 'convolutional', got {self.kind!r}")
         if self.kind == "convolutional" and len(self.shape) not in IMAGE_AXES:
@@ -148,10 +146,12 @@ class DensePotential(Potential):
         super().__init__()
         self.settings = settings
         inputs, hidden = math.prod(settings.shape), settings.hidden
-        self.reads = nn.ModuleList(_blank(nn.Linear, inputs, width) for width in hidden)
-        self.carries = nn.ModuleList(_blank(nn.Linear, before, after, bias=False) for before, after in pairwise(hidden))
-        self.last = _blank(nn.Linear, hidden[-1], 1, bias=False)
-        self.slope = _blank(nn.Linear, inputs, 1, bias=False)
+        self.reads = nn.ModuleList(_make_blank(nn.Linear, inputs, width) for width in hidden)
+        self.carries = nn.ModuleList(
+            _make_blank(nn.Linear, before, after, bias=False) for before, after in pairwise(hidden)
+        )
+        self.last = _make_blank(nn.Linear, hidden[-1], 1, bias=False)
+        self.slope = _make_blank(nn.Linear, inputs, 1, bias=False)
         _initialise(self, settings.seed)
 
     def core(self, z: Tensor) -> Tensor:
@@ -174,11 +174,11 @@ class ConvolutionalPotential(Potential):
         self.settings = settings
         self.channels = settings.shape[0] if len(settings.shape) == IMAGE_AXES[1] else 1
         hidden, kernel = settings.hidden, settings.kernel
-        self.reads = nn.ModuleList(_blank_convolution(self.channels, width, kernel) for width in hidden)
+        self.reads = nn.ModuleList(_make_blank_convolution(self.channels, width, kernel) for width in hidden)
         self.carries = nn.ModuleList(
-            _blank_convolution(before, after, kernel, bias=False) for before, after in pairwise(hidden)
+            _make_blank_convolution(before, after, kernel, bias=False) for before, after in pairwise(hidden)
         )
-        self.last = _blank_convolution(hidden[-1], 1, 1, bias=False)
+        self.last = _make_blank_convolution(hidden[-1], 1, 1, bias=False)
         _initialise(self, settings.seed)
 
     def core(self, z: Tensor) -> Tensor:
@@ -198,13 +198,13 @@ def build_potential(settings: NetworkSettings) -> Potential:
     return DensePotential(settings) if settings.kind == "dense" else ConvolutionalPotential(settings)
 
 
-def _blank(layer: Any, *sizes: int, **options: Any) -> Any:
+def _make_blank(layer: Any, *sizes: int, **options: Any) -> Any:
     """Return a layer without drawing its weights, so that torch's global generator is not used."""
     return torch.nn.utils.skip_init(layer, *sizes, **options)  # type: ignore[no-untyped-call]
 
 
-def _blank_convolution(before: int, after: int, kernel: int, *, bias: bool = True) -> Any:
-    return _blank(nn.Conv2d, before, after, kernel, padding=kernel // 2, bias=bias)
+def _make_blank_convolution(before: int, after: int, kernel: int, *, bias: bool = True) -> Any:
+    return _make_blank(nn.Conv2d, before, after, kernel, padding=kernel // 2, bias=bias)
 
 
 @torch.no_grad()
@@ -221,7 +221,7 @@ def _initialise(potential: Potential, seed: int) -> None:
         parameter.copy_((drawn * HALF).exp() / inputs if id(parameter) in positive else drawn / math.sqrt(inputs))
 
 
-def _sides(name: str, value: Any) -> tuple[int, ...]:
+def _check_sides(name: str, value: Any) -> tuple[int, ...]:
     sides = (value,) if isinstance(value, int) else value
     if isinstance(sides, str) or not hasattr(sides, "__iter__"):
         raise TypeError(f"{name} must be integers, got {type(value).__name__}")

@@ -11,6 +11,14 @@ from relaxon.neuromorphic.estimator_files import describe_estimator, write_estim
 
 SAVED = ("GradientBoostedNetworkRegressor", "GradientBoostedNetworkClassifier")
 """The names of the classes, which import this module."""
+NETWORK = ("shift", "scale", "output", "initial", "intercepts", "sizes", "gain")
+FITTED = {
+    "unit": "_unit",
+    "train_loss": "train_loss_",
+    "validation_loss": "validation_loss_",
+    "importances": "feature_importances_",
+}
+"""The attributes that are stored as arrays, by the names of these."""
 
 
 def save(estimator: Any, path: Path) -> None:
@@ -23,20 +31,9 @@ def save(estimator: Any, path: Path) -> None:
         "dead": estimator.n_dead_units_,
         "hidden_layers": len(network.layers),
     }
-    arrays = {
-        "shift": network.shift,
-        "scale": network.scale,
-        "output": network.output,
-        "initial": network.initial,
-        "intercepts": network.intercepts,
-        "sizes": network.sizes,
-        "gain": network.gain,
-        "unit": estimator._unit,
-        "train_loss": estimator.train_loss_,
-        "validation_loss": estimator.validation_loss_,
-        "importances": estimator.feature_importances_,
-        "indicated": estimator._indicated,
-    }
+    arrays = {name: getattr(network, name) for name in NETWORK}
+    arrays |= {name: getattr(estimator, attribute) for name, attribute in FITTED.items()}
+    arrays["indicated"] = estimator._indicated
     if estimator._categories is not None:
         known = estimator._categories
         content["categories"] = {"places": list(known.places), "keys": [list(keys) for keys in known.keys]}

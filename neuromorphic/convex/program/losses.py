@@ -189,11 +189,11 @@ class RobustLoss:
         return self.plain.curvature
 
     def value(self, z: Array, c: Array) -> float:
-        return self.plain.value(self._worst(z), c)
+        return self.plain.value(self._find_worst(z), c)
 
     def gradient(self, z: Array, c: Array) -> Array:
         parts = self._parts(z)
-        theta = self.plain.gradient(self._worst(z), c)
+        theta = self.plain.gradient(self._find_worst(z), c)
         slopes = np.abs(theta)[..., None] * np.sign(parts[..., 1:])
         return np.concatenate([theta[..., None], slopes], axis=-1).reshape(z.shape)
 
@@ -218,7 +218,7 @@ class RobustLoss:
     def _parts(self, z: Array) -> Array:
         return z.reshape(len(z), self.plain.y.shape[1], -1)
 
-    def _worst(self, z: Array) -> Array:
+    def _find_worst(self, z: Array) -> Array:
         """Return the worst output in the box of each row: `(n, K)`."""
         parts = self._parts(z)
         reach = np.abs(parts[..., 1:]).sum(axis=-1)

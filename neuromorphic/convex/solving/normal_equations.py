@@ -57,7 +57,7 @@ class FactoredNormal:
             root = np.sqrt(self.c)
             by_rows = self.map.by_rows
             self._product = self.map.outer() * np.outer(root, root) if by_rows else self.map.gram(self.c)
-        self._factor, self._t = shifted_factor(self._product, t), t
+        self._factor, self._t = factor_shifted(self._product, t), t
 
     def solve(self, r: Array) -> Array:
         assert self._factor is not None
@@ -119,7 +119,7 @@ class IterativeNormal:
         return q + self._t * self.map.adjoint(self.c[:, None] * self.map.forward(q))
 
 
-def shifted_factor(product: Array, t: float) -> Factor:
+def factor_shifted(product: Array, t: float) -> Factor:
     """Return the Cholesky factor of `I + t · product`."""
     matrix = t * product
     matrix.flat[:: len(matrix) + 1] += 1.0

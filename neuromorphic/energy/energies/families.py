@@ -76,12 +76,18 @@ class MLPEnergy(nn.Module):
         names = ("features", "activation", "fourier", "reach", "confinement", "bound")
         return {"hidden": list(self.hidden)} | {name: getattr(self, name) for name in names}
 
+    def octaves(self, x: Tensor) -> list[tuple[float, Tensor]]:
+        """Return rate and angle `(n, features)` of each octave."""
+        rates = [math.pi * 2**octave / self.reach for octave in range(self.fourier)]
+        return [(rate, x * rate) for rate in rates]
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return the inputs of the perceptron: `x` and the sines and cosines of its octaves."""
+        parts = [part for _, angle in self.octaves(x) for part in (angle.sin(), angle.cos())]
+        return torch.cat([x, *parts], 1) if parts else x
+
     def forward(self, x: Tensor) -> Tensor:
-        inputs = [x]
-        for octave in range(self.fourier):
-            angle = x * (math.pi * 2**octave / self.reach)
-            inputs += [angle.sin(), angle.cos()]
-        out: Tensor = self.net(torch.cat(inputs, 1) if self.fourier else x)[:, 0]
+        out: Tensor = self.net(self.inputs(x))[:, 0]
         if self.bound is not None:
             out = self.bound * torch.tanh(out / self.bound)
         return out + self.confinement * x.square().sum(1) if self.confinement else out

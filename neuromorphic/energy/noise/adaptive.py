@@ -11,6 +11,7 @@ from torch import Tensor
 from relaxon.core import validation
 from relaxon.neuromorphic.energy.energies.events import flatten_events
 from relaxon.neuromorphic.energy.noise.distributions import GaussianNoise, NoiseModule
+from relaxon.neuromorphic.parameters import check_real
 
 Source = Literal["model", "data"]
 SCARCE = 4.0
@@ -27,7 +28,8 @@ class DefensiveNoise(NoiseModule):
         super().__init__(inner.event_shape)
         if tuple(wide.event_shape) != tuple(inner.event_shape):
             raise ValueError(f"wide must have the event_shape {inner.event_shape}, got {wide.event_shape}")
-        self.share, self.inner, self.wide = check_share(share), inner, wide
+        check_real("share", share, above=0.0, below=1.0)
+        self.share, self.inner, self.wide = float(share), inner, wide
 
     @classmethod
     def around(cls, inner: Any, data: Tensor, *, share: float = 0.1, widen: float = 3.0) -> Self:
@@ -73,7 +75,8 @@ class AdaptiveNoise(NoiseModule):
             raise ValueError(f"source must be 'model' or 'data', got {source!r}")
         self.source = source
         self.every = validation.positive_int("every", every)
-        self.share = check_share(share)
+        check_real("share", share, above=0.0, below=1.0)
+        self.share = float(share)
         self.widen = validation.positive_float("widen", widen)
         self.start = start
         gaussian = GaussianNoise(mean, covariance)
@@ -132,13 +135,6 @@ class AdaptiveNoise(NoiseModule):
 
     def log_prob(self, x: Tensor) -> Tensor:
         return mix_log_prob(self._gaussian(), self.start, self.share, x)
-
-
-def check_share(share: float) -> float:
-    """Return the share of a component; raise `ValueError` unless it is above 0 and below 1."""
-    if validation.positive_float("share", share) >= 1:
-        raise ValueError(f"share must be below 1, got {share!r}")
-    return float(share)
 
 
 def mix_log_prob(main: Any, other: Any, share: float, x: Tensor) -> Tensor:

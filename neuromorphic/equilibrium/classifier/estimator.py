@@ -20,7 +20,7 @@ from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.binary.packed import MOST_SWEEPS, PackedEquilibrium, pack_network
 from relaxon.neuromorphic.checkpoints import Checkpoints
-from relaxon.neuromorphic.equilibrium.classifier.network import build_network, form_of, image_shape
+from relaxon.neuromorphic.equilibrium.classifier.network import build_network, describe_form, image_shape
 from relaxon.neuromorphic.equilibrium.estimators.comparison import Comparison, compare_gradients
 from relaxon.neuromorphic.equilibrium.estimators.gradients import predict
 from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator
@@ -156,7 +156,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)
         self.network_ = network
         self._packed: PackedEquilibrium | None = None
-        settings = self._settings(seed)
+        settings = self._build_settings(seed)
         if checkpoints is not None:
             settings = replace(settings, out=checkpoints.folder, checkpoint_seconds=checkpoints.seconds)
             bounded = self.contraction != "auto" or record is None or record["settings"]["contraction"] is not None
@@ -165,7 +165,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
                 # bits.
                 free = replace(settings.phases, free=UNBOUNDED_FREE)
                 settings = replace(settings, contraction=None, readout_bound=None, phases=free)
-        self.report_ = train(network, (self._tensor(x), target), settings, watcher=watcher)
+        self.report_ = train(network, (self._make_tensor(x), target), settings, watcher=watcher)
         if self.report_.ended is not TrainingOutcome.FINISHED:
             why = self.report_.message or self.report_.ended.value
             warnings.warn(f"training ended early: {why}", ConvergenceWarning, stacklevel=2)
@@ -173,7 +173,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
-        settings = self._settings(0)
+        settings = self._build_settings(0)
         settings.estimator.refuse(build_network(self, 1 if self.image is None else math.prod(self.image), 2, 0))
 
     def _measure_location(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -189,8 +189,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         each = columns // colours.shape[1]
         return colours.mean((0, 2)).repeat(each), colours.std((0, 2)).repeat(each)
 
-    def _settings(self, seed: int) -> TrainingSettings:
-        contraction, readout = self._bounds()
+    def _build_settings(self, seed: int) -> TrainingSettings:
+        contraction, readout = self._choose_bounds()
         return TrainingSettings(
             epochs=self.epochs,
             batch=self.batch_size,
@@ -198,8 +198,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             momentum=self.momentum,
             optimiser=self.optimizer,
             schedule="cosine",
-            estimator=self._estimator(),
-            phases=self._phases(),
+            estimator=self._choose_estimator(),
+            phases=self._choose_phases(),
             homeostasis=JacobianHomeostasis(self.homeostasis) if self.homeostasis else None,
             seed=seed,
             contraction=contraction,
@@ -208,9 +208,9 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             probe=False,
         )
 
-    def _bounds(self) -> tuple[float | None, float | None]:
+    def _choose_bounds(self) -> tuple[float | None, float | None]:
         """Return the bounds on the coupling and on the readout; without the first there is no second."""
-        coupling, readout = DEFAULT_BOUNDS[form_of(self).kind]
+        coupling, readout = DEFAULT_BOUNDS[describe_form(self).kind]
         given = (self.contraction, self.readout_bound)
         for name, value in zip(BOUNDED, given, strict=True):
             if isinstance(value, str) and value != "auto":
@@ -219,7 +219,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         second = (readout if first is not None else None) if given[1] == "auto" else given[1]
         return first, second
 
-    def _phases(self) -> Phases:
+    def _choose_phases(self) -> Phases:
         if self.channels is None:
             return Phases(Alternating(100, tolerance=1e-5), Alternating(60, tolerance=1e-4), noise=self.noise)
         if self.residual:
@@ -228,12 +228,12 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             )
         return Phases(FixedStep(300, tolerance=1e-6), FixedStep(100, tolerance=1e-3), noise=self.noise)
 
-    def _estimator(self) -> Estimator:
+    def _choose_estimator(self) -> Estimator:
         if isinstance(self.estimator, Estimator):
             return self.estimator
         return build_estimator(self.estimator, self.n, self.radius)
 
-    def _tensor(self, x: NDArray[np.float64]) -> torch.Tensor:
+    def _make_tensor(self, x: NDArray[np.float64]) -> torch.Tensor:
         rows = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
         return rows if self.channels is None else rows.view(-1, *image_shape(self, x.shape[1]))
 
@@ -242,7 +242,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         x = read_rows(self, X)
         if self.binary:
             return self._relax_levels((x - self.mean_) / self.scale_)
-        scores, relaxed = predict(self.network_, self._tensor(x), PREDICTION)
+        scores, relaxed = predict(self.network_, self._make_tensor(x), PREDICTION)
         return scores.cpu().numpy(), relaxed
 
     def packed(self) -> PackedEquilibrium:
@@ -275,7 +275,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         if unknown.size:
             raise ValueError(f"y must have labels of the fit, got {unknown[0]!r}")
         target = torch.from_numpy(np.searchsorted(self.classes_, y)).to(self.device)
-        return compare_gradients(self.network_, (self._tensor(x), target), estimators)
+        return compare_gradients(self.network_, (self._make_tensor(x), target), estimators)
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return logits at the free equilibrium: `(samples, classes)`, or `(samples,)` for two classes."""

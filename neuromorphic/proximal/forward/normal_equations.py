@@ -26,7 +26,7 @@ class NormalEquations:
         if self.small:
             from scipy.linalg import cho_factor
 
-            self.matrix = dense_matrix(operator)
+            self.matrix = build_dense_matrix(operator)
             self.wide = m < n
             gram = self.matrix @ self.matrix.T if self.wide else self.matrix.T @ self.matrix
             gram *= weight
@@ -61,7 +61,7 @@ class NormalEquations:
         return np.asarray(x.reshape(shape))
 
 
-def dense_matrix(operator: ForwardOperator) -> Array:
+def build_dense_matrix(operator: ForwardOperator) -> Array:
     """Return the operator between flat vectors as a dense matrix, `(observations, entries)`."""
     n, m = math.prod(operator.input_shape), math.prod(operator.output_shape)
     matrix = np.empty((m, n))

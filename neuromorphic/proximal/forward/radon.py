@@ -32,9 +32,7 @@ class RadonOperator(ForwardOperator):
     angles : one or more angles in degrees.
     detectors : number of strips; None for enough to cover the image's diagonal.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument.
+    Raises `TypeError` or `ValueError` naming the argument.
 
     >>> import numpy as np
     >>> RadonOperator((2, 2), [0.0], 2).apply(np.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
@@ -73,7 +71,9 @@ class RadonOperator(ForwardOperator):
             first = np.floor(centres - reach).astype(np.int64)
             for offset in range(math.ceil(2 * reach) + 1):
                 strip = first + offset
-                area = _shadow(strip + 1 - centres, cosine, sine) - _shadow(strip - centres, cosine, sine)
+                area = _integrate_shadow(strip + 1 - centres, cosine, sine) - _integrate_shadow(
+                    strip - centres, cosine, sine
+                )
                 inside = (strip >= 0) & (strip < self.detectors) & (area > 0)
                 places.append(index * self.detectors + strip[inside])
                 sources.append(pixels[inside])
@@ -92,7 +92,7 @@ class RadonOperator(ForwardOperator):
         return self.matrix.T.tocsr()
 
 
-def _shadow(t: Array, cosine: float, sine: float) -> Array:
+def _integrate_shadow(t: Array, cosine: float, sine: float) -> Array:
     """Return the part of a unit pixel's area that is projected below t; the shadow is a trapezoid around 0."""
     wide, narrow = sorted((abs(cosine), abs(sine)), reverse=True)
     if narrow < NARROW:

@@ -72,9 +72,7 @@ class MatchingSettings:
     checkpoint_seconds : seconds between two checkpoints, in place of steps: written at the end of a step, less often
         where writing is slow, and after every step where 0.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument.
+    Raises `TypeError` or `ValueError` naming the argument.
     """
 
     noise: float
@@ -150,12 +148,8 @@ def train_proximal(
     network, settings : the form of the network, and how it is trained.
     watcher : called after each step; returning True ends the run as `CANCELLED` with the current weights.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> from relaxon.neuromorphic.proximal import MatchingSettings, NetworkSettings, train_proximal
     >>> data = np.random.default_rng(0).laplace(size=(500, 1))

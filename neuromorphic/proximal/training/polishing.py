@@ -47,9 +47,7 @@ class PolishSettings:
         box of the middle 98 % of the samples, entry by entry, widened by the noise's standard deviation on each side:
         a regular line for one entry, Sobol points for more.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument.
+    Raises `TypeError` or `ValueError` naming the argument.
     """
 
     gammas: tuple[float, ...] = (0.1, 0.05, 0.03)
@@ -98,12 +96,8 @@ def polish_proximal(
     settings : how the model is polished.
     watcher : called after each iteration; returning True ends the run.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> from relaxon.neuromorphic.proximal import (
     ...     MatchingSettings, NetworkSettings, PolishSettings, polish_proximal, train_proximal

@@ -176,7 +176,7 @@ def test_mistakes_are_refused_by_name(table: Path, tmp_path: Path, capsys: pytes
         ((energy, *plain), "MODEL must be a boosted or a convex network or one trained by equilibrium propagation"),
         ((model, *plain), "--data must have the 2 columns that the model was trained on, got 4"),
         ((model, "--data", "iris"), "--data must have the 2 columns that the model was trained on, got 4"),
-        ((model, "--data", "iris", "--target", "x"), "are for files, and iris is one of scikit-learn's sets"),
+        ((model, "--data", "iris", "--target", "x"), "are for files, and iris is one of scikit-learn's data sets"),
         ((model, "--data", table), "--target must name a column"),
         ((model, *plain, "--drop", "town", "--max-bytes", 10), "max_bytes must be at least"),
         ((model, *plain, "--out", tmp_path / "no" / "page.html"), "--out"),
