@@ -1,16 +1,15 @@
 """Trained models stored by commands and services, recognised by the contents of their folders."""
 
-# Imported on first use, for their weight: `neuromorphic.boosting`, `neuromorphic.equilibrium.classifier.storage`,
-# `neuromorphic.equilibrium.networks.storage`.
+# Imported on first use, for their weight: `neuromorphic.equilibrium.classifier.storage` and `networks.storage`.
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from relaxon.neuromorphic import boosting, convex
 
 MODEL, NETWORK, WEIGHTS = "model.json", "network.json", "network.safetensors"
 INNER = "model"
@@ -23,7 +22,6 @@ class LoadedModel:
 
     model: Any
     kind: str
-    folder: Path
     encoding: dict[str, Any] | None
 
 
@@ -39,14 +37,12 @@ def load_model(folder: Path) -> LoadedModel:
         raise FileNotFoundError(f"MODEL must be a folder that contains {MODEL} or {NETWORK}, got {str(folder)!r}")
     encoding = _read_encoding(folder)
     if (inner / NETWORK).is_file():
-        return LoadedModel(_load_equilibrium(inner), "equilibrium", inner, encoding)
+        return LoadedModel(_load_equilibrium(inner), "equilibrium", encoding)
     content = _read_content(inner / MODEL)
-    if "certificate" in content and find_spec("relaxon.neuromorphic.convex") is not None:
-        return LoadedModel(import_module("relaxon.neuromorphic.convex").load(inner), "convex", inner, encoding)
+    if "certificate" in content:
+        return LoadedModel(convex.load(inner), "convex", encoding)
     if content.get("kind") in ("classifier", "regressor") and (inner / WEIGHTS).is_file():
-        from relaxon.neuromorphic.boosting import load
-
-        return LoadedModel(load(inner), "boosting", inner, encoding)
+        return LoadedModel(boosting.load(inner), "boosting", encoding)
     raise ValueError(
         f"MODEL must be a boosted or a convex network or one trained by equilibrium propagation, got "
         f"{content.get('kind')!r} in {str(inner / MODEL)!r}"
@@ -69,8 +65,7 @@ def _read_encoding(folder: Path) -> dict[str, Any] | None:
     """Return the encoding of the columns in a training command's report, or None."""
     for place in (folder, folder.parent):
         if (place / "report.json").is_file():
-            found: dict[str, Any] | None = _read_content(place / "report.json").get("encoding")
-            return found
+            return _read_content(place / "report.json").get("encoding")
     return None
 
 
