@@ -86,7 +86,8 @@ class EnergyOutlierDetector(OutlierMixin, StoredEstimator):  # type: ignore[misc
         if not self.varying_.all():
             count = int((~self.varying_).sum())
             warnings.warn(f"{count} features of X do not vary and are excluded from the density", stacklevel=2)
-        own = {name: value for name, value in self.get_params(deep=False).items() if name != "contamination"}
+        known = EnergyDensity().get_params()
+        own = {name: value for name, value in self.get_params(deep=False).items() if name in known}
         density = EnergyDensity(octaves=0, **own)
         names = getattr(self, "feature_names_in_", np.arange(x.shape[1]))
         density._columns = names[self.varying_]

@@ -156,7 +156,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)
         self.network_ = network
         self._packed: PackedEquilibrium | None = None
-        settings = self._build_settings(seed)
+        settings = self._settings(seed)
         if checkpoints is not None:
             settings = replace(settings, out=checkpoints.folder, checkpoint_seconds=checkpoints.seconds)
             bounded = self.contraction != "auto" or record is None or record["settings"]["contraction"] is not None
@@ -173,7 +173,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
-        settings = self._build_settings(0)
+        settings = self._settings(0)
         settings.estimator.refuse(build_network(self, 1 if self.image is None else math.prod(self.image), 2, 0))
 
     def _measure_location(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -189,7 +189,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         each = columns // colours.shape[1]
         return colours.mean((0, 2)).repeat(each), colours.std((0, 2)).repeat(each)
 
-    def _build_settings(self, seed: int) -> TrainingSettings:
+    def _settings(self, seed: int) -> TrainingSettings:
         contraction, readout = self._choose_bounds()
         return TrainingSettings(
             epochs=self.epochs,

@@ -36,7 +36,7 @@ def save_classifier(classifier: EquilibriumClassifier, folder: Path | str) -> No
         raise ValueError("network must have finite weights to be stored, got NaN or infinite ones")
     report = classifier.report_
     card = {
-        "parameters": {name: _encode_plain(value) for name, value in parameters.items()},
+        "parameters": {name: _plain(value) for name, value in parameters.items()},
         "classes": describe_classes(classifier.classes_),
         "mean": classifier.mean_.tolist(),
         "scale": classifier.scale_.tolist(),
@@ -45,7 +45,7 @@ def save_classifier(classifier: EquilibriumClassifier, folder: Path | str) -> No
         "steps": report.steps,
         "seconds": report.seconds,
         # JSON has no form for infinite numbers and NaN.
-        "loss": [_encode_finite(epoch.loss) for epoch in report.epochs],
+        "loss": [_finite(epoch.loss) for epoch in report.epochs],
         "accuracy": [epoch.accuracy for epoch in report.epochs],
     }
     save_network(classifier.network_, folder, {CARD: card})
@@ -98,11 +98,11 @@ def _restore(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassif
     return classifier
 
 
-def _encode_plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
-    return [_encode_plain(one) for one in value] if isinstance(value, tuple | list) else value
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
 
 
-def _encode_finite(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
