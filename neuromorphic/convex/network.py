@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.convex.program.formulation import PatternProgram, Program, UnitProgram
+from relaxon.neuromorphic.convex.program.formulation import Program, UnitProgram
 
 Array = NDArray[np.float64]
 
@@ -73,7 +73,6 @@ def recover(program: Program, variables: Array) -> tuple[Array, Array]:
         hidden = program.units[unit] * np.sqrt(np.abs(alpha))[:, None]
         weights = np.sign(alpha) * np.sqrt(np.abs(alpha))
     else:
-        assert isinstance(program, PatternProgram)
         norms = np.linalg.norm(variables, axis=-1)
         outputs, side, pattern = np.nonzero(norms)
         root = np.sqrt(norms[outputs, side, pattern])

@@ -82,7 +82,6 @@ def _measure_drawn_norms(program: Program, theta: Array, x: Array, draws: int, r
     if isinstance(program, UnitProgram):
         units = draw_units(draws, x.shape[1], rng)
         return np.asarray(np.abs(theta.T @ np.maximum(x @ units.T, 0.0)).max(axis=0, initial=0.0))
-    assert isinstance(program, PatternProgram)
     new = draw_patterns(x, draws, rng, program.patterns) if draws else np.zeros((len(x), 0), bool)
     found = []
     for column in new.T:
