@@ -42,7 +42,7 @@ on the first level, and below a level that uses it. Pairs of pairs have 1.0 for 
 bilinear elements stretched 1 : 10, and 2.0 for lines."""
 BETTER_FIT = 1.6
 """With smoothed aggregation the deviation must be smaller by at least this factor."""
-LINED = 0.9
+LINED = 0.8
 """Fraction of rows with two strong couplings from which a level is made of lines."""
 FILLED = 2.7
 """Largest mean number of entries in a row of a smoothed interpolation: with more, coarse matrices fill in and cost more

@@ -366,13 +366,13 @@ class PreparedMatrix(PreparedSystem):
             kernels.sum_figures, count, split_rows(n, count), a.indptr, a.indices, a.data, b, x, inverse, r, parts,
             chunks=count_threads(n),
         )  # fmt: skip
-        residual, *norms, side = (float(norm) for norm in np.sqrt(parts[:, :4].sum(axis=0)))
+        residual, scaled, scaled_side, size = (float(norm) for norm in np.sqrt(parts[:, :4].sum(axis=0)))
         error = float(parts[:, 4].max())
         if self.elimination is None:
-            return Figures(residual, error, *norms, residual, side)
-        index, sides = self.elimination.index, self.elimination.side(b, x)
+            return Figures(residual, error, scaled, scaled_side, residual, size)
+        index, side = self.elimination.index, self.elimination.side(b, x)
         root, left = np.sqrt(inverse[index]), r[index]
-        return Figures(residual, error, *map(euclidean_norm, (root * left, root * sides, left, sides)))
+        return Figures(residual, error, *map(euclidean_norm, (root * left, root * side, left, side)))
 
     @property
     def exponent(self) -> int:

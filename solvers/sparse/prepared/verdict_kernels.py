@@ -7,8 +7,8 @@ from relaxon.solvers.kernels.compiled import plain
 
 @plain
 def sum_figures(start, stop, bounds, indptr, indices, data, b, x, weights, r, parts):  # type: ignore[no-untyped-def]
-    """Write `r ← b − A x`; `parts[run]` gets `⟨r, r⟩`, `⟨r, W r⟩`, `⟨b, W b⟩`, `⟨b, b⟩` and the largest `|r|ᵢ / (|A||x| +
-    |b|)ᵢ`."""
+    """Write `r ← b − A x`; `parts[run]` gets `⟨r, r⟩`, `⟨r, W r⟩`, `⟨b, W b⟩`, `⟨b, b⟩`, and the largest
+    `|r|ᵢ / (|A||x| + |b|)ᵢ`."""
     for run in range(start, stop):
         square, scaled, scaled_side, side, worst = 0.0, 0.0, 0.0, 0.0, 0.0
         for i in range(bounds[run], bounds[run + 1]):
