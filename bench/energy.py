@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring.energy.contest import density_rows, outlier_rows, outlier_summary
+from measuring.energy.contest import DETECTORS, FURTHER, density_rows, outlier_rows, outlier_summary
 from measuring.energy.images import generation_rows, image_rows
 from measuring.energy.matching import matching_rows, riemannian_rows
 from measuring.energy.pictures import draw
@@ -51,6 +51,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--sets", nargs="+", choices=PLANAR_NAMES, default=PLANAR_NAMES, help="of the 2-D part")
     made.add_argument("--objectives", nargs="+", help="of the 2-D part; meco and nce by default, meco with --quick")
     made.add_argument("--settings", nargs="+", choices=("normal", "contaminated"), help="of the outliers; normal first")
+    names = (*DETECTORS, *FURTHER)
+    made.add_argument("--detectors", nargs="+", choices=names, default=list(DETECTORS), help="of outliers")
+    made.add_argument("--tables", nargs="+", choices=NAMES, help="of outliers; all, the first ten with --quick")
     made.add_argument("--seeds", type=int)
     made.add_argument("--threads", type=int, default=1, help="of torch")
     made.add_argument("--picture", action="store_true", help="draw energy.png too: trains one more 2-D model")
@@ -90,10 +93,10 @@ def main(argv: list[str] | None = None) -> int:
     if "density" in args.parts:
         _measure(record, "density", density_rows(args.seeds or (1 if quick else 3)), path)
     if "outliers" in args.parts:
-        names = NAMES[:QUICK_SETS] if quick else NAMES
+        names = tuple(args.tables or (NAMES[:QUICK_SETS] if quick else NAMES))
         settings = args.settings or (["normal"] if quick else ["normal", "contaminated"])
         seeds = args.seeds or (1 if quick else 3)
-        rows = (row for setting in settings for row in outlier_rows(setting, seeds, names))
+        rows = (row for setting in settings for row in outlier_rows(setting, seeds, names, args.detectors))
         _measure(record, "outliers", rows, path)
         _measure(record, "outlier_summary", iter(outlier_summary(record["outliers"])), path)
     if "images" in args.parts:

@@ -489,8 +489,11 @@ class LogDensityReplyHeader(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     TRUSTED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    STANDARD_ERROR_FIELD_NUMBER: _builtins.int
     trusted: _builtins.bool
     reason: _builtins.str
+    standard_error: _builtins.float
+    """That of log Z, which all rows share; not set where log Z has no error estimate."""
     @_builtins.property
     def output(self) -> _tensor_pb2.TensorHeader:
         """FLOAT64, (rows)."""
@@ -501,12 +504,15 @@ class LogDensityReplyHeader(_message.Message):
         output: _tensor_pb2.TensorHeader | None = ...,
         trusted: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        standard_error: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_standard_error", b"_standard_error", "output", b"output", "standard_error", b"standard_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "reason", b"reason", "trusted", b"trusted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_standard_error", b"_standard_error", "output", b"output", "reason", b"reason", "standard_error", b"standard_error", "trusted", b"trusted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__standard_error: _TypeAlias = _typing.Literal["standard_error"]  # noqa: Y015
+    _WhichOneofArgType__standard_error: _TypeAlias = _typing.Literal["_standard_error", b"_standard_error"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__standard_error) -> _WhichOneofReturnType__standard_error | None: ...
 
 Global___LogDensityReplyHeader: _TypeAlias = LogDensityReplyHeader  # noqa: Y015
 

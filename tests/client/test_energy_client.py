@@ -35,6 +35,7 @@ def test_a_whole_life_of_a_model(client, done):
     found = client.energy.log_density(done, X[:50])
     assert np.array_equal(found.values, here.score_samples(X[:50]))
     assert (found.trusted, found.reason) == (here.verdict_.trusted, here.verdict_.reason)
+    assert found.standard_error == here.score_samples(X[:1], return_std=True)[1][0]
     assert np.array_equal(client.energy.sample(done.name, 7, random_state=3), here.sample(7, random_state=3))
     assert done.log_partition.value == here.log_partition_.value
     assert done.log_partition.interval == here.log_partition_.interval

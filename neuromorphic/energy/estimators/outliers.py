@@ -16,9 +16,10 @@ from relaxon.core import validation
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.energy.estimators.density import EnergyDensity
 from relaxon.neuromorphic.energy.estimators.stored import StoredEstimator
+from relaxon.neuromorphic.energy.estimators.trimming import select_dense_rows
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective
 from relaxon.neuromorphic.energy.training.loop import Watcher
-from relaxon.neuromorphic.parameters import store_arguments
+from relaxon.neuromorphic.parameters import check_real, store_arguments
 from relaxon.neuromorphic.table_estimators import read_rows
 
 Array = NDArray[np.float64]
@@ -35,12 +36,15 @@ class EnergyOutlierDetector(OutlierMixin, StoredEstimator):  # type: ignore[misc
     hidden_sizes, noise, objective, steps, batch_size, noise_batch_size, learning_rate, weight_decay, optimizer,
     random_state, device : as for `EnergyDensity`. Kernels rank remote points by their distance from the data, which
         Gaussians do not.
+    trim : share of the training rows, the most remote ones, that the density is not fitted to (`select_dense_rows`);
+        in [0, 0.5). Larger than the share of outliers where there are any, so that they do not raise the density of
+        their like. Without outliers it costs accuracy.
 
     Attributes
     ----------
     density_ : the fitted `EnergyDensity` over the features that vary; its `verdict_` says whether it is reliable.
     varying_ : mask of the features that vary. Constant features are dropped; a row that differs in one is an outlier.
-    constants_ : the value of each feature in the first training row.
+    constants_ : the value of each feature in the first row that the density is fitted to.
     offset_ : `decision_function` is `score_samples − offset_`.
 
     >>> import numpy as np
@@ -65,6 +69,7 @@ class EnergyOutlierDetector(OutlierMixin, StoredEstimator):  # type: ignore[misc
         optimizer: str = "adam",
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
+        trim: float = 0.0,
     ) -> None:
         store_arguments(self, locals())
 
@@ -79,8 +84,10 @@ class EnergyOutlierDetector(OutlierMixin, StoredEstimator):  # type: ignore[misc
         share = validation.positive_float("contamination", self.contamination)
         if share > 0.5:
             raise ValueError(f"contamination must be in (0, 0.5], got {self.contamination!r}")
-        self.constants_ = x[0].copy()
-        self.varying_ = x.std(0) > 1e-12 * np.abs(x.mean(0))
+        check_real("trim", self.trim, least=0.0, below=0.5)
+        fitted = x[select_dense_rows(x, self.trim)] if self.trim else x
+        self.constants_ = fitted[0].copy()
+        self.varying_ = fitted.std(0) > 1e-12 * np.abs(fitted.mean(0))
         if not self.varying_.any():
             raise ValueError(f"X must vary in at least one feature, got {len(x)} equal rows")
         if not self.varying_.all():
@@ -91,7 +98,7 @@ class EnergyOutlierDetector(OutlierMixin, StoredEstimator):  # type: ignore[misc
         density = EnergyDensity(octaves=0, **own)
         names = getattr(self, "feature_names_in_", np.arange(x.shape[1]))
         density._columns = names[self.varying_]
-        self.density_ = density.fit(x[:, self.varying_], watcher=watcher)
+        self.density_ = density.fit(fitted[:, self.varying_], watcher=watcher)
         self.offset_ = float(np.percentile(self._score(x), 100 * share))
         return self
 

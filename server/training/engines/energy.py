@@ -205,8 +205,9 @@ async def log_density(service: TrainingService, request: Any, context: Context) 
         features = await upload.array("features", announced)
         await upload.end()
         output = await service.run_beside(lambda: _score(model, features))
-        verdict = model.verdict_
-        await write_output(service, context, output, "LogDensity", trusted=verdict.trusted, reason=verdict.reason)
+        verdict, error = model.verdict_, _finite_or_none(model.log_partition_.standard_error)
+        told = {"trusted": verdict.trusted, "reason": verdict.reason, "standard_error": error}
+        await write_output(service, context, output, "LogDensity", **told)
 
 
 def _score(model: EnergyDensity, features: NDArray[Any]) -> NDArray[np.float64]:

@@ -28,6 +28,7 @@ from relaxon.neuromorphic.energy import (  # noqa: E402
     planar,
     save_energy,
 )
+from relaxon.neuromorphic.energy.estimators.trimming import select_dense_rows  # noqa: E402
 
 FAST = {"steps": 60, "random_state": 0}
 
@@ -207,6 +208,8 @@ def test_a_constant_feature_has_no_density_and_an_outlier_s_is_lowest():
         (EnergyDensity, {"octaves": -1}),
         (EnergyOutlierDetector, {"contamination": 0.7}),
         (EnergyOutlierDetector, {"contamination": 0.0}),
+        (EnergyOutlierDetector, {"trim": 0.5}),
+        (EnergyOutlierDetector, {"trim": math.nan}),
         (EnergyRegressor, {"nodes": 2}),
         (EnergyRegressor, {"learning_rate": -1.0}),
     ],
@@ -228,6 +231,33 @@ def test_outliers_score_below_inliers_and_the_threshold_is_the_contamination():
     far = np.random.default_rng(0).uniform(-6, 6, (300, 2))
     far = far[planar("two-moons").log_density(far) < -8]
     assert (detector.predict(far) == -1).mean() > 0.9
+
+
+@pytest.mark.usefixtures("brief_search")
+def test_trimmed_detectors_do_not_learn_a_cluster_of_outliers():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.standard_normal((460, 2)), [3.0, 3.0] + 0.1 * rng.standard_normal((40, 2))])
+    before = x.copy()
+    judged = np.concatenate([rng.standard_normal((200, 2)), [3.0, 3.0] + 0.1 * rng.standard_normal((20, 2))])
+    below = []
+    for trim in (0.0, 0.1):
+        detector = EnergyOutlierDetector(hidden_sizes=(8,), trim=trim, **FAST).fit(x)
+        scores = detector.score_samples(judged)
+        below.append(float((scores[200:, None] < scores[None, :200]).mean()))
+    assert below[0] < 0.5  # a dense cluster looks like the densest place there is
+    assert below[1] > 0.97
+    assert np.array_equal(x, before)
+
+
+def test_trimming_keeps_dense_rows_and_every_feature_that_varies():
+    rng = np.random.default_rng(1)
+    x = np.concatenate([rng.standard_normal((90, 3)), 9 + 0.01 * rng.standard_normal((10, 3))])
+    assert not select_dense_rows(x, 0.1)[90:].any()
+    assert select_dense_rows(x, 0.1).sum() == 90
+    flagged = np.c_[x, np.r_[np.zeros(90), np.ones(10)], np.ones(100)]
+    kept = select_dense_rows(flagged, 0.1)
+    assert kept.sum() == 91
+    assert np.ptp(flagged[kept], axis=0)[3] == 1
 
 
 def test_a_conditional_density_is_that_of_the_targets():

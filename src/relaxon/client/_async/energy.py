@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from numpy.typing import ArrayLike
@@ -73,11 +74,12 @@ class EnergyClient(TrainingClient[EnergyProgress, EnergyModel]):
         return await self._train(train_requests, *data, timeout=timeout, arguments=ARGUMENTS)
 
     async def log_density(self, model: str | EnergyModel, X: ArrayLike, *, timeout: float | None = None) -> LogDensity:
-        """Return the normalised log-densities of the rows, `(n, d)`, and whether they can be trusted."""
+        """Return the normalised log-densities of the rows, `(n, d)`, their error, and whether they can be trusted."""
         header, values = await self._evaluate(
             self._stub.LogDensity, density_requests, model, X, timeout=timeout, arguments=ARGUMENTS
         )
-        return LogDensity(values, header.trusted, header.reason)
+        error = header.standard_error if header.HasField("standard_error") else math.nan
+        return LogDensity(values, header.trusted, header.reason, error)
 
     async def sample(
         self,

@@ -137,6 +137,9 @@ class LogDensity:
     """`(n,)`, in the units of X."""
     trusted: bool
     reason: str
+    standard_error: float = math.nan
+    """That of log Z, which all rows share: differences between rows have no error. NaN where there is no estimate of
+    it, and from servers that do not tell it."""
 
 
 def train_requests(X: ArrayLike, settings: EnergySettings | None, model: str, request_id: str) -> Requests:
