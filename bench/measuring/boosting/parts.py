@@ -28,6 +28,8 @@ from relaxon.neuromorphic.boosting.stages import reference
 
 ROWS, COLUMNS = 10_000, 20
 NOISE = 1.0
+REFINED = 300
+"""Iterations of L-BFGS on the units of a compressed network."""
 RATES, STAGE_UNITS = (0.1, 0.25, 0.5, 1.0), (1, 2, 4, 8)
 Record = dict[str, Any]
 
@@ -147,9 +149,10 @@ def _network(stage: Stage) -> Any:
 def truncation(data: DataSet, folds: int) -> Record:
     """Mean test error after each number of units, and what dropping the last half of those that there are costs.
 
-    `compressed` has the half that gives the whole network's outputs on the training rows best (`compressed`).
+    `compressed` has the half that gives the whole network's outputs on the training rows best, and `refined` that half
+    fitted to them by `REFINED` iterations (`compressed` with `refine`).
     """
-    curves, halves, units, fewer = [], [], [], []
+    curves, halves, units, fewer, refined = [], [], [], [], []
     for fold in islice(data.folds(), folds):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the units that there are, are told
@@ -161,6 +164,8 @@ def truncation(data: DataSet, folds: int) -> Record:
         units.append(len(curve))
         short = model.compressed(fold.X, len(curve) // 2)
         fewer.append(error(data.task, short.predict(fold.test_X), fold.test_y))
+        short = model.compressed(fold.X, len(curve) // 2, refine=REFINED)
+        refined.append(error(data.task, short.predict(fold.test_X), fold.test_y))
     mean = np.mean(curves, axis=0)
     half, whole = float(np.mean(halves)), float(mean[-1])
     return {
@@ -173,6 +178,8 @@ def truncation(data: DataSet, folds: int) -> Record:
         "loss": half / whole - 1.0,
         "compressed": float(np.mean(fewer)),
         "compressed_loss": float(np.mean(fewer)) / whole - 1.0,
+        "refined": float(np.mean(refined)),
+        "refined_loss": float(np.mean(refined)) / whole - 1.0,
     }
 
 

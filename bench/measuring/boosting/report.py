@@ -95,13 +95,14 @@ def verdicts(record: Record) -> list[str]:
             + ", ".join(f"{row['set']} {row['loss']:+.1%}" for row in record["truncation"])
             + "."
         )
-        chosen = [row for row in record["truncation"] if "compressed_loss" in row]
-        if chosen:
-            few = [row["set"] for row in chosen if row["compressed_loss"] < 0.02]
-            out.append(
-                f"Half of the units, chosen to give the same outputs, cost under 2 % on {len(few)} of {len(chosen)}: "
-                + ", ".join(f"{row['set']} {row['compressed_loss']:+.1%}" for row in chosen)
-            )
+        for key, how in (("compressed_loss", "chosen to give"), ("refined_loss", "chosen and then fitted to give")):
+            chosen = [row for row in record["truncation"] if key in row]
+            if chosen:
+                few = [row["set"] for row in chosen if row[key] < 0.02]
+                out.append(
+                    f"Half of the units, {how} the same outputs, cost under 2 % on {len(few)} of {len(chosen)}: "
+                    + ", ".join(f"{row['set']} {row[key]:+.1%}" for row in chosen)
+                )
         shares = {row["set"]: _accuracy_lost(row) for row in record["truncation"]}
         least = [name for name, lost in shares.items() if lost < 0.02]
         out.append(

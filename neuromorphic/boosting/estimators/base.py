@@ -110,12 +110,13 @@ class BoostedNetwork(TableInputs):
         shorter.validation_loss_ = self.validation_loss_[: stages + 1].copy()
         return shorter
 
-    def compressed(self, X: ArrayLike, n_units: int) -> Self:
+    def compressed(self, X: ArrayLike, n_units: int, refine: int = 0) -> Self:
         """Return a copy with the `n_units` units that best reproduce this network's outputs on the rows `X`.
 
-        See `relaxon.neuromorphic.boosting.networks.compression.compress`.
+        `refine` iterations then fit the units themselves to those outputs. See
+        `relaxon.neuromorphic.boosting.networks.compression.compress`.
         """
-        found: Self = compress(self, X, n_units)
+        found: Self = compress(self, X, n_units, refine)
         return found
 
     def stages(self) -> tuple[Stage, ...]:
@@ -280,11 +281,11 @@ class BoostedNetwork(TableInputs):
 
     def _compute_importances(self, x: Array) -> Array:
         """Return the mean absolute gradient of the outputs by the standardised features, normalised to a sum of 1."""
-        x = x[:: max(1, len(x) // IMPORTANCE_ROWS)]
-        total, hidden = np.zeros(x.shape[1]), self.network_.activations(x)
+        x = x[:: -(-len(x) // IMPORTANCE_ROWS)]
+        total, slopes = np.zeros(x.shape[1]), self.network_.slopes(x)
         for output in range(self.network_.outputs):
             # Each output is measured in its own unit, so that one with large values does not dominate.
-            total += np.abs(self.network_.input_gradient(x, output, hidden)).mean(axis=0) / self.network_.gain[output]
+            total += np.abs(self.network_.input_gradient(x, output, slopes)).mean(axis=0) / self.network_.gain[output]
         total *= self.network_.scale > 0.0
         # Missing-value indicators and category statistics are credited to the column that they stem from.
         sources = self._sources(self.network_.outputs)

@@ -1,7 +1,8 @@
 """Compression of a network to fewer units, which are chosen greedily and whose output weights are refitted.
 
 The method is orthogonal matching pursuit (Pati, Rezaiifar and Krishnaprasad 1993) with the network's own outputs before
-the link on some rows as the target. No further targets are needed, and nothing new is learnt.
+the link on some rows as the target. On request the hidden weights of the chosen units are then fitted to the same
+target, by the projected L-BFGS of the stages. No further targets are needed, and nothing new is learnt.
 """
 
 from __future__ import annotations
@@ -14,23 +15,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.neuromorphic.boosting.networks.merged import Layer, MergedNetwork
+from relaxon.neuromorphic.boosting.stages import descent_kernels
+from relaxon.neuromorphic.boosting.stages.fitting import MEMORY
 from relaxon.neuromorphic.parameters import check_whole
 
 Array = NDArray[np.float64]
 
 RIDGE = 1e-10
 """Ridge on the refitted output weights, relative to the mean variance of a unit's activations."""
+REFINED_RIDGE, REFINED_TOLERANCE = 1e-6, 1e-7
+"""Ridge of refined weights for outputs of unit variance, and the relative gain of an iteration that ends them."""
 
 
-def compress(estimator: Any, X: ArrayLike, n_units: int) -> Any:
+def compress(estimator: Any, X: ArrayLike, n_units: int, refine: int = 0) -> Any:
     """Return a copy of a fitted boosted network with the `n_units` units that best reproduce its outputs on `X`.
 
     The output weights are refitted by least squares to the outputs before the link, each in units of its standard
-    deviation. The copy is a single stage, so that it cannot be truncated further, and its losses are NaN. `estimator`
-    is not modified.
+    deviation; then hidden and output weights together, by at most `refine` iterations of L-BFGS. The copy is a single
+    stage, so that it cannot be truncated further, and its losses are NaN. `estimator` is not modified.
 
-    Raises `ValueError` for deep networks and sign units, for more units than the network has, and for rows that the
-    estimator refuses.
+    Raises `TypeError` for numbers that are not integers, and `ValueError` for deep networks and sign units, for more
+    units than the network has, and for rows that the estimator refuses.
     """
     network: MergedNetwork = estimator._fitted()
     if estimator.binary or len(network.layers) != 1:
@@ -39,15 +44,20 @@ def compress(estimator: Any, X: ArrayLike, n_units: int) -> Any:
     if estimator.monotone_constraints is not None and any(estimator._directions(network.outputs) or ()):
         raise ValueError("estimator must not have monotone_constraints: refitted output weights may have any sign")
     check_whole("n_units", n_units)
+    check_whole("refine", refine, 0)
     if n_units > network.units:
         raise ValueError(f"n_units must be at most the {network.units} units there are, got {n_units}")
-    H = network.activations(estimator._encode_input(X))
-    chosen, output, intercept = _match_outputs(H, H @ network.output, int(n_units))
-    layer = network.layers[0]
+    inputs = estimator._encode_input(X)
+    H = network.activations(inputs)
+    F = H @ network.output
+    chosen, output, intercept = _match_outputs(H, F, int(n_units))
+    layer = Layer(network.layers[0].weights[chosen], network.layers[0].bias[chosen])
+    if refine:
+        layer, output, intercept = _refine_units(layer, output, network.standardised(inputs), F, int(refine))
     shorter = copy.copy(estimator)
     shorter.network_ = replace(
         network,
-        layers=(Layer(layer.weights[chosen], layer.bias[chosen]),),
+        layers=(layer,),
         output=output,
         intercepts=(network.intercepts.sum(axis=0) + intercept)[None],
         sizes=np.array([len(chosen)], np.int64),
@@ -80,3 +90,19 @@ def _match_outputs(H: Array, F: Array, count: int) -> tuple[NDArray[np.int64], A
     some = gram[np.ix_(kept, kept)] + added * np.eye(count)
     output = np.linalg.solve(some, right[kept]) * spread
     return kept, output, level - mean[kept] @ output
+
+
+def _refine_units(layer: Layer, output: Array, z: Array, F: Array, iterations: int) -> tuple[Layer, Array, Array]:
+    """Fit units to outputs `F` (n, K) at standardised inputs `z` (n, d); return them, their weights and constant."""
+    level, spread = F.mean(axis=0), F.std(axis=0)
+    spread = np.where(spread > 0.0, spread, 1.0)
+    (units, d), (n, K), hidden = layer.weights.shape, F.shape, layer.weights.size + len(layer.bias)
+    theta = np.concatenate([layer.weights.ravel(), layer.bias, (output / spread).ravel(), np.zeros(K)])
+    arrays: Any = (
+        np.ascontiguousarray(array.T, np.float32) for array in (z, (F - level) / spread, np.full(n, 1.0 / n))
+    )
+    scratch = descent_kernels.buffers(d, n, units, K, MEMORY, np.float32)
+    options = (units, REFINED_RIDGE, True, iterations, REFINED_TOLERANCE, 0.0)
+    descent_kernels.minimise(theta, *arrays, n, *options, *scratch)
+    found = Layer(theta[: units * d].reshape(units, d).copy(), theta[units * d : hidden].copy())
+    return found, theta[hidden:-K].reshape(units, K) * spread, level + theta[-K:] * spread

@@ -135,23 +135,27 @@ class MergedNetwork:
                 features = np.hstack([features, 2.0 * h - 1.0])
         return np.hstack(hidden) if hidden else np.empty((len(x), 0))
 
-    def input_gradient(self, x: Array, output: int, hidden: Array | None = None) -> Array:
+    def slopes(self, x: Array) -> Array:
+        """Return `σ (1 − σ)` of all units, `(n, U)`."""
+        hidden = self.activations(x)
+        return hidden * (1.0 - hidden)
+
+    def input_gradient(self, x: Array, output: int, slopes: Array | None = None) -> Array:
         """Return `∂ raw_k / ∂ standardised input`, `(n, d)`, by the chain rule through the layers.
 
-        `hidden` are the activations of `x`, if they are known already.
+        `slopes` are those of `x`, if they are known already.
         """
-        hidden, d = self.activations(x) if hidden is None else hidden, len(self.shift)
+        slopes, d = self.slopes(x) if slopes is None else slopes, len(self.shift)
         inputs = [layer.weights.shape[1] for layer in self.layers]
         widths = [len(layer.bias) for layer in self.layers]
         grad = np.zeros((len(x), d + sum(widths[:-1])))
         for index in range(len(self.layers) - 1, -1, -1):
             start = sum(widths[:index])
             units = slice(start, start + widths[index])
-            h = hidden[:, units]
-            dh = np.broadcast_to(self.output_weights[units, output], h.shape)
+            dh: Array = self.output_weights[units, output]
             if index + 1 < len(self.layers):
                 dh = dh + 2.0 * grad[:, d + start : d + start + widths[index]]
-            grad[:, : inputs[index]] += (dh * h * (1.0 - h)) @ self.layers[index].weights
+            grad[:, : inputs[index]] += (dh * slopes[:, units]) @ self.layers[index].weights
         return grad[:, :d]
 
     @cached_property

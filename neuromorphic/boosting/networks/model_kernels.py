@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting.stages.kernels import BLOCK, FIRST, SUMS, activate
+from relaxon.neuromorphic.boosting.stages.kernels import BLOCK, FIRST, SUMS, activate, align_empty
 from relaxon.solvers.kernels.compiled import kernel
 
 Array = NDArray[np.float64]
@@ -50,12 +50,10 @@ def find_squares(r: Array, w: Array) -> Array:
 def activate_rows(theta, x, H):  # type: ignore[no-untyped-def]
     """Compute `H ← σ(W x + b)` block by block."""
     n = x.shape[1]
-    scale = np.empty(BLOCK)
-    bits = scale.view(np.int64)
     low = FIRST
     while low < n:
         count = min(BLOCK, n - low)
-        activate(theta, x, H.shape[0], low, low, count, H, scale, bits)
+        activate(theta, x, H.shape[0], low, low, count, H)
         low += count
 
 
@@ -117,6 +115,6 @@ def join_ends(source, scales, out):  # type: ignore[no-untyped-def]
 
 def joined(source: Array, scales: Array, extra: int, dtype: Any) -> NDArray[Any]:
     """Return `source` (K, n) over `scales` (K,) in the given type, with its first `extra` rows repeated at the end."""
-    out = np.empty((len(source), source.shape[1] + extra), dtype)
+    out = align_empty((len(source), source.shape[1] + extra), dtype)
     join_ends(source, scales, out)
     return out

@@ -1,7 +1,8 @@
 """Predictions of a merged network with one hidden layer: a block of rows at a time through all units.
 
-A block's features and four units' activations stay in the caches nearest to the processor; nothing of the size of the
-table is made but the result. Rows do not depend on one another, so threads share them without changing a bit.
+A block's features and four units' sums stay in the cache nearest to the processor, in rows that begin on a cache line
+and that do not all fall into the same sets of the cache; nothing of the size of the table is made but the result. Rows
+do not depend on one another, so threads share them without changing a bit.
 """
 
 # Counts begin with NumPy's int64, for the sake of `FIRST`, and go on as Python's.
@@ -13,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting.stages.kernels import FIRST, SUMS
-from relaxon.neuromorphic.boosting.stages.sigmoid_kernels import sigmoid_in_place
+from relaxon.neuromorphic.boosting.stages.kernels import SUMS, align_empty
+from relaxon.neuromorphic.boosting.stages.sigmoid_kernels import sigmoid
 from relaxon.solvers.kernels.compiled import kernel, kernel_part
 from relaxon.solvers.kernels.threads import divide, get_num_threads
 
 Array = NDArray[np.float64]
-ROWS = 512
-"""Rows per block: the activations of four units are 16 KiB in float64."""
+ROWS, PITCH = 512, 528
+"""Rows per block, and numbers from one feature or unit of a block to the next: 20 features are 23 KiB in float64."""
 ABREAST = 4
 """Units and features processed together, so that each loaded value is used four times."""
 SERIAL_SUMS = 200_000
@@ -28,12 +29,14 @@ SERIAL_SUMS = 200_000
 
 
 def pack_units(weights: Array, bias: Array, output: Array, dtype: Any) -> tuple[NDArray[Any], ...]:
-    """Return `W` (U, d), `b` (U,) and `C` (U, K) in the given type, padded with null units to a multiple of four."""
+    """Return `W` (U, d), `b` (U,) and `C` (U, K) in the given type.
+
+    Null units and null weights pad the units and the features to multiples of four.
+    """
     extra = -len(bias) % ABREAST
-    return tuple(
-        np.ascontiguousarray(np.pad(array, ((0, extra), *((0, 0),) * (array.ndim - 1))), dtype)
-        for array in (weights, bias, output)
-    )
+    padding = (((0, extra), (0, -weights.shape[1] % ABREAST)), ((0, extra),), ((0, extra), (0, 0)))
+    arrays = zip((weights, bias, output), padding, strict=True)
+    return tuple(np.ascontiguousarray(np.pad(array, by), dtype) for array, by in arrays)
 
 
 def predict_rows(
@@ -43,13 +46,13 @@ def predict_rows(
 
     `packed` is the result of `pack_units`; its type is that of the hidden layer. The outputs are summed in float64.
     """
-    features, outputs, dtype = x.shape[1], len(constant), packed[0].dtype
+    features, outputs, dtype = packed[0].shape[1], len(constant), packed[0].dtype
     out = np.empty((len(x), outputs))
 
     def work() -> tuple[NDArray[Any], ...]:
-        h, scratch = np.empty(ABREAST * ROWS, dtype), np.empty(ABREAST * ROWS, dtype)
-        bits = scratch.view(np.int64 if dtype.itemsize == 8 else np.int32)
-        return np.empty((features, ROWS), dtype), h, scratch, bits, np.empty((outputs, ROWS))
+        z, h = (align_empty((size * PITCH,), dtype) for size in (features, ABREAST))
+        z[:] = 0.0  # the padding's features
+        return z, h, np.empty((outputs, ROWS))
 
     chunks = get_num_threads() if len(x) * len(packed[1]) > SERIAL_SUMS else 1
     args = (np.ascontiguousarray(x), shift, scale, farthest, *packed, constant, out)
@@ -58,14 +61,18 @@ def predict_rows(
 
 
 @kernel_part(fastmath=SUMS, error_model="numpy")
+def run_of(flat, row, count):  # type: ignore[no-untyped-def]
+    """Return the first `count` numbers of a feature or unit of a block."""
+    return flat[row * PITCH : row * PITCH + count]
+
+
+@kernel_part(fastmath=SUMS, error_model="numpy")
 def sum_units(W, b, z, j, count, h):  # type: ignore[no-untyped-def]
-    """Compute `h ← W_j z + b_j` of four units from `j` on, each in a run of `count` entries."""
-    d = W.shape[1]
-    h0, h1, h2, h3 = h[:count], h[count : 2 * count], h[2 * count : 3 * count], h[3 * count : 4 * count]
+    """Compute `h ← W_j z + b_j` of four units from `j` on."""
+    h0, h1, h2, h3 = run_of(h, 0, count), run_of(h, 1, count), run_of(h, 2, count), run_of(h, 3, count)
     h0[:], h1[:], h2[:], h3[:] = b[j], b[j + 1], b[j + 2], b[j + 3]
-    f = 0
-    while f + 4 <= d:
-        x0, x1, x2, x3 = z[f], z[f + 1], z[f + 2], z[f + 3]
+    for f in range(0, W.shape[1], 4):
+        x0, x1, x2, x3 = run_of(z, f, count), run_of(z, f + 1, count), run_of(z, f + 2, count), run_of(z, f + 3, count)
         a0, a1, a2, a3 = W[j, f], W[j, f + 1], W[j, f + 2], W[j, f + 3]
         b0, b1, b2, b3 = W[j + 1, f], W[j + 1, f + 1], W[j + 1, f + 2], W[j + 1, f + 3]
         c0, c1, c2, c3 = W[j + 2, f], W[j + 2, f + 1], W[j + 2, f + 2], W[j + 2, f + 3]
@@ -75,46 +82,44 @@ def sum_units(W, b, z, j, count, h):  # type: ignore[no-untyped-def]
             h1[i] += b0 * x0[i] + b1 * x1[i] + b2 * x2[i] + b3 * x3[i]
             h2[i] += c0 * x0[i] + c1 * x1[i] + c2 * x2[i] + c3 * x3[i]
             h3[i] += d0 * x0[i] + d1 * x1[i] + d2 * x2[i] + d3 * x3[i]
-        f += 4
-    while f < d:
-        x0, a0, b0, c0, d0 = z[f], W[j, f], W[j + 1, f], W[j + 2, f], W[j + 3, f]
+
+
+@kernel_part(fastmath=SUMS, error_model="numpy")
+def add_units(C, j, count, h, total):  # type: ignore[no-untyped-def]
+    """Add the outputs of four units from `j` on with the sums `h`, which become activations if there are several."""
+    h0, h1, h2, h3 = run_of(h, 0, count), run_of(h, 1, count), run_of(h, 2, count), run_of(h, 3, count)
+    if total.shape[0] == 1:
+        t, c0, c1, c2, c3 = total[0, :count], C[j, 0], C[j + 1, 0], C[j + 2, 0], C[j + 3, 0]
         for i in range(count):
-            h0[i] += a0 * x0[i]
-            h1[i] += b0 * x0[i]
-            h2[i] += c0 * x0[i]
-            h3[i] += d0 * x0[i]
-        f += 1
+            t[i] += c0 * sigmoid(h0[i]) + c1 * sigmoid(h1[i]) + c2 * sigmoid(h2[i]) + c3 * sigmoid(h3[i])
+        return
+    for i in range(count):
+        h0[i], h1[i], h2[i], h3[i] = sigmoid(h0[i]), sigmoid(h1[i]), sigmoid(h2[i]), sigmoid(h3[i])
+    for k in range(total.shape[0]):
+        t, c0, c1, c2, c3 = total[k, :count], C[j, k], C[j + 1, k], C[j + 2, k], C[j + 3, k]
+        for i in range(count):
+            t[i] += c0 * h0[i] + c1 * h1[i] + c2 * h2[i] + c3 * h3[i]
 
 
 @kernel(fastmath=SUMS, error_model="numpy")
-def _predict_blocks(  # type: ignore[no-untyped-def]
-    first, past, x, shift, scale, farthest, W, b, C, constant, out, z, h, scratch, bits, total
-):
+def _predict_blocks(first, past, x, shift, scale, farthest, W, b, C, constant, out, z, h, total):  # type: ignore[no-untyped-def]
     n, d = x.shape
-    units, outputs = C.shape
     low = first * ROWS
     while low < min(past * ROWS, n):
         count = min(ROWS, n - low)
         for f in range(d):
-            zf, move, by = z[f], shift[f], scale[f]
+            zf, move, by = run_of(z, f, count), shift[f], scale[f]
             for i in range(count):
                 value = (x[low + i, f] - move) * by
                 # NaN, a missing input, is at the mean.
                 value = value if value == value else 0.0
                 zf[i] = min(max(value, -farthest), farthest)
-        for k in range(outputs):
+        for k in range(total.shape[0]):
             total[k, :count] = constant[k]
-        j = FIRST
-        while j < units:
+        for j in range(0, W.shape[0], 4):
             sum_units(W, b, z, j, count, h)
-            sigmoid_in_place(h[: 4 * count], scratch[: 4 * count], bits[: 4 * count])
-            h0, h1, h2, h3 = h[:count], h[count : 2 * count], h[2 * count : 3 * count], h[3 * count : 4 * count]
-            for k in range(outputs):
-                t, c0, c1, c2, c3 = total[k], C[j, k], C[j + 1, k], C[j + 2, k], C[j + 3, k]
-                for i in range(count):
-                    t[i] += c0 * h0[i] + c1 * h1[i] + c2 * h2[i] + c3 * h3[i]
-            j += 4
-        for k in range(outputs):
+            add_units(C, j, count, h, total)
+        for k in range(total.shape[0]):
             for i in range(count):
                 out[low + i, k] = total[k, i]
         low += ROWS

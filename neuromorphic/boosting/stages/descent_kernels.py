@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting.stages.kernels import BLOCK, objective, weigh
+from relaxon.neuromorphic.boosting.stages.kernels import BLOCK, align_empty, objective, weigh
 from relaxon.neuromorphic.boosting.stages.lbfgs_kernels import (
     ARMIJO,
     CURVATURE,
@@ -24,7 +24,7 @@ from relaxon.solvers.kernels.compiled import kernel
 from relaxon.solvers.kernels.threads import divide
 
 Array = NDArray[np.float64]
-OF_OBJECTIVE = 11
+OF_OBJECTIVE = 9
 """Number of scratch arrays of the objective."""
 
 
@@ -54,7 +54,7 @@ def minimise(
 @kernel()
 def descend(  # type: ignore[no-untyped-def]
     theta, x, r, w, rows, units, ridge, iterations, tolerance, least_scale,
-    places, known, h, scale, bits, error, delta, rounded, gram, right, grad, trial, trial_grad, direction, s, y, rho,
+    places, known, h, error, delta, rounded, gram, right, grad, trial, trial_grad, direction, s, y, rho,
     alpha, pairs,
 ):  # fmt: skip
     """Minimise without projection, moving all of `theta`.
@@ -87,9 +87,7 @@ def descend(  # type: ignore[no-untyped-def]
                 step = low
             for i in range(moved):
                 trial[i] = theta[i] + step * direction[i]
-            reached = objective(
-                trial, x, r, w, rows, units, ridge, places, h, scale, bits, error, delta, rounded, trial_grad
-            )
+            reached = objective(trial, x, r, w, rows, units, ridge, places, h, error, delta, rounded, trial_grad)
             evaluations += 1
             if starting or attempt == LINE_STEPS:
                 accepted = True
@@ -133,11 +131,9 @@ def buffers(
     `dtype` is that of the rows, float64 or float32. The first array contains the block starts, here contiguous.
     """
     length = units * (features + 1) + (units + 1) * outputs
-    scale = np.empty(BLOCK, dtype)
-    h, z, dz, deltas = (np.empty((units, rows), dtype) for _ in range(4))
+    h, z, dz, deltas = (align_empty((units, rows), dtype) for _ in range(4))
     return (
-        np.arange(0, max(rows, 1), BLOCK), np.zeros(2), h, scale,
-        scale.view(np.int64 if scale.itemsize == 8 else np.int32),
+        np.arange(0, max(rows, 1), BLOCK), np.zeros(2), h,
         np.empty((outputs, BLOCK), dtype), np.empty(BLOCK, dtype), np.empty(length, dtype),
         np.empty((units + 1, units + 1)), np.empty((units + 1) * outputs), np.empty(length), np.empty(length),
         np.empty(length), np.empty(length), np.empty((memory, length)), np.empty((memory, length)),

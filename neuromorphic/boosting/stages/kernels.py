@@ -22,12 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.boosting.stages.sigmoid_kernels import sigmoid_in_place
+from relaxon.neuromorphic.boosting.stages.sigmoid_kernels import sigmoid
 from relaxon.solvers.kernels.compiled import kernel, kernel_part
 
 Array = NDArray[np.float64]
 BLOCK = 512
 """Rows per block: its activations fit the first-level cache and its features the second."""
+
+LINE = 64
+"""Bytes of a cache line."""
 
 FIRST = np.int64(0)
 """Zero as a variable: a literal argument would cause another compilation."""
@@ -99,14 +102,15 @@ def add_dots(v, rows, at, count, sums, first):  # type: ignore[no-untyped-def]
 
 
 @kernel_part(error_model="numpy")
-def activate(theta, x, units, at, low, count, h, scale, bits):  # type: ignore[no-untyped-def]
+def activate(theta, x, units, at, low, count, h):  # type: ignore[no-untyped-def]
     """Compute `h[j, low : low + count] ← σ(W_j x + b_j)` for the rows from `at` on; `theta` has the type of `x`."""
     d = x.shape[0]
     for j in range(units):
         z = h[j, low : low + count]
         z[:] = theta[units * d + j]
         add_rows(z, theta, j * d, x, at, count)
-        sigmoid_in_place(z, scale[:count], bits[:count])
+        for i in range(count):
+            z[i] = sigmoid(z[i])
 
 
 @kernel_part(fastmath=SUMS)
@@ -237,7 +241,7 @@ def differentiate(theta, x, r, w, units, at, low, count, h, error, delta, grad):
 
 
 @kernel(forceinline=True)
-def objective(theta, x, r, w, n, units, ridge, places, h, scale, bits, error, delta, rounded, grad):  # type: ignore[no-untyped-def]
+def objective(theta, x, r, w, n, units, ridge, places, h, error, delta, rounded, grad):  # type: ignore[no-untyped-def]
     """Return `L(θ)` of `n` rows, with its gradient in `grad`.
 
     The rows are those of the blocks from `places` on, one after another, `BLOCK` rows each but the last. The buffers
@@ -251,7 +255,7 @@ def objective(theta, x, r, w, n, units, ridge, places, h, scale, bits, error, de
     low, block = FIRST, FIRST
     while low < n:
         at, count = places[block], min(BLOCK, n - low)
-        activate(rounded, x, units, at, low, count, h, scale, bits)
+        activate(rounded, x, units, at, low, count, h)
         value += differentiate(rounded, x, r, w, units, at, low, count, h, error, delta, grad)
         low += count
         block += 1
@@ -291,6 +295,15 @@ def weigh(r, w, n, places, known):  # type: ignore[no-untyped-def]
         known[1] += total
         low += count
         block += 1
+
+
+def align_empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Return a new array that begins on a cache line, as vectors then do not lie across two."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    room = np.empty(size + LINE, np.uint8)
+    first = -room.ctypes.data % LINE
+    found: NDArray[Any] = room[first : first + size].view(dtype).reshape(shape)
+    return found
 
 
 def gather(source: NDArray[Any], drawn: NDArray[np.int64], dtype: Any) -> NDArray[Any]:

@@ -67,10 +67,10 @@ class MonotoneStageFitter(StageFitter):
             some = np.concatenate([hidden[: units * d].reshape(units, d)[alive].ravel(), hidden[units * d :][alive]])
             trial = np.append(some, np.zeros(len(alive) + 1))
             buffers = self._buffers if len(alive) == units else self._smaller(len(alive), rows, x.dtype)
-            value = projected_objective(trial, x, r, w, rows, len(alive), ridge, *buffers[:11], *buffers[-4:-1])
+            value = projected_objective(trial, x, r, w, rows, len(alive), ridge, *buffers[:9], *buffers[-4:-1])
             theta[:moved], theta[moved:] = hidden, 0.0
             theta[moved + alive], theta[-1] = trial[len(some) : -1], trial[-1]
-            return float(value), buffers[10][: len(some)].copy()
+            return float(value), buffers[8][: len(some)].copy()
 
         every = np.arange(units)
         found = minimize(

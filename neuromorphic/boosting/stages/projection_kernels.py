@@ -31,7 +31,7 @@ from relaxon.neuromorphic.boosting.stages.lbfgs_kernels import (
     shorten_step,
     two_loop,
 )
-from relaxon.neuromorphic.boosting.stages.sigmoid_kernels import sigmoid_in_place
+from relaxon.neuromorphic.boosting.stages.sigmoid_kernels import sigmoid
 from relaxon.solvers.kernels.compiled import kernel, kernel_part
 
 
@@ -54,7 +54,7 @@ def find_sums(theta, x, n, units, places, rounded, z):  # type: ignore[no-untype
 
 @kernel_part(fastmath=SUMS, error_model="numpy")
 def find_value(  # type: ignore[no-untyped-def]
-    theta, r, w, n, units, d, ridge, step, places, known, z, dz, h, scale, bits, weighted, gram, right
+    theta, r, w, n, units, d, ridge, step, places, known, z, dz, h, weighted, gram, right
 ):
     """Return the objective at the sums `z + step · dz`, with activations in `h` and solved outputs in `theta`.
 
@@ -69,8 +69,7 @@ def find_value(  # type: ignore[no-untyped-def]
         for j in range(units):
             zj, dj, hj = z[j, low : low + count], dz[j, low : low + count], h[j, low : low + count]
             for i in range(count):
-                hj[i] = zj[i] + by * dj[i]
-            sigmoid_in_place(hj, scale[:count], bits[:count])
+                hj[i] = sigmoid(zj[i] + by * dj[i])
         add_products(r, w, units, places[block], low, count, h, gram, right, weighted)
         low += count
         block += 1
@@ -155,8 +154,8 @@ def find_gradient(theta, x, n, units, ridge, places, deltas, grad):  # type: ign
 
 @kernel(fastmath=SUMS)
 def descend_projected(  # type: ignore[no-untyped-def]
-    theta, x, r, w, n, units, ridge, iterations, tolerance, least_scale, places, known, h, scale, bits, error, delta,
-    rounded, gram, right, grad, trial, trial_grad, direction, s, y, rho, alpha, z, dz, deltas, pairs,
+    theta, x, r, w, n, units, ridge, iterations, tolerance, least_scale, places, known, h, error, delta, rounded,
+    gram, right, grad, trial, trial_grad, direction, s, y, rho, alpha, z, dz, deltas, pairs,
 ):  # fmt: skip
     """Minimise by projection, as `descent_kernels.minimise`; return value, iterations and evaluations.
 
@@ -192,9 +191,7 @@ def descend_projected(  # type: ignore[no-untyped-def]
                 step = low
             for i in range(moved):
                 trial[i] = theta[i] + step * direction[i]
-            reached = find_value(
-                trial, r, w, n, units, d, ridge, step, places, known, z, dz, h, scale, bits, delta, gram, right
-            )
+            reached = find_value(trial, r, w, n, units, d, ridge, step, places, known, z, dz, h, delta, gram, right)
             evaluations += 1
             if not starting and attempt < LINE_STEPS and not reached <= value + ARMIJO * step * slope:
                 high = step
@@ -234,29 +231,26 @@ def descend_projected(  # type: ignore[no-untyped-def]
 
 @kernel(fastmath=SUMS)
 def screen_starts(  # type: ignore[no-untyped-def]
-    starts, values, x, r, w, n, units, ridge, places, known, h, scale, bits, error, delta, rounded, gram, right, z, dz
+    starts, values, x, r, w, n, units, ridge, places, known, h, error, delta, rounded, gram, right, z, dz
 ):
     """Set `values` to the projected objective at each row of `starts`, which receive the solved outputs."""
     dz[:] = x.dtype.type(0)
     for index in range(len(starts)):
         find_sums(starts[index], x, n, units, places, rounded, z)
         values[index] = find_value(
-            starts[index], r, w, n, units, x.shape[0], ridge, 0.0, places, known, z, dz, h, scale, bits, delta, gram,
-            right,
+            starts[index], r, w, n, units, x.shape[0], ridge, 0.0, places, known, z, dz, h, delta, gram, right,
         )  # fmt: skip
 
 
 @kernel(fastmath=SUMS)
 def projected_objective(  # type: ignore[no-untyped-def]
-    theta, x, r, w, n, units, ridge, places, known, h, scale, bits, error, delta, rounded, gram, right, grad, z, dz,
+    theta, x, r, w, n, units, ridge, places, known, h, error, delta, rounded, gram, right, grad, z, dz,
     deltas,
 ):  # fmt: skip
     """Return the objective at `theta`, which receives the solved outputs, with its gradient by `W`, `b` in `grad`."""
     dz[:] = x.dtype.type(0)
     find_sums(theta, x, n, units, places, rounded, z)
-    value = find_value(
-        theta, r, w, n, units, x.shape[0], ridge, 0.0, places, known, z, dz, h, scale, bits, delta, gram, right
-    )
+    value = find_value(theta, r, w, n, units, x.shape[0], ridge, 0.0, places, known, z, dz, h, delta, gram, right)
     find_deltas(theta, r, w, n, units, x.shape[0], places, h, dz, error, rounded, deltas)
     find_gradient(theta, x, n, units, ridge, places, deltas, grad)
     return value

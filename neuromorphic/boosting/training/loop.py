@@ -17,7 +17,7 @@ from relaxon.neuromorphic.boosting.stages.fitting import Draws, Sample, StageFit
 from relaxon.neuromorphic.boosting.stages.kernels import BLOCK
 from relaxon.neuromorphic.boosting.stages.monotone import MonotoneStageFitter
 from relaxon.neuromorphic.boosting.stages.sign_units import SignStageFitter, sign_activations
-from relaxon.neuromorphic.boosting.stages.start_kernels import draw_blocks
+from relaxon.neuromorphic.boosting.stages.start_kernels import ALIGNED, draw_blocks
 from relaxon.neuromorphic.boosting.training.losses import Loss
 from relaxon.neuromorphic.boosting.training.runs import (
     BoostingState,
@@ -260,7 +260,8 @@ class _BoostingRun:
         dtype = self._choose_dtype(weight)
         if self._joined is None or self._joined[0].dtype != dtype:
             # The rows are shuffled, so that blocks of them are random samples wherever they begin.
-            extra = BLOCK if count < n else 0
+            # Rows of the table begin on a cache line, as `ALIGNED` rows fill one.
+            extra = (BLOCK if count < n else 0) + -n % ALIGNED
             arrays = (self.x, rows.w[None])
             self._joined = tuple(passes.joined(array, np.ones(len(array)), extra, dtype) for array in arrays)
         x, (w,) = self._joined

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.boosting.networks.model_kernels import find_squares
+from relaxon.neuromorphic.boosting.stages.kernels import BLOCK
+from relaxon.neuromorphic.boosting.training.loss_kernels import evaluate_log_loss, sum_curvature
 
 Array = NDArray[np.float64]
 
@@ -252,12 +254,8 @@ class LogLoss(_Evaluated):
         return y - softmax(F)
 
     def evaluate(self, y: Array, F: Array, w: Array) -> tuple[Array, Array]:
-        highest = F.max(axis=0)
-        e = np.exp(F - highest)
-        total = e.sum(axis=0)
-        e /= total
-        surprise = np.log(total) + highest - np.einsum("kn,kn->n", y, F)
-        return np.array([float(surprise @ w)]), np.subtract(y, e, out=e)
+        r = np.empty_like(F)
+        return np.array([evaluate_log_loss(y, F, w, r, np.empty((3, BLOCK)))]), r
 
     def published_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
         p = y - r
@@ -265,8 +263,9 @@ class LogLoss(_Evaluated):
             return np.asarray(((f * r) @ w) / ((np.square(f) * p * (1.0 - p)) @ w))
 
     def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array, along: Array, square: Array) -> Array:
-        p = y - r
-        return _quotient(along, (np.square(f) * p * (1.0 - p)) @ w)
+        curvature = np.empty(len(f))
+        sum_curvature(y, r, f, w, curvature)
+        return _quotient(along, curvature)
 
 
 @dataclass(frozen=True, slots=True)

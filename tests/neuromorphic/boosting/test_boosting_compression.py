@@ -31,6 +31,10 @@ def test_all_units_give_the_same_outputs_and_half_of_them_nearly(model: Any, tmp
     left = np.std(half.predict(X) - kept)
     assert left < 0.6 * np.std(model.truncate(15).predict(X) - kept)
     assert left < np.std(model.compressed(X, 8).predict(X) - kept)
+    refined = model.compressed(X, 15, refine=50)
+    assert np.std(refined.predict(X) - kept) < 0.8 * left
+    with pytest.raises(ValueError, match="refine must be at least 0, got -1"):
+        model.compressed(X, 15, refine=-1)
     half.save(tmp_path)
     np.testing.assert_array_equal(load(tmp_path).predict(X), half.predict(X))
     np.testing.assert_array_equal(model.predict(X), kept)
