@@ -243,7 +243,9 @@ class _TrainingRun:
             shown = network
             if device is not None:
                 shown = program(network, device, _seed_generator(self.settings.seed, 3, len(self.epochs)))
-            test_loss, test_accuracy = evaluate(shown, *self.test, self.settings.phases)
+            test_loss, test_accuracy = evaluate(
+                shown, *self.test, self.settings.phases, scale=self.settings.estimator.scale
+            )
         angle, antisymmetry = self._probe() if self.settings.probe else (None, None)
         angles: list[float] = getattr(network, "feedback_angles", list)()
         metrics = EpochMetrics(
@@ -378,10 +380,13 @@ def _seed_generator(seed: int, stream: int, index: int) -> torch.Generator:
 
 
 @torch.no_grad()
-def evaluate(network: Network, x: Tensor, target: Tensor, phases: Phases | None = None) -> tuple[float, float | None]:
+def evaluate(
+    network: Network, x: Tensor, target: Tensor, phases: Phases | None = None, *, scale: float = 1.0
+) -> tuple[float, float | None]:
     """Return mean loss and accuracy (None without classes) at the free equilibria, without noise.
 
-    The loss is NaN where a free phase diverged.
+    `scale` multiplies the tolerance, as `Estimator.scale` does in the free phase of a gradient. The loss is NaN where a
+    free phase diverged.
     """
     quiet = Phases((phases or Phases()).free)
     loss, correct = 0.0, 0
@@ -389,8 +394,8 @@ def evaluate(network: Network, x: Tensor, target: Tensor, phases: Phases | None 
         part, labels = x[first : first + EVALUATION_BATCH], target[first : first + EVALUATION_BATCH]
         part, encoded = network.validate(part, labels)
         drive = network.drive(part)
-        relaxed = quiet.free.relax(network.free_field(drive), network.start(drive))
-        rates = network.activation(relaxed.state)
+        relaxed = quiet.free.relax(network.free_field(drive), network.start(drive), scale=scale)
+        rates = network.read(relaxed)
         loss += float(network.loss(rates, encoded).sum())
         if relaxed.outcome is Outcome.NON_FINITE:
             loss = math.nan
