@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.equilibrium.classifier.estimator import EquilibriumClassifier
+from relaxon.neuromorphic.equilibrium.hardware.limits import Hardware
 from relaxon.neuromorphic.equilibrium.networks.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.networks.residual import ResidualNetwork
 from relaxon.neuromorphic.equilibrium.networks.storage import StoredNetwork, load_network, save_network
@@ -70,6 +72,8 @@ def _restore(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassif
         name: tuple(value) if name in TUPLES and value is not None else value
         for name, value in card["parameters"].items()
     }
+    if parameters.get("hardware") is not None:
+        parameters["hardware"] = Hardware(**parameters["hardware"])
     classifier: EquilibriumClassifier = EquilibriumClassifier().set_params(**parameters)
     labels = card["classes"]
     classifier.classes_ = np.array(labels["values"], object if labels["dtype"] == "object" else labels["dtype"])
@@ -115,6 +119,8 @@ def _restore(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassif
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, Hardware):
+        return asdict(value)
     return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
 
 

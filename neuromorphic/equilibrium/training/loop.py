@@ -75,7 +75,7 @@ def train(
     x, target = _validate_data(network, data, "data")
     held_out = None if test is None else _validate_data(network, test, "test")
     settings.estimator.refuse(network)
-    _refuse_hardware(network, settings)
+    refuse_hardware(network, settings)
     if settings.shift and x.ndim != len(("batch", "channels", "height", "width")):
         raise ValueError(f"shift must be 0 where the data are not images, got {settings.shift} for x {tuple(x.shape)}")
     run = _TrainingRun(network, x, target, settings, held_out)
@@ -329,7 +329,7 @@ def _validate_data(network: Network, data: tuple[Tensor, Tensor], name: str) -> 
     return data
 
 
-def _refuse_hardware(network: Network, settings: TrainingSettings) -> None:
+def refuse_hardware(network: Network, settings: TrainingSettings) -> None:
     """Raise `ValueError` for a device on which the network cannot be trained."""
     if settings.hardware is None:
         return

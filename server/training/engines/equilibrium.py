@@ -71,7 +71,8 @@ def plan(header: pb.TrainEquilibriumHeader, settings: ServerSettings) -> Trainin
     classes = announce_classes(header)
     parameters = {**read_settings(header.settings), "random_state": draw_seed(header.settings)}
     request = {"kind": WIRE.kind, "parameters": parameters, "classes": labels.classes_json(classes)}
-    classifier = build_classifier(request)
+    with errors.refusing():
+        classifier = build_classifier(request)
     _check_size(rows, columns, len(classes), classifier, settings)
     try:
         classifier.check_parameters()
@@ -107,7 +108,7 @@ def train(folder: Path, request: Json, tell: Tell) -> None:
 
 def build_classifier(request: Json) -> EquilibriumClassifier:
     """Return the unfitted classifier of a request; ImportError where the server lacks what it needs."""
-    from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
+    from relaxon.neuromorphic.equilibrium import EquilibriumClassifier, Hardware
 
     parameters = dict(request["parameters"])
     for name in SEQUENCES:
@@ -116,6 +117,8 @@ def build_classifier(request: Json) -> EquilibriumClassifier:
     for name in ("contraction", "readout_bound"):
         if parameters.get(name) == 0:
             parameters[name] = None
+    if "hardware" in parameters:
+        parameters["hardware"] = Hardware(**parameters["hardware"])
     made: EquilibriumClassifier = EquilibriumClassifier().set_params(**parameters)
     return made
 
@@ -294,6 +297,8 @@ def _check_size(
     check_most("features", columns, MAX_COLUMNS, "features' columns")
     check_most("n", classifier.n, MAX_POINTS)
     check_most("batch_size", classifier.batch_size, MAX_BATCH)
+    for name in ("free_steps", "nudged_steps") if classifier.hardware is not None else ():
+        check_most(name, getattr(classifier.hardware, name) or 0, MAX_STATES)
     check_most("epochs", classifier.epochs, MAX_EPOCHS)
     check_bytes(rows * (columns + 1), settings)
     if classifier.channels is None:

@@ -33,6 +33,22 @@ CONVERGED = "converged"
 
 
 @dataclass(frozen=True, slots=True)
+class HardwareLimits(SettingsMessage):
+    """The limits of a device, those of `relaxon.neuromorphic.equilibrium.Hardware`; None for no limit."""
+
+    _message: ClassVar[Any] = pb.HardwareLimits
+    weight_bound: float | None = None
+    weight_bits: int | None = None
+    weight_noise: float | None = None
+    rate_bound: float | None = None
+    rate_bits: int | None = None
+    rate_noise: float | None = None
+    state_noise: float | None = None
+    free_steps: int | None = None
+    nudged_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EquilibriumSettings(SettingsMessage):
     """The parameters of `relaxon.neuromorphic.equilibrium.EquilibriumClassifier`; None keeps the default there.
 
@@ -71,6 +87,18 @@ class EquilibriumSettings(SettingsMessage):
     """Use blocks with skip connections in place of the layers of `channels`."""
     shift: int | None = None
     """The most pixels by which training images are shifted at random."""
+    weight_decay: float | None = None
+    nesterov: bool | None = None
+    hardware: HardwareLimits | None = None
+    """The device on which gradients are measured in training."""
+
+    def message(self) -> pb.EquilibriumSettings:
+        message = pb.EquilibriumSettings()
+        self._fill(message, ("hardware",))
+        if self.hardware is not None:
+            check_settings(self.hardware, HardwareLimits, "hardware")
+            message.hardware.CopyFrom(self.hardware.message())
+        return message
 
 
 @dataclass(frozen=True, slots=True)
