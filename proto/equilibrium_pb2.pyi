@@ -1006,6 +1006,57 @@ class CompareGradientsReply(_message.Message):
 Global___CompareGradientsReply: _TypeAlias = CompareGradientsReply  # noqa: Y015
 
 @_typing.final
+class ExportNetlistRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
+    UNIT_CONDUCTANCE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    unit_conductance: _builtins.float
+    """Conductance of a weight of 1 in siemens; 1e-5 where not given."""
+    @_builtins.property
+    def row(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Finite numbers, as many as the model has features."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        row: _abc.Iterable[_builtins.float] | None = ...,
+        unit_conductance: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_unit_conductance", b"_unit_conductance", "unit_conductance", b"unit_conductance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_unit_conductance", b"_unit_conductance", "model", b"model", "row", b"row", "unit_conductance", b"unit_conductance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__unit_conductance: _TypeAlias = _typing.Literal["unit_conductance"]  # noqa: Y015
+    _WhichOneofArgType__unit_conductance: _TypeAlias = _typing.Literal["_unit_conductance", b"_unit_conductance"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unit_conductance) -> _WhichOneofReturnType__unit_conductance | None: ...
+
+Global___ExportNetlistRequest: _TypeAlias = ExportNetlistRequest  # noqa: Y015
+
+@_typing.final
+class ExportNetlistReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETLIST_FIELD_NUMBER: _builtins.int
+    netlist: _builtins.str
+    """In SPICE's format."""
+    def __init__(
+        self,
+        *,
+        netlist: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["netlist", b"netlist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportNetlistReply: _TypeAlias = ExportNetlistReply  # noqa: Y015
+
+@_typing.final
 class GetEquilibriumModelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -123,6 +123,19 @@ def test_the_settings_are_the_messages_fields():
     assert ours == set(equilibrium_pb2.EquilibriumSettings.DESCRIPTOR.fields_by_name)
 
 
+def test_the_netlist_of_a_model_has_the_rates_of_its_predictions(client, done, tmp_path):
+    from relaxon.neuromorphic.equilibrium import operating_point, read_netlist
+
+    (tmp_path / "network.cir").write_text(client.equilibrium.netlist(done, X[3], unit_conductance=1e-4))
+    voltages = operating_point(read_netlist(tmp_path / "network.cir")).voltages
+    logits = np.array([voltages["z_0"], voltages["z_1"]])
+    assert logits[1] - logits[0] == pytest.approx(client.equilibrium.decision_function(done, X[3:4])[0], abs=1e-9)
+    for bad in ({"x": X[3, :1]}, {"x": [0.0, np.nan]}, {"x": X[3], "unit_conductance": -1.0}):
+        with pytest.raises(errors.InvalidArgument) as refused:
+            client.equilibrium.netlist(done, **bad)
+        assert refused.value.field == list(bad)[-1]
+
+
 def test_a_device_travels_with_the_settings():
     limits = HardwareLimits(weight_bound=1.0, weight_bits=4, free_steps=20)
     message = EquilibriumSettings(nesterov=True, hardware=limits).message()

@@ -68,7 +68,7 @@ def load_classifier(folder: Path | str) -> EquilibriumClassifier:
 
 
 def _restore(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassifier:
-    parameters = {
+    parameters: dict[str, Any] = {
         name: tuple(value) if name in TUPLES and value is not None else value
         for name, value in card["parameters"].items()
     }

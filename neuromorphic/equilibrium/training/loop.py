@@ -41,8 +41,6 @@ PROBE = 64
 EVALUATION_BATCH = 2000
 LOST_STEPS = 20
 """Consecutive gradients that are not finite, after which a run ends: the network will not recover."""
-
-
 FIRST_ITERATIONS = 50
 """Iterations of the power method before the first step."""
 
@@ -243,11 +241,9 @@ class _TrainingRun:
             shown = network
             if device is not None:
                 shown = program(network, device, _seed_generator(self.settings.seed, 3, len(self.epochs)))
-            test_loss, test_accuracy = evaluate(
-                shown, *self.test, self.settings.phases, scale=self.settings.estimator.scale
-            )
+            scale = self.settings.estimator.scale
+            test_loss, test_accuracy = evaluate(shown, *self.test, self.settings.phases, scale=scale)
         angle, antisymmetry = self._probe() if self.settings.probe else (None, None)
-        angles: list[float] = getattr(network, "feedback_angles", list)()
         metrics = EpochMetrics(
             epoch=len(self.epochs),
             loss=sums.loss / sums.batches,
@@ -259,7 +255,7 @@ class _TrainingRun:
             verdicts=dict(sorted(sums.verdicts.items())),
             angle=angle,
             antisymmetry=antisymmetry,
-            feedback_angles=angles,
+            feedback_angles=getattr(network, "feedback_angles", list)(),
             seconds=sums.seconds,
         )
         self.epochs.append(metrics)

@@ -58,6 +58,8 @@ MAX_BATCH = 4096
 """Rows of a batch: of a training step, or whose gradients are compared."""
 MAX_STATES = 10_000
 """Steps of a turn of the nudge, or unrolled steps, whose states are all held."""
+MAX_RESISTORS = 20_000
+"""Weights of a network whose netlist is exported: two lines for each stay below the size of a message."""
 DEFAULT_POINTS, DEFAULT_RADIUS = 6, 0.5
 RENAMED = {"batch": "batch_size", "rate": "learning_rate", "optimiser": "optimizer"}
 """The classifier's names of three parameters that the engine calls otherwise."""
@@ -290,6 +292,26 @@ def _compare(
     )
 
 
+async def export_netlist(service: TrainingService, request: pb.ExportNetlistRequest, _: Context) -> Any:
+    """Answer an `ExportNetlist` call."""
+    with service.admitted():
+        return await service.run_beside(lambda: _format_netlist(service.load(request.model), request))
+
+
+def _format_netlist(model: EquilibriumClassifier, request: pb.ExportNetlistRequest) -> pb.ExportNetlistReply:
+    from relaxon.neuromorphic.equilibrium.hardware.netlists import UNIT_CONDUCTANCE, format_netlist
+
+    if len(request.row) != model.n_features_in_:
+        raise errors.invalid("row", f"row must have {model.n_features_in_} numbers, got {len(request.row)}")
+    row = np.array(request.row)
+    check_finite("row", row)
+    check_most("model", sum(one.numel() for one in model.network_.parameters()), MAX_RESISTORS, "model's weights")
+    unit = request.unit_conductance if request.HasField("unit_conductance") else UNIT_CONDUCTANCE
+    with errors.refusing():
+        text = format_netlist(model.network_, (row - model.mean_) / model.scale_, unit_conductance=unit)  # type: ignore[arg-type]
+    return pb.ExportNetlistReply(netlist=text)
+
+
 def _check_size(
     rows: int, columns: int, outputs: int, classifier: EquilibriumClassifier, settings: ServerSettings
 ) -> None:
@@ -366,5 +388,5 @@ ENGINE = TrainingEngine(
     describe=describe,
     check=check,
     probe=lambda model: model.predict(np.zeros((1, model.n_features_in_))),
-    calls={"Predict": predict, "CompareGradients": compare_gradients},
+    calls={"Predict": predict, "CompareGradients": compare_gradients, "ExportNetlist": export_netlist},
 )

@@ -25,6 +25,7 @@ from relaxon.wire.conversions.equilibrium import (
     EquilibriumSettings,
     GradientComparison,
     GradientEstimator,
+    netlist_request,
     predict_requests,
     read_comparisons,
     read_prediction,
@@ -118,6 +119,24 @@ class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
             self._stub.CompareGradients, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS
         )
         return read_comparisons(reply)
+
+    async def netlist(
+        self,
+        model: str | EquilibriumModel,
+        x: ArrayLike,
+        *,
+        unit_conductance: float | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Return the SPICE netlist of a layered network with tied weights for the input `x`, `(n_features,)`.
+
+        Its operating point is the free equilibrium; a weight of 1 is `unit_conductance` siemens, 1e-5 by default.
+        """
+        request = netlist_request(model, x, unit_conductance)
+        reply = await self._caller.make(
+            self._stub.ExportNetlist, request, idempotent=True, seconds=timeout, arguments={**ARGUMENTS, "row": "x"}
+        )
+        return str(reply.netlist)
 
     async def _predict(
         self, output: str, model: str | EquilibriumModel, X: ArrayLike, timeout: float | None

@@ -232,6 +232,18 @@ def read_prediction(found: pb.PredictEquilibriumReplyHeader, numbers: Array) -> 
     return numbers, classes
 
 
+def netlist_request(
+    model: str | EquilibriumModel, x: ArrayLike, unit_conductance: float | None
+) -> pb.ExportNetlistRequest:
+    """Return the message that asks for a netlist; InvalidArgument where it can be refused on this side."""
+    with errors.refusals():
+        unit = None if unit_conductance is None else validation.positive_float("unit_conductance", unit_conductance)
+        row = validation.real_array("x", x)
+        if row.ndim != 1 or not np.isfinite(row).all():
+            raise ValueError(f"x must be (features,) and finite, got shape {row.shape}")
+        return pb.ExportNetlistRequest(model=ENGINE.name_of(model), row=row.tolist(), unit_conductance=unit)
+
+
 class ComparisonRequest:
     """A comparison of gradients, checked except for its labels: their classes must be those of the model."""
 
