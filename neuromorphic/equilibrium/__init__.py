@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         OneSided,
     )
     from relaxon.neuromorphic.equilibrium.estimators.result import Gradient, Verdict
+    from relaxon.neuromorphic.equilibrium.estimators.trajectories import TrajectoryGradient, TrajectoryProblem
     from relaxon.neuromorphic.equilibrium.hardware.circuit import Circuit, OperatingPoint, operating_point, read_netlist
     from relaxon.neuromorphic.equilibrium.hardware.limits import (
         Hardware,
@@ -62,6 +63,7 @@ _NAMES = {
     "estimators.gradients": ("gradient", "predict"),
     "estimators.nudged": ("AsymmetricCauchy", "Cauchy", "Centred", "ContinuousOscillation", "Estimator", "OneSided"),
     "estimators.result": ("Gradient", "Verdict"),
+    "estimators.trajectories": ("TrajectoryGradient", "TrajectoryProblem"),
     "hardware.circuit": ("Circuit", "OperatingPoint", "operating_point", "read_netlist"),
     "hardware.limits": ("Hardware", "HardwareReport", "hardware_costs", "hardware_gradient", "program"),
     "hardware.netlists": ("write_netlist",),
@@ -116,6 +118,8 @@ __all__ = [
     "ResidualNetwork",
     "TrainingReport",
     "TrainingSettings",
+    "TrajectoryGradient",
+    "TrajectoryProblem",
     "Unrolled",
     "VectorField",
     "Verdict",
