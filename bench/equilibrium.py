@@ -54,14 +54,16 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--quick", action="store_true", help="a part of the data, one epoch, one seed, few repeats")
     made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    made.add_argument("--data", default="fashion-mnist", help="of the training and the cost")
+    made.add_argument("--data", default="fashion-mnist", help="of the training, the cost and chosen residual networks")
     made.add_argument("--samples", type=int, help="of the training set")
     made.add_argument("--epochs", type=int)
     made.add_argument("--seeds", type=int)
     made.add_argument("--first-seed", type=int, default=0)
     made.add_argument("--rate", type=float, default=0.05)
     made.add_argument("--homeostasis", type=float, default=1.0, help="λ")
-    made.add_argument("--arms", nargs="+", help="only those arms of the training whose name holds one of these")
+    made.add_argument(
+        "--arms", nargs="+", help="only those arms of training and residual networks whose name holds one of these"
+    )
     made.add_argument("--unbounded", action="store_true", help="train without bounds on the weights, as published")
     made.add_argument("--checkpoints", type=Path, help="folder from which a training that was cut short goes on")
     made.add_argument("--repeats", type=int, help="of the cost")
@@ -101,9 +103,9 @@ def main(argv: list[str] | None = None) -> int:
             record, "augmented", augmented_rows(args.epochs or (3 if args.quick else 60), args.seeds or 1), args.out
         )
     if "residual" in args.parts:
-        rows = residual_rows(
-            datasets.digits(), args.samples or 1438, args.epochs or (1 if args.quick else 20), args.seeds or 1
-        )
+        images = datasets.digits() if args.data == "fashion-mnist" and not args.arms else datasets.load(args.data)
+        epochs, seeds = args.epochs or (1 if args.quick else 14), args.seeds or 1
+        rows = residual_rows(images, args.samples or len(images.x), epochs, seeds, args.arms or ())
         _measure(record, "residual", rows, args.out)
     if {"cost", "training"} & set(args.parts):
         images = _images(args.data)

@@ -110,6 +110,9 @@ class EquilibriumSettings(_message.Message):
     BINARIZER_FIELD_NUMBER: _builtins.int
     RESIDUAL_FIELD_NUMBER: _builtins.int
     SHIFT_FIELD_NUMBER: _builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: _builtins.int
+    NESTEROV_FIELD_NUMBER: _builtins.int
+    HARDWARE_FIELD_NUMBER: _builtins.int
     activation: _builtins.str
     feedback: _builtins.str
     """"tied" or "independent"."""
@@ -152,6 +155,10 @@ class EquilibriumSettings(_message.Message):
     """
     shift: _builtins.int
     """With `channels`: each training image is moved by up to so many pixels at random."""
+    weight_decay: _builtins.float
+    """Of "sgd" and "adam": the factor of each parameter that is added to its gradient."""
+    nesterov: _builtins.bool
+    """Whether "sgd" uses Nesterov's momentum."""
     @_builtins.property
     def hidden_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Units of the relaxing layers."""
@@ -164,6 +171,10 @@ class EquilibriumSettings(_message.Message):
 
     @_builtins.property
     def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def hardware(self) -> Global___HardwareLimits:
+        """The device on which gradients are measured in training; predictions are those of the network in full precision."""
+
     def __init__(
         self,
         *,
@@ -195,10 +206,13 @@ class EquilibriumSettings(_message.Message):
         binarizer: _builtins.str | None = ...,
         residual: _builtins.bool | None = ...,
         shift: _builtins.int | None = ...,
+        weight_decay: _builtins.float | None = ...,
+        nesterov: _builtins.bool | None = ...,
+        hardware: Global___HardwareLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_binarizer", b"_binarizer", "_binary", b"_binary", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_kernel", b"_kernel", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_momentum", b"_momentum", "_n", b"_n", "_noise", b"_noise", "_optimizer", b"_optimizer", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_residual", b"_residual", "_shift", b"_shift", "_standardise", b"_standardise", "_tau", b"_tau", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "binarizer", b"binarizer", "binary", b"binary", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "homeostasis", b"homeostasis", "kernel", b"kernel", "learning_rate", b"learning_rate", "loss", b"loss", "momentum", b"momentum", "n", b"n", "noise", b"noise", "optimizer", b"optimizer", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "residual", b"residual", "shift", b"shift", "standardise", b"standardise", "tau", b"tau"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_binarizer", b"_binarizer", "_binary", b"_binary", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_kernel", b"_kernel", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_momentum", b"_momentum", "_n", b"_n", "_nesterov", b"_nesterov", "_noise", b"_noise", "_optimizer", b"_optimizer", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_residual", b"_residual", "_shift", b"_shift", "_standardise", b"_standardise", "_tau", b"_tau", "_weight_decay", b"_weight_decay", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "binarizer", b"binarizer", "binary", b"binary", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "hardware", b"hardware", "homeostasis", b"homeostasis", "kernel", b"kernel", "learning_rate", b"learning_rate", "loss", b"loss", "momentum", b"momentum", "n", b"n", "nesterov", b"nesterov", "noise", b"noise", "optimizer", b"optimizer", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "residual", b"residual", "shift", b"shift", "standardise", b"standardise", "tau", b"tau", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_binarizer", b"_binarizer", "_binary", b"_binary", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_kernel", b"_kernel", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_momentum", b"_momentum", "_n", b"_n", "_noise", b"_noise", "_optimizer", b"_optimizer", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_residual", b"_residual", "_shift", b"_shift", "_standardise", b"_standardise", "_tau", b"_tau", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "binarizer", b"binarizer", "binary", b"binary", "channels", b"channels", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "hidden_sizes", b"hidden_sizes", "homeostasis", b"homeostasis", "image", b"image", "kernel", b"kernel", "learning_rate", b"learning_rate", "loss", b"loss", "momentum", b"momentum", "n", b"n", "noise", b"noise", "optimizer", b"optimizer", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "residual", b"residual", "shift", b"shift", "standardise", b"standardise", "tau", b"tau"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_activation", b"_activation", "_angle", b"_angle", "_batch_size", b"_batch_size", "_binarizer", b"_binarizer", "_binary", b"_binary", "_contraction", b"_contraction", "_epochs", b"_epochs", "_estimator", b"_estimator", "_feedback", b"_feedback", "_gain", b"_gain", "_homeostasis", b"_homeostasis", "_kernel", b"_kernel", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_momentum", b"_momentum", "_n", b"_n", "_nesterov", b"_nesterov", "_noise", b"_noise", "_optimizer", b"_optimizer", "_radius", b"_radius", "_random_state", b"_random_state", "_readout_bound", b"_readout_bound", "_residual", b"_residual", "_shift", b"_shift", "_standardise", b"_standardise", "_tau", b"_tau", "_weight_decay", b"_weight_decay", "activation", b"activation", "angle", b"angle", "batch_size", b"batch_size", "binarizer", b"binarizer", "binary", b"binary", "channels", b"channels", "contraction", b"contraction", "epochs", b"epochs", "estimator", b"estimator", "feedback", b"feedback", "gain", b"gain", "hardware", b"hardware", "hidden_sizes", b"hidden_sizes", "homeostasis", b"homeostasis", "image", b"image", "kernel", b"kernel", "learning_rate", b"learning_rate", "loss", b"loss", "momentum", b"momentum", "n", b"n", "nesterov", b"nesterov", "noise", b"noise", "optimizer", b"optimizer", "radius", b"radius", "random_state", b"random_state", "readout_bound", b"readout_bound", "residual", b"residual", "shift", b"shift", "standardise", b"standardise", "tau", b"tau", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__activation: _TypeAlias = _typing.Literal["activation"]  # noqa: Y015
     _WhichOneofArgType__activation: _TypeAlias = _typing.Literal["_activation", b"_activation"]  # noqa: Y015
@@ -232,6 +246,8 @@ class EquilibriumSettings(_message.Message):
     _WhichOneofArgType__momentum: _TypeAlias = _typing.Literal["_momentum", b"_momentum"]  # noqa: Y015
     _WhichOneofReturnType__n: _TypeAlias = _typing.Literal["n"]  # noqa: Y015
     _WhichOneofArgType__n: _TypeAlias = _typing.Literal["_n", b"_n"]  # noqa: Y015
+    _WhichOneofReturnType__nesterov: _TypeAlias = _typing.Literal["nesterov"]  # noqa: Y015
+    _WhichOneofArgType__nesterov: _TypeAlias = _typing.Literal["_nesterov", b"_nesterov"]  # noqa: Y015
     _WhichOneofReturnType__noise: _TypeAlias = _typing.Literal["noise"]  # noqa: Y015
     _WhichOneofArgType__noise: _TypeAlias = _typing.Literal["_noise", b"_noise"]  # noqa: Y015
     _WhichOneofReturnType__optimizer: _TypeAlias = _typing.Literal["optimizer"]  # noqa: Y015
@@ -250,6 +266,8 @@ class EquilibriumSettings(_message.Message):
     _WhichOneofArgType__standardise: _TypeAlias = _typing.Literal["_standardise", b"_standardise"]  # noqa: Y015
     _WhichOneofReturnType__tau: _TypeAlias = _typing.Literal["tau"]  # noqa: Y015
     _WhichOneofArgType__tau: _TypeAlias = _typing.Literal["_tau", b"_tau"]  # noqa: Y015
+    _WhichOneofReturnType__weight_decay: _TypeAlias = _typing.Literal["weight_decay"]  # noqa: Y015
+    _WhichOneofArgType__weight_decay: _TypeAlias = _typing.Literal["_weight_decay", b"_weight_decay"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__activation) -> _WhichOneofReturnType__activation | None: ...
     @_typing.overload
@@ -283,6 +301,8 @@ class EquilibriumSettings(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__n) -> _WhichOneofReturnType__n | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nesterov) -> _WhichOneofReturnType__nesterov | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__noise) -> _WhichOneofReturnType__noise | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__optimizer) -> _WhichOneofReturnType__optimizer | None: ...
@@ -300,8 +320,94 @@ class EquilibriumSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__standardise) -> _WhichOneofReturnType__standardise | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tau) -> _WhichOneofReturnType__tau | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight_decay) -> _WhichOneofReturnType__weight_decay | None: ...
 
 Global___EquilibriumSettings: _TypeAlias = EquilibriumSettings  # noqa: Y015
+
+@_typing.final
+class HardwareLimits(_message.Message):
+    """The limits of a device, as `relaxon.neuromorphic.equilibrium.Hardware` has them; what is not given is no limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEIGHT_BOUND_FIELD_NUMBER: _builtins.int
+    WEIGHT_BITS_FIELD_NUMBER: _builtins.int
+    WEIGHT_NOISE_FIELD_NUMBER: _builtins.int
+    RATE_BOUND_FIELD_NUMBER: _builtins.int
+    RATE_BITS_FIELD_NUMBER: _builtins.int
+    RATE_NOISE_FIELD_NUMBER: _builtins.int
+    STATE_NOISE_FIELD_NUMBER: _builtins.int
+    FREE_STEPS_FIELD_NUMBER: _builtins.int
+    NUDGED_STEPS_FIELD_NUMBER: _builtins.int
+    weight_bound: _builtins.float
+    """Weights within ±bound, rounded to 2^bits − 1 levels, with Gaussian noise."""
+    weight_bits: _builtins.int
+    weight_noise: _builtins.float
+    rate_bound: _builtins.float
+    """The same of the rates that are read."""
+    rate_bits: _builtins.int
+    rate_noise: _builtins.float
+    state_noise: _builtins.float
+    """Standard deviation of the noise on the states at every step."""
+    free_steps: _builtins.int
+    """Steps after which the phases are read, at rest or not."""
+    nudged_steps: _builtins.int
+    def __init__(
+        self,
+        *,
+        weight_bound: _builtins.float | None = ...,
+        weight_bits: _builtins.int | None = ...,
+        weight_noise: _builtins.float | None = ...,
+        rate_bound: _builtins.float | None = ...,
+        rate_bits: _builtins.int | None = ...,
+        rate_noise: _builtins.float | None = ...,
+        state_noise: _builtins.float | None = ...,
+        free_steps: _builtins.int | None = ...,
+        nudged_steps: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_free_steps", b"_free_steps", "_nudged_steps", b"_nudged_steps", "_rate_bits", b"_rate_bits", "_rate_bound", b"_rate_bound", "_rate_noise", b"_rate_noise", "_state_noise", b"_state_noise", "_weight_bits", b"_weight_bits", "_weight_bound", b"_weight_bound", "_weight_noise", b"_weight_noise", "free_steps", b"free_steps", "nudged_steps", b"nudged_steps", "rate_bits", b"rate_bits", "rate_bound", b"rate_bound", "rate_noise", b"rate_noise", "state_noise", b"state_noise", "weight_bits", b"weight_bits", "weight_bound", b"weight_bound", "weight_noise", b"weight_noise"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_free_steps", b"_free_steps", "_nudged_steps", b"_nudged_steps", "_rate_bits", b"_rate_bits", "_rate_bound", b"_rate_bound", "_rate_noise", b"_rate_noise", "_state_noise", b"_state_noise", "_weight_bits", b"_weight_bits", "_weight_bound", b"_weight_bound", "_weight_noise", b"_weight_noise", "free_steps", b"free_steps", "nudged_steps", b"nudged_steps", "rate_bits", b"rate_bits", "rate_bound", b"rate_bound", "rate_noise", b"rate_noise", "state_noise", b"state_noise", "weight_bits", b"weight_bits", "weight_bound", b"weight_bound", "weight_noise", b"weight_noise"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__free_steps: _TypeAlias = _typing.Literal["free_steps"]  # noqa: Y015
+    _WhichOneofArgType__free_steps: _TypeAlias = _typing.Literal["_free_steps", b"_free_steps"]  # noqa: Y015
+    _WhichOneofReturnType__nudged_steps: _TypeAlias = _typing.Literal["nudged_steps"]  # noqa: Y015
+    _WhichOneofArgType__nudged_steps: _TypeAlias = _typing.Literal["_nudged_steps", b"_nudged_steps"]  # noqa: Y015
+    _WhichOneofReturnType__rate_bits: _TypeAlias = _typing.Literal["rate_bits"]  # noqa: Y015
+    _WhichOneofArgType__rate_bits: _TypeAlias = _typing.Literal["_rate_bits", b"_rate_bits"]  # noqa: Y015
+    _WhichOneofReturnType__rate_bound: _TypeAlias = _typing.Literal["rate_bound"]  # noqa: Y015
+    _WhichOneofArgType__rate_bound: _TypeAlias = _typing.Literal["_rate_bound", b"_rate_bound"]  # noqa: Y015
+    _WhichOneofReturnType__rate_noise: _TypeAlias = _typing.Literal["rate_noise"]  # noqa: Y015
+    _WhichOneofArgType__rate_noise: _TypeAlias = _typing.Literal["_rate_noise", b"_rate_noise"]  # noqa: Y015
+    _WhichOneofReturnType__state_noise: _TypeAlias = _typing.Literal["state_noise"]  # noqa: Y015
+    _WhichOneofArgType__state_noise: _TypeAlias = _typing.Literal["_state_noise", b"_state_noise"]  # noqa: Y015
+    _WhichOneofReturnType__weight_bits: _TypeAlias = _typing.Literal["weight_bits"]  # noqa: Y015
+    _WhichOneofArgType__weight_bits: _TypeAlias = _typing.Literal["_weight_bits", b"_weight_bits"]  # noqa: Y015
+    _WhichOneofReturnType__weight_bound: _TypeAlias = _typing.Literal["weight_bound"]  # noqa: Y015
+    _WhichOneofArgType__weight_bound: _TypeAlias = _typing.Literal["_weight_bound", b"_weight_bound"]  # noqa: Y015
+    _WhichOneofReturnType__weight_noise: _TypeAlias = _typing.Literal["weight_noise"]  # noqa: Y015
+    _WhichOneofArgType__weight_noise: _TypeAlias = _typing.Literal["_weight_noise", b"_weight_noise"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__free_steps) -> _WhichOneofReturnType__free_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nudged_steps) -> _WhichOneofReturnType__nudged_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rate_bits) -> _WhichOneofReturnType__rate_bits | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rate_bound) -> _WhichOneofReturnType__rate_bound | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rate_noise) -> _WhichOneofReturnType__rate_noise | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__state_noise) -> _WhichOneofReturnType__state_noise | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight_bits) -> _WhichOneofReturnType__weight_bits | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight_bound) -> _WhichOneofReturnType__weight_bound | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight_noise) -> _WhichOneofReturnType__weight_noise | None: ...
+
+Global___HardwareLimits: _TypeAlias = HardwareLimits  # noqa: Y015
 
 @_typing.final
 class TrainEquilibriumHeader(_message.Message):
@@ -898,6 +1004,57 @@ class CompareGradientsReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompareGradientsReply: _TypeAlias = CompareGradientsReply  # noqa: Y015
+
+@_typing.final
+class ExportNetlistRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
+    UNIT_CONDUCTANCE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    unit_conductance: _builtins.float
+    """Conductance of a weight of 1 in siemens; 1e-5 where not given."""
+    @_builtins.property
+    def row(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Finite numbers, as many as the model has features."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        row: _abc.Iterable[_builtins.float] | None = ...,
+        unit_conductance: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_unit_conductance", b"_unit_conductance", "unit_conductance", b"unit_conductance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_unit_conductance", b"_unit_conductance", "model", b"model", "row", b"row", "unit_conductance", b"unit_conductance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__unit_conductance: _TypeAlias = _typing.Literal["unit_conductance"]  # noqa: Y015
+    _WhichOneofArgType__unit_conductance: _TypeAlias = _typing.Literal["_unit_conductance", b"_unit_conductance"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unit_conductance) -> _WhichOneofReturnType__unit_conductance | None: ...
+
+Global___ExportNetlistRequest: _TypeAlias = ExportNetlistRequest  # noqa: Y015
+
+@_typing.final
+class ExportNetlistReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETLIST_FIELD_NUMBER: _builtins.int
+    netlist: _builtins.str
+    """In SPICE's format."""
+    def __init__(
+        self,
+        *,
+        netlist: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["netlist", b"netlist"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportNetlistReply: _TypeAlias = ExportNetlistReply  # noqa: Y015
 
 @_typing.final
 class GetEquilibriumModelRequest(_message.Message):

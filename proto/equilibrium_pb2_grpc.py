@@ -57,6 +57,11 @@ class EquilibriumServiceStub:
                 request_serializer=relaxon_dot_proto_dot_equilibrium__pb2.CompareGradientsRequest.SerializeToString,
                 response_deserializer=relaxon_dot_proto_dot_equilibrium__pb2.CompareGradientsReply.FromString,
                 _registered_method=True)
+        self.ExportNetlist = channel.unary_unary(
+                '/relaxon.v1.EquilibriumService/ExportNetlist',
+                request_serializer=relaxon_dot_proto_dot_equilibrium__pb2.ExportNetlistRequest.SerializeToString,
+                response_deserializer=relaxon_dot_proto_dot_equilibrium__pb2.ExportNetlistReply.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/relaxon.v1.EquilibriumService/GetModel',
                 request_serializer=relaxon_dot_proto_dot_equilibrium__pb2.GetEquilibriumModelRequest.SerializeToString,
@@ -109,6 +114,13 @@ class EquilibriumServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportNetlist(self, request, context):
+        """The netlist of a layered network with tied weights, whose operating point is the free equilibrium for one row.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetModel(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -150,6 +162,11 @@ def add_EquilibriumServiceServicer_to_server(servicer, server):
                     servicer.CompareGradients,
                     request_deserializer=relaxon_dot_proto_dot_equilibrium__pb2.CompareGradientsRequest.FromString,
                     response_serializer=relaxon_dot_proto_dot_equilibrium__pb2.CompareGradientsReply.SerializeToString,
+            ),
+            'ExportNetlist': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportNetlist,
+                    request_deserializer=relaxon_dot_proto_dot_equilibrium__pb2.ExportNetlistRequest.FromString,
+                    response_serializer=relaxon_dot_proto_dot_equilibrium__pb2.ExportNetlistReply.SerializeToString,
             ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
@@ -277,6 +294,33 @@ class EquilibriumService:
             '/relaxon.v1.EquilibriumService/CompareGradients',
             relaxon_dot_proto_dot_equilibrium__pb2.CompareGradientsRequest.SerializeToString,
             relaxon_dot_proto_dot_equilibrium__pb2.CompareGradientsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportNetlist(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/relaxon.v1.EquilibriumService/ExportNetlist',
+            relaxon_dot_proto_dot_equilibrium__pb2.ExportNetlistRequest.SerializeToString,
+            relaxon_dot_proto_dot_equilibrium__pb2.ExportNetlistReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,8 @@ class EquilibriumServiceStub:
     """Gradients of one batch by several estimators against the exact one. Send `header`, then the parts of `features`,
     then those of `target`.
     """
+    ExportNetlist: _grpc.UnaryUnaryMultiCallable[_equilibrium_pb2.ExportNetlistRequest, _equilibrium_pb2.ExportNetlistReply]
+    """The netlist of a layered network with tied weights, whose operating point is the free equilibrium for one row."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_equilibrium_pb2.GetEquilibriumModelRequest, _equilibrium_pb2.EquilibriumModel]
     ListModels: _grpc.UnaryUnaryMultiCallable[_equilibrium_pb2.ListEquilibriumModelsRequest, _equilibrium_pb2.ListEquilibriumModelsReply]
     """All stored models by name, without the fields that can be long."""
@@ -72,6 +74,8 @@ class EquilibriumServiceAsyncStub(EquilibriumServiceStub):
     """Gradients of one batch by several estimators against the exact one. Send `header`, then the parts of `features`,
     then those of `target`.
     """
+    ExportNetlist: _aio.UnaryUnaryMultiCallable[_equilibrium_pb2.ExportNetlistRequest, _equilibrium_pb2.ExportNetlistReply]  # type: ignore[assignment]
+    """The netlist of a layered network with tied weights, whose operating point is the free equilibrium for one row."""
     GetModel: _aio.UnaryUnaryMultiCallable[_equilibrium_pb2.GetEquilibriumModelRequest, _equilibrium_pb2.EquilibriumModel]  # type: ignore[assignment]
     ListModels: _aio.UnaryUnaryMultiCallable[_equilibrium_pb2.ListEquilibriumModelsRequest, _equilibrium_pb2.ListEquilibriumModelsReply]  # type: ignore[assignment]
     """All stored models by name, without the fields that can be long."""
@@ -117,6 +121,14 @@ class EquilibriumServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gradients of one batch by several estimators against the exact one. Send `header`, then the parts of `features`,
         then those of `target`.
         """
+
+    @_abc_1.abstractmethod
+    def ExportNetlist(
+        self,
+        request: _equilibrium_pb2.ExportNetlistRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_equilibrium_pb2.ExportNetlistReply, _abc.Awaitable[_equilibrium_pb2.ExportNetlistReply]]:
+        """The netlist of a layered network with tied weights, whose operating point is the free equilibrium for one row."""
 
     @_abc_1.abstractmethod
     def GetModel(

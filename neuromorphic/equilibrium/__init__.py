@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium.estimators.nudged import OneSided as OneSided
     from relaxon.neuromorphic.equilibrium.estimators.result import Gradient as Gradient
     from relaxon.neuromorphic.equilibrium.estimators.result import Verdict as Verdict
+    from relaxon.neuromorphic.equilibrium.estimators.trajectories import TrajectoryGradient as TrajectoryGradient
+    from relaxon.neuromorphic.equilibrium.estimators.trajectories import TrajectoryProblem as TrajectoryProblem
     from relaxon.neuromorphic.equilibrium.hardware.circuit import Circuit as Circuit
     from relaxon.neuromorphic.equilibrium.hardware.circuit import OperatingPoint as OperatingPoint
     from relaxon.neuromorphic.equilibrium.hardware.circuit import operating_point as operating_point

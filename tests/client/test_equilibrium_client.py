@@ -8,9 +8,10 @@ import pytest
 
 import relaxon
 from relaxon import client as errors
-from relaxon.client import EquilibriumSettings, GradientEstimator, JobState
+from relaxon.client import EquilibriumSettings, GradientEstimator, HardwareLimits, JobState
 from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
 from relaxon.proto import equilibrium_pb2
+from relaxon.wire.conversions.fields import read_settings
 
 X = np.random.default_rng(0).standard_normal((40, 2))
 Y = np.where(X[:, 0] > 0, "right", "left")
@@ -120,3 +121,28 @@ def test_bad_calls_on_a_model_are_refused_by_the_argument_s_name(client, done):
 def test_the_settings_are_the_messages_fields():
     ours = {field.name for field in fields(EquilibriumSettings)}
     assert ours == set(equilibrium_pb2.EquilibriumSettings.DESCRIPTOR.fields_by_name)
+
+
+def test_the_netlist_of_a_model_has_the_rates_of_its_predictions(client, done, tmp_path):
+    from relaxon.neuromorphic.equilibrium import operating_point, read_netlist
+
+    (tmp_path / "network.cir").write_text(client.equilibrium.netlist(done, X[3], unit_conductance=1e-4))
+    voltages = operating_point(read_netlist(tmp_path / "network.cir")).voltages
+    logits = np.array([voltages["z_0"], voltages["z_1"]])
+    assert logits[1] - logits[0] == pytest.approx(client.equilibrium.decision_function(done, X[3:4])[0], abs=1e-9)
+    for bad in ({"x": X[3, :1]}, {"x": [0.0, np.nan]}, {"x": X[3], "unit_conductance": -1.0}):
+        with pytest.raises(errors.InvalidArgument) as refused:
+            client.equilibrium.netlist(done, **bad)
+        assert refused.value.field == list(bad)[-1]
+
+
+def test_a_device_travels_with_the_settings():
+    limits = HardwareLimits(weight_bound=1.0, weight_bits=4, free_steps=20)
+    message = EquilibriumSettings(nesterov=True, hardware=limits).message()
+    assert read_settings(message) == {
+        "nesterov": True,
+        "hardware": {"weight_bound": 1.0, "weight_bits": 4, "free_steps": 20},
+    }
+    for settings, name in ((EquilibriumSettings(hardware=3), "hardware"), (HardwareLimits(rate_bits="x"), "rate_bits")):
+        with pytest.raises(TypeError, match=f"^{name} must be"):
+            settings.message()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.energy.noise.fitted import CHUNK, squared_distances
+from relaxon.neuromorphic.energy.noise.fitted import CHUNK, measure_squared_distances
 
 MOST_NEIGHBOURS = 4000
 """Approximate maximum number of rows, evenly spaced, among which neighbours are sought."""
@@ -29,7 +29,7 @@ def select_dense_rows(x: NDArray[np.float64], share: float) -> NDArray[np.bool_]
     some = z[:: max(1, -(-len(z) // MOST_NEIGHBOURS))]
     place = min(len(some), int(share * len(some)) + BEYOND + 1)  # a row is its own first neighbour
     parts = torch.split(z, max(1, CHUNK // len(some)))
-    remoteness = torch.cat([squared_distances(part, some).kthvalue(place, 1).values for part in parts])
+    remoteness = torch.cat([measure_squared_distances(part, some).kthvalue(place, 1).values for part in parts])
     remote = torch.argsort(remoteness, stable=True).numpy()[len(x) - int(share * len(x)) :]
     kept = np.ones(len(x), bool)
     kept[remote] = False

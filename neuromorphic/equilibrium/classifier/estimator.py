@@ -25,11 +25,12 @@ from relaxon.neuromorphic.equilibrium.estimators.comparison import Comparison, c
 from relaxon.neuromorphic.equilibrium.estimators.gradients import predict
 from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator
 from relaxon.neuromorphic.equilibrium.estimators.registry import build_estimator
+from relaxon.neuromorphic.equilibrium.hardware.limits import Hardware
 from relaxon.neuromorphic.equilibrium.networks.form import DEFAULT_BOUNDS
 from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
 from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Alternating, Anderson, FixedStep, Outcome, Relaxation
 from relaxon.neuromorphic.equilibrium.training.homeostasis import JacobianHomeostasis
-from relaxon.neuromorphic.equilibrium.training.loop import train
+from relaxon.neuromorphic.equilibrium.training.loop import refuse_hardware, train
 from relaxon.neuromorphic.equilibrium.training.report import TrainingOutcome, Watcher
 from relaxon.neuromorphic.equilibrium.training.settings import TrainingSettings
 from relaxon.neuromorphic.losses import calibrated_scale
@@ -67,6 +68,9 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         residual networks, and 3 and 4 for convolutions, whose bound on the coupling covers the worst of all states:
         the states met in training are far from it.
     noise : standard deviation of the noise on the states during training.
+    weight_decay, nesterov : of the optimisers "sgd" and "adam", and of "sgd" (see `TrainingSettings`).
+    hardware : the `Hardware` on which gradients are measured in training, None for none; predictions are those of the
+        network in full precision.
     loss, tau : "cross-entropy", or "comp-sum" with its τ above 0 and below 2 (see `relaxon.neuromorphic.losses`).
     optimizer : "sgd", "adam", "diffgrad", "normalized", "adadagrad" or "adadagrad-norm" (see
         `relaxon.neuromorphic.optimizers`); with the last two, batches start with `batch_size` rows and grow.
@@ -121,6 +125,9 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         binarizer: str = "reste",
         residual: bool = False,
         shift: int = 0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        hardware: Hardware | None = None,
         standardise: bool = True,
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
@@ -174,7 +181,9 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
         settings = self._settings(0)
-        settings.estimator.refuse(build_network(self, 1 if self.image is None else math.prod(self.image), 2, 0))
+        network = build_network(self, 1 if self.image is None else math.prod(self.image), 2, 0)
+        settings.estimator.refuse(network)
+        refuse_hardware(network, settings)
 
     def _measure_location(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and standard deviation by feature."""
@@ -205,6 +214,9 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             contraction=contraction,
             readout_bound=readout,
             shift=self.shift,
+            weight_decay=self.weight_decay,
+            nesterov=bool(self.nesterov),
+            hardware=self.hardware,
             probe=False,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.equilibrium.classifier.estimator import EquilibriumClassifier
+from relaxon.neuromorphic.equilibrium.hardware.limits import Hardware
 from relaxon.neuromorphic.equilibrium.networks.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.networks.residual import ResidualNetwork
 from relaxon.neuromorphic.equilibrium.networks.storage import StoredNetwork, load_network, save_network
@@ -64,10 +66,12 @@ def load_classifier(folder: Path | str) -> EquilibriumClassifier:
 
 
 def _restore(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassifier:
-    parameters = {
+    parameters: dict[str, Any] = {
         name: tuple(value) if name in TUPLES and value is not None else value
         for name, value in card["parameters"].items()
     }
+    if parameters.get("hardware") is not None:
+        parameters["hardware"] = Hardware(**parameters["hardware"])
     classifier: EquilibriumClassifier = EquilibriumClassifier().set_params(**parameters)
     classifier.classes_ = restore_classes(card["classes"])
     classifier.mean_, classifier.scale_ = np.array(card["mean"]), np.array(card["scale"])
@@ -101,6 +105,8 @@ def _restore(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassif
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, Hardware):
+        return asdict(value)
     return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
 
 

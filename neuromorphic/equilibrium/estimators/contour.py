@@ -34,7 +34,8 @@ def on_polynomial(beta: complex, nodes: list[complex], states: list[Tensor]) -> 
     for share, state in zip(shares, states, strict=False):
         if not state.is_complex():
             real.add_(state, alpha=share.real)
-            imaginary.add_(state, alpha=share.imag)
+            if beta.imag:
+                imaginary.add_(state, alpha=share.imag)
             continue
         other = next(conjugates)
         # share · (a + ib) + other · (a − ib)

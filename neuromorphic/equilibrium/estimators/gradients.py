@@ -111,7 +111,7 @@ def free_phase(
     """Relax a validated batch without a nudge."""
     drive = network.drive(x)
     relaxed = phases.free.relax(network.free_field(drive), network.start(drive), scale=scale, noise=noise)
-    rates = read(network.activation(relaxed.reading))
+    rates = read(network.read(relaxed))
     return FreePhase(network, drive, encoded, phases, relaxed, rates, noise, read)
 
 
@@ -122,4 +122,4 @@ def predict(network: Network, x: Tensor, phases: Phases | None = None) -> tuple[
     drive = network.drive(x)
     relaxer = (phases or Phases()).free
     relaxed = relaxer.relax(network.free_field(drive), network.start(drive))
-    return network.scores(network.activation(relaxed.reading)), relaxed
+    return network.scores(network.read(relaxed)), relaxed

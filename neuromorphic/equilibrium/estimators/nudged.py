@@ -113,7 +113,7 @@ class _Contour(Estimator):
             parts.append((points, _relax_nudged(free, points, start, self.scale, self.asymmetric)))
         slope, mean = torch.zeros_like(free.rates), torch.zeros_like(free.rates)
         for points, relaxed in parts:
-            rates = free.read(free.network.activation(relaxed.reading))
+            rates = free.read(free.network.read(relaxed))
             for beta, there in zip(points.tolist(), rates.view(len(points), *free.rates.shape), strict=True):
                 add_point(slope, mean, beta, there, free.rates, n)
         relaxed = _combine([relaxed for _, relaxed in parts])
@@ -141,10 +141,15 @@ def _extrapolate(free: FreePhase, points: Tensor, known: list[tuple[Tensor, Rela
     """Return initial states at the points: the polynomial in β through the free state and the states known so far.
 
     Initial states do not change the result. Given the two real points, the complex ones are off by a term in β³ only;
-    a point above the axis also gives the one below it.
+    a point above the axis also gives the one below it. The first ones are a step of leaky units from the free state,
+    at which all else is at rest.
     """
     if not known or free.noise is not None:
-        return repeat_batch(free.state, len(points)).to(points.dtype)
+        start = repeat_batch(free.state, len(points)).to(points.dtype)
+        if free.noise is None and free.network.leak == 1.0:
+            push = repeat_batch(free.network.nudge(free.rates, free.target), len(points))
+            start = start - points.repeat_interleave(len(free.rates))[:, None] * push
+        return start
     # Extrapolation from an arc of many points is unstable: the last ones and the real ones predict best.
     above = [part for part in known if part[0].is_complex()][-NEAREST:]
     nodes: list[complex] = [0.0]

@@ -65,10 +65,14 @@ def write_netlist(
     >>> found.converged, sorted(found.voltages)[-2:]
     (True, ['z_0', 'z_1'])
     """
+    Path(path).write_text(format_netlist(network, x, unit_conductance=unit_conductance), encoding="ascii")
+
+
+def format_netlist(network: LayeredNetwork, x: ArrayLike, *, unit_conductance: float = UNIT_CONDUCTANCE) -> str:
+    """Return the text that `write_netlist` writes; the same arguments and errors."""
     values = _validate(network, x)
     unit = validation.positive_float("unit_conductance", unit_conductance)
-    text = "\n".join(_cards(network, values, unit))
-    Path(path).write_text(text + "\n", encoding="ascii")
+    return "\n".join(_cards(network, values, unit)) + "\n"
 
 
 def _validate(network: LayeredNetwork, x: ArrayLike) -> Array:

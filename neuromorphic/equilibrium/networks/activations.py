@@ -9,6 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from relaxon.neuromorphic.equilibrium.networks.chain_kernels import sigmoid_planes
+from relaxon.solvers.kernels.compiled import threads_for
+from relaxon.solvers.kernels.threads import divide
+
 SLOPE, OFFSET = 4.0, 2.0
 """σ(4u − 2) maps [0, 1] approximately onto [0, 1], with slope 1 in the middle (Laborieux and Zenke 2022)."""
 LARGEST_EXPONENT = {torch.float32: 40.0, torch.float64: 300.0}
@@ -32,9 +36,8 @@ class Activation:
     function: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor], Tensor]
     holomorphic: bool
-    planes: Callable[[Tensor, Tensor, Tensor, Tensor], None] | None = None
-    """Writes the real and the imaginary part of the inner function into its last two arguments, given those of u, where
-    this is cheaper than complex arithmetic."""
+    planes: Callable[[Tensor, Tensor], None] | None = None
+    """As `inner_planes`, where this is cheaper than complex arithmetic."""
 
     slope: float = 1.0
     offset: float = 0.0
@@ -44,14 +47,11 @@ class Activation:
 
     def inner_planes(self, planes: Tensor, rates: Tensor) -> None:
         """Write the inner function of complex numbers, given as real then imaginary parts `(batch, …)`."""
-        a, b = planes.chunk(2)
-        real, imaginary = rates.chunk(2)
         if self.planes is not None:
-            self.planes(a, b, real, imaginary)
+            self.planes(planes, rates)
             return
-        r = self(torch.complex(a, b))
-        real.copy_(r.real)
-        imaginary.copy_(r.imag)
+        r = self(torch.complex(*planes.chunk(2)))
+        torch.cat([r.real, r.imag], out=rates)
 
     def __call__(self, u: Tensor) -> Tensor:
         if u.is_complex() and not self.holomorphic:
@@ -75,8 +75,13 @@ def _logistic_parts(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return p * d, sine * d
 
 
-def _logistic_into(a: Tensor, b: Tensor, real: Tensor, imaginary: Tensor) -> None:
-    """Write the parts that `_logistic_parts` returns into the last two arguments, with as few passes as possible."""
+def _logistic_into(planes: Tensor, rates: Tensor) -> None:
+    """Write the logistic function of complex numbers, given as real then imaginary parts `(2·batch, …)`."""
+    batch = len(planes) // 2
+    if planes.dtype == torch.float32 and planes.device.type == "cpu":
+        divide(sigmoid_planes, batch, planes.numpy(), rates.numpy(), chunks=threads_for(planes.numel()))
+        return
+    (a, b), (real, imaginary) = planes.chunk(2), rates.chunk(2)
     e = torch.neg(a).clamp_(max=LARGEST_EXPONENT[a.dtype]).exp_()
     p = torch.cos(b).mul_(e).add_(1)
     sine = torch.sin(b).mul_(e)

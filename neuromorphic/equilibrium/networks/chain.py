@@ -7,14 +7,17 @@ two real planes, one after the other, because real weights act on each of them s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from relaxon.neuromorphic.equilibrium.networks.activations import Activation
+from relaxon.neuromorphic.equilibrium.networks.chain_kernels import MAGNITUDE, measure_moves
+from relaxon.solvers.kernels.compiled import threads_for
+from relaxon.solvers.kernels.threads import divide
 
 Push = Callable[[Tensor, bool, float, Tensor], None]
 """`(rates, complex, factor, total)`: adds `factor · β ∂L/∂r` of the last layer to `total` in place. Where complex,
@@ -53,26 +56,27 @@ class ChainHalves:
 
     def __init__(self, field: ChainField, start: Tensor) -> None:
         self.field, self.complex = field, start.is_complex()
-        self.slope, offset = field.activation.slope, field.activation.offset
-        batch, last = len(start), len(field.layers) - 1
         start = start.detach()
-        planes = torch.cat([start.real, start.imag]) if self.complex else start
-        self.states = [self._inner(part, offset, batch) for part in torch.split(planes, list(field.layers), -1)]
-        self.rates = [torch.empty_like(state) for state in self.states]
-        for state, rates in zip(self.states, self.rates, strict=True):
-            self._activate(state, rates)
+        real, imaginary = (start.real, start.imag) if self.complex else (start, None)
+        self.slope, self.offset = field.activation.slope, real.new_tensor(field.activation.offset)
+        self.batch, last = len(start), len(field.layers) - 1
         self.leading = range(last % 2, last + 1, 2)
         self.following = range(1 - last % 2, last + 1, 2)
+        rows = self.batch * (2 if self.complex else 1)
+        # Of each layer the state and the rates; of leading ones also the proposals and the moves, before and now.
+        made = [real.new_empty(6 if n in self.leading else 2, rows, units) for n, units in enumerate(field.layers)]
+        self.states, self.rates = ([block[place] for block in made] for place in (0, 1))
+        self.proposed, self.proposed_before, self.moves, self.moves_before = (
+            [made[n][place] for n in self.leading] for place in (2, 3, 4, 5)
+        )
+        planes = [torch.split(plane, list(field.layers), -1) for plane in (real, imaginary) if plane is not None]
+        for n in self.leading:
+            self._write(self.states[n], *(parts[n] for parts in planes))
+            self._activate(self.states[n], self.rates[n])
         # Buffers are written in place, which automatic differentiation could not follow.
         self.up, self.down = ([weight.detach() for weight in part] for part in (field.up, field.down))
-        self.drives = [
-            self._inner((_on_planes(drive, batch) if self.complex else drive).detach(), offset, batch).expand_as(state)
-            for drive, state in zip(field.drives, self.states, strict=True)
-        ]
-        self.proposed, self.moves, self.proposed_before, self.moves_before = (
-            [torch.empty_like(self.states[n]) for n in self.leading] for _ in range(4)
-        )
-        self.moved = False
+        self.drives = [self._inner_drive(drive.detach()) for drive in field.drives]
+        self.moved, self.measure = False, _Measure(real, rows, self.batch)
 
     def follow(self) -> None:
         """Bring the following layers to rest."""
@@ -82,59 +86,51 @@ class ChainHalves:
 
     def propose(self) -> float:
         """Compute where the leading layers would be at rest; return the residual `max |G|` of the current state."""
+        self.measure.clear()
         for place, n in enumerate(self.leading):
             self._pull(n, self.proposed[place])
-            torch.sub(self.proposed[place], self.states[n], out=self.moves[place])
-        # Minimum and maximum in one pass are several times as fast as torch's maximum norm.
-        ends = [float(end) for move in self.moves for end in move.aminmax()]
-        return math.nan if any(map(math.isnan, ends)) else max(map(abs, ends)) / self.slope
+            self.measure.add(self.proposed[place], self.states[n], self.moves[place], self.moves_before[place])
+        return self.measure.largest / self.slope
 
     def accept(self, mixed: bool) -> None:
         """Move to the proposed state; where `mixed`, extrapolate along the last change by Anderson's mixing."""
-        if mixed and self.moved:
-            share = self._share()
-            for place, n in enumerate(self.leading):
-                now, before = self.proposed[place], self.proposed_before[place]
-                torch.addcmul(now, share, before.sub_(now), out=self.states[n])
-                self._activate(self.states[n], self.rates[n])
-        else:
-            for place, n in enumerate(self.leading):
+        share = self.measure.share() if mixed and self.moved else None
+        for place, n in enumerate(self.leading):
+            if share is None:
                 self.states[n].copy_(self.proposed[place])
-                self._activate(self.states[n], self.rates[n])
+            else:
+                torch.lerp(self.proposed[place], self.proposed_before[place], share, out=self.states[n])
+            self._activate(self.states[n], self.rates[n])
         self.proposed, self.proposed_before = self.proposed_before, self.proposed
         self.moves, self.moves_before = self.moves_before, self.moves
         self.moved = True
 
-    def _share(self) -> Tensor:
-        """Return each sample's least-squares `γ` of `move ≈ γ · turn`, `(batch, 1)`: Anderson's mixing of depth one."""
-        along: Tensor | float = 0.0
-        square: Tensor | float = 0.0
-        for move, before in zip(self.moves, self.moves_before, strict=True):
-            turn = torch.sub(move, before, out=before)
-            along = along + torch.linalg.vecdot(turn, move)
-            square = square + torch.linalg.vecdot(turn, turn)
-        assert isinstance(along, Tensor)
-        assert isinstance(square, Tensor)
-        if self.complex:
-            along, square = along.view(2, -1).sum(0).repeat(2), square.view(2, -1).sum(0).repeat(2)
-        return along.div_(square.clamp_(min=torch.finfo(square.dtype).tiny))[:, None]
-
     def state(self) -> Tensor:
         """Return the current state, `(batch, units)`."""
         planes = torch.cat(self.states, -1)
-        if self.field.activation.offset:
-            planes[: len(planes) // 2 if self.complex else len(planes)] -= self.field.activation.offset
-        if self.slope != 1.0:
-            planes /= self.slope
+        planes[: self.batch] -= self.offset
+        return self._whole(planes.div_(self.slope))
+
+    def whole_rates(self) -> Tensor:
+        """Return the rates of the current state, `(batch, units)`."""
+        return self._whole(torch.cat(self.rates, -1))
+
+    def _whole(self, planes: Tensor) -> Tensor:
         return torch.complex(*planes.chunk(2)) if self.complex else planes
 
-    def _inner(self, planes: Tensor, offset: float, batch: int) -> Tensor:
-        """Return a copy of `slope·u + offset`, with the offset in the real plane only."""
-        found = (planes * self.slope).contiguous()
-        if offset:
-            real = found[:batch] if self.complex else found
-            real += offset
-        return found
+    def _write(self, out: Tensor, real: Tensor, imaginary: Tensor | None = None) -> Tensor:
+        """Write `slope·u + offset` in planes."""
+        torch.add(self.offset, real, alpha=self.slope, out=out[: self.batch])
+        if imaginary is not None:
+            torch.mul(imaginary, self.slope, out=out[self.batch :])
+        return out
+
+    def _inner_drive(self, drive: Tensor) -> Tensor:
+        """Return what a drive contributes to inner states: a row for all samples where that suffices."""
+        if not self.complex:
+            return torch.add(self.offset, drive, alpha=self.slope)
+        drive = drive.expand(self.batch, -1)
+        return self._write(drive.new_zeros(2 * self.batch, drive.shape[1]), drive)
 
     def _activate(self, state: Tensor, rates: Tensor) -> None:
         """Write the rates that belong to an inner state."""
@@ -162,7 +158,35 @@ class ChainHalves:
             self.field.push(self.rates[n], self.complex, -self.slope, total)
 
 
-def _on_planes(drive: Tensor, batch: int) -> Tensor:
-    """Return a real drive as two planes, the imaginary one of which is zero."""
-    drive = drive.expand(batch, -1)
-    return torch.cat([drive, torch.zeros_like(drive)])
+class _Measure:
+    """What the moves of all leading layers say: the largest of them, and each sample's `γ` of Anderson's mixing."""
+
+    def __init__(self, like: Tensor, rows: int, batch: int) -> None:
+        kind = np.dtype(np.float32 if like.dtype == torch.float32 else np.float64)
+        self.sums, self.bits = np.zeros((rows, 2), kind), np.zeros(rows, f"i{kind.itemsize}")
+        self.batch, self.magnitude, self.device = batch, MAGNITUDE[kind.itemsize], like.device
+
+    @property
+    def largest(self) -> float:
+        return float(self.bits.max(keepdims=True).view(self.sums.dtype)[0])
+
+    def clear(self) -> None:
+        self.sums.fill(0)
+        self.bits.fill(0)
+
+    def add(self, proposed: Tensor, state: Tensor, move: Tensor, before: Tensor) -> None:
+        """Write a layer's move, and account for it."""
+        if self.device.type == "cpu":
+            arrays = [each.numpy() for each in (proposed, state, move, before)]
+            args = (*arrays, arrays[2].view(self.bits.dtype), self.magnitude, self.sums, self.bits)
+            divide(measure_moves, len(move), *args, chunks=threads_for(move.numel()))
+            return
+        turn = torch.sub(proposed, state, out=move) - before
+        self.sums += torch.stack([(turn * move).sum(-1), turn.square().sum(-1)], -1).cpu().numpy()
+        np.maximum(self.bits, move.abs().amax(-1).cpu().numpy().view(self.bits.dtype), out=self.bits)
+
+    def share(self) -> Tensor:
+        """Return each row's least-squares `γ` of `move ≈ γ · turn`, `(rows, 1)`: Anderson's mixing of depth one."""
+        sums = self.sums.reshape(-1, self.batch, 2).sum(0)
+        share = sums[:, :1] / np.maximum(sums[:, 1:], np.finfo(sums.dtype).tiny)
+        return torch.from_numpy(np.tile(share, (len(self.sums) // self.batch, 1))).to(self.device)

@@ -12,10 +12,13 @@ from torch.nn.functional import linear
 
 from relaxon.core import validation
 from relaxon.neuromorphic.equilibrium.networks.activations import find_activation
-from relaxon.neuromorphic.equilibrium.networks.chain import ChainField
+from relaxon.neuromorphic.equilibrium.networks.chain import ChainField, Push
+from relaxon.neuromorphic.equilibrium.networks.chain_kernels import softmax_errors
 from relaxon.neuromorphic.equilibrium.networks.network import Drive, Feedback, LossName, readout_error, readout_loss
 from relaxon.neuromorphic.equilibrium.networks.readout_network import FeedbackNetwork, check_choices, check_loss
 from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Field
+from relaxon.solvers.kernels.compiled import threads_for
+from relaxon.solvers.kernels.threads import divide
 
 
 class LayeredNetwork(FeedbackNetwork):
@@ -144,25 +147,35 @@ class LayeredNetwork(FeedbackNetwork):
             up, down = down, up
             drives = list(torch.split(self._adjoint_constant(anchor, drive), self.layers, -1))
 
-        encoded, amplitude = target.detach(), beta.detach()
+        return ChainField(
+            whole, self.activation, self.layers, up, down, drives, self._push(target.detach(), beta.detach())
+        )
+
+    def _push(self, encoded: Tensor, amplitude: Tensor) -> Push:
+        """Return the push of the last layer by a nudge of `amplitude` towards the encoded target."""
         readout, bias = (parameter.detach() for parameter in self._readout)
+        squared, tau = self.loss_name == "squared", self.tau
+        arrays: tuple[Any, ...] | None = None
+        if not squared and tau is None and encoded.device.type == "cpu":
+            parts = [amplitude.real, amplitude.imag] if amplitude.is_complex() else [amplitude, 0 * amplitude]
+            betas = torch.cat([part.expand(len(encoded), 1) for part in parts], -1)
+            arrays = tuple(each.contiguous().numpy() for each in (bias, encoded, betas))
 
         def push(rates: Tensor, planes: bool, factor: float, total: Tensor) -> None:
-            if self.loss_name == "squared":
-                r = torch.complex(*rates.chunk(2)) if planes else rates
-                error = amplitude * (r - encoded)
-                total.add_(torch.cat([error.real, error.imag]) if planes else error, alpha=factor)
+            z = rates if squared else rates @ readout.T
+            if arrays is not None:
+                divide(softmax_errors, len(encoded), z.numpy(), *arrays, chunks=threads_for(z.numel()))
+                total.addmm_(z, readout, alpha=factor)
                 return
-            logits = rates @ readout.T
-            if planes:
-                real, imaginary = logits.chunk(2)
-                difference = readout_error(torch.complex(real + bias, imaginary), encoded, self.tau) * amplitude
-                difference = torch.cat([difference.real, difference.imag])
+            whole = torch.complex(*z.chunk(2)) if planes else z
+            error = amplitude * (whole - encoded if squared else readout_error(whole + bias, encoded, tau))
+            error = torch.cat([error.real, error.imag]) if planes else error
+            if squared:
+                total.add_(error, alpha=factor)
             else:
-                difference = readout_error(logits.add_(bias), encoded, self.tau) * amplitude
-            total.addmm_(difference, readout, alpha=factor)
+                total.addmm_(error, readout, alpha=factor)
 
-        return ChainField(whole, self.activation, self.layers, up, down, drives, push)
+        return push
 
     def adjoint_pull(self, anchor: Tensor, drive: Drive) -> Callable[[Tensor], Tensor]:
         # The pull is affine, P(r) = P(a) + J(r − a), so P(r) − (J − Jᵀ)(r − a) = P(a) − Jᵀa + Jᵀr at no extra cost.

@@ -6,6 +6,7 @@ Its antisymmetric part is that of the coupling `∂P/∂r` alone, so tied weight
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from relaxon.neuromorphic.equilibrium.networks.activations import ACTIVATIONS, Activation, find_activation
-from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Field
+from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Field, Relaxation
 from relaxon.neuromorphic.losses import comp_sum, comp_sum_weight
 
 Drive = Tensor
@@ -26,8 +27,7 @@ nudges."""
 
 def all_finite(tensor: Tensor) -> bool:
     """Return whether all entries are finite, in one pass and without a mask of the tensor's size."""
-    low, high = tensor.aminmax() if tensor.numel() else (tensor.sum(), tensor.sum())
-    return bool(torch.isfinite(low)) and bool(torch.isfinite(high))
+    return not tensor.numel() or all(math.isfinite(end) for end in tensor.detach().aminmax())
 
 
 def pull_back(function: Callable[[Tensor], Tensor], r: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -99,6 +99,11 @@ class Network(nn.Module, ABC):
             return self.leaked(torch.addcmul(pull(r), beta, self.nudge(r, target), value=-1), u)
 
         return field
+
+    def read(self, relaxed: Relaxation) -> Tensor:
+        """Return the rates of a relaxation's reading."""
+        known = relaxed.rates if relaxed.average is None else None
+        return self.activation(relaxed.reading) if known is None else known
 
     def leaked(self, pull: Tensor, u: Tensor) -> Tensor:
         """Return `pull − λu`."""
@@ -188,7 +193,7 @@ class Network(nn.Module, ABC):
             raise TypeError(
                 f"target must be class indices (batch,) of integers, got {target.dtype} {tuple(target.shape)}"
             )
-        low, high = int(target.min()), int(target.max())
+        low, high = (int(end) for end in target.aminmax())
         if low < 0 or high >= self.classes:
             raise ValueError(f"target must be between 0 and {self.classes - 1}, got {low if low < 0 else high}")
         return nn.functional.one_hot(target.long(), self.classes).to(self.dtype)

@@ -40,6 +40,8 @@ class Relaxation:
     outcome: Outcome
     average: Tensor | None = None
     """The mean state over the last steps, where the states carry noise."""
+    rates: Tensor | None = None
+    """The rates of the state, where the relaxation has computed them anyway."""
 
     @property
     def reading(self) -> Tensor:
@@ -130,6 +132,8 @@ class Halves(Protocol):
 
     def state(self) -> Tensor: ...
 
+    def whole_rates(self) -> Tensor: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Alternating:
@@ -138,7 +142,11 @@ class Alternating:
     A step costs little more than a step of `FixedStep(step=1)` and reduces the residual as much as two of them or, with
     Anderson's mixing of depth one for each sample, as three or four. The step after one that increased the residual is
     unmixed: with tied weights such steps lower the network's energy, so they converge where simultaneous steps of all
-    layers would oscillate forever. For fields without halves (all but those of `LayeredNetwork`) and with noise on the
+    layers would oscillate forever.
+
+    A state whose residual meets the tolerance has its next step computed already: that step is taken, and the followers
+    follow, so that the state returned is more exact than `residual` says, by a factor of two to four on networks with a
+    `contraction` of 0.9. For fields without halves (all but those of `LayeredNetwork`) and with noise on the
     states, this is `FixedStep` with twice as many steps.
     """
 
@@ -159,8 +167,12 @@ class Alternating:
         while True:
             parts.follow()
             residual = parts.propose()
-            if taken == self.steps or residual <= tolerance or not residual < RUNAWAY:
-                return Relaxation(parts.state(), residual, tolerance, taken, judge_residual(residual, tolerance))
+            outcome = judge_residual(residual, tolerance)
+            if outcome is Outcome.CONVERGED:
+                parts.accept(mixed=residual < before)
+                parts.follow()
+            if outcome is not Outcome.MAX_STEPS or taken == self.steps:
+                return Relaxation(parts.state(), residual, tolerance, taken, outcome, rates=parts.whole_rates())
             parts.accept(mixed=residual < before)
             before = residual
             taken += 1

@@ -41,8 +41,6 @@ PROBE = 64
 EVALUATION_BATCH = 2000
 LOST_STEPS = 20
 """Consecutive gradients that are not finite, after which a run ends: the network will not recover."""
-
-
 FIRST_ITERATIONS = 50
 """Iterations of the power method before the first step."""
 
@@ -75,7 +73,7 @@ def train(
     x, target = _validate_data(network, data, "data")
     held_out = None if test is None else _validate_data(network, test, "test")
     settings.estimator.refuse(network)
-    _refuse_hardware(network, settings)
+    refuse_hardware(network, settings)
     if settings.shift and x.ndim != len(("batch", "channels", "height", "width")):
         raise ValueError(f"shift must be 0 where the data are not images, got {settings.shift} for x {tuple(x.shape)}")
     run = _TrainingRun(network, x, target, settings, held_out)
@@ -243,9 +241,9 @@ class _TrainingRun:
             shown = network
             if device is not None:
                 shown = program(network, device, _seed_generator(self.settings.seed, 3, len(self.epochs)))
-            test_loss, test_accuracy = evaluate(shown, *self.test, self.settings.phases)
+            scale = self.settings.estimator.scale
+            test_loss, test_accuracy = evaluate(shown, *self.test, self.settings.phases, scale=scale)
         angle, antisymmetry = self._probe() if self.settings.probe else (None, None)
-        angles: list[float] = getattr(network, "feedback_angles", list)()
         metrics = EpochMetrics(
             epoch=len(self.epochs),
             loss=sums.loss / sums.batches,
@@ -257,7 +255,7 @@ class _TrainingRun:
             verdicts=dict(sorted(sums.verdicts.items())),
             angle=angle,
             antisymmetry=antisymmetry,
-            feedback_angles=angles,
+            feedback_angles=getattr(network, "feedback_angles", list)(),
             seconds=sums.seconds,
         )
         self.epochs.append(metrics)
@@ -327,7 +325,7 @@ def _validate_data(network: Network, data: tuple[Tensor, Tensor], name: str) -> 
     return data
 
 
-def _refuse_hardware(network: Network, settings: TrainingSettings) -> None:
+def refuse_hardware(network: Network, settings: TrainingSettings) -> None:
     """Raise `ValueError` for a device on which the network cannot be trained."""
     if settings.hardware is None:
         return
@@ -378,10 +376,13 @@ def _seed_generator(seed: int, stream: int, index: int) -> torch.Generator:
 
 
 @torch.no_grad()
-def evaluate(network: Network, x: Tensor, target: Tensor, phases: Phases | None = None) -> tuple[float, float | None]:
+def evaluate(
+    network: Network, x: Tensor, target: Tensor, phases: Phases | None = None, *, scale: float = 1.0
+) -> tuple[float, float | None]:
     """Return mean loss and accuracy (None without classes) at the free equilibria, without noise.
 
-    The loss is NaN where a free phase diverged.
+    `scale` multiplies the tolerance, as `Estimator.scale` does in the free phase of a gradient. The loss is NaN where a
+    free phase diverged.
     """
     quiet = Phases((phases or Phases()).free)
     loss, correct = 0.0, 0
@@ -389,8 +390,8 @@ def evaluate(network: Network, x: Tensor, target: Tensor, phases: Phases | None 
         part, labels = x[first : first + EVALUATION_BATCH], target[first : first + EVALUATION_BATCH]
         part, encoded = network.validate(part, labels)
         drive = network.drive(part)
-        relaxed = quiet.free.relax(network.free_field(drive), network.start(drive))
-        rates = network.activation(relaxed.state)
+        relaxed = quiet.free.relax(network.free_field(drive), network.start(drive), scale=scale)
+        rates = network.read(relaxed)
         loss += float(network.loss(rates, encoded).sum())
         if relaxed.outcome is Outcome.NON_FINITE:
             loss = math.nan

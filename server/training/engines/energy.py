@@ -205,8 +205,9 @@ async def log_density(service: TrainingService, request: Any, context: Context) 
         features = await upload.array("features", announced)
         await upload.end()
         output = await service.run_beside(lambda: _score(model, features))
-        verdict, error = model.verdict_, _finite_or_none(model.log_partition_.standard_error)
-        told = {"trusted": verdict.trusted, "reason": verdict.reason, "standard_error": error}
+        verdict, error = model.verdict_, float(model.log_partition_.standard_error)
+        told = {"trusted": verdict.trusted, "reason": verdict.reason}
+        told["standard_error"] = error if math.isfinite(error) else None
         await write_output(service, context, output, "LogDensity", **told)
 
 

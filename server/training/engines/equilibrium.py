@@ -57,6 +57,8 @@ MAX_BATCH = 4096
 """Rows of a batch: of a training step, or whose gradients are compared."""
 MAX_STATES = 10_000
 """Steps of a turn of the nudge, or unrolled steps, whose states are all held."""
+MAX_RESISTORS = 20_000
+"""Weights of a network whose netlist is exported: two lines for each stay below the size of a message."""
 DEFAULT_POINTS, DEFAULT_RADIUS = 6, 0.5
 RENAMED = {"batch": "batch_size", "rate": "learning_rate", "optimiser": "optimizer"}
 """The classifier's names of three parameters that the engine calls otherwise."""
@@ -70,7 +72,8 @@ def plan(header: pb.TrainEquilibriumHeader, settings: ServerSettings) -> Trainin
     classes = announce_classes(header)
     parameters = {**read_settings(header.settings), "random_state": draw_seed(header.settings)}
     request = {"kind": WIRE.kind, "parameters": parameters, "classes": labels.classes_json(classes)}
-    classifier = build_classifier(request)
+    with errors.refusing():
+        classifier = build_classifier(request)
     _check_size(rows, columns, len(classes), classifier, settings)
     try:
         classifier.check_parameters()
@@ -106,7 +109,7 @@ def train(folder: Path, request: Json, tell: Tell) -> None:
 
 def build_classifier(request: Json) -> EquilibriumClassifier:
     """Return the unfitted classifier of a request; ImportError where the server lacks what it needs."""
-    from relaxon.neuromorphic.equilibrium import EquilibriumClassifier
+    from relaxon.neuromorphic.equilibrium import EquilibriumClassifier, Hardware
 
     parameters = dict(request["parameters"])
     for name in SEQUENCES:
@@ -115,6 +118,8 @@ def build_classifier(request: Json) -> EquilibriumClassifier:
     for name in ("contraction", "readout_bound"):
         if parameters.get(name) == 0:
             parameters[name] = None
+    if "hardware" in parameters:
+        parameters["hardware"] = Hardware(**parameters["hardware"])
     made: EquilibriumClassifier = EquilibriumClassifier().set_params(**parameters)
     return made
 
@@ -261,6 +266,26 @@ def _compare(
     return pb.CompareGradientsReply(reference=reference, rows=rows)
 
 
+async def export_netlist(service: TrainingService, request: pb.ExportNetlistRequest, _: Context) -> Any:
+    """Answer an `ExportNetlist` call."""
+    with service.admitted():
+        return await service.run_beside(lambda: _format_netlist(service.load(request.model), request))
+
+
+def _format_netlist(model: EquilibriumClassifier, request: pb.ExportNetlistRequest) -> pb.ExportNetlistReply:
+    from relaxon.neuromorphic.equilibrium.hardware.netlists import UNIT_CONDUCTANCE, format_netlist
+
+    if len(request.row) != model.n_features_in_:
+        raise errors.invalid("row", f"row must have {model.n_features_in_} numbers, got {len(request.row)}")
+    row = np.array(request.row)
+    check_finite("row", row)
+    check_most("model", sum(one.numel() for one in model.network_.parameters()), MAX_RESISTORS, "model's weights")
+    unit = request.unit_conductance if request.HasField("unit_conductance") else UNIT_CONDUCTANCE
+    with errors.refusing():
+        text = format_netlist(model.network_, (row - model.mean_) / model.scale_, unit_conductance=unit)  # type: ignore[arg-type]
+    return pb.ExportNetlistReply(netlist=text)
+
+
 def _check_size(
     rows: int, columns: int, outputs: int, classifier: EquilibriumClassifier, settings: ServerSettings
 ) -> None:
@@ -268,6 +293,8 @@ def _check_size(
     check_most("features", columns, MAX_COLUMNS, "features' columns")
     check_most("n", classifier.n, MAX_POINTS)
     check_most("batch_size", classifier.batch_size, MAX_BATCH)
+    for name in ("free_steps", "nudged_steps") if classifier.hardware is not None else ():
+        check_most(name, getattr(classifier.hardware, name) or 0, MAX_STATES)
     check_most("epochs", classifier.epochs, MAX_EPOCHS)
     check_bytes(rows * (columns + 1), settings)
     if classifier.channels is None:
@@ -335,5 +362,5 @@ ENGINE = TrainingEngine(
     describe=describe,
     check=check,
     probe=lambda model: model.predict(np.zeros((1, model.n_features_in_))),
-    calls={"Predict": predict, "CompareGradients": compare_gradients},
+    calls={"Predict": predict, "CompareGradients": compare_gradients, "ExportNetlist": export_netlist},
 )

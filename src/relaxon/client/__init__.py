@@ -52,6 +52,7 @@ from relaxon.wire.conversions.equilibrium import (
     EquilibriumSettings,
     GradientComparison,
     GradientEstimator,
+    HardwareLimits,
 )
 from relaxon.wire.conversions.forward_maps import BlurMap, FieldMap, IdentityMap, MaskMap, RadonMap
 from relaxon.wire.conversions.grid import SolverInfo
@@ -97,6 +98,7 @@ __all__ = [
     "GradientComparison",
     "GradientEstimator",
     "GridLost",
+    "HardwareLimits",
     "IdentityMap",
     "InternalError",
     "InvalidArgument",

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from relaxon.neuromorphic.equilibrium import ACTIVATIONS, Alternating, LayeredNetwork, Outcome  # noqa: E402
 from relaxon.neuromorphic.equilibrium.estimators.contour import on_polynomial  # noqa: E402
+from relaxon.neuromorphic.equilibrium.networks.chain_kernels import sigmoid_planes, softmax_errors  # noqa: E402
 from relaxon.neuromorphic.equilibrium.relaxation.relaxers import largest  # noqa: E402
 
 
@@ -55,3 +56,25 @@ def test_a_start_is_on_the_polynomial_through_states_and_their_conjugates():
         found = on_polynomial(beta, nodes, states)
         assert found.is_complex() == bool(beta.imag)
         assert torch.allclose(found, torch.as_tensor(state(beta)), atol=1e-12)
+
+
+def test_compiled_sigmoids_and_softmax_errors_are_those_of_complex_arithmetic():
+    generator = torch.Generator().manual_seed(0)
+    planes = 12 * torch.randn(8, 33, generator=generator)
+    planes[0, :3] = torch.tensor([-400.0, 400.0, 0.0])
+    rates = torch.empty_like(planes)
+    sigmoid_planes(0, 4, planes.numpy(), rates.numpy())
+    z = torch.complex(*planes.double().chunk(2))
+    e = torch.exp(-z.real.clamp(min=-40.0) - 1j * z.imag)
+    # The condition of 1 + e^{−z} near its zeros is that of the function.
+    bound = 2e-6 * (1 + e.abs()) / (1 + e).abs() ** 2
+    assert bool(((torch.complex(*rates.double().chunk(2)) - 1 / (1 + e)).abs() <= bound).all())
+
+    logits = torch.randn(8, 5, dtype=torch.float64, generator=generator)
+    target, bias = torch.eye(5, dtype=torch.float64)[:4], torch.randn(5, dtype=torch.float64, generator=generator)
+    whole = torch.complex(logits[:4] + bias, logits[4:].clone())
+    beta = torch.tensor([[0.3, -0.4]], dtype=torch.float64).repeat(4, 1)
+    powers = torch.exp(whole)
+    expected = (0.3 - 0.4j) * (powers / powers.sum(-1, keepdim=True) - target)
+    softmax_errors(0, 4, logits.numpy(), bias.numpy(), target.numpy(), beta.numpy())
+    assert torch.allclose(torch.complex(*logits.chunk(2)), expected, atol=1e-13)

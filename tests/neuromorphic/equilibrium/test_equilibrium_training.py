@@ -16,6 +16,7 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     ConvolutionalNetwork,
     EnergyNetwork,
     EquilibriumClassifier,
+    FixedStep,
     HopfieldPotential,
     Implicit,
     JacobianHomeostasis,
@@ -31,6 +32,7 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     train,
 )
 from relaxon.neuromorphic.equilibrium.networks.network import squared_loss  # noqa: E402
+from relaxon.neuromorphic.equilibrium.training.loop import evaluate  # noqa: E402
 from relaxon.neuromorphic.equilibrium.training.recipes import training_phases  # noqa: E402
 from relaxon.neuromorphic.equilibrium.training.report import TrainingOutcome  # noqa: E402
 
@@ -392,3 +394,14 @@ def test_a_classifier_s_checkpoint_is_written_no_more_often_than_asked(tmp_path)
         stopped.fit(rows, rows[:, 0] > 0, watcher=watcher, checkpoints=seldom)
     assert not any(states)
     assert (tmp_path / "checkpoint.safetensors").exists()  # a stop keeps its state
+
+
+def test_test_metrics_are_relaxed_as_far_as_the_gradients(data, test):
+    """A small nudge requires exact states; the test loss is that of states as exact."""
+    data, test = ((x.double(), y) for x, y in (data, test))
+    phases = Phases(FixedStep(500, tolerance=0.1))
+    net = network(dtype=torch.float64)
+    report = train(net, data, settings(epochs=1, estimator=OneSided(1e-6), phases=phases), test=test)
+    exact, rough = (evaluate(net, *test, each)[0] for each in (Phases(FixedStep(2000, tolerance=1e-12)), phases))
+    assert report.epochs[0].test_loss == pytest.approx(exact, abs=1e-3 * abs(rough - exact))
+    assert rough != pytest.approx(exact, abs=1e-6)

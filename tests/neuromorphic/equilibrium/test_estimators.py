@@ -219,7 +219,8 @@ def test_layers_in_turn_reach_the_equilibrium_of_equal_steps(digits, loss, sizes
             assert torch.allclose(flat(ours.gradients), flat(plain.gradients), rtol=1e-9, atol=1e-12)
             assert ours.free.outcome.name == ours.nudged.outcome.name == "CONVERGED"
             assert ours.free.steps < plain.free.steps / 2
-            assert largest(net.field(ours.free.state, net.drive(x))) == pytest.approx(ours.free.residual, abs=2e-15)
+            # The state returned is a step beyond the one whose residual was measured.
+            assert largest(net.field(ours.free.state, net.drive(x))) <= ours.free.residual + 2e-15
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 6])

@@ -13,6 +13,7 @@ from relaxon.neuromorphic.equilibrium import (
     Cauchy,
     ContinuousOscillation,
     EquilibriumClassifier,
+    Hardware,
     Implicit,
     OneSided,
     RecurrentBackprop,
@@ -179,6 +180,7 @@ def test_every_setting_reaches_the_classifier(stubs):
         "optimizer": "diffgrad",
     }
     elsewhere = {"image", "channels", "kernel", "residual", "shift"} | {"binary", "binarizer"}
+    elsewhere |= {"weight_decay", "nesterov", "hardware"}
     assert set(settings) | elsewhere == set(pb.EquilibriumSettings.DESCRIPTOR.fields_by_name)
     model = model_of(wait(stubs, train(stubs, settings=settings)))
     ours = EquilibriumClassifier(**{**settings, "hidden_sizes": (5, 4)}).fit(X, LABELS)
@@ -192,6 +194,21 @@ def test_binary_weights_over_the_wire_are_those_in_process(stubs):
     ours = EquilibriumClassifier((8,), binary=True, binarizer="biper", epochs=1, random_state=0).fit(X, LABELS)
     found = predict(stubs, model.name, output=pb.EQUILIBRIUM_OUTPUT_PROBABILITIES)
     assert np.array_equal(found, ours.predict_proba(X))
+
+
+def test_a_device_and_decaying_weights_over_the_wire_are_those_in_process(stubs, tmp_path):
+    limits = {"weight_bound": 1.0, "weight_bits": 5, "weight_noise": 0.02, "rate_bound": 1.0, "rate_bits": 7}
+    limits |= {"rate_noise": 0.001, "state_noise": 0.002, "free_steps": 20, "nudged_steps": 10}
+    assert set(limits) == set(pb.HardwareLimits.DESCRIPTOR.fields_by_name)
+    options = {"hidden_sizes": (5,), "epochs": 2, "random_state": 0, "weight_decay": 0.01, "nesterov": True}
+    model = model_of(wait(stubs, train(stubs, settings={**options, "hardware": limits})))
+    found = predict(stubs, model.name, output=pb.EQUILIBRIUM_OUTPUT_PROBABILITIES)
+    ours, plain = (EquilibriumClassifier(**options, hardware=one).fit(X, LABELS) for one in (Hardware(**limits), None))
+    assert np.array_equal(found, ours.predict_proba(X))
+    assert not np.array_equal(found, plain.predict_proba(X))
+    assert not np.array_equal(found, ours.set_params(weight_decay=0.0).fit(X, LABELS).predict_proba(X))
+    save_classifier(ours, tmp_path / "model")
+    assert load_classifier(tmp_path / "model").get_params() == ours.get_params()
 
 
 @pytest.mark.parametrize(
@@ -321,6 +338,10 @@ BAD_SETTINGS = {
     "kernel": {"image": [1, 3, 1], "channels": [2], "kernel": -1},
     "residual": {"residual": True},
     "shift": {"shift": 1},
+    "weight_decay": {"weight_decay": -1.0},
+    "nesterov": {"nesterov": True, "optimizer": "adam"},
+    "weight_bits": {"hardware": {"weight_bits": 3}},
+    "hardware": {"hardware": {}, "optimizer": "adadagrad"},
 }
 
 

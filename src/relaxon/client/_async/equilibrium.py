@@ -21,6 +21,7 @@ from relaxon.wire.conversions.equilibrium import (
     GradientComparison,
     GradientEstimator,
     check_prediction,
+    netlist_request,
     read_comparisons,
     train_requests,
 )
@@ -92,3 +93,21 @@ class EquilibriumClient(PredictingClient[EpochProgress, EquilibriumModel]):
             self._stub.CompareGradients, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS
         )
         return read_comparisons(reply)
+
+    async def netlist(
+        self,
+        model: str | EquilibriumModel,
+        x: ArrayLike,
+        *,
+        unit_conductance: float | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Return the SPICE netlist of a layered network with tied weights for the input `x`, `(n_features,)`.
+
+        Its operating point is the free equilibrium; a weight of 1 is `unit_conductance` siemens, 1e-5 by default.
+        """
+        request = netlist_request(model, x, unit_conductance)
+        reply = await self._caller.make(
+            self._stub.ExportNetlist, request, idempotent=True, seconds=timeout, arguments={**ARGUMENTS, "row": "x"}
+        )
+        return str(reply.netlist)

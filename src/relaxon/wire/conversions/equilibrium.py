@@ -32,6 +32,22 @@ CONVERGED = "converged"
 
 
 @dataclass(frozen=True, slots=True)
+class HardwareLimits(SettingsMessage):
+    """The limits of a device, those of `relaxon.neuromorphic.equilibrium.Hardware`; None for no limit."""
+
+    _message: ClassVar[Any] = pb.HardwareLimits
+    weight_bound: float | None = None
+    weight_bits: int | None = None
+    weight_noise: float | None = None
+    rate_bound: float | None = None
+    rate_bits: int | None = None
+    rate_noise: float | None = None
+    state_noise: float | None = None
+    free_steps: int | None = None
+    nudged_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EquilibriumSettings(SettingsMessage):
     """The parameters of `relaxon.neuromorphic.equilibrium.EquilibriumClassifier`; None keeps the default there.
 
@@ -70,6 +86,18 @@ class EquilibriumSettings(SettingsMessage):
     """Use blocks with skip connections in place of the layers of `channels`."""
     shift: int | None = None
     """The most pixels by which training images are shifted at random."""
+    weight_decay: float | None = None
+    nesterov: bool | None = None
+    hardware: HardwareLimits | None = None
+    """The device on which gradients are measured in training."""
+
+    def message(self) -> pb.EquilibriumSettings:
+        message = pb.EquilibriumSettings()
+        self._fill(message, ("hardware",))
+        if self.hardware is not None:
+            check_settings(self.hardware, HardwareLimits, "hardware")
+            message.hardware.CopyFrom(self.hardware.message())
+        return message
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +221,18 @@ def check_prediction(found: pb.PredictEquilibriumReplyHeader) -> None:
             f"the free phase did not come to rest: residual {found.residual:.1e} after {found.steps} steps",
             stacklevel=4,
         )
+
+
+def netlist_request(
+    model: str | EquilibriumModel, x: ArrayLike, unit_conductance: float | None
+) -> pb.ExportNetlistRequest:
+    """Return the message that asks for a netlist; InvalidArgument where it can be refused on this side."""
+    with errors.refusals():
+        unit = None if unit_conductance is None else validation.positive_float("unit_conductance", unit_conductance)
+        row = validation.real_array("x", x)
+        if row.ndim != 1 or not np.isfinite(row).all():
+            raise ValueError(f"x must be (features,) and finite, got shape {row.shape}")
+        return pb.ExportNetlistRequest(model=ENGINE.name_of(model), row=row.tolist(), unit_conductance=unit)
 
 
 class ComparisonRequest:

@@ -104,10 +104,13 @@ def _check_sequence(name: str, value: Any, annotation: str) -> list[Any]:
 
 def read_settings(message: Any) -> dict[str, Any]:
     """Return the settings that a message gives, by name, as JSON values."""
-    return {
-        descriptor.name: list(value) if isinstance(value, MutableSequence) else value
-        for descriptor, value in message.ListFields()
-    }
+
+    def plain(value: Any) -> Any:
+        if hasattr(value, "ListFields"):
+            return read_settings(value)
+        return list(value) if isinstance(value, MutableSequence) else value
+
+    return {descriptor.name: plain(value) for descriptor, value in message.ListFields()}
 
 
 def read_fields(kind: type[T], message: Any, **given: Any) -> T:
