@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from relaxon.core.extras import offer_lazily
+from relaxon.solvers.grid import hooks
 
 if TYPE_CHECKING:
     from relaxon.core.compile_progress import CompileProgress, watch_compiling
@@ -151,4 +152,5 @@ __all__ = [
 ]
 
 
+hooks.provide("preconditioner", "relaxon.solvers.dcdm.preconditioner", "make_preconditioner")
 __getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)

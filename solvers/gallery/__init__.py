@@ -1,7 +1,6 @@
 """Test problems by name: on grids (`make`), sparse matrices (`matrix`), and elastic bodies (`elastic_body`)."""
 
 from relaxon.solvers.gallery.problems import (
-    Problem,
     cut_cylinder,
     elastic_body,
     elastic_body_names,
@@ -21,6 +20,7 @@ from relaxon.solvers.gallery.problems import (
     stretched_channel,
     variable_coefficient,
 )
+from relaxon.solvers.grid.problem import Problem
 
 __all__ = [
     "Problem",

@@ -3,13 +3,11 @@
 All live on a domain of edge 1 along the longest axis, with cubic cells. The last axis points up.
 """
 
-# Imported on first use, for weight or because it imports this module in turn: `solvers.plume`,
-# `solvers.sparse.families`, `solvers.sparse.families.bodies`.
+# Imported on first use, for their weight: `solvers.plume`, `solvers.sparse.families`.
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -19,24 +17,13 @@ from numpy.typing import NDArray
 from relaxon.core import validation
 from relaxon.solvers.gallery import simulation_grids
 from relaxon.solvers.grid.poisson_grid import MAX_CELLS, BoundaryLike, CellType, PoissonGrid
+from relaxon.solvers.grid.problem import Problem
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.families.bodies import ElasticBody
 
 Array = NDArray[np.float64]
 Size = int | Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A system to solve: `b` is a full float64 array, zero outside the fluid and in the operator's range."""
-
-    name: str
-    grid: PoissonGrid
-    b: Array
-    exact: Array | None = None
-    """The continuous problem's solution at cell centres, where it is known."""
-    summary: str = ""
 
 
 def empty_box(size: Size, ndim: int = 3, boundary: BoundaryLike = "dirichlet", seed: int = 0) -> Problem:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.grid.poisson_grid import AIR, FLUID, SOLID
+from relaxon.core.cell_types import AIR, FLUID, SOLID
 
 LOWEST, HIGHEST = slice(0, 1), slice(-1, None)
 

@@ -1,7 +1,6 @@
 """A Cartesian grid with cell types, sides and coefficients: the geometry of a Poisson problem."""
 
-# Imported on first use, for weight or because it imports this module in turn: `solvers.dcdm.preconditioner`,
-# `nullspace`, `operator`, `solvers.multigrid.preconditioner`.
+# Imported on first use, for their weight: `nullspace`, `operator`.
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from relaxon.core.cached import cached_property
 from relaxon.core.cell_types import AIR, FLUID, SOLID, CellType
 from relaxon.core.masked import fill_coefficient, fill_unused, plain_array
-from relaxon.solvers.grid import cell_metrics
+from relaxon.solvers.grid import cell_metrics, hooks
 from relaxon.solvers.grid.arguments import (
     MAX_CELLS,
     SMALLEST_WIDTH,
@@ -269,12 +268,7 @@ class PoissonGrid:
         >>> info
         0
         """
-        from relaxon.solvers.dcdm.preconditioner import learned_cycle
-        from relaxon.solvers.multigrid.preconditioner import as_linear_operator, unlearned_cycle
-
-        operator = self.operator()
-        cycle = learned_cycle(operator) if learned else unlearned_cycle(operator)
-        return as_linear_operator(operator, cycle)
+        return hooks.load("preconditioner")(self.operator(), learned)
 
     @cached_property
     def nullspace(self) -> NullSpace:
