@@ -20,18 +20,7 @@ if TYPE_CHECKING:
 
 def distributed_cycle(operator: PieceOperator, grid: DistributedPoissonGrid) -> SingleCycle:
     """Return `deflation.variable_cycle` of the whole grid, of which `operator` is a part; every process calls it."""
-    communicator = grid.communicator
-    shape = (1,) * (3 - grid.ndim) + grid.shape
-    cycle = DistributedVariableCycle(
-        operator,
-        grid.boundary,
-        (shape[0], shape[1], shape[2]),
-        grid.around,
-        communicator,
-        grid.decomposition,
-        grid.closes,
-        grid.reacts,
-    )
+    cycle = DistributedVariableCycle(operator, grid)
     if not grid.reacts and not any(isinstance(side, Robin) for pair in grid.boundary for side in pair):
         return cycle
     components = null_space_of(operator, grid, holding_by_little=False)
@@ -39,10 +28,10 @@ def distributed_cycle(operator: PieceOperator, grid: DistributedPoissonGrid) -> 
         return cycle
     count = components.dimension + 1
     mine = sum_by_component(operator, components.labels, count)
-    held, strength = communicator.totals(np.concatenate(mine)).reshape(2, count)
+    held, strength = grid.communicator.totals(np.concatenate(mine)).reshape(2, count)
     found = select_weak(held, strength, components.sizes, max(grid.shape))
     if found is None:
         return cycle
     number, sizes, weakly_held = found
-    space = DistributedNullSpace(number[components.labels], sizes, communicator, components.cells)
+    space = DistributedNullSpace(number[components.labels], sizes, grid.communicator, components.cells)
     return DeflatedCycle(cycle, space, weakly_held)

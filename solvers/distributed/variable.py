@@ -14,14 +14,13 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.distributed import cycle as fused
-from relaxon.solvers.distributed.communicator import Communicator
-from relaxon.solvers.distributed.decomposition import Decomposition, Range
+from relaxon.solvers.distributed.decomposition import Range
 from relaxon.solvers.distributed.halo import box_of
 from relaxon.solvers.distributed.part import Part, Shape
 from relaxon.solvers.distributed.piece import PieceOperator
@@ -33,6 +32,9 @@ from relaxon.solvers.grid.sides import Sides
 from relaxon.solvers.multigrid.cycle import Array, CycleLevel, Single, SingleCycle, run_cycle
 from relaxon.solvers.multigrid.transfers import COARSEST_UNKNOWNS, axes_to_halve, coarsen_shape
 from relaxon.solvers.multigrid.variable_levels import VariableLevel, VariableLevelBuilder, VariableStage
+
+if TYPE_CHECKING:
+    from relaxon.solvers.distributed.grid import DistributedPoissonGrid
 
 SWEEPS = 2
 SMALL = 64
@@ -111,39 +113,29 @@ class SharedVariableLevel(CycleLevel):
 class DistributedVariableCycle(SingleCycle):
     """`z ← M r` on arrays of the operator's part, as `VariableCycle` on the whole grid to rounding.
 
-    Every process calls it at the same time. `closes` and `reacts` say whether κ closes faces, and whether there is a
-    reaction, in any process.
+    Every process calls it at the same time.
     """
 
-    def __init__(
-        self,
-        operator: PieceOperator,
-        boundary: Sides,
-        shape: Shape,
-        periodic: tuple[bool, ...],
-        communicator: Communicator,
-        decomposition: Decomposition,
-        closes: bool,
-        reacts: bool,
-    ) -> None:
-        self._communicator, self._decomposition, self._operator = communicator, decomposition, operator
-        self._flat = len(decomposition.shape) == 2
-        around = (False,) * (3 - len(periodic)) + periodic
+    def __init__(self, operator: PieceOperator, grid: DistributedPoissonGrid) -> None:
+        self._communicator, self._decomposition, self._operator = grid.communicator, grid.decomposition, operator
+        self._flat = grid.ndim == 2
+        shape: Shape = (1, *grid.shape) if self._flat else grid.shape  # type: ignore[assignment]
+        around = (False,) * (3 - grid.ndim) + grid.around
         self._periodic = (around[1], False) if self._flat else (around[0], around[1])
-        self._cut = [axis for axis in range(2) if decomposition.parts[axis] > 1]
+        self._cut = [axis for axis in range(2) if grid.decomposition.parts[axis] > 1]
         wrap = np.array([wraps and n > 1 for wraps, n in zip(around, shape, strict=True)])
         local_wrap = wrap.copy()
         for axis in self._cut:  # the parts' cut axes are not periodic
             local_wrap[axis + self._flat] = False
-        every = not (closes or any(str(side) == "robin" for pair in boundary for side in pair))
+        every = not (grid.closes or any(str(side) == "robin" for pair in grid.boundary for side in pair))
         builder, self._local = (
-            VariableLevelBuilder(w, operator.grid.ndim, every, closes or reacts, "jacobi", SWEEPS)
+            VariableLevelBuilder(w, grid.ndim, every, grid.closes or grid.reacts, "jacobi", SWEEPS)
             for w in (wrap, local_wrap)
         )
         self._shared: list[SharedVariableLevel] = []
         self._shapes: list[Shape] = []
         self.unit = 1.0
-        stage = self._first_stage(shape, reacts, self._inside_parts(boundary))
+        stage = self._first_stage(shape, grid.reacts, self._inside_parts(grid.boundary))
         while (part := self._part_of(stage)) is not None:
             after = self._share(stage, part)
             if after is None:
@@ -160,7 +152,7 @@ class DistributedVariableCycle(SingleCycle):
             "levels": float(len(self._levels)),
             "grid_complexity": total / math.prod(shape),
             "shared_levels": float(len(self._shared)),
-            "processes": float(communicator.size),
+            "processes": float(self._communicator.size),
         }
 
     # --- the cycle ----------------------------------------------------------------------------------------------------

@@ -38,7 +38,10 @@ DEVICE_MODULE = _HERE + "dcdm.device"
 DEVICE_NEEDS = ("numba", "scipy", "torch")
 """The modules that a solver on a device of torch (`dcdm@DEVICE`) needs."""
 _GRID_SOLVERS: tuple[tuple[str, str, str, str], ...] = (
-    ("dcdm", "deep conjugate directions, a multigrid cycle with learned constants", "dcdm", "DeepConjugateDirectionCycle"),
+    (
+        "dcdm", "deep conjugate directions, a multigrid cycle with learned constants",
+        "dcdm", "DeepConjugateDirectionCycle",
+    ),
     ("auto", "chooses by the grid, and says why", "driver.choice", "AutomaticGridSolver"),
     (
         "fast-diagonalisation", "direct, for boxes: transforms along two axes, tridiagonal systems along the third",

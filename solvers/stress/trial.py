@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from relaxon.solvers.interface.elimination import DECIDED
 from relaxon.solvers.interface.engine import Solver
 from relaxon.solvers.stress.assembly import assembled, weigh_by_volume
 from relaxon.solvers.stress.cases import Case
-from relaxon.solvers.stress.matrix_trial import AT_LIMIT, NO_ANSWER, REFERENCE
+from relaxon.solvers.stress.matrix_trial import AT_LIMIT, NO_ANSWER, REFERENCE, Outcome, try_solver
 
 ROUNDINGS = 16.0
 """Half an ulp for each of a row's seven products and sums and the right-hand side, in the matrix and in its product."""
@@ -36,30 +36,15 @@ class TrialSettings:
             raise ValueError(f"limit must be at least few = {self.few}, got {self.limit}")
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial(Outcome):
     """The outcome of a case. `relative_residual` is ‖b − A x‖/‖b‖ with `A` from `assembled`, `rounding` its rounding
     error. `scaled_residual` is ‖D^−½ r‖/‖D^−½ b‖ of what elimination of decided cells leaves, 0 where κ is 1."""
 
-    seed: int
-    number: int
-    summary: str
-    unknowns: int
     components: int
     """The number of singular components."""
-    result: str
-    iterations: int = 0
     fallbacks: int = 0
-    relative_residual: float = 1.0
-    rounding: float = 0.0
-    seconds: float = 0.0
-    wrong: bool = False
-    """Whether it reported CONVERGED although one of the recomputed residuals does not meet the tolerance."""
     scaled_residual: float = 0.0
-    raised: str = ""
-    """The error that the solver raised, if any, although all these systems are valid."""
-    explanation: str = ""
-    """The reason why it has not converged, if so."""
 
     def converged_within(self, few: int) -> bool:
         """Return whether it converged to a correct solution within `few` iterations."""
@@ -68,31 +53,18 @@ class Trial:
 
 def run_trial(case: Case, settings: TrialSettings) -> Trial:
     """Solve and judge one case; errors of the solver are not raised."""
-    start = time.perf_counter()
-    known: dict[str, Any] = {
-        "seed": case.seed,
-        "number": case.number,
-        "summary": case.summary,
-        "unknowns": case.grid.unknowns,
-        "components": case.grid.nullspace.dimension,
-    }
-    try:
-        solution = solve(case.grid, case.b, solver=settings.solver, rtol=settings.rtol, max_iterations=settings.limit)
-    except Exception as error:  # a crash is a finding, and must not hide later cases
-        raised = f"{type(error).__name__}: {error}"
-        return Trial(**known, result="raised", seconds=time.perf_counter() - start, raised=raised)
-    seconds = time.perf_counter() - start
+    outcome, solution = try_solver(case, case.grid, settings.solver, settings.rtol, settings.limit)
+    outcome |= {"unknowns": case.grid.unknowns, "components": case.grid.nullspace.dimension}
+    if solution is None:
+        return Trial(**outcome)
     relative, rounding = judge(case, solution.x)
     scaled, scaled_rounding = judge_scaled(case, solution.x)
     within = relative <= settings.rtol + rounding and scaled <= settings.rtol + scaled_rounding
     return Trial(
-        **known,
-        result=solution.result.value,
-        iterations=solution.iterations,
+        **outcome,
         fallbacks=solution.fallbacks,
         relative_residual=relative,
         rounding=rounding,
-        seconds=seconds,
         wrong=solution.converged and not within,
         scaled_residual=scaled,
         explanation="" if solution.converged else explain(case, settings.rtol),
@@ -118,13 +90,12 @@ def judge(case: Case, x: Any) -> tuple[float, float]:
 
     An `x` that is not finite, or not zero outside the fluid, has an infinite residual.
     """
-    grid = case.grid
-    if not np.isfinite(x).all() or np.any(x[~grid.fluid] != 0):
-        return float("inf"), 0.0
-    matrix, b, unknowns = assembled(grid), grid.pack(weigh_by_volume(grid, case.b)), grid.pack(x)
+    if not _is_zero_outside(case, x):
+        return math.inf, 0.0
+    matrix, b, unknowns = _assemble_system(case, x)
     norm, size = float(np.linalg.norm(b)), float(np.linalg.norm(b - matrix @ unknowns))
     if norm == 0.0:
-        return (0.0 if size == 0.0 else float("inf")), 0.0
+        return (0.0 if size == 0.0 else math.inf), 0.0
     magnitude = abs(matrix) @ np.abs(unknowns) + np.abs(b)
     return size / norm, ROUNDINGS * float(np.finfo(np.float64).eps) * float(np.linalg.norm(magnitude)) / norm
 
@@ -134,12 +105,11 @@ def judge_scaled(case: Case, x: Any) -> tuple[float, float]:
 
     Both are 0 where κ is 1; the residual is infinite where that of `judge` is.
     """
-    grid = case.grid
-    if grid.constant:
+    if case.grid.constant:
         return 0.0, 0.0
-    if not np.isfinite(x).all() or np.any(x[~grid.fluid] != 0):
-        return float("inf"), 0.0
-    matrix, b, unknowns = assembled(grid), grid.pack(weigh_by_volume(grid, case.b)), grid.pack(x)
+    if not _is_zero_outside(case, x):
+        return math.inf, 0.0
+    matrix, b, unknowns = _assemble_system(case, x)
     diagonal = matrix.diagonal()
     decided = (diagonal > 0) & (diagonal >= DECIDED * (abs(matrix).sum(axis=1) - diagonal))
     left = (diagonal > 0) & ~decided
@@ -149,5 +119,16 @@ def judge_scaled(case: Case, x: Any) -> tuple[float, float]:
     rounding = float(np.linalg.norm(weight * (abs(matrix) @ np.abs(unknowns) + np.abs(b))))
     rounding *= ROUNDINGS * float(np.finfo(np.float64).eps)
     if norm == 0.0:
-        return (0.0 if size <= rounding else float("inf")), 0.0
+        return (0.0 if size <= rounding else math.inf), 0.0
     return size / norm, rounding / norm
+
+
+def _is_zero_outside(case: Case, x: Any) -> bool:
+    """Return whether `x` is finite, and zero outside the fluid."""
+    return bool(np.isfinite(x).all() and not np.any(x[~case.grid.fluid]))
+
+
+def _assemble_system(case: Case, x: Any) -> tuple[Any, Any, Any]:
+    """Return the assembled matrix, `b` and `x` on the unknowns."""
+    grid = case.grid
+    return assembled(grid), grid.pack(weigh_by_volume(grid, case.b)), grid.pack(x)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sparse.families.stencils import assemble, side
+from relaxon.solvers.sparse.families.stencils import Family, assemble, side
 
 Array = NDArray[np.float64]
 SKEW = (1.0, -0.6, 0.35)
@@ -71,19 +71,17 @@ def _ends(ndim: int, axis: int, part: slice | int) -> tuple[slice | int, ...]:
     return tuple(part if a == axis else slice(None) for a in range(ndim))
 
 
-def convection_3d(n: int, rng: np.random.Generator) -> Any:
-    """Make a matrix with a constant wind, skew to the grid."""
-    shape = (side(n, 3),) * 3
-    return upwind(shape, PECLET, skew_winds(shape))
+def in_wind(ndim: int, winds: Callable[[tuple[int, ...]], list[Array]]) -> Family:
+    """Return the family of `upwind` on grids of `ndim` axes. In a recirculating wind no cell is downstream of all."""
+
+    def make(n: int, _: np.random.Generator) -> Any:
+        shape = (side(n, ndim),) * ndim
+        return upwind(shape, PECLET, winds(shape))
+
+    return make
 
 
-def recirculating_2d(n: int, rng: np.random.Generator) -> Any:
-    """Make a matrix with a recirculating wind, in which no cell is downstream of all others."""
-    shape = (side(n, 2),) * 2
-    return upwind(shape, PECLET, recirculating_winds(shape))
-
-
-CONVECTION: dict[str, Callable[[int, np.random.Generator], Any]] = {
-    "convection-3d": convection_3d,
-    "recirculating-2d": recirculating_2d,
+CONVECTION: dict[str, Family] = {
+    "convection-3d": in_wind(3, skew_winds),
+    "recirculating-2d": in_wind(2, recirculating_winds),
 }

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.families.bodies import cantilever
-from relaxon.solvers.sparse.families.stencils import Array, keep_free, scatter
+from relaxon.solvers.sparse.families.stencils import Array, Family, keep_free, scatter
 
 CONTRAST = 4.0
 """Decades between the two coefficients of elements with contrast."""
@@ -46,7 +46,7 @@ def _bubbles(centres: Array) -> Array:
     return np.where(cubes % 2 == 0, 1.0, 10.0**-CONTRAST)
 
 
-ELEMENTS: dict[str, Callable[[int, np.random.Generator], Any]] = {
+ELEMENTS: dict[str, Family] = {
     "triangles-2d": lambda n, rng: simplices(n, 2, _one, rng),
     "tetrahedra-3d": lambda n, rng: simplices(n, 3, _one, rng),
     "tetrahedra-contrast-3d": lambda n, rng: simplices(n, 3, _bubbles, rng),

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 Array = NDArray[np.float64]
+Family = Callable[[int, np.random.Generator], Any]
+"""Makes a matrix of about that many unknowns."""
 
 
 def side(n: int, ndim: int) -> int:
@@ -55,52 +57,25 @@ def assemble(rows: NDArray[Any], columns: NDArray[Any], values: Array, n: int) -
     return matrix
 
 
-def laplacian_2d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 2)
-    return finite_volumes(np.ones((s, s)), (1.0, 1.0))
+def on_grid(
+    ndim: int,
+    kappa: Callable[[int, np.random.Generator], Any] | None = None,
+    weights: tuple[float, ...] = (1.0, 1.0, 1.0),
+    held: str = "all",
+) -> Family:
+    """Return the family of `finite_volumes` on grids of `ndim` axes; `kappa` makes κ from the side, None for 1."""
 
+    def make(n: int, rng: np.random.Generator) -> Any:
+        s = side(n, ndim)
+        values = np.ones((s,) * ndim) if kappa is None else kappa(s, rng)
+        return finite_volumes(np.broadcast_to(values, (s,) * ndim), weights[:ndim], held)
 
-def laplacian_3d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 3)
-    return finite_volumes(np.ones((s, s, s)), (1.0, 1.0, 1.0))
-
-
-def neumann_2d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 2)
-    return finite_volumes(np.ones((s, s)), (1.0, 1.0), "none")
-
-
-def lognormal_3d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 3)
-    return finite_volumes(np.exp(2.0 * rng.standard_normal((s, s, s))), (1.0, 1.0, 1.0))
-
-
-def layers_3d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 3)
-    layer = 10.0 ** rng.uniform(-3, 3, -(-s // 4))
-    kappa = np.repeat(layer, 4)[:s, None, None] * np.ones((s, s, s))
-    return finite_volumes(kappa, (1.0, 1.0, 1.0))
-
-
-def checkerboard_2d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 2)
-    i, j = np.indices((s, s)) // 8
-    return finite_volumes(np.where((i + j) % 2 == 0, 1.0, 1e8), (1.0, 1.0))
-
-
-def random_jumps_3d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 3)
-    return finite_volumes(np.where(rng.random((s, s, s)) < 0.3, 1e8, 1.0), (1.0, 1.0, 1.0))
-
-
-def stretched_3d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 3)
-    return finite_volumes(np.ones((s, s, s)), (1.0, 100.0, 10_000.0), "first")
+    return make
 
 
 def heat_step_3d(n: int, rng: np.random.Generator) -> Any:
     """Make the matrix of a short implicit time step, which is diagonally dominant."""
-    a = laplacian_3d(n, rng)
+    a = STENCILS["laplacian-3d"](n, rng)
     return sparse.csr_array(a * (0.5 / 6.0) + sparse.eye_array(a.shape[0]))
 
 
@@ -153,20 +128,25 @@ def bilinear_2d(n: int, rng: np.random.Generator) -> Any:
 def plate_2d(n: int, rng: np.random.Generator) -> Any:
     """Make the matrix of a plate, the square of a Laplacian, with positive off-diagonals and a squared condition
     number."""
-    a = laplacian_2d(n, rng)
+    a = STENCILS["laplacian-2d"](n, rng)
     return sparse.csr_array(a @ a)
 
 
-STENCILS: dict[str, Callable[[int, np.random.Generator], Any]] = {
-    "laplacian-2d": laplacian_2d,
-    "laplacian-3d": laplacian_3d,
-    "neumann-2d": neumann_2d,
+def _layers(s: int, rng: np.random.Generator) -> Array:
+    """Return κ in layers of four cells, over six decades."""
+    return np.repeat(10.0 ** rng.uniform(-3, 3, -(-s // 4)), 4)[:s, None, None]
+
+
+STENCILS: dict[str, Family] = {
+    "laplacian-2d": on_grid(2),
+    "laplacian-3d": on_grid(3),
+    "neumann-2d": on_grid(2, held="none"),
     "stencil-27": stencil_27,
-    "lognormal-3d": lognormal_3d,
-    "layers-3d": layers_3d,
-    "checkerboard-2d": checkerboard_2d,
-    "random-jumps-3d": random_jumps_3d,
-    "stretched-3d": stretched_3d,
+    "lognormal-3d": on_grid(3, lambda s, rng: np.exp(2.0 * rng.standard_normal((s, s, s)))),
+    "layers-3d": on_grid(3, _layers),
+    "checkerboard-2d": on_grid(2, lambda s, _: np.where((np.indices((s, s)) // 8).sum(axis=0) % 2 == 0, 1.0, 1e8)),
+    "random-jumps-3d": on_grid(3, lambda s, rng: np.where(rng.random((s, s, s)) < 0.3, 1e8, 1.0)),
+    "stretched-3d": on_grid(3, weights=(1.0, 100.0, 10_000.0), held="first"),
     "rotated-2d": rotated_2d,
     "bilinear-2d": bilinear_2d,
     "heat-step-3d": heat_step_3d,

@@ -14,8 +14,9 @@ import numpy as np
 
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
+from relaxon.solvers.krylov.iteration import Steps
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.krylov.iteration import KrylovEngine, SteppedEngine, Steps
+from relaxon.solvers.sparse.krylov.iteration import KrylovEngine, SteppedEngine
 from relaxon.solvers.sparse.krylov.vectors import as_field, inner, norm_of
 from relaxon.solvers.sparse.preconditioners.setup import prepare_map
 from relaxon.solvers.sparse.preconditioners.suitability import check_preconditioner

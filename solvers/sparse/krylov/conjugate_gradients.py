@@ -13,8 +13,9 @@ import numpy as np
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.interface.verdict import subtract
+from relaxon.solvers.krylov.iteration import Steps
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver, Precondition
-from relaxon.solvers.sparse.krylov.iteration import SteppedEngine, Steps
+from relaxon.solvers.sparse.krylov.iteration import SteppedEngine
 from relaxon.solvers.sparse.system import vector_kernels as kernels
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
