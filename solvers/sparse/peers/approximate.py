@@ -39,15 +39,12 @@ class ApproximateCholesky(PeerSolver):
 
     def set_up(self, matrix: Any) -> PeerFactor:
         """Compute the factor."""
-        return _Approximate(matrix, self.seed)
-
-
-class _Approximate:
-    def __init__(self, matrix: Any, seed: int) -> None:
         import apxchol
 
-        self._solver = apxchol.factorize(matrix, seed=seed, keep_factor=False)
+        factor = apxchol.factorize(matrix, seed=self.seed, keep_factor=False)
 
-    def solve(self, b: Array, rtol: float) -> tuple[Array, int]:
-        found = self._solver.solve(b, rtol=rtol, maxiter=MAX_ITERATIONS)
-        return np.asarray(found.x), int(found.iters)
+        def solve(b: Array, rtol: float) -> tuple[Array, int]:
+            found = factor.solve(b, rtol=rtol, maxiter=MAX_ITERATIONS)
+            return np.asarray(found.x), int(found.iters)
+
+        return solve

@@ -41,23 +41,20 @@ class Hypre(PeerSolver):
 
     def set_up(self, matrix: Any) -> PeerFactor:
         """Pass the matrix on; PolySolve 0.0.1 rebuilds the hierarchy for each right-hand side."""
-        return _Hypre(matrix, self.dimension)
-
-
-class _Hypre:
-    def __init__(self, matrix: Any, dimension: int) -> None:
         import polysolve
 
-        self._options: dict[str, Any] = {"max_iter": MAX_ITERATIONS, "dimension": dimension}
-        self._solver = polysolve.LinearSolver({"solver": "Hypre"}, polysolve.LogLevel.off)
-        self._matrix = view_as_columns(matrix)
-        self._solver.analyze_pattern(self._matrix)
-        self._solver.factorize(self._matrix)
+        options: dict[str, Any] = {"max_iter": MAX_ITERATIONS, "dimension": self.dimension}
+        solver = polysolve.LinearSolver({"solver": "Hypre"}, polysolve.LogLevel.off)
+        columns = view_as_columns(matrix)
+        solver.analyze_pattern(columns)
+        solver.factorize(columns)
 
-    def solve(self, b: Array, rtol: float) -> tuple[Array, int]:
-        self._solver.set_parameters({"solver": "Hypre", "Hypre": {**self._options, "tolerance": rtol}})
-        x = np.asarray(self._solver.solve(b))
-        return x, int(self._solver.info()["num_iterations"])
+        def solve(b: Array, rtol: float, _held: Any = columns) -> tuple[Array, int]:
+            solver.set_parameters({"solver": "Hypre", "Hypre": {**options, "tolerance": rtol}})
+            x = np.asarray(solver.solve(b))
+            return x, int(solver.info()["num_iterations"])
+
+        return solve
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +80,13 @@ class AMGCL(PeerSolver):
 
     def set_up(self, matrix: Any) -> PeerFactor:
         """Build the hierarchy."""
-        return _AMGCL(matrix, self.coarsening)
-
-
-class _AMGCL:
-    def __init__(self, matrix: Any, coarsening: str) -> None:
         import pyamgcl
 
-        self._module = pyamgcl
-        self._hierarchy = pyamgcl.amg(matrix, {"coarsening.type": coarsening, "relax.type": "gauss_seidel"})
+        hierarchy = pyamgcl.amg(matrix, {"coarsening.type": self.coarsening, "relax.type": "gauss_seidel"})
 
-    def solve(self, b: Array, rtol: float) -> tuple[Array, int]:
-        solver = self._module.solver(self._hierarchy, {"type": "cg", "tol": rtol, "maxiter": MAX_ITERATIONS})
-        x = np.asarray(solver(b))
-        return x, int(solver.iters)
+        def solve(b: Array, rtol: float) -> tuple[Array, int]:
+            solver = pyamgcl.solver(hierarchy, {"type": "cg", "tol": rtol, "maxiter": MAX_ITERATIONS})
+            x = np.asarray(solver(b))
+            return x, int(solver.iters)
+
+        return solve

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,14 +21,9 @@ STRICTER = 0.9
 """Fraction of the tolerance that a library is asked for, as it may measure its recurrence instead of the residual."""
 
 
-class PeerFactor(Protocol):
-    """A library's set-up for one matrix."""
-
-    def solve(self, b: Array, rtol: float) -> tuple[Array, int]:
-        """Return an `x` with `‖b − A x‖ ≤ rtol ‖b‖` by the library's own measure, and its iterations (1 for a factor).
-
-        The library may have failed: the caller judges the result.
-        """
+PeerFactor = Callable[[Array, float], tuple[Array, int]]
+"""A library's set-up for one matrix: `solve(b, rtol)` returns an `x` with `‖b − A x‖ ≤ rtol ‖b‖` by the library's own
+measure, and its iterations (1 for a factor). The library may have failed: the caller judges the result."""
 
 
 class PeerSolver(MatrixSolver):
@@ -68,7 +64,7 @@ class PeerEngine(MatrixEngine):
         self.info["peer_iterations"] = 0.0
 
         def correction(r: Array, norm: float) -> Array | None:
-            step, iterations = self.factor.solve(r, min(STRICTER * monitor.tolerance / norm, PROGRESS))
+            step, iterations = self.factor(r, min(STRICTER * monitor.tolerance / norm, PROGRESS))
             self.info["peer_iterations"] += iterations
             if np.isfinite(step).all():
                 return step

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,24 +27,16 @@ class Cholmod(PeerSolver):
 
     def set_up(self, matrix: Any) -> PeerFactor:
         """Order and factor the matrix; ValueError where it is not positive definite."""
-        return _Cholmod(matrix)
-
-
-class _Cholmod:
-    def __init__(self, matrix: Any) -> None:
         import polysolve
 
-        self._solver = polysolve.LinearSolver({"solver": "Eigen::CholmodSupernodalLLT"}, polysolve.LogLevel.off)
+        solver = polysolve.LinearSolver({"solver": "Eigen::CholmodSupernodalLLT"}, polysolve.LogLevel.off)
         columns = view_as_columns(matrix)
-        self._solver.analyze_pattern(columns)
+        solver.analyze_pattern(columns)
         try:
-            self._solver.factorize(columns)
+            solver.factorize(columns)
         except RuntimeError as error:
             raise ValueError(f"operator must be positive definite; CHOLMOD fails on it: {error}") from error
-
-    def solve(self, b: Array, rtol: float) -> tuple[Array, int]:
-        del rtol
-        return np.asarray(self._solver.solve(b)), 1
+        return lambda b, rtol: (np.asarray(solver.solve(b)), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +50,18 @@ class Pardiso(PeerSolver):
 
     def set_up(self, matrix: Any) -> PeerFactor:
         """Order and factor the matrix; ValueError where it is not positive definite."""
-        return _Pardiso(matrix)
-
-
-class _Pardiso:
-    def __init__(self, matrix: Any) -> None:
         import pypardiso
         from scipy.sparse import csr_matrix, triu
 
-        self._upper = csr_matrix(triu(matrix))
-        self._solver = pypardiso.PyPardisoSolver(mtype=REAL_POSITIVE_DEFINITE)
+        upper, solver = csr_matrix(triu(matrix)), pypardiso.PyPardisoSolver(mtype=REAL_POSITIVE_DEFINITE)
         try:
-            self._solver.factorize(self._upper)
+            solver.factorize(upper)
         except pypardiso.pardiso_wrapper.PyPardisoError as error:
-            self._solver.free_memory()
+            solver.free_memory()
             raise ValueError(f"operator must be positive definite; Pardiso fails on it: {error}") from error
 
-    def solve(self, b: Array, rtol: float) -> tuple[Array, int]:
-        del rtol
-        return np.asarray(self._solver.solve(self._upper, b)), 1
+        def solve(b: Array, rtol: float) -> tuple[Array, int]:
+            return np.asarray(solver.solve(upper, b)), 1
 
-    def __del__(self) -> None:
-        if hasattr(self, "_solver"):
-            self._solver.free_memory()
+        weakref.finalize(solve, solver.free_memory)
+        return solve
