@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from relaxon.core import validation
 from relaxon.solvers import gallery_grids
-from relaxon.solvers.grid.poisson_grid import MAX_CELLS, BoundaryLike, CellType, PoissonGrid
-from relaxon.solvers.grid.problem import Problem
+from relaxon.solvers.grid.poisson_grid import MAX_CELLS, BoundaryLike, CellType, PoissonGrid, Problem
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.families.bodies import ElasticBody

@@ -23,9 +23,8 @@ from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.distributed.communicator import Communicator, any_failure, as_communicator
 from relaxon.solvers.distributed.cycle import DistributedCycle, Plan
 from relaxon.solvers.distributed.decomposition import Decomposition
-from relaxon.solvers.distributed.halo import Halo, HaloBox
+from relaxon.solvers.distributed.halo import Halo, HaloBox, Part
 from relaxon.solvers.distributed.nullspace import null_space
-from relaxon.solvers.distributed.part import Part
 from relaxon.solvers.distributed.piece import Given, PieceGrid, piece_of, widths_of
 from relaxon.solvers.distributed.prepared import PreparedDistributed, PreparedPiece
 from relaxon.solvers.grid.arguments import SpacingLike, validate_cells, validate_widths

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relaxon.core import validation
 from relaxon.core.masked import plain_array
-from relaxon.solvers.distributed.part import Part
+from relaxon.solvers.distributed.halo import Part
 from relaxon.solvers.grid.arguments import (
     Kappa,
     Widths,

@@ -16,10 +16,10 @@ from relaxon.core.solution import Callback, Progress, Solution
 from relaxon.core.solve_options import SolveOptions
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, DeepConjugateDirectionCycle
 from relaxon.solvers.distributed.communicator import any_failure
-from relaxon.solvers.distributed.deflation import distributed_cycle
 from relaxon.solvers.distributed.halo import Halo, HaloBox
 from relaxon.solvers.distributed.nullspace import DistributedNullSpace
 from relaxon.solvers.distributed.system import PieceDirections, WorkingPiece, figures_of
+from relaxon.solvers.distributed.variable import distributed_cycle
 from relaxon.solvers.grid.poisson_grid import CellType
 from relaxon.solvers.interface.complex_parts import ComplexRequest, is_complex, split
 from relaxon.solvers.interface.elimination import GridElimination

@@ -21,15 +21,17 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.distributed import cycle as fused
 from relaxon.solvers.distributed.decomposition import Range
-from relaxon.solvers.distributed.halo import box_of
-from relaxon.solvers.distributed.part import Part, Shape
+from relaxon.solvers.distributed.halo import Part, Shape, box_of
+from relaxon.solvers.distributed.nullspace import DistributedNullSpace
 from relaxon.solvers.distributed.piece import PieceOperator
+from relaxon.solvers.distributed.system import null_space_of
 from relaxon.solvers.grid.cell_metrics import share_of
 from relaxon.solvers.grid.couplings import by_layer, open_faces, reaction_term, side_couplings
 from relaxon.solvers.grid.faces import conductances, face_coefficients, face_scales, films, slab
-from relaxon.solvers.grid.poisson_grid import Boundary
+from relaxon.solvers.grid.poisson_grid import Boundary, Robin
 from relaxon.solvers.grid.sides import Sides
 from relaxon.solvers.multigrid.cycle import Array, CycleLevel, Single, SingleCycle, run_cycle
+from relaxon.solvers.multigrid.deflation import DeflatedCycle, select_weak, sum_by_component
 from relaxon.solvers.multigrid.transfers import COARSEST_UNKNOWNS, axes_to_halve, coarsen_shape
 from relaxon.solvers.multigrid.variable_levels import VariableLevel, VariableLevelBuilder, VariableStage
 
@@ -331,3 +333,22 @@ class DistributedVariableCycle(SingleCycle):
         total = self._communicator.totals(sums.reshape(-1)).reshape(3, 2, 2)
         np.divide(total[..., 0], total[..., 1], out=found, where=total[..., 1] > 0)
         return found
+
+
+def distributed_cycle(operator: PieceOperator, grid: DistributedPoissonGrid) -> SingleCycle:
+    """Return `deflation.variable_cycle` of the whole grid, of which `operator` is a part; every process calls it."""
+    cycle = DistributedVariableCycle(operator, grid)
+    if not grid.reacts and not any(isinstance(side, Robin) for pair in grid.boundary for side in pair):
+        return cycle
+    components = null_space_of(operator, grid, holding_by_little=False)
+    if components.labels is None:
+        return cycle
+    count = components.dimension + 1
+    mine = sum_by_component(operator, components.labels, count)
+    held, strength = grid.communicator.totals(np.concatenate(mine)).reshape(2, count)
+    found = select_weak(held, strength, components.sizes, max(grid.shape))
+    if found is None:
+        return cycle
+    number, sizes, weakly_held = found
+    space = DistributedNullSpace(number[components.labels], sizes, grid.communicator, components.cells)
+    return DeflatedCycle(cycle, space, weakly_held)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -287,3 +288,18 @@ class PoissonGrid:
         }
         more = "".join(f", {name}" for name, there in given.items() if there)
         return f"PoissonGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns, sides {sides}{more})"
+
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A system to solve: `b` is a full float64 array, zero outside the fluid and in the operator's range."""
+
+    name: str
+    grid: PoissonGrid
+    b: Array
+    exact: Array | None = None
+    """The continuous problem's solution at cell centres, where it is known."""
+    summary: str = ""

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from relaxon.solvers.dcdm.outer import NEGLIGIBLE
-from relaxon.solvers.petsc.finalise import end_before_python
+from relaxon.solvers.petsc.layout import end_before_python
 
 WINDOW = 1
 

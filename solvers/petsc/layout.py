@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import Any
 
 import numpy as np
@@ -176,3 +177,19 @@ class Layout:
         for bounds in self._bounds[1:]:
             volumes = np.multiply.outer(volumes, np.diff(bounds))
         return np.concatenate([[0], np.cumsum(volumes.reshape(-1))[:-1]]).reshape(volumes.shape)
+
+
+_registered: list[bool] = []
+
+
+def end_before_python() -> None:
+    """Have PETSc finalised among Python's exit handlers.
+
+    By default petsc4py finalises PETSc after the interpreter is gone, and destroys what is left then. An object of type
+    python among it would call the interpreter (a segmentation fault with 3.18).
+    """
+    if not _registered:
+        from petsc4py import PETSc
+
+        _registered.append(True)
+        atexit.register(PETSc._finalize)

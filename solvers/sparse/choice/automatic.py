@@ -19,13 +19,11 @@ from relaxon.solvers.sparse.choice.other_kinds import GENERAL_SOLVERS, prepare_k
 from relaxon.solvers.sparse.choice.watch import Watched
 from relaxon.solvers.sparse.direct import DirectFactorisation, FactorTooLargeError, MatrixDirect
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.krylov.conjugate_gradients import MatrixCG, MatrixJacobiCG
-from relaxon.solvers.sparse.krylov.incomplete_cholesky import MatrixIncompleteCholeskyCG
+from relaxon.solvers.sparse.krylov.conjugate_gradients import MatrixCG, MatrixIncompleteCholeskyCG, MatrixJacobiCG
 from relaxon.solvers.sparse.krylov.pyamg_cycle import AlgebraicMultigridCG
 from relaxon.solvers.sparse.learned import DeepConjugateDirectionMultigrid
 from relaxon.solvers.sparse.peers import PEERS
-from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
-from relaxon.solvers.sparse.system.real_form import real_form
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem, real_form
 
 SMALL = 1_000
 """Unknowns up to which even a full factor takes milliseconds."""

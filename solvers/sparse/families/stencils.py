@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from relaxon.core import validation
+
 Array = NDArray[np.float64]
 Family = Callable[[int, np.random.Generator], Any]
 """Makes a matrix of about that many unknowns."""
+Found = TypeVar("Found")
+LEAST = 64
+"""Least number of unknowns: with fewer some of the meshes degenerate."""
 
 
 def side(n: int, ndim: int) -> int:
@@ -152,3 +158,15 @@ STENCILS: dict[str, Family] = {
     "heat-step-3d": heat_step_3d,
     "plate-2d": plate_2d,
 }
+
+
+def find_family(name: str, families: Mapping[str, Found], n: int) -> tuple[Found, int]:
+    """Return the family of a name, and `n` as an int; ValueError or TypeError, naming the argument, for a wrong one."""
+    if name not in families:
+        near = get_close_matches(str(name), families, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"name must be one of {', '.join(families)}, got {name!r}{hint}")
+    n = validation.positive_int("n", n)
+    if n < LEAST:
+        raise ValueError(f"n must be at least {LEAST}, got {n}")
+    return families[name], n

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from relaxon.solvers.sparse.peers.approximate import ApproximateCholesky
-from relaxon.solvers.sparse.peers.multigrid import AMGCL, Hypre
+from relaxon.solvers.sparse.peers.libraries import AMGCL, ApproximateCholesky, Cholmod, Hypre, Pardiso
 from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
-from relaxon.solvers.sparse.peers.supernodal import Cholmod, Pardiso
 
 PEERS: dict[str, PeerSolver] = {
     "hypre": Hypre(),
