@@ -25,12 +25,12 @@ from relaxon.solvers.distributed.cycle import DistributedCycle, Plan
 from relaxon.solvers.distributed.decomposition import Decomposition
 from relaxon.solvers.distributed.halo import Halo, HaloBox, Part
 from relaxon.solvers.distributed.nullspace import null_space
-from relaxon.solvers.distributed.piece import Given, PieceGrid, piece_of, widths_of
+from relaxon.solvers.distributed.piece import Given, piece_of, widths_of
 from relaxon.solvers.distributed.prepared import PreparedDistributed, PreparedPiece
 from relaxon.solvers.grid.arguments import SpacingLike, validate_cells, validate_widths
 from relaxon.solvers.grid.nullspace import closes_faces
 from relaxon.solvers.grid.operator import Planes, PoissonOperator
-from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike, CellType, validate_boundary
+from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike, CellType, CheckedGrid, validate_boundary
 from relaxon.solvers.grid.sides import PLAIN_SIDES, check_films
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class DistributedPoissonGrid:
         """This process's own, read-only; SOLID where coefficients of 0 close a cell and nothing else holds it."""
         self.constant = self._takes_the_learned_cycle(given)
         """Whether κ is 1 on equal cells, with nothing else: what is learned serves it."""
-        self._piece: PieceGrid | None = None
+        self._piece: CheckedGrid | None = None
         if not self.constant:
             self._bring_together(given)
         self.unknowns = int(self.communicator.totals(np.array([float(np.count_nonzero(own == CellType.FLUID))]))[0])
@@ -135,7 +135,7 @@ class DistributedPoissonGrid:
         self.closes, self.reacts = (bool(n) for n in self.communicator.totals(np.array([float(closes), float(reacts)])))
 
     @property
-    def piece(self) -> PieceGrid:
+    def piece(self) -> CheckedGrid:
         """This process's part with a layer of its neighbours, where the grid is not `constant`."""
         assert self._piece is not None
         return self._piece
@@ -256,7 +256,7 @@ class DistributedPoissonGrid:
         halo.exchange(found)
         return found
 
-    def _box_grid(self, cells: NDArray[np.uint8], box: HaloBox) -> PieceGrid:
+    def _box_grid(self, cells: NDArray[np.uint8], box: HaloBox) -> CheckedGrid:
         sides = []
         for axis, pair in enumerate(self.boundary):
             cut = axis < self.ndim - 1 and self.decomposition.parts[axis] > 1
@@ -267,10 +267,10 @@ class DistributedPoissonGrid:
                 high = Boundary.NEUMANN
             sides.append((low, high))
         shape = cells.shape if self.ndim == 3 else (cells.shape[0], cells.shape[2])
-        return PieceGrid(cells.reshape(shape), self.spacing, tuple(sides))
+        return CheckedGrid(cells.reshape(shape), self.spacing, tuple(sides))
 
     def _planes(self, cells: NDArray[np.uint8], boundary: Any) -> Planes:
-        return PoissonOperator(PieceGrid(cells, self.spacing, boundary)).planes
+        return PoissonOperator(CheckedGrid(cells, self.spacing, boundary)).planes
 
     def _whole(self, cells: NDArray[np.uint8]) -> Planes:
         """Return the whole grid's planes, given the cells of the level that is gathered."""

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.core import validation
 from relaxon.core.cell_types import CellType
 from relaxon.core.masked import fill_unused, refuse_masks
+from relaxon.solvers.grid.neighbours import gather
 from relaxon.solvers.grid.sides import Boundary, Robin, Sides
 
 Array = NDArray[np.float64]
@@ -162,19 +163,12 @@ def _validate_kappa(
 
 def cells_read(cells: NDArray[np.uint8], boundary: Sides) -> Mask:
     """Return the cells whose κ enters the matrix: the fluid, and the AIR beside it."""
-    fluid = cells == CellType.FLUID
+    lead = 3 - cells.ndim
+    fluid = np.ascontiguousarray(cells == CellType.FLUID).reshape((1,) * lead + cells.shape)
     beside = fluid.copy()
     for axis, (low, _) in enumerate(boundary):
-        n = cells.shape[axis]
-        below = (slice(None),) * axis + (slice(0, n - 1),)
-        above = (slice(None),) * axis + (slice(1, n),)
-        beside[below] |= fluid[above]
-        beside[above] |= fluid[below]
-        if low is Boundary.PERIODIC:
-            first, last = (slice(None),) * axis + (0,), (slice(None),) * axis + (n - 1,)
-            beside[first] |= fluid[last]
-            beside[last] |= fluid[first]
-    read: Mask = beside & (cells != CellType.SOLID)
+        gather(np.logical_or, fluid, lead + axis, low is Boundary.PERIODIC, beside)
+    read: Mask = beside.reshape(cells.shape) & (cells != CellType.SOLID)
     return read
 
 

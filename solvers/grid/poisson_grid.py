@@ -18,7 +18,9 @@ from relaxon.solvers.grid import cell_metrics, hooks
 from relaxon.solvers.grid.arguments import (
     MAX_CELLS,
     SMALLEST_WIDTH,
+    Kappa,
     SpacingLike,
+    Widths,
     shut_cells,
     validate_cells,
     validate_coefficient,
@@ -44,6 +46,7 @@ __all__ = [
     "Boundary",
     "BoundaryLike",
     "CellType",
+    "CheckedGrid",
     "PoissonGrid",
     "Robin",
     "Sides",
@@ -291,6 +294,26 @@ class PoissonGrid:
 
 
 Array = NDArray[np.float64]
+
+
+class CheckedGrid(PoissonGrid):
+    """A grid of arguments that have been checked, or are parts of such; unlike a `PoissonGrid` it may hold no fluid."""
+
+    def __init__(
+        self,
+        cells: NDArray[np.uint8],
+        spacing: Widths,
+        boundary: Sides,
+        coefficient: Kappa = None,
+        reaction: float | Array | None = None,
+        volume: Array | None = None,
+    ) -> None:
+        self.cells = self.given_cells = np.ascontiguousarray(cells)
+        self.spacing, self.boundary, self.coefficient = spacing, boundary, coefficient
+        self.reaction = self.given_reaction = reaction
+        self.volume = self.given_volume = volume
+        self._ignored = None
+        self.unknowns = int(np.count_nonzero(self.cells == FLUID))
 
 
 @dataclass(frozen=True, slots=True)

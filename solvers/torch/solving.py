@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from relaxon.core import validation
 from relaxon.core.solution import Solution
 from relaxon.core.solve_options import Inconsistent
-from relaxon.implicit import DerivativeOutcome, DerivativeVerdict, ImplicitOptions
+from relaxon.implicit import DerivativeOutcome, DerivativeVerdict, ImplicitOptions, implicit
 from relaxon.solvers.interface.prepared_system import PreparedSystem
 from relaxon.solvers.torch.arguments import to_array
 
@@ -36,32 +36,23 @@ class NotConvergedError(RuntimeError):
 class DifferentiableOptions:
     """The options of the solves of a differentiable system, and what happens where one does not converge."""
 
-    rtols: dict[Purpose, float]
+    rtol: float
+    adjoint_rtol: float | None
     max_iterations: int | None
     inconsistent: Inconsistent
     unconverged: Unconverged
     log: Log | None
 
-    @classmethod
-    def validate(
-        cls,
-        rtol: float,
-        adjoint_rtol: float | None,
-        max_iterations: int | None,
-        inconsistent: Inconsistent,
-        unconverged: Unconverged,
-        log: Log | None,
-    ) -> DifferentiableOptions:
-        """Return validated options; TypeError or ValueError, naming the argument, where one is wrong."""
-        rtol = validation.positive_float("rtol", rtol)
-        adjoint_rtol = rtol if adjoint_rtol is None else validation.positive_float("adjoint_rtol", adjoint_rtol)
-        if unconverged not in ("error", "record"):
-            raise ValueError(f"unconverged must be 'error' or 'record', got {unconverged!r}")
-        if unconverged == "record" and log is None:
+    def __post_init__(self) -> None:
+        validation.positive_float("rtol", self.rtol)
+        if self.adjoint_rtol is not None:
+            validation.positive_float("adjoint_rtol", self.adjoint_rtol)
+        if self.unconverged not in ("error", "record"):
+            raise ValueError(f"unconverged must be 'error' or 'record', got {self.unconverged!r}")
+        if self.unconverged == "record" and self.log is None:
             raise ValueError("log must be a list where unconverged='record', so that failures are noticed, got None")
-        if inconsistent not in ("error", "project"):
-            raise ValueError(f"inconsistent must be 'error' or 'project', got {inconsistent!r}")
-        return cls({"forward": rtol, "adjoint": adjoint_rtol}, max_iterations, inconsistent, unconverged, log)
+        if self.inconsistent not in ("error", "project"):
+            raise ValueError(f"inconsistent must be 'error' or 'project', got {self.inconsistent!r}")
 
     def solve_each(
         self, prepared: PreparedSystem, purpose: Purpose, sides: NDArray[Any], starts: NDArray[np.float64] | None
@@ -70,7 +61,7 @@ class DifferentiableOptions:
 
         NotConvergedError where one does not converge and `unconverged` is "error".
         """
-        rtol = self.rtols[purpose]
+        rtol = self.rtol if purpose == "forward" or self.adjoint_rtol is None else self.adjoint_rtol
         solutions = np.empty(sides.shape)
         for index, side in enumerate(sides):
             solution = prepared.solve(
@@ -136,22 +127,22 @@ class SymmetricSystem(ABC):
         return torch.from_numpy(solutions.reshape(b.shape)).to(dtype=b.dtype, device=b.device)
 
 
-def implicit_options(solve_adjoint: Callable[..., Any]) -> ImplicitOptions:
-    """Return the options with which `relaxon.implicit` leaves all systems and their verification to the solver."""
-    return ImplicitOptions(
-        linear_solver=solve_adjoint,
-        rtol=math.inf,
-        root_rtol=math.inf,
-        error_estimate="none",
-        on_unconverged="record",
-    )
+def derive_solve(system: Any, function: str, batch_dims: int) -> Callable[..., Any]:
+    """Return `system.solve` differentiated as the root of `system.residual`, all systems solved by the solver alone.
 
-
-def refuse_non_finite(function: str) -> Callable[[DerivativeVerdict], None]:
-    """Return a callback that raises ValueError where the gradient passed back to `function` is not finite."""
+    It verifies its solutions itself: a second residual would tell nothing more. ValueError, naming `function`, where
+    the gradient passed back is not finite.
+    """
 
     def refuse(verdict: DerivativeVerdict) -> None:
         if verdict.outcome is DerivativeOutcome.NON_FINITE:
             raise ValueError(f"the gradient passed back to {function} must be finite, got NaN or infinity")
 
-    return refuse
+    options = ImplicitOptions(
+        linear_solver=system.solve_adjoint,
+        rtol=math.inf,
+        root_rtol=math.inf,
+        error_estimate="none",
+        on_unconverged="record",
+    )
+    return implicit(system.solve, system.residual, options=options, batch_dims=batch_dims, on_verdict=refuse)

@@ -1,4 +1,4 @@
-"""Solvers of other libraries: hypre's BoomerAMG and CHOLMOD, by polyfem-polysolve, AMGCL, MKL's Pardiso, and apxchol."""
+"""Solvers of other libraries: hypre's BoomerAMG and CHOLMOD, by polyfem-polysolve, AMGCL, Pardiso, and apxchol."""
 
 # Imported on first use, for their weight: apxchol, polysolve, pyamgcl, pypardiso, SciPy.
 
