@@ -59,7 +59,7 @@ def recognise(matrix: Any, layout: Layout, comm: Any) -> Recognised:
     names = AXES[-ndim:]
     rows, problem = None, None
     try:
-        rows = _rows(matrix, layout)
+        rows = read_rows(matrix, layout)
     except ValueError as error:
         problem = error
     any_failure(communicator, problem)
@@ -69,16 +69,19 @@ def recognise(matrix: Any, layout: Layout, comm: Any) -> Recognised:
 
 
 @dataclass(frozen=True, slots=True)
-class _MatrixRows:
-    """A process's rows: the diagonal, the bits of the couplings, and each axis's smallest and largest."""
+class MatrixRows:
+    """A process's rows: the diagonal, the bits of the couplings, each axis's smallest and largest, and where they are
+    wanted, the couplings through each face, `(6, count)`."""
 
     diagonal: NDArray[np.float64]
     faces: NDArray[np.uint8]
     least: NDArray[np.float64]
     most: NDArray[np.float64]
+    couplings: NDArray[np.float64]
 
 
-def _rows(matrix: Any, layout: Layout) -> _MatrixRows:
+def read_rows(matrix: Any, layout: Layout, couplings: bool = False) -> MatrixRows:
+    """Read a process's rows; ValueError where they are not those of neighbours on a DMDA."""
     from relaxon.solvers.petsc import kernels
 
     ndim = len(layout.shape)
@@ -94,10 +97,13 @@ def _rows(matrix: Any, layout: Layout) -> _MatrixRows:
         if np.abs(data.imag).max(initial=0) > 0:
             raise ValueError("the matrix must be real, got complex entries")
         data = np.ascontiguousarray(data.real)
-    found = _MatrixRows(np.empty(count), np.empty(count, np.uint8), np.full(3, np.inf), np.full(3, -np.inf))
+    found = MatrixRows(
+        np.empty(count), np.empty(count, np.uint8), np.full(3, np.inf), np.full(3, -np.inf),
+        np.zeros((6 if couplings else 0, count)),
+    )  # fmt: skip
     far, broken = kernels.entries(
         starts, columns, data, matrix.getOwnershipRange()[0], layout.own3, *layout.blocks, layout.shape3,
-        layout.periodic3, found.diagonal, found.faces, found.least, found.most,
+        layout.periodic3, found.diagonal, found.faces, found.least, found.most, found.couplings,
     )  # fmt: skip
     if broken:
         raise ValueError(f"the matrix must be finite, got {broken} entries that are not")
@@ -108,7 +114,7 @@ def _rows(matrix: Any, layout: Layout) -> _MatrixRows:
     return found
 
 
-def _weights(rows: _MatrixRows, names: str, communicator: Communicator) -> tuple[float, NDArray[np.float64]]:
+def _weights(rows: MatrixRows, names: str, communicator: Communicator) -> tuple[float, NDArray[np.float64]]:
     """Return the operator's sign, and the coupling along each axis; along an axis of one node, that of the others."""
     mine = np.concatenate([rows.least, rows.most, [rows.diagonal.sum()]])
     everyone = np.stack([np.asarray(part) for part in communicator.gathered(mine)])
@@ -130,7 +136,7 @@ def _weights(rows: _MatrixRows, names: str, communicator: Communicator) -> tuple
 
 
 def _recognise(
-    rows: _MatrixRows, scale: float, weights: NDArray[np.float64], layout: Layout, communicator: Communicator
+    rows: MatrixRows, scale: float, weights: NDArray[np.float64], layout: Layout, communicator: Communicator
 ) -> Recognised:
     from relaxon.solvers.petsc import kernels
 

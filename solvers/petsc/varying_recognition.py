@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.distributed.communicator import Communicator, any_failure, as_communicator
 from relaxon.solvers.grid.poisson_grid import CellType, Sides, validate_boundary
 from relaxon.solvers.petsc.layout import Layout
+from relaxon.solvers.petsc.recognition import read_rows
 
 Array = NDArray[np.float64]
 ROUNDING = 1e-12
@@ -54,7 +55,8 @@ def read_any_grid(matrix: Any, layout: Layout, comm: Any) -> AnyGrid:
         or a row sums to less than 0.
     """
     communicator = as_communicator(comm)
-    low, diagonal = _couplings(matrix, layout)
+    rows = read_rows(matrix, layout, couplings=True)
+    low, diagonal = rows.couplings, rows.diagonal
     scale = 1.0 if communicator.totals(np.array([diagonal.sum()]))[0] >= 0 else -1.0
     values, held = -scale * low, scale * diagonal
     problem: ValueError | None = None
@@ -86,37 +88,6 @@ def read_any_grid(matrix: Any, layout: Layout, comm: Any) -> AnyGrid:
         scale,
         diagonal.reshape(sizes[-ndim:]),
     )
-
-
-def _couplings(matrix: Any, layout: Layout) -> tuple[Array, Array]:
-    """Return the entries of this process's rows towards each face, below and above, `(6, count)`, and the diagonal."""
-    starts, columns, data = matrix.getValuesCSR()
-    data, count = np.real(np.asarray(data)), len(starts) - 1
-    rows = np.repeat(np.arange(count), np.diff(starts))
-    bounds, counts, offsets = layout.blocks
-    part = np.searchsorted(offsets, columns, side="right") - 1
-    inside = columns - offsets[part]
-    parts = np.unravel_index(part, tuple(int(n) for n in counts))
-    lengths = [bounds[axis, parts[axis] + 1] - bounds[axis, parts[axis]] for axis in range(3)]
-    there = [
-        bounds[0, parts[0]] + inside // (lengths[1] * lengths[2]),
-        bounds[1, parts[1]] + inside // lengths[2] % lengths[1],
-        bounds[2, parts[2]] + inside % lengths[2],
-    ]
-    here = np.unravel_index(rows, tuple(int(n) for n in layout.sizes3))
-    found, diagonal = np.zeros((6, count)), np.zeros(count)
-    own = np.ones(len(rows), bool)
-    for axis in range(3):
-        way = there[axis] - (here[axis] + layout.own3[axis, 0])
-        if layout.periodic3[axis]:
-            n = int(layout.shape3[axis])
-            way = (way + n // 2) % n - n // 2
-        for side, step in enumerate((-1, 1)):
-            some = way == step
-            np.add.at(found[2 * axis + side], rows[some], data[some])
-        own &= way == 0
-    np.add.at(diagonal, rows[own], data[own])
-    return found, diagonal
 
 
 def _beside(wide: NDArray[Any], face: int) -> NDArray[Any]:
