@@ -128,14 +128,14 @@ class PieceOperator(PoissonOperator):
 
     def apply(self, x: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
         """`out ← A x`, 0 beside the owned cells; every process calls it."""
-        return self._applied(x, out, self.couplings)
+        return self._apply_couplings(x, out, self.couplings)
 
     def magnitudes(self, x: NDArray[Any]) -> NDArray[Any]:
         """`|A| |x|`."""
         lower = self.couplings
-        return self._applied(np.abs(x), np.empty_like(x), (-lower[0], -lower[1], -lower[2]))
+        return self._apply_couplings(np.abs(x), np.empty_like(x), (-lower[0], -lower[1], -lower[2]))
 
-    def _applied(self, x: NDArray[Any], out: NDArray[Any], lower: tuple[NDArray[Any], ...]) -> NDArray[Any]:
+    def _apply_couplings(self, x: NDArray[Any], out: NDArray[Any], lower: tuple[NDArray[Any], ...]) -> NDArray[Any]:
         from relaxon.solvers.grid import stencil_kernels
 
         self._wide[...] = x
@@ -180,7 +180,7 @@ class Neighbourhood:
         """Return the grid of the part; TypeError or ValueError where something is not valid in it."""
         cells, kappa = self.cells, self.coefficient
         if isinstance(kappa, tuple):
-            kappa = tuple(_joined(axis, low, high) for axis, (low, high) in enumerate(kappa))
+            kappa = tuple(_join_faces(axis, low, high) for axis, (low, high) in enumerate(kappa))
         kappa, _ = validate_coefficient(kappa, cells, self.boundary)
         reaction, _ = validate_reaction(self.reaction, cells == CellType.FLUID)
         if isinstance(kappa, tuple) and not all(face.all() for face in kappa):
@@ -190,7 +190,7 @@ class Neighbourhood:
         return CheckedGrid(cells, self.spacing, self.boundary, kappa, reaction, volume)
 
 
-def _joined(axis: int, low: Array, high: Array) -> Array:
+def _join_faces(axis: int, low: Array, high: Array) -> Array:
     """Return the faces along an axis, from those below and above each cell."""
     below, above = _layers(low, axis, 1, None), _layers(high, axis, 0, -1)
     other = (below != above) & np.isfinite(below) & np.isfinite(above)

@@ -185,7 +185,7 @@ class DistributedVariableCycle(SingleCycle):
 
     def gather(self, owned: NDArray[Any]) -> NDArray[Any]:
         """Return every process's owned cells of the level that is gathered, put together."""
-        return self._gathered(owned, self._end, self.shape)
+        return self._gather_cells(owned, self._end, self.shape)
 
     def planes_of(self, whole: NDArray[Any]) -> NDArray[Any]:
         """Return an array of a whole level in the order of a box's axes; shares memory."""
@@ -248,46 +248,46 @@ class DistributedVariableCycle(SingleCycle):
         starts = [kept[0] // step for kept, step in zip(part.box.kept, by, strict=True)]
         planes: Shape = (shape[1], shape[0], shape[2]) if self._flat else (shape[0], shape[1], shape[2])
         ranges = ((starts[0], starts[0] + planes[0]), (starts[1], starts[1] + planes[1]))
-        owned = self._owned(self._communicator.rank, after)
+        owned = self._find_owned(self._communicator.rank, after)
         first, second = (slice(a - s, b - s) for (a, b), s in zip(owned, starts, strict=True))
         x, r, diagonal = (np.zeros(shape, np.float32) for _ in range(3))
         return SharedVariableLevel(self, part, level, ranges, (first, second), planes, x, r, diagonal)
 
     def _move(self, stage: SharedStage, part: Part) -> VariableStage:
         """Return a stage's arrays on the part of a level that is shared, with the neighbours' cells."""
-        return self._mapped(stage, lambda array: part.spread(self._owned_of(stage, array)))
+        return self._map_stage(stage, lambda array: part.spread(self._take_owned(stage, array)))
 
     def _gather_stage(self, stage: SharedStage) -> VariableStage:
         """Return a stage's arrays for the whole level, in every process."""
-        return self._mapped(
-            stage, lambda array: self._gathered(self._owned_of(stage, array), stage.coarsening, stage.shape)
+        return self._map_stage(
+            stage, lambda array: self._gather_cells(self._take_owned(stage, array), stage.coarsening, stage.shape)
         )
 
     @staticmethod
-    def _mapped(stage: SharedStage, move: Callable[[NDArray[Any]], NDArray[Any]]) -> VariableStage:
+    def _map_stage(stage: SharedStage, move: Callable[[NDArray[Any]], NDArray[Any]]) -> VariableStage:
         given = stage.cells
         faces = [move(face) for face in given.faces[:3]]
         faces.append(np.stack([move(side) for side in given.faces[3]]))
         faces += [move(term) for term in given.faces[4:]]
         return VariableStage(move(given.cells), faces, given.inside, None if given.least is None else move(given.least))
 
-    def _owned_of(self, stage: SharedStage, array: NDArray[Any]) -> NDArray[Any]:
+    def _take_owned(self, stage: SharedStage, array: NDArray[Any]) -> NDArray[Any]:
         """Return the owned cells of a stage's array: of the operator's part, or of the last shared level's."""
         if not self._shared:
             return self._operator.part.own(array)
         last = self._shared[-1]
         return last.view(array)[last.owned]
 
-    def _gathered(self, owned: NDArray[Any], by: tuple[int, int], shape: Shape) -> NDArray[Any]:
+    def _gather_cells(self, owned: NDArray[Any], by: tuple[int, int], shape: Shape) -> NDArray[Any]:
         """Return every process's owned cells of a level, put together in an array of its shape."""
         whole = np.empty(shape, owned.dtype)
         planes = self.planes_of(whole)
         for rank, piece in enumerate(self._communicator.gathered(owned)):
-            place = planes[tuple(slice(*cut) for cut in self._owned(rank, by))]
+            place = planes[tuple(slice(*cut) for cut in self._find_owned(rank, by))]
             place[...] = piece.reshape(place.shape)
         return whole
 
-    def _owned(self, rank: int, by: tuple[int, int]) -> tuple[Range, Range]:
+    def _find_owned(self, rank: int, by: tuple[int, int]) -> tuple[Range, Range]:
         return box_of(self._decomposition, rank, self._periodic, (0, 0), by).owned
 
     def _cuts_at(self, by: tuple[int, int]) -> bool:

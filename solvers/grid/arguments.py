@@ -55,7 +55,7 @@ def validate_spacing(spacing: float | Sequence[float], ndim: int) -> tuple[float
     """Return one width an axis."""
     refuse_masks(spacing=spacing)
     entries = _entries(spacing, ndim)
-    return tuple(_validate_width(_named(spacing, axis), value) for axis, value in enumerate(entries))
+    return tuple(_validate_width(_name_entry(spacing, axis), value) for axis, value in enumerate(entries))
 
 
 def validate_widths(spacing: SpacingLike, shape: tuple[int, ...]) -> Widths:
@@ -63,7 +63,7 @@ def validate_widths(spacing: SpacingLike, shape: tuple[int, ...]) -> Widths:
     refuse_masks(spacing=spacing)
     entries = _entries(spacing, len(shape))
     return tuple(
-        _validate_width(_named(spacing, axis), value) if np.ndim(value) == 0 else _validate_axis(axis, value, n)
+        _validate_width(_name_entry(spacing, axis), value) if np.ndim(value) == 0 else _validate_axis(axis, value, n)
         for axis, (value, n) in enumerate(zip(entries, shape, strict=True))
     )
 
@@ -80,7 +80,7 @@ def _entries(spacing: Any, ndim: int) -> list[Any]:
     return values
 
 
-def _named(spacing: Any, axis: int) -> str:
+def _name_entry(spacing: Any, axis: int) -> str:
     return f"spacing[{axis}]" if isinstance(spacing, list | tuple) or np.ndim(spacing) else "spacing"
 
 

@@ -97,7 +97,7 @@ class PreparedSystem(SystemForm):
             request,
             self._sides(request),
             lambda part, ask: self._real_answer(part, ask, next(starts)),
-            self._unsolved,
+            self._judge_start,
             callback,
         )
 
@@ -161,7 +161,7 @@ class PreparedSystem(SystemForm):
             backward_error=figures.backward_error,
         )
 
-    def _unsolved(self, request: Request) -> tuple[float, float, NDArray[Any]]:
+    def _judge_start(self, request: Request) -> tuple[float, float, NDArray[Any]]:
         """Return the residual norm and the backward error of a request's initial guess, and the guess as an answer."""
         figures, x = self._figures(request.b, request.x), request.x.copy()
         scaling.scale(x, request.exponent - self.exponent)
@@ -170,7 +170,7 @@ class PreparedSystem(SystemForm):
 
     def _form(self, x: NDArray[np.float64], request: Request) -> NDArray[Any]:
         """Return a solution in the form of the request's right-hand side."""
-        answered = self._answered(x, request.packed)
+        answered = self._form_answer(x, request.packed)
         return answered.reshape(-1, 1) if request.column else answered
 
     def _run(self, request: Request, monitor: Monitor) -> tuple[Result, str, Figures | None]:

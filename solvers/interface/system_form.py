@@ -37,14 +37,14 @@ class SystemForm(ABC):
     ) -> Request | ComplexRequest:
         """Check the arguments of a solve and convert its arrays to the engine's form; of a complex `b`, both parts."""
         validation.array_like(name, b)
-        b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
+        b, x0 = fill_unused(name, b, self._find_used), fill_unused("x0", x0, self._find_used)
         if not is_complex(b):
             return self._real_request(b, options, x0, name)
         b = validation.real_or_complex_array(name, b, finite=False)
         starts = (None, None) if x0 is None else split(validation.real_or_complex_array("x0", x0, finite=False))
         parts = split(b)
         # A part that is mere rounding beside the other need not sum to zero.
-        sizes = [self._largest(self._side(name, part)) for part in parts]
+        sizes = [self._find_largest(self._side(name, part)) for part in parts]
         negligible = self._consistency(parts[0].dtype) * max(sizes)
         real, imaginary = (
             self._real_request(
@@ -78,7 +78,7 @@ class SystemForm(ABC):
         if not scaling.is_safe(norm):
             # The squares of very large and very small numbers are not representable: scale the right-hand side first.
             right = self._side(name, side, right)
-            exponent = scaling.exponent_of(self._largest(right))
+            exponent = scaling.exponent_of(self._find_largest(right))
             scaling.scale(right, -exponent)
             refusal = self._make_consistent(name, right, side.dtype, options.inconsistent)
             norm = self._norm(right)
@@ -87,7 +87,7 @@ class SystemForm(ABC):
             start.fill(0.0)  # so much larger than the solution that float64 cannot represent both
         self._project(start)
         rtol, atol = options.rtol, scaling.scaled(options.atol, -exponent)
-        tolerance, packed, warm = rtol * norm + atol, self._packed(side), x0 is not None or last is not None
+        tolerance, packed, warm = rtol * norm + atol, self._is_packed(side), x0 is not None or last is not None
         column = packed and side.ndim == 2
         return Request(
             right,
@@ -109,10 +109,10 @@ class SystemForm(ABC):
 
         SingularSystemError if there is none and `inconsistent` is "error".
         """
-        defect, component = self._defect(right)
+        defect, component = self._find_defect(right)
         if defect > self._consistency(dtype) and inconsistent != "project":
             refusal = (
-                f"{name} is not in the range of the singular operator: {self._component(component)} has a net source "
+                f"{name} is not in the range of the singular operator: {self._describe_component(component)} has a net source "
                 f"of {defect:.2e} of its total; remove it or pass inconsistent='project'"
             )
             if inconsistent == "error":
@@ -131,7 +131,7 @@ class SystemForm(ABC):
         return spare
 
     @abstractmethod
-    def _used(self) -> NDArray[np.bool_]:
+    def _find_used(self) -> NDArray[np.bool_]:
         """Return where the entries of a whole array are used; masked entries elsewhere do not matter."""
 
     @property
@@ -158,7 +158,7 @@ class SystemForm(ABC):
         """Return the largest net source of a component, relative to its total, that counts as rounding of the dtype."""
         return CONSISTENCY[dtype]
 
-    def _largest(self, v: NDArray[np.float64]) -> float:
+    def _find_largest(self, v: NDArray[np.float64]) -> float:
         """Return the largest magnitude in `v`."""
         return float(np.abs(v).max())
 
@@ -187,19 +187,19 @@ class SystemForm(ABC):
         out[...] = x
 
     @abstractmethod
-    def _packed(self, side: NDArray[Any]) -> bool:
+    def _is_packed(self, side: NDArray[Any]) -> bool:
         """Return whether the caller's right-hand side is a vector of the unknowns."""
 
     @abstractmethod
-    def _answered(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
+    def _form_answer(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
         """Return the solution in the form of the right-hand side."""
 
     @abstractmethod
-    def _defect(self, b: NDArray[np.float64]) -> tuple[float, int]:
+    def _find_defect(self, b: NDArray[np.float64]) -> tuple[float, int]:
         """Return how far `b` is from the range, relative to its worst singular component's total, and which one."""
 
     @abstractmethod
-    def _component(self, number: int) -> str:
+    def _describe_component(self, number: int) -> str:
         """Return the description of a singular component, for people."""
 
     @abstractmethod

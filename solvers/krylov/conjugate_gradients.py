@@ -67,13 +67,13 @@ def _take_steps(
     yield math.sqrt(rr)
     before = r.copy() if flexible else r
 
-    def preconditioned() -> Array:
+    def take_direction() -> Array:
         if precondition is None:
             return r
         precondition(r, z)
         return project(z)
 
-    p = preconditioned().copy()
+    p = take_direction().copy()
     rz = dot(r, p)
     while True:
         curvature = dot(p, operator.apply(p, ap))
@@ -84,7 +84,7 @@ def _take_steps(
         monitor.stepped(partial(subtract, x, alpha, p))
         yield math.sqrt(rr)
         monitor.stepped(None)
-        step = preconditioned()
+        step = take_direction()
         old = rz
         rz = dot(r, step) if precondition is not None else rr
         change = dot(before, step) if flexible else 0.0

@@ -71,7 +71,7 @@ class _IncompleteCholesky(Prepared):
         planes = operator.grid.shape3[self._turn[0]]
         slabs = options.slabs or max(1, min(MOST_SLABS, planes // MIN_SLAB_PLANES))
         self._starts = np.linspace(0, planes, min(slabs, planes) + 1).astype(np.int64)
-        diagonal, lower = self._turned(operator.diagonal), [self._turned(c) for c in operator.couplings]
+        diagonal, lower = self._turn_axes(operator.diagonal), [self._turn_axes(c) for c in operator.couplings]
         self._lower = tuple(lower[axis] for axis in self._turn)
         self._inverse = np.empty_like(diagonal)
         dropped, safety = float(options.modified), float(options.safety)
@@ -82,7 +82,7 @@ class _IncompleteCholesky(Prepared):
         """Call a kernel on all slabs; a small grid's in this thread."""
         divide(kernel, len(self._starts) - 1, *args, chunks=None if self._inverse.size >= SWEPT_SERIALLY else 1)
 
-    def _turned(self, array: Array) -> Array:
+    def _turn_axes(self, array: Array) -> Array:
         return np.ascontiguousarray(array.transpose(self._turn))
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:

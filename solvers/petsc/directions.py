@@ -61,7 +61,7 @@ class DeepConjugateDirections:
         directions, images = self._vectors[2 : 3 + self.window], self._vectors[3 + self.window :]
         search = _Search(ksp.getPC(), matrix, null, r, z, directions, images)
 
-        def renewed() -> float:
+        def renew() -> float:
             matrix.mult(x, r)
             r.aypx(-1.0, b)
             return float(r.norm())
@@ -69,14 +69,14 @@ class DeepConjugateDirections:
         self.fallbacks = 0
         if not ksp.getInitialGuessNonzero():
             x.set(0.0)
-        norm = renewed()
+        norm = renew()
         recomputed = True
         step = 0
         while True:
-            if self._ended(ksp, norm):
+            if self._ask_to_stop(ksp, norm):
                 if recomputed or ksp.getConvergedReason() <= 0:
                     return
-                norm, recomputed = renewed(), True
+                norm, recomputed = renew(), True
                 if ksp.callConvergenceTest(ksp.getIterationNumber(), norm) > 0:
                     ksp.setResidualNorm(norm)
                     return
@@ -112,7 +112,7 @@ class DeepConjugateDirections:
         self._vectors = []
 
     @staticmethod
-    def _ended(ksp: Any, norm: float) -> bool:
+    def _ask_to_stop(ksp: Any, norm: float) -> bool:
         """Tell PETSc of a residual's norm and ask whether to stop."""
         steps = ksp.getIterationNumber()
         ksp.setResidualNorm(norm)

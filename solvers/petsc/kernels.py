@@ -175,7 +175,7 @@ def verdicts(kinds, scores, excess, closed, weights, slack, guess, says):  # typ
 
 
 @lean
-def heard(says, kinds):  # type: ignore[no-untyped-def]
+def apply_verdicts(says, kinds):  # type: ignore[no-untyped-def]
     """Make AIR or SOLID of UNKNOWN cells by what fluid cells beside them say; both wide. Returns how many."""
     nz, ny, nx = kinds.shape[0] - 2, kinds.shape[1] - 2, kinds.shape[2] - 2
     count = 0
@@ -216,7 +216,7 @@ def likeness(kinds, scores):  # type: ignore[no-untyped-def]
 
 
 @lean
-def remaining(kinds, excess, closed, weights, slack):  # type: ignore[no-untyped-def]
+def count_remaining(kinds, excess, closed, weights, slack):  # type: ignore[no-untyped-def]
     """Count the cells whose excess is not that of the AIR beside them; `kinds` is wide."""
     nz, ny, nx = kinds.shape[0] - 2, kinds.shape[1] - 2, kinds.shape[2] - 2
     count = 0

@@ -69,7 +69,7 @@ class Layout:
         if self.direct:
             array: NDArray[np.float64] = vector.getArray(readonly=True)
         else:
-            scatter, mine = self._scattered(vector)
+            scatter, mine = self._make_scatter(vector)
             scatter.scatter(vector, mine, addv=False, mode=False)
             array = mine.getArray(readonly=True)
         return array.reshape(self.part)
@@ -79,11 +79,11 @@ class Layout:
         if self.direct:
             vector.getArray()[...] = values.reshape(-1)
             return
-        scatter, mine = self._scattered(vector)
+        scatter, mine = self._make_scatter(vector)
         mine.getArray()[...] = values.reshape(-1)
         scatter.scatter(mine, vector, addv=False, mode=True)
 
-    def _scattered(self, vector: Any) -> tuple[Any, Any]:
+    def _make_scatter(self, vector: Any) -> tuple[Any, Any]:
         if self._scatter is None:
             from petsc4py import PETSc
 

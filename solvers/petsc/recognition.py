@@ -171,7 +171,7 @@ def _recognise(
     left = float(np.count_nonzero(np.abs(excess) > slack))
     if communicator.totals(np.array([left]))[0] > 0 and everyone[:, 2].any():
         kinds = _with_air(fluid, excess, closed, weights, layout, communicator)
-        left = float(kernels.remaining(kinds, excess, closed, weights, slack))
+        left = float(kernels.count_remaining(kinds, excess, closed, weights, slack))
         cells[(kinds[1:-1, 1:-1, 1:-1] == kernels.AIR).reshape(-1)] = CellType.AIR
     same = all(not v or abs(v - 2 * weights[n // 2]) <= TOLERANCE * weights[n // 2] for n, v in enumerate(values))
     exact = communicator.totals(np.array([left]))[0] == 0 and same
@@ -225,7 +225,7 @@ def _with_air(
     guess = False
     while True:
         kernels.verdicts(kinds, scores, excess, closed, weights, slack, guess, says)
-        found = kernels.heard(layout.around(says, kernels.NOTHING), kinds)
+        found = kernels.apply_verdicts(layout.around(says, kernels.NOTHING), kinds)
         found = communicator.totals(np.array([float(found)]))[0]
         if not found and guess:
             return kinds

@@ -85,7 +85,7 @@ def missing_kernels(table: KernelTable, kind: str) -> list[int]:
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return []
     called = [number for number in table.kinds.get(kind, ()) if not _is_there(table.tasks[number])]
-    return [number for number in table.needed(called) if not _is_there(table.tasks[number])]
+    return [number for number in table.list_needed(called) if not _is_there(table.tasks[number])]
 
 
 def compile_seconds(kind: str | None) -> float:

@@ -41,7 +41,7 @@ class BiCGStab(SteppedEngine, KrylovEngine):
         shadow, p, v = r.copy(), r.copy(), np.zeros_like(r)
         rho, restarted = inner(shadow, r), True
         while True:
-            z = self._preconditioned(p)
+            z = self._apply_preconditioner(p)
             v = self._image(z)
             along = inner(shadow, v)
             if not abs(along) > BREAKDOWN * norm_of(shadow) * norm_of(v):
@@ -54,7 +54,7 @@ class BiCGStab(SteppedEngine, KrylovEngine):
             alpha = rho / along
             found += alpha * z
             r -= alpha * v
-            z = self._preconditioned(r)
+            z = self._apply_preconditioner(r)
             image = self._image(z)
             square = norm_of(image) ** 2
             omega = inner(image, r) / square if square > 0 else 0.0

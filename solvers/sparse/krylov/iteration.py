@@ -45,7 +45,7 @@ class KrylovEngine(MatrixEngine):
         norm = self.system.residual(b, x, r)
         return as_field(r, self.system.is_complex), norm
 
-    def _preconditioned(self, r: Vector) -> Vector:
+    def _apply_preconditioner(self, r: Vector) -> Vector:
         """Return `M r` in a new array; the preconditioner is applied to a vector of norm 1."""
         if self.precondition is None:
             return r.copy()

@@ -240,7 +240,7 @@ class PreparedMatrix(PreparedSystem):
         if not self.system.is_complex:
             return PreparedSystem.request(self, b, options, x0, name)
         validation.array_like(name, b)
-        b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
+        b, x0 = fill_unused(name, b, self._find_used), fill_unused("x0", x0, self._find_used)
         return self._real_request(b, options, x0, name)
 
     def _real_request(
@@ -269,7 +269,7 @@ class PreparedMatrix(PreparedSystem):
         validation.finite_entries(name, vector)
         return vector
 
-    def _used(self) -> NDArray[np.bool_]:
+    def _find_used(self) -> NDArray[np.bool_]:
         return np.ones(self.system.unknowns, bool)
 
     @property
@@ -288,16 +288,16 @@ class PreparedMatrix(PreparedSystem):
         out[...] = vector
         return out
 
-    def _packed(self, side: Any) -> bool:
+    def _is_packed(self, side: Any) -> bool:
         return True
 
-    def _answered(self, x: Array, packed: bool) -> NDArray[Any]:
+    def _form_answer(self, x: Array, packed: bool) -> NDArray[Any]:
         return x.view(np.complex128) if self.system.is_complex else x
 
-    def _defect(self, b: Array) -> tuple[float, int]:
+    def _find_defect(self, b: Array) -> tuple[float, int]:
         return self.system.defect(b)
 
-    def _component(self, number: int) -> str:
+    def _describe_component(self, number: int) -> str:
         return self.system.describe(number)
 
     def _project(self, v: Array) -> None:
