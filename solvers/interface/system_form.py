@@ -111,9 +111,10 @@ class SystemForm(ABC):
         """
         defect, component = self._find_defect(right)
         if defect > self._consistency(dtype) and inconsistent != "project":
+            which = self._describe_component(component)
             refusal = (
-                f"{name} is not in the range of the singular operator: {self._describe_component(component)} has a net source "
-                f"of {defect:.2e} of its total; remove it or pass inconsistent='project'"
+                f"{name} is not in the range of the singular operator: {which} has a net source of {defect:.2e} of its "
+                "total; remove it or pass inconsistent='project'"
             )
             if inconsistent == "error":
                 raise SingularSystemError(refusal)

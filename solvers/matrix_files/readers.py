@@ -16,7 +16,7 @@ from relaxon.solvers.matrix_files.contents import MAX_BYTES, MatrixBytes, Matrix
 
 START = 4096
 """Bytes by which formats are recognised: a header's comments may come first."""
-MARKET, BOEING, PETSC, OPENFOAM, NPZ, NPY, TEXT = (
+FORMATS = MARKET, BOEING, PETSC, OPENFOAM, NPZ, NPY, TEXT = (
     "Matrix Market",
     "Harwell-Boeing",
     "PETSc binary",
@@ -25,7 +25,6 @@ MARKET, BOEING, PETSC, OPENFOAM, NPZ, NPY, TEXT = (
     "npy",
     "text",
 )
-FORMATS = (MARKET, BOEING, PETSC, OPENFOAM, NPZ, NPY, TEXT)
 
 
 def read_matrix(

@@ -18,15 +18,13 @@ if TYPE_CHECKING:
     from relaxon.solvers.petsc.algebraic import AlgebraicCycle
     from relaxon.solvers.petsc.directions import DeepConjugateDirections
     from relaxon.solvers.petsc.preconditioner import LearnedCycle
-    from relaxon.solvers.petsc.recognition import Recognised, recognise
-    from relaxon.solvers.petsc.varying_recognition import AnyGrid, read_any_grid
+    from relaxon.solvers.petsc.recognition import AnyGrid, Recognised, read_any_grid, recognise
 
 _MODULES = {
     "algebraic": "AlgebraicCycle",
     "directions": "DeepConjugateDirections",
     "preconditioner": "LearnedCycle",
-    "recognition": "Recognised recognise",
-    "varying_recognition": "AnyGrid read_any_grid",
+    "recognition": "AnyGrid Recognised read_any_grid recognise",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 __all__ = sorted(_HOME)

@@ -14,8 +14,7 @@ from relaxon.solvers.distributed.grid import DistributedPoissonGrid
 from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
 from relaxon.solvers.grid.poisson_grid import CellType
 from relaxon.solvers.petsc.layout import Layout, end_before_python
-from relaxon.solvers.petsc.recognition import OtherKindError, Recognised, recognise
-from relaxon.solvers.petsc.varying_recognition import AnyGrid, read_any_grid
+from relaxon.solvers.petsc.recognition import AnyGrid, OtherKindError, Recognised, read_any_grid, recognise
 
 
 class LearnedCycle:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sparse.families.stencils import Family, assemble, side
+from relaxon.solvers.sparse.families.stencils import Family, assemble_grid, cut_axis, side
 
 Array = NDArray[np.float64]
 SKEW = (1.0, -0.6, 0.35)
@@ -41,34 +41,21 @@ def recirculating_winds(shape: tuple[int, ...]) -> list[Array]:
 
 def upwind(shape: tuple[int, ...], peclet: float, winds: list[Array]) -> Any:
     """Return the matrix of `−Δu + peclet · div(w u)` on cells of width 1, Dirichlet values on all sides."""
-    size = int(np.prod(shape))
-    number = np.arange(size).reshape(shape)
-    diagonal = np.zeros(shape)
-    rows, columns, values = [], [], []
+    diagonal, faces = np.zeros(shape), []
     for axis, wind in enumerate(winds):
-        low, high = _ends(len(shape), axis, slice(None, -1)), _ends(len(shape), axis, slice(1, None))
+        low, high, inner = (cut_axis(len(shape), axis, slice(*ends)) for ends in ((None, -1), (1, None), (1, -1)))
         forth, back = np.maximum(peclet * wind, 0.0), np.maximum(-peclet * wind, 0.0)
-        inner = _ends(len(shape), axis, slice(1, -1))
         diagonal[low] += 1.0 + forth[inner]
         diagonal[high] += 1.0 + back[inner]
-        rows += [number[low].ravel(), number[high].ravel()]
-        columns += [number[high].ravel(), number[low].ravel()]
-        values += [-1.0 - back[inner].ravel(), -1.0 - forth[inner].ravel()]
+        faces.append((-1.0 - back[inner], -1.0 - forth[inner]))
         for edge, outwards in ((0, back), (-1, forth)):
-            place = _ends(len(shape), axis, edge)
+            place = cut_axis(len(shape), axis, edge)
             diagonal[place] += 2.0 + outwards[place]
-    rows.append(number.ravel())
-    columns.append(number.ravel())
-    values.append(diagonal.ravel())
-    return assemble(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), size)
+    return assemble_grid(diagonal, faces)
 
 
 def _faces(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return tuple(n + (a == axis) for a, n in enumerate(shape))
-
-
-def _ends(ndim: int, axis: int, part: slice | int) -> tuple[slice | int, ...]:
-    return tuple(part if a == axis else slice(None) for a in range(ndim))
 
 
 def in_wind(ndim: int, winds: Callable[[tuple[int, ...]], list[Array]]) -> Family:

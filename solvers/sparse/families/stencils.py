@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -30,30 +30,37 @@ def finite_volumes(kappa: Array, weights: tuple[float, ...], held: str = "all") 
 
     Sides with Dirichlet values are `held`: "all", the "first" one of the first axis, or "none".
     """
-    shape = kappa.shape
-    number = np.arange(kappa.size).reshape(shape)
-    diagonal = np.zeros(shape)
-    rows: list[NDArray[np.int64]] = []
-    columns: list[NDArray[np.int64]] = []
-    values: list[Array] = []
+    diagonal, faces = np.zeros(kappa.shape), []
     for axis, weight in enumerate(weights):
-        low = tuple(slice(None, -1) if a == axis else slice(None) for a in range(len(shape)))
-        high = tuple(slice(1, None) if a == axis else slice(None) for a in range(len(shape)))
+        low, high = (cut_axis(kappa.ndim, axis, part) for part in (slice(None, -1), slice(1, None)))
         face = weight * 2.0 / (1.0 / kappa[low] + 1.0 / kappa[high])
         diagonal[low] += face
         diagonal[high] += face
-        rows += [number[low].ravel(), number[high].ravel()]
-        columns += [number[high].ravel(), number[low].ravel()]
-        values += [-face.ravel(), -face.ravel()]
+        faces.append((-face, -face))
         if held == "all" or (held == "first" and axis == 0):
-            edges = (0, -1) if held == "all" else (0,)
-            for edge in edges:
-                place = tuple(edge if a == axis else slice(None) for a in range(len(shape)))
+            for edge in (0, -1) if held == "all" else (0,):
+                place = cut_axis(kappa.ndim, axis, edge)
                 diagonal[place] += 2.0 * weight * kappa[place]
-    rows.append(number.ravel())
-    columns.append(number.ravel())
-    values.append(diagonal.ravel())
-    return assemble(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), kappa.size)
+    return assemble_grid(diagonal, faces)
+
+
+def assemble_grid(diagonal: Array, faces: Sequence[tuple[Array, Array]]) -> Any:
+    """Return the matrix of a grid's cells: its diagonal, and for each axis the entries between neighbours on the inner
+    faces, in the rows of the cells below and above."""
+    number = np.arange(diagonal.size).reshape(diagonal.shape)
+    rows, columns, values = [], [], []
+    for axis, pair in enumerate(faces):
+        below, above = (number[cut_axis(number.ndim, axis, part)].ravel() for part in (slice(None, -1), slice(1, None)))
+        rows += [below, above]
+        columns += [above, below]
+        values += [entries.ravel() for entries in pair]
+    every = [np.concatenate([*parts, last.ravel()]) for parts, last in ((rows, number), (columns, number))]
+    return assemble(every[0], every[1], np.concatenate([*values, diagonal.ravel()]), diagonal.size)
+
+
+def cut_axis(ndim: int, axis: int, part: slice | int) -> tuple[slice | int, ...]:
+    """Return the index of a part of an axis, and all of the others."""
+    return tuple(part if a == axis else slice(None) for a in range(ndim))
 
 
 def assemble(rows: NDArray[Any], columns: NDArray[Any], values: Array, n: int) -> Any:
