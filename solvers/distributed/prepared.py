@@ -108,14 +108,9 @@ class PreparedDistributed(PreparedSystem):
     def _form_answer(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
         return np.ascontiguousarray(x[self.box.own]).reshape(self.grid.cells.shape)
 
-    def _find_defect(self, b: NDArray[np.float64]) -> tuple[float, int]:
-        return self.nullspace.defect(b)
-
-    def _describe_component(self, number: int) -> str:
-        return f"fluid component {number} ({self.nullspace.sizes[number]} cells, no Dirichlet face)"
-
-    def _project(self, v: NDArray[np.float64]) -> None:
-        self.nullspace.project(v)
+    @property
+    def _null(self) -> DistributedNullSpace:
+        return self.nullspace
 
     def _norm(self, v: NDArray[np.float64]) -> float:
         own = v[self.box.own]

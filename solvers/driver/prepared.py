@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core import validation
+from relaxon.solvers.grid.nullspace import NullSpace
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.elimination import GridElimination
@@ -157,15 +158,9 @@ class PreparedSolver(PreparedSystem):
         shaped = x.reshape(grid.shape)
         return grid.pack(shaped) if packed else shaped
 
-    def _find_defect(self, b: NDArray[np.float64]) -> tuple[float, int]:
-        return self.operator.grid.nullspace.defect(b)
-
-    def _describe_component(self, number: int) -> str:
-        size = self.operator.grid.nullspace.sizes[number]
-        return f"fluid component {number} ({size} cells, no Dirichlet face)"
-
-    def _project(self, v: NDArray[np.float64]) -> None:
-        self.operator.grid.nullspace.project(v)
+    @property
+    def _null(self) -> NullSpace:
+        return self.operator.grid.nullspace
 
     def _norm(self, v: NDArray[np.float64]) -> float:
         from relaxon.solvers.grid.stencil_kernels import dot

@@ -77,6 +77,10 @@ class NullSpace:
         worst = int(ratio.argmax())
         return float(ratio[worst]), worst
 
+    def describe(self, number: int) -> str:
+        """Return a description of a singular component, for people."""
+        return f"fluid component {number} ({self.sizes[number]} cells, no Dirichlet face)"
+
     def project(self, v: NDArray[Any]) -> NDArray[Any]:
         """Subtract each singular component's mean in place, and return `v` (`shape3`, any float dtype)."""
         if self.labels is not None:

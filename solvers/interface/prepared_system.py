@@ -210,7 +210,7 @@ class PreparedSystem(SystemForm):
         if self.elimination is not None:
             self.elimination.decide(request.b, request.x)  # all unknowns are decided
         result = self.engine.run(request.b, request.x, monitor, limit)
-        self._project(request.x)
+        self._null.project(request.x)
         return result, self.engine.failure
 
     def _go_back(
@@ -223,14 +223,14 @@ class PreparedSystem(SystemForm):
         b, x = request.b, request.x
         said = ""
         if monitor.undo_worse_step():
-            self._project(x)
+            self._null.project(x)
             figures, said = self._figures(b, x), BETTER["step"]
         figures = self._figures(b, x) if figures is None else figures
         first = monitor.history[0] if monitor.history else np.inf
         if request.warm and x0 is not None and not figures.residual <= first:
             np.copyto(x, self._vector("x0", validation.real_array("x0", x0, finite=False)))
             scaling.scale(x, self.exponent - request.exponent)
-            self._project(x)
+            self._null.project(x)
             figures, said = self._figures(b, x), BETTER["start"]
         if not figures.residual <= request.b_norm:
             x.fill(0.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from math import hypot
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,19 @@ from relaxon.solvers.interface.verdict import Figures
 
 class SingularSystemError(ValueError):
     """`b` is not in the range of a singular operator: a closed pocket of fluid has a net source."""
+
+
+class NullVectors(Protocol):
+    """The null vectors of an operator, a number for each."""
+
+    def defect(self, b: NDArray[np.float64]) -> tuple[float, int]:
+        """Return how far `b` is from the range, relative to its worst singular component's total, and which one."""
+
+    def describe(self, number: int) -> str:
+        """Return the description of a singular component, for people."""
+
+    def project(self, v: NDArray[np.float64]) -> object:
+        """Project the null vectors out of `v`, in place."""
 
 
 class SystemForm(ABC):
@@ -85,7 +98,7 @@ class SystemForm(ABC):
         scaling.scale(start, self.exponent - exponent)
         if exponent != self.exponent and not np.isfinite(start).all():
             start.fill(0.0)  # so much larger than the solution that float64 cannot represent both
-        self._project(start)
+        self._null.project(start)
         rtol, atol = options.rtol, scaling.scaled(options.atol, -exponent)
         tolerance, packed, warm = rtol * norm + atol, self._is_packed(side), x0 is not None or last is not None
         column = packed and side.ndim == 2
@@ -109,9 +122,9 @@ class SystemForm(ABC):
 
         SingularSystemError if there is none and `inconsistent` is "error".
         """
-        defect, component = self._find_defect(right)
+        defect, component = self._null.defect(right)
         if defect > self._consistency(dtype) and inconsistent != "project":
-            which = self._describe_component(component)
+            which = self._null.describe(component)
             refusal = (
                 f"{name} is not in the range of the singular operator: {which} has a net source of {defect:.2e} of its "
                 "total; remove it or pass inconsistent='project'"
@@ -119,7 +132,7 @@ class SystemForm(ABC):
             if inconsistent == "error":
                 raise SingularSystemError(refusal)
             return refusal
-        self._project(right)
+        self._null.project(right)
         return ""
 
     def _start(self, right: NDArray[np.float64], x0: ArrayLike | None) -> NDArray[np.float64]:
@@ -195,17 +208,10 @@ class SystemForm(ABC):
     def _form_answer(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
         """Return the solution in the form of the right-hand side."""
 
+    @property
     @abstractmethod
-    def _find_defect(self, b: NDArray[np.float64]) -> tuple[float, int]:
-        """Return how far `b` is from the range, relative to its worst singular component's total, and which one."""
-
-    @abstractmethod
-    def _describe_component(self, number: int) -> str:
-        """Return the description of a singular component, for people."""
-
-    @abstractmethod
-    def _project(self, v: NDArray[np.float64]) -> None:
-        """Project the null vectors out of `v`, in place."""
+    def _null(self) -> NullVectors:
+        """The operator's null vectors."""
 
     @abstractmethod
     def _norm(self, v: NDArray[np.float64]) -> float:

@@ -294,14 +294,9 @@ class PreparedMatrix(PreparedSystem):
     def _form_answer(self, x: Array, packed: bool) -> NDArray[Any]:
         return x.view(np.complex128) if self.system.is_complex else x
 
-    def _find_defect(self, b: Array) -> tuple[float, int]:
-        return self.system.defect(b)
-
-    def _describe_component(self, number: int) -> str:
-        return self.system.describe(number)
-
-    def _project(self, v: Array) -> None:
-        self.system.project(v)
+    @property
+    def _null(self) -> MatrixSystem:
+        return self.system
 
     def _norm(self, v: Array) -> float:
         return euclidean_norm(v)
