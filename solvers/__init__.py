@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.interface.registry import list_solvers
     from relaxon.solvers.interface.system_form import SingularSystemError
     from relaxon.solvers.kernels.threads import get_num_threads, num_threads, set_num_threads
-    from relaxon.solvers.krylov.conjugate_gradients import ConjugateGradient, JacobiCG
-    from relaxon.solvers.krylov.incomplete_cholesky import IncompleteCholeskyCG
+    from relaxon.solvers.krylov.conjugate_gradients import ConjugateGradient, IncompleteCholeskyCG, JacobiCG
     from relaxon.solvers.matrix_files import MatrixFileError, read_matrix, read_vector
     from relaxon.solvers.multigrid import MultigridCG
     from relaxon.solvers.multigrid.constants import LearnedConstants
@@ -60,8 +59,7 @@ _MODULES = {
     "interface.registry": "list_solvers",
     "interface.system_form": "SingularSystemError",
     "kernels.threads": "get_num_threads num_threads set_num_threads",
-    "krylov.conjugate_gradients": "ConjugateGradient JacobiCG",
-    "krylov.incomplete_cholesky": "IncompleteCholeskyCG",
+    "krylov.conjugate_gradients": "ConjugateGradient IncompleteCholeskyCG JacobiCG",
     "matrix_files": "MatrixFileError read_matrix read_vector",
     "multigrid": "MultigridCG",
     "multigrid.constants": "LearnedConstants",

@@ -55,7 +55,7 @@ _GRID_SOLVERS: tuple[tuple[str, str, str, str], ...] = (
     ("mg-rbgs-cg", "geometric multigrid, red-black Gauss-Seidel, as preconditioner of CG", "multigrid", "MultigridCG"),
     (
         "ic-cg", "CG with a modified incomplete Cholesky preconditioner",
-        "krylov.incomplete_cholesky", "IncompleteCholeskyCG",
+        "krylov.conjugate_gradients", "IncompleteCholeskyCG",
     ),
     ("jacobi-cg", "CG with a diagonal preconditioner", "krylov.conjugate_gradients", "JacobiCG"),
     ("cg", "conjugate gradients", "krylov.conjugate_gradients", "ConjugateGradient"),

@@ -23,10 +23,16 @@ from relaxon.solvers.driver.solve import prepare
 from relaxon.solvers.grid.faces import face_coefficients, face_scales
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.engine import Solver
-from relaxon.solvers.torch.arguments import (
+from relaxon.solvers.torch.faces import Pairs, add_films, apply_operator, face_means, known_source, share_periodic_ends
+from relaxon.solvers.torch.solving import (
     Coefficient,
+    DifferentiableOptions,
+    Log,
+    SymmetricSystem,
+    Unconverged,
     check_batch,
     check_boundary_values,
+    derive_solve,
     is_mapped,
     replace_terms,
     to_array,
@@ -34,8 +40,6 @@ from relaxon.solvers.torch.arguments import (
     validate_coefficient,
     validate_reaction,
 )
-from relaxon.solvers.torch.faces import Pairs, add_films, apply_operator, face_means, known_source, share_periodic_ends
-from relaxon.solvers.torch.solving import DifferentiableOptions, Log, SymmetricSystem, Unconverged, derive_solve
 
 
 def poisson_solve(

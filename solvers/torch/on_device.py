@@ -21,7 +21,7 @@ from relaxon.solvers.interface.engine import Monitor, Prepared
 from relaxon.solvers.interface.prepared_system import MAX_RESTARTS, TOO_LARGE
 from relaxon.solvers.interface.system_form import SingularSystemError
 from relaxon.solvers.interface.verdict import BETTER, Figures, verdict
-from relaxon.solvers.torch.arguments import check_float
+from relaxon.solvers.torch.solving import check_float
 
 MOST_AT_ONCE = 1000
 """Largest exponent of one scaling step: the largest power of two in float64 is 2^1023."""

@@ -21,8 +21,19 @@ from relaxon.core.solve_options import Inconsistent
 from relaxon.solvers.driver.solve import prepare
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
-from relaxon.solvers.torch.arguments import FLOATS, check_batch, check_float, is_mapped, to_array, unwrap_values
-from relaxon.solvers.torch.solving import DifferentiableOptions, Log, SymmetricSystem, Unconverged, derive_solve
+from relaxon.solvers.torch.solving import (
+    FLOATS,
+    DifferentiableOptions,
+    Log,
+    SymmetricSystem,
+    Unconverged,
+    check_batch,
+    check_float,
+    derive_solve,
+    is_mapped,
+    to_array,
+    unwrap_values,
+)
 
 LAYOUTS = (torch.sparse_csr, torch.sparse_coo)
 

@@ -16,7 +16,7 @@ from relaxon.solvers.sparse.engine import MatrixEngine
 from relaxon.solvers.sparse.krylov.bicgstab import MatrixBiCGStab
 from relaxon.solvers.sparse.krylov.gmres import MatrixGMRES
 from relaxon.solvers.sparse.krylov.minres import MatrixMINRES
-from relaxon.solvers.sparse.preconditioners.suitability import is_dominated, is_like_convection
+from relaxon.solvers.sparse.preconditioners.setup import is_dominated, is_like_convection
 from relaxon.solvers.sparse.system.matrix_kinds import NAMES
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 

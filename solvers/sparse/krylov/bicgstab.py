@@ -18,8 +18,7 @@ from relaxon.solvers.krylov.iteration import Steps
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov.iteration import KrylovEngine, SteppedEngine
 from relaxon.solvers.sparse.krylov.vectors import as_field, inner, norm_of
-from relaxon.solvers.sparse.preconditioners.setup import prepare_map
-from relaxon.solvers.sparse.preconditioners.suitability import check_preconditioner
+from relaxon.solvers.sparse.preconditioners.setup import check_preconditioner, prepare_map
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 BREAKDOWN = 1e-14
