@@ -175,15 +175,17 @@ def _of_kind(name: str, make_grid: GridMaker, summary: str) -> Callable[..., Pro
         shape = _shape(size, ndim)
         return _problem(name, *make_grid(shape, _width(shape), seed), summary)
 
-    make_one.__doc__ = make_grid.__doc__
     return make_one
 
 
 stretched_channel = _of_kind(
     "channel", gallery_grids.stretched_channel, "channel over a step, stretched towards its walls"
 )
+"""Return the pressure of a channel over a step, its cells a tenth of the mean width at the walls."""
 heat_sink = _of_kind("heat-sink", gallery_grids.heat_sink, "finned heat sink, Robin sides")
+"""Return a finned block of metal, heated from below, cooled at its surface: Robin sides and a reaction."""
 cut_cylinder = _of_kind("cylinder", gallery_grids.cut_cylinder, "channel past a cylinder, cut cells")
+"""Return the pressure in a channel past a cylinder that cuts its cells."""
 
 _MAKERS: dict[str, Callable[..., Problem]] = {
     "box": empty_box,
