@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from relaxon.solvers.sparse.peers.libraries import AMGCL, ApproximateCholesky, Cholmod, Hypre, Pardiso
-from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
+from relaxon.solvers.sparse.peers.libraries import (
+    AMGCL,
+    ApproximateCholesky,
+    Cholmod,
+    Hypre,
+    Pardiso,
+    PeerFactor,
+    PeerSolver,
+)
 
 PEERS: dict[str, PeerSolver] = {
     "hypre": Hypre(),
