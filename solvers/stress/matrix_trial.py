@@ -40,7 +40,7 @@ class MatrixTrialSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class TrialOutcome:
     """What became of a case with a solver."""
 
     seed: int
@@ -62,7 +62,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MatrixTrial(Outcome):
+class MatrixTrial(TrialOutcome):
     """The outcome of a case and a solver; residuals are those of `matrix_residual` on `MatrixCase.judged`."""
 
     solver: str
@@ -112,7 +112,7 @@ def run_matrix_trial(case: MatrixCase, solver: str, settings: MatrixTrialSetting
 def try_solver(
     case: Any, operator: Any, solver: Any, rtol: float, limit: int | None
 ) -> tuple[dict[str, Any], Solution | None]:
-    """Solve a case, and return what of its `Outcome` is known without a check, and the solution; None for a crash."""
+    """Solve a case, and return what of its `TrialOutcome` is known without a check, and the solution; None for a crash."""
     start = time.perf_counter()
     known = {"seed": case.seed, "number": case.number, "summary": case.summary}
     try:

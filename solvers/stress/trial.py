@@ -17,7 +17,7 @@ from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.elimination import DECIDED
 from relaxon.solvers.interface.engine import Solver
 from relaxon.solvers.stress.cases import Case
-from relaxon.solvers.stress.matrix_trial import AT_LIMIT, NO_ANSWER, REFERENCE, Outcome, try_solver
+from relaxon.solvers.stress.matrix_trial import AT_LIMIT, NO_ANSWER, REFERENCE, TrialOutcome, try_solver
 
 
 def assembled(grid: PoissonGrid) -> Any:
@@ -87,7 +87,7 @@ class TrialSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial(Outcome):
+class Trial(TrialOutcome):
     """The outcome of a case. `relative_residual` is ‖b − A x‖/‖b‖ with `A` from `assembled`, `rounding` its rounding
     error. `scaled_residual` is ‖D^−½ r‖/‖D^−½ b‖ of what elimination of decided cells leaves, 0 where κ is 1."""
 
