@@ -112,7 +112,7 @@ def run_matrix_trial(case: MatrixCase, solver: str, settings: MatrixTrialSetting
 def try_solver(
     case: Any, operator: Any, solver: Any, rtol: float, limit: int | None
 ) -> tuple[dict[str, Any], Solution | None]:
-    """Solve a case, and return what of its `TrialOutcome` is known without a check, and the solution; None for a crash."""
+    """Solve a case; return what of its outcome is known without a check, and the solution, None for a crash."""
     start = time.perf_counter()
     known = {"seed": case.seed, "number": case.number, "summary": case.summary}
     try:
