@@ -16,7 +16,6 @@ Iterations and seconds to 1e-6 on the cases with κ = 1, in one run, each the me
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -29,10 +28,11 @@ from typing import Any
 import numpy as np
 from measuring.poisson.runs import fresh
 from measuring.poisson.scenarios import triad_bandwidth
+from measuring.tables import describe_run, record_table, terminal_table, write_record
 from rich.console import Console
 from rich.table import Table
 
-from relaxon.cli.machine import describe_machine, usable_cores
+from relaxon.cli.machine import usable_cores
 from relaxon.server.config.threads import wait_asleep
 from relaxon.solvers import MultigridCG, gallery, prepare, solve_many
 from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle, shipped
@@ -181,24 +181,17 @@ def _median(run: Callable[[], object], repeats: int) -> float:
 def tables(record: Record) -> list[Table]:
     """What was measured, for people."""
     names = list(dict.fromkeys(row["variant"] for row in record["parts"]))
-    first = Table(title="milliseconds with set-up (iterations) to 1e-6", title_justify="left", box=None)
-    first.add_column("case")
-    for name in names:
-        first.add_column(name, justify="right")
+    rows = []
     for case in dict.fromkeys(row["case"] for row in record["parts"]):
         by = {row["variant"]: row for row in record["parts"] if row["case"] == case}
         cells = [
             f"{1e3 * by[n]['seconds']:.0f} ({by[n]['iterations']})" + ("" if by[n]["result"] == "converged" else "!")
             for n in names
         ]
-        first.add_row(case, *cells)
-    found = [first]
+        rows.append([case, *cells])
+    found = [terminal_table(["case", *names], rows, "milliseconds with set-up (iterations) to 1e-6")]
     for title, key in (("roofline", "roofline"), ("eight right-hand sides", "batch"), ("moved obstacle", "moved")):
-        plain = Table(title=title, title_justify="left", box=None)
-        for name in record[key]:
-            plain.add_column(name)
-        plain.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in record[key].values()))
-        found.append(plain)
+        found.append(record_table([record[key]], title))
     return found
 
 
@@ -214,7 +207,7 @@ def main(argv: list[str] | None = None) -> int:
     for case in args.cases:
         parts(gallery.make(case, 16), 1)
     triad = triad_bandwidth()
-    record: Record = {"machine": describe_machine().as_dict() | {"load_before": os.getloadavg()[0]}, "size": args.size}
+    record = describe_run(size=args.size)
     record["parts"] = [row for case in args.cases for row in parts(gallery.make(case, args.size), args.repeats)]
     problem = gallery.make("spheres", args.size)
     record["roofline"] = roofline(problem, args.repeats, triad)
@@ -223,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
     for found in tables(record):
         console.print(found)
     if args.json:
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(args.json, record)
     return 0
 
 

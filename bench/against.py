@@ -28,6 +28,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from measuring.tables import write_record
+
 TREE = Path(__file__).resolve().parents[1]
 CASES = ("box", "spheres", "pool", "random", "neumann", "variable", "plume")
 SECONDS = 25.0
@@ -169,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
         ours.close()
         theirs.close()
     if args.json:
-        args.json.write_text(json.dumps({"commit": args.commit, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        write_record(args.json, {"commit": args.commit, "rows": rows})
     return 0
 
 

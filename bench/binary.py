@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import sys
 import time
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from measuring.tables import format_value, write_record
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
@@ -134,12 +134,9 @@ def main() -> int:
         parts.append(equilibrium_rows(6 if args.quick else 20, repeats))
     for row in itertools.chain(*parts):
         rows.append(row)
-        shown = (
-            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
-        )
-        print(", ".join(shown), flush=True)
+        print(", ".join(f"{name} {format_value(value)}" for name, value in row.items()), flush=True)
     if args.out is not None:
-        args.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_record(args.out, rows)
     met = reached(rows)
     for name, (value, wanted) in met.items():
         print(f"{'met' if value >= wanted else 'NOT MET'}: {name} {value:.4g}, wanted {wanted:g}")

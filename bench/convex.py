@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import os
 
+from measuring.tables import describe_run, write_record
+
 if __name__ == "__main__":  # imported by a test, it leaves that process's threads alone
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RELAXON_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # before NumPy: one thread for everyone
@@ -30,9 +32,6 @@ from measuring.convex import contest, parts, report
 from measuring.convex import race as racing
 from rich.console import Console
 
-from relaxon._version import __version__
-from relaxon.cli.machine import describe_machine
-
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("race", "gap", "rate", "contest")
 FOLDS, QUICK_FOLDS = 2, 1
@@ -45,7 +44,7 @@ def measure(args: argparse.Namespace, record: Record, path: Path, console: Conso
     def save(part: str, row: Record) -> None:
         record.setdefault(part, []).append(row)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_record(path, record)
         console.print(f"{part}: {report.line(part, row)}", markup=False, highlight=False)
 
     done = {part: {row["name"] for row in record.get(part, [])} for part in PARTS}
@@ -89,8 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     path = args.source or args.json
     record: Record = json.loads(path.read_text("utf-8")) if path.exists() else {}
     if not args.source:
-        record.setdefault("relaxon", __version__)
-        record.setdefault("machine", describe_machine().as_dict())
+        record = describe_run() | record
         measure(args, record, path, console)
     for table in report.tables(record):
         console.print(table)

@@ -10,8 +10,6 @@ Medians; a solve is synchronised at its ends. The first solve on a shape, which 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import sys
 import time
@@ -19,11 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring.tables import describe_run, terminal_table, write_record
 from rich.console import Console
-from rich.table import Table
 
-from relaxon._version import __version__
-from relaxon.cli.machine import describe_machine
 from relaxon.solvers import DeviceConjugateDirections, DeviceUnavailableError, gallery, prepare
 from relaxon.solvers.torch import solve_tensor
 
@@ -54,24 +50,18 @@ def main(argv: list[str] | None = None) -> int:
         console.print(f"not measured: {error}")
         return NO_DEVICE
     rows = [measured(case, size, solver, args) for case in args.cases for size in args.sizes]
-    table = Table("case", "cells", "unknowns", "iterations", "first solve s", "set-up s", "solve s", "CPU kernels s")
-    for row in rows:
-        numbers = (row[key] for key in ("first", "setup", "solve", "cpu"))
-        shape = f"{row['size']}³"
-        counts = (f"{row['unknowns']:,}", str(row["iterations"]))
-        table.add_row(row["case"], shape, *counts, *(f"{n:.4f}" for n in numbers))
+    headings = ("case", "cells", "unknowns", "iterations", "first solve s", "set-up s", "solve s", "CPU kernels s")
+    cells = [
+        [
+            *(row["case"], f"{row['size']}³", f"{row['unknowns']:,}", row["iterations"]),
+            *(f"{row[key]:.4f}" for key in ("first", "setup", "solve", "cpu")),
+        ]
+        for row in rows
+    ]
     console.print(f"{rows[0]['on']}; relative residual at most {max(row['residual'] for row in rows):.1e}")
-    console.print(table)
+    console.print(terminal_table(headings, cells))
     if args.json:
-        record = {
-            "relaxon": __version__,
-            "torch": torch.__version__,
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "machine": describe_machine().as_dict(),
-            "load_before": os.getloadavg()[0],
-            "rows": rows,
-        }
-        args.json.write_text(json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_record(args.json, describe_run(torch=torch.__version__, rows=rows))
     return 0 if all(row["met"] for row in rows) else 1
 
 

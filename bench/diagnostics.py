@@ -16,19 +16,14 @@ misses its goal is marked.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from measuring.diagnostics.parts import PARTS, Scale
+from measuring.tables import describe_run, record_table, write_record
 from rich.console import Console
-from rich.table import Table
-
-from relaxon._version import __version__
-from relaxon.cli.machine import describe_machine
 
 FULL, QUICK = Scale(splits=8, seeds=5, repeats=5, roar_repeats=3), Scale(splits=5, seeds=3, repeats=3, roar_repeats=1)
 RESULTS = Path(__file__).parent / "results"
@@ -50,14 +45,15 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     torch.set_num_threads(args.threads)
     console = Console(width=130)
-    record: dict[str, Any] = {"relaxon": __version__, "machine": describe_machine().as_dict(), "quick": args.quick}
+    record = describe_run(quick=args.quick)
     missed = 0
     for name in args.parts:
         since = time.process_time()
         rows, goals, picture = PARTS[name](QUICK if args.quick else FULL)
         seconds = time.process_time() - since
         record[name] = {"rows": rows, "goals": goals, "cpu_seconds": seconds}
-        print_rows(console, f"{name} ({seconds:.0f} s of CPU)", rows)
+        console.print()
+        console.print(record_table(rows, f"{name} ({seconds:.0f} s of CPU)"))
         for goal, met in goals.items():
             missed += not met
             console.print(f"{'met   ' if met else 'MISSED'} {goal}", style="" if met else "red", highlight=False)
@@ -65,19 +61,8 @@ def main(argv: list[str] | None = None) -> int:
             args.pictures.mkdir(parents=True, exist_ok=True)
             picture.savefig(args.pictures / f"diagnostics-{name}.png", dpi=80)
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "diagnostics.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_record(args.out / "diagnostics.json", record)
     return 1 if missed else 0
-
-
-def print_rows(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
-    """A table of records with the same keys."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in rows[0]:
-        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
-    for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    console.print()
-    console.print(table)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from measuring.tables import markdown_table
+
 TREE = Path(__file__).resolve().parents[1]
 PARTS = ("set-up", "import", "compile", "kernels", "solve")
 QUICK = ("import", "compile", "solve")
@@ -280,19 +282,21 @@ def show(record: dict[str, Any], out: Any = sys.stdout) -> None:
     """Print the figures, the ratio of the first commit's to the second's, and the first one's kernels."""
     names = list(record)
     columns = [figures(record[name]) for name in names]
-    print("| " + " | ".join(["", *names, *(["ratio"] if len(names) > 1 else [])]) + " |", file=out)
-    print("|---" + "|---:" * (len(names) + (len(names) > 1)) + "|", file=out)
+    lines = []
     for row, value in columns[0].items():
         cells = [f"{column[row]:,.3g}" if column[row] < 1e6 else f"{column[row]:,.0f}" for column in columns]
         if len(columns) > 1:
             cells.append(f"{value / columns[1][row]:.3f}" if columns[1][row] else "")
-        print(f"| {row} | " + " | ".join(cells) + " |", file=out)
+        lines.append([row, *cells])
+    headings = ["", *names, *(["ratio"] if len(names) > 1 else [])]
+    print(markdown_table(headings, lines, right=True), end="", file=out)
     for kind, row in record[names[0]].get("kernels", {}).items():
         print(f"\n{kind}, one process, seconds of processor time (wall):\n", file=out)
-        print("| kernel | count | self | with what it calls |\n|---|---:|---:|---:|", file=out)
+        lines = []
         for one in row["kernels"][:SHOWN_KERNELS]:
             own, whole = (f"{one[f'{part}cpu']:.2f} ({one[f'{part}wall']:.2f})" for part in ("self_", ""))
-            print(f"| `{one['kernel']}` | {one['count']} | {own} | {whole} |", file=out)
+            lines.append([f"`{one['kernel']}`", one["count"], own, whole])
+        print(markdown_table(("kernel", "count", "self", "with what it calls"), lines, right=True), end="", file=out)
 
 
 def _commit(name: str) -> str:

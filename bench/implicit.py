@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import os
 
+from measuring.tables import describe_run, write_record
+
 if __name__ == "__main__":  # imported by a test, it leaves that process's threads alone
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # before NumPy and torch
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,6 @@ import torch
 from measuring.implicit import error as implicit_error
 from measuring.implicit import overhead as implicit_overhead
 from rich.console import Console
-
-from relaxon.cli.machine import describe_machine
 
 Section = Callable[[Console, bool], dict[str, Any]]
 SECTIONS: dict[str, Section] = {
@@ -51,12 +49,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--json", type=Path)
     args, console = parser.parse_args(argv), Console(highlight=False)
-    record: dict[str, Any] = {"machine": asdict(describe_machine()), "torch": torch.__version__, "quick": args.quick}
+    record = describe_run(torch=torch.__version__, quick=args.quick)
     for name in args.only:
         console.rule(name)
         record[name] = SECTIONS[name](console, args.quick)
     if args.json:
-        args.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_record(args.json, record)
     return 0
 
 

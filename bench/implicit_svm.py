@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from measuring.tables import terminal_table
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "implicit"))
@@ -105,9 +105,9 @@ def run(console: Console, quick: bool) -> dict[str, Any]:
                 }
             )
     console.print(f"{samples // 2} training samples, 10 classes, θ = {THETA:g}; dloss/dθ = {reference:.6f}")
-    table = Table("error ≤", "way", "steps or tolerance", "error", "CPU s", "MiB", "less time", "less memory", box=None)
-    for row in rows:
-        table.add_row(
+    headings = ("error ≤", "way", "steps or tolerance", "error", "CPU s", "MiB", "less time", "less memory")
+    cells = [
+        [
             f"{row['target']:.0e}",
             row["way"],
             f"{row['setting']:g}",
@@ -116,8 +116,10 @@ def run(console: Console, quick: bool) -> dict[str, Any]:
             f"{row['mebibytes']:.1f}",
             f"{row['less_time']:.1f}×",
             f"{row['less_memory']:.0f}×",
-        )
-    console.print(table)
+        ]
+        for row in rows
+    ]
+    console.print(terminal_table(headings, cells))
     return {"samples": samples, "theta": THETA, "reference": reference, "rows": rows}
 
 

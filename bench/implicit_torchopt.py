@@ -37,7 +37,7 @@ FLOAT = torch.float64
 
 def run(console: Any, quick: bool) -> dict[str, Any]:
     """Print and return the rows."""
-    from rich.table import Table
+    from measuring.tables import terminal_table
 
     python = os.environ.get("RELAXON_TORCHOPT_PYTHON") or (sys.executable if find_spec("torchopt") else None)
     if python is None:
@@ -58,22 +58,13 @@ def run(console: Any, quick: bool) -> dict[str, Any]:
     console.print(
         f"TorchOpt {record['torchopt']} with torch {record['torch']}: {record['warnings']} warnings a gradient"
     )
-    table = Table("system", "unknowns", "library", "CPU ms", "relative error", "of TorchOpt's time", box=None)
-    for row in record["speed"]:
-        ratio = f"{row['ratio']:.2f}"
-        table.add_row(
-            row["system"],
-            str(row["unknowns"]),
-            row["library"],
-            f"{row['milliseconds']:.1f}",
-            f"{row['error']:.1e}",
-            ratio,
-        )
-    console.print(table)
-    table = Table("case", "right", "TorchOpt", "relaxon", box=None)
-    for row in record["behaviour"]:
-        table.add_row(row["case"], row["right"], row["torchopt"], row["relaxon"])
-    console.print(table)
+    names = ("system", "unknowns", "library", "milliseconds", "error", "ratio")
+    headings = ("system", "unknowns", "library", "CPU ms", "relative error", "of TorchOpt's time")
+    console.print(terminal_table(headings, [[row[name] for name in names] for row in record["speed"]]))
+    names = ("case", "right", "torchopt", "relaxon")
+    console.print(
+        terminal_table(("case", "right", "TorchOpt", "relaxon"), [[r[n] for n in names] for r in record["behaviour"]])
+    )
     return record
 
 

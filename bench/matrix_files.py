@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from measuring.tables import terminal_table
 from rich.console import Console
-from rich.table import Table
 from scipy import io, sparse
 
 from relaxon.solvers import gallery, read_matrix
@@ -72,7 +72,7 @@ def main() -> int:
     args = parser.parse_args()
     matrix = make_matrix(args.entries)
     wrong: list[str] = []
-    table = Table("format", "MB", "ours, s", "SciPy, s", title=f"{matrix.nnz} entries, {matrix.shape[0]} rows")
+    cells: list[list[str]] = []
     with TemporaryDirectory() as name:
         for form, (path, theirs) in write_files(Path(name), matrix).items():
             least = {"ours": np.inf, "theirs": np.inf}
@@ -86,8 +86,9 @@ def main() -> int:
                     if who == "ours" and abs(found - matrix).max() > 1e-15 * abs(matrix).max():
                         wrong.append(form)
             other = f"{least['theirs']:.2f}" if theirs else ""
-            table.add_row(form, f"{path.stat().st_size / 1e6:.1f}", f"{least['ours']:.2f}", other)
-    Console(width=100).print(table)
+            cells.append([form, f"{path.stat().st_size / 1e6:.1f}", f"{least['ours']:.2f}", other])
+    title = f"{matrix.nnz} entries, {matrix.shape[0]} rows"
+    Console(width=100).print(terminal_table(("format", "MB", "ours, s", "SciPy, s"), cells, title))
     print(f"read wrong: {wrong or 'none'}")
     return 1 if wrong else 0
 

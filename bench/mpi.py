@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import os
 
+from measuring.tables import describe_run, terminal_table, write_record
+
 for _name in ("OMP_NUM_THREADS", "RELAXON_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -33,14 +34,12 @@ from measuring.mpi.model import model_rows
 from measuring.mpi.runs import CASES, Part, petsc_module, runs_of
 from mpi4py import MPI
 from rich.console import Console
-from rich.table import Table
-
-from relaxon._version import __version__
-from relaxon.cli.machine import describe_machine
 
 PARTS = ("strong", "weak", "iterations", "model")
 RTOL = 1e-6
 Record = dict[str, Any]
+
+HEADINGS = ("solver", "processes", "cells", "iterations", "set-up s", "solve s", "together", "×")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,16 +66,12 @@ def main(argv: list[str] | None = None) -> int:
     repeats = args.repeats or (2 if args.quick else 5)
     petsc, missing = (None, "left out") if args.without_petsc else petsc_module()
     counts = [2**k for k in range(world.size.bit_length()) if 2**k <= world.size]
-    record: Record = {
-        "relaxon": __version__,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": describe_machine().as_dict(),
-        "load_before": os.getloadavg()[0],
-        "mpi": MPI.Get_library_version().splitlines()[0].strip("\0"),
-        "petsc": ".".join(map(str, petsc.Sys.getVersion())) if petsc else missing,
-        "rtol": args.rtol,
-        "processes": world.size,
-    }
+    record = describe_run(
+        mpi=MPI.Get_library_version().splitlines()[0].strip("\0"),
+        petsc=".".join(map(str, petsc.Sys.getVersion())) if petsc else missing,
+        rtol=args.rtol,
+        processes=world.size,
+    )
     console.print(f"{record['mpi']}; PETSc {record['petsc']}; one thread a process")
     if "strong" in args.parts:
         shapes = dict.fromkeys(counts, (size,) * 3)
@@ -94,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     if "model" in args.parts:
         record["model"] = model_rows(world, console)
     if args.json and world.rank == 0:
-        args.json.write_text(json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_record(args.json, record)
     ours = [row for part in ("strong", "weak", "iterations") for row in record.get(part, []) if row["ours"]]
     return 0 if all(row["met"] for row in ours) else 1
 
@@ -114,7 +109,6 @@ def _measured(
     """All solvers on all cases and numbers of processes."""
     rows: list[Record] = []
     for case in cases:
-        table = Table("solver", "processes", "cells", "iterations", "set-up s", "solve s", "together", "×", title=case)
         for count, shape in shapes.items():
             part = world.Split(0 if world.rank < count else 1, world.rank)
             if world.rank < count:
@@ -126,9 +120,8 @@ def _measured(
         for row in found:
             alone = [one for one in found if one["solver"] == row["solver"] and one["processes"] == 1]
             row["speedup"] = alone[0]["together"] / row["together"] if alone and row["together"] else None
-            table.add_row(*_cells(row))
         console.print(f"\n[bold]{title}[/bold]")
-        console.print(table)
+        console.print(terminal_table(HEADINGS, [_cells(row) for row in found], case))
     return rows
 
 

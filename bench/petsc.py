@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 from measuring.petsc.launcher import find_launcher
+from measuring.tables import terminal_table, write_record
 from rich.console import Console
 from rich.table import Table
 
@@ -253,7 +254,7 @@ def main(argv: list[str] | None = None) -> int:
     if skip:
         console.print(skip)
         if args.json:
-            args.json.write_text(json.dumps({"skipped": skip, "rows": []}) + "\n", encoding="utf-8")
+            write_record(args.json, {"skipped": skip, "rows": []})
         return 0
     rows: list[PetscRow] = []
     for case in args.cases:
@@ -271,22 +272,22 @@ def main(argv: list[str] | None = None) -> int:
             machine: dict[str, Any] = describe_machine().as_dict()
             record = {"machine": machine | {"load": os.getloadavg()[0]}, "rtol": RTOL}
             record["rows"] = [asdict(row) | {"seconds": row.seconds if row.met else None} for row in rows]
-            args.json.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            write_record(args.json, record)
     return 0
 
 
 def _table(rows: list[PetscRow], size: int) -> Table:
-    table = Table("variant", "ranks", "set-up s", "solve s", "both s", "its", "residual", box=None)
-    table.title = f"{rows[0].case} {size}³, {rows[0].unknowns} unknowns"
+    cells: list[list[Any]] = []
     for row in sorted(rows, key=lambda row: row.seconds):
         if not row.setup:
-            table.add_row(row.variant, str(row.ranks), "", "", "", "", row.failed)
+            cells.append([row.variant, row.ranks, "", "", "", "", row.failed])
             continue
         times = [statistics.median(row.setup), statistics.median(row.solve), row.seconds]
-        cells = [f"{value:.3f}" if math.isfinite(value) else "not met" for value in times]
+        shown = [f"{value:.3f}" if math.isfinite(value) else "not met" for value in times]
         residual = row.failed or ("–" if row.relative_residual is None else f"{row.relative_residual:.1e}")
-        table.add_row(row.variant, str(row.ranks), *cells, str(row.iterations), residual)
-    return table
+        cells.append([row.variant, row.ranks, *shown, row.iterations, residual])
+    headings = ("variant", "ranks", "set-up s", "solve s", "both s", "its", "residual")
+    return terminal_table(headings, cells, f"{rows[0].case} {size}³, {rows[0].unknowns} unknowns")
 
 
 if __name__ == "__main__":

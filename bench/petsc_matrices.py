@@ -97,8 +97,8 @@ def main() -> int:
             print("FOUND", json.dumps(rows))
         return 0
     from measuring.petsc import launcher as petsc_launcher
+    from measuring.tables import terminal_table, write_record
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(width=130)
     launcher = petsc_launcher.find_launcher(PYTHON, os.environ) if PYTHON.exists() else None
@@ -106,7 +106,8 @@ def main() -> int:
         console.print(f"skipped: needs petsc4py in {PYTHON} (docs/distributed.md says how) and its mpiexec")
         return 0
     environment = os.environ | {"OMP_NUM_THREADS": "1", "RELAXON_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    table = Table("family", "n", "preconditioner", "processes", "iterations", "set-up, s", "solve, s", "residual")
+    headings = ("family", "n", "preconditioner", "processes", "iterations", "set-up, s", "solve, s", "residual")
+    cells: list[list[Any]] = []
     record: list[dict[str, Any]] = []
     for family in args.families:
         for count in args.processes:
@@ -121,10 +122,10 @@ def main() -> int:
     for row in sorted(record, key=lambda row: (args.families.index(row["family"]), row["variant"])):
         figures = (f"{row['setup']:.2f}", f"{row['solve']:.2f}", f"{row['residual']:.1e}")
         names = (row["family"], f"{row['unknowns']:,}", row["variant"])
-        table.add_row(*names, str(row["processes"]), str(row["iterations"]), *figures)
-    console.print(table)
+        cells.append([*names, row["processes"], row["iterations"], *figures])
+    console.print(terminal_table(headings, cells))
     if args.json:
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(args.json, record)
     return 0
 
 

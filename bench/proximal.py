@@ -13,8 +13,6 @@ Each comparison takes each method at its best weight; PSNR in decibels, mean ove
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -22,10 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring.tables import format_value
+from measuring.tables import describe_run, measure_part
 
-from relaxon._version import __version__
-from relaxon.cli.machine import describe_machine
 from relaxon.neuromorphic.proximal import polish_proximal, pretrained, train_proximal
 from relaxon.neuromorphic.proximal.evaluation import evaluate_model, soft_threshold_error
 from relaxon.neuromorphic.proximal.reference import ProximalReference
@@ -154,12 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for proximal.json")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = {
-        "relaxon": __version__,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": describe_machine().as_dict(),
-        "load_before": os.getloadavg()[0],
-    }
+    record = describe_run()
     rows = {
         "laplace": lambda: laplace_rows(args.quick),
         "conservative": conservative_rows,
@@ -167,15 +158,8 @@ def main(argv: list[str] | None = None) -> int:
         "speed": lambda: speed_rows(3 if args.quick else 9),
     }
     for part in args.parts:
-        record[part] = []
-        print(f"\n{part}")
-        for row in rows[part]() if part in rows else comparison_rows(part, args.quick):
-            if not record[part]:
-                print(" | ".join(row))
-            record[part].append(row)
-            print(" | ".join(format_value(value) for value in row.values()), flush=True)
-            text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
-            (args.out / "proximal.json").write_text(text + "\n", encoding="utf-8")
+        found = rows[part]() if part in rows else comparison_rows(part, args.quick)
+        measure_part(record, part, found, args.out / "proximal.json")
     return 0
 
 

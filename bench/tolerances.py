@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring.tables import terminal_table, write_record
 from petsc import PYTHON, _environment, reason_to_skip
 from rich.console import Console
-from rich.table import Table
 from scipy import sparse
 from scipy.sparse import linalg
 
@@ -149,15 +149,15 @@ def main(argv: list[str] | None = None) -> int:
         console.print(skip)
     else:
         rows += petsc_rows()
-    table = Table("library", "solver", "system", "measure", "it says", "its measure", "true ‖r‖/‖b‖", "", box=None)
-    for row in rows:
-        mark = "" if row.holds else "stopped by another measure"
-        table.add_row(
-            row.library, row.solver, row.system, row.measure, row.said, f"{row.own:.1e}", f"{row.true:.1e}", mark
-        )
-    console.print(table)
+    marks = ["" if row.holds else "stopped by another measure" for row in rows]
+    cells = [
+        [row.library, row.solver, row.system, row.measure, row.said, f"{row.own:.1e}", f"{row.true:.1e}", mark]
+        for row, mark in zip(rows, marks, strict=True)
+    ]
+    headings = ("library", "solver", "system", "measure", "it says", "its measure", "true ‖r‖/‖b‖", "")
+    console.print(terminal_table(headings, cells))
     if args.json:
-        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+        write_record(args.json, [asdict(row) for row in rows])
     return 0 if all(row.holds for row in rows) else 1
 
 

@@ -28,9 +28,7 @@ class Checkpoints:
     lost: a checkpoint is written at the end of a step once `seconds` have passed since the last one, less often if
     writing is slow, and after every step for 0.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument.
+    Raises `TypeError` or `ValueError` naming the argument.
     """
 
     folder: Path

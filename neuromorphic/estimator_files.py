@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +47,55 @@ def read_estimator(folder: Path, what: str) -> tuple[dict[str, Any], dict[str, N
     return content, arrays
 
 
-def describe_estimator(estimator: Any, kinds: Mapping[str, type | str]) -> dict[str, Any]:
+def load_estimator(
+    path: str | Path,
+    what: str,
+    classes: tuple[type, type],
+    restore: Callable[[Any, dict[str, Any], dict[str, NDArray[Any]]], int],
+) -> Any:
+    """Return the estimator that a folder holds; raise `ValueError` for other contents, with `what` naming it.
+
+    `classes` are the regressor's and the classifier's. `restore` sets the fitted attributes from what was stored, and
+    returns the number of outputs.
+    """
+    content, arrays = read_estimator(Path(path), what)
+    try:
+        parameters = {name: _decode_parameter(name, value) for name, value in content["parameters"].items()}
+        estimator = dict(zip(("regressor", "classifier"), classes, strict=True))[content["kind"]](**parameters)
+        estimator.n_features_in_ = int(content["n_features"])
+        if content["feature_names"] is not None:
+            estimator.feature_names_in_ = np.array(content["feature_names"], dtype=object)
+        outputs = restore(estimator, content, arrays)
+        if content["kind"] == "classifier":
+            estimator.classes_ = restore_classes(content["classes"])
+            count = len(estimator.classes_)
+            wanted, whose = 1 if count == 2 else count, f"{count} classes"
+        else:
+            estimator._outputs = content["outputs"]
+            wanted, whose = estimator._outputs or 1, "the targets"
+        if outputs != wanted:
+            raise ValueError(f"{whose} need {wanted} outputs, got {outputs}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} contains no complete {what}: {error!r}") from None
+    return estimator
+
+
+def describe_estimator(estimator: Any, saved: tuple[str, str]) -> dict[str, Any]:
     """Describe a fitted estimator as JSON values: its kind, parameters, columns, outcome, and classes or outputs.
 
-    `kinds` has the class of each kind, or its name.
+    `saved` are the names of the classes that can be saved: the regressor's and the classifier's.
 
     Raises
     ------
-    TypeError : for an estimator that is not one of `kinds`, and for classes that JSON cannot represent.
+    TypeError : for any other estimator, and for classes that JSON cannot represent.
     """
-    names = {kind: found if isinstance(found, str) else found.__name__ for kind, found in kinds.items()}
-    kind = next((kind for kind, name in names.items() if type(estimator).__name__ == name), None)
-    if kind is None:
-        raise TypeError(f"only {', '.join(names.values())} can be saved, got {estimator!r}")
+    if type(estimator).__name__ not in saved:
+        raise TypeError(f"only {', '.join(saved)} can be saved, got {estimator!r}")
+    classifies = type(estimator).__name__ == saved[1]
     content = {
         "format": FORMAT,
         "relaxon": __version__,
-        "kind": kind,
+        "kind": "classifier" if classifies else "regressor",
         "parameters": {
             name: _encode_parameter(name, value) for name, value in estimator.get_params(deep=False).items()
         },
@@ -71,33 +103,21 @@ def describe_estimator(estimator: Any, kinds: Mapping[str, type | str]) -> dict[
         "feature_names": getattr(estimator, "feature_names_in_", np.array([])).tolist() or None,
         "outcome": estimator.outcome_.value,
     }
-    if kind == "classifier":
-        return content | {"classes": _describe_classes(estimator.classes_)}
-    return content | {"outputs": estimator._outputs}
+    own = {"classes": describe_classes(estimator.classes_)} if classifies else {"outputs": estimator._outputs}
+    return content | own
 
 
-def restore_columns(estimator: Any, content: Mapping[str, Any]) -> None:
-    """Set the number and the names of the columns from `content`."""
-    estimator.n_features_in_ = int(content["n_features"])
-    if content["feature_names"] is not None:
-        estimator.feature_names_in_ = np.array(content["feature_names"], dtype=object)
-
-
-def restore_classes(estimator: Any, content: Mapping[str, Any], outputs: int) -> None:
-    """Set the classes from `content`; raise `ValueError` if the number of `outputs` does not match them."""
-    labels = content["classes"]
-    classes = np.array(labels["values"], dtype=object if labels["dtype"] == "object" else labels["dtype"])
-    expected = 1 if len(classes) == 2 else len(classes)
-    if outputs != expected:
-        raise ValueError(f"{len(classes)} classes need {expected} outputs, got {outputs}")
-    estimator.classes_ = classes
-
-
-def _describe_classes(classes: NDArray[Any]) -> dict[str, Any]:
+def describe_classes(classes: NDArray[Any]) -> dict[str, Any]:
+    """Return the labels of classes as JSON values; TypeError for labels that JSON cannot represent."""
     values = classes.tolist()
     if not all(isinstance(value, str | int | float | bool) for value in values):
         raise TypeError(f"classes must be strings, numbers or booleans to be saved, got {type(values[0]).__name__}")
     return {"dtype": "object" if classes.dtype == object else classes.dtype.str, "values": values}
+
+
+def restore_classes(labels: Mapping[str, Any]) -> NDArray[Any]:
+    """Return the classes that `describe_classes` described."""
+    return np.array(labels["values"], dtype=object if labels["dtype"] == "object" else labels["dtype"])
 
 
 def _encode_parameter(name: str, value: Any) -> Any:
@@ -114,3 +134,9 @@ def _encode_parameter(name: str, value: Any) -> Any:
     if isinstance(value, np.random.RandomState):
         return None  # a generator cannot be stored; the seed that was drawn from it is
     return value
+
+
+def _decode_parameter(name: str, value: Any) -> Any:
+    if name == "class_weight" and isinstance(value, list):
+        return dict(value)
+    return tuple(value) if name == "layers" and value is not None else value

@@ -131,7 +131,7 @@ class NormalizedGradientDescent(_Stepping):
         if not found:
             return
         # In double precision, as squares in single precision can overflow; a NaN norm propagates to the parameters.
-        norm = math.hypot(*(_double_norm(gradient) for _, gradient in found))
+        norm = math.hypot(*(_measure_norm(gradient) for _, gradient in found))
         if norm == 0.0:
             return
         for group in self.param_groups:
@@ -340,7 +340,7 @@ def _iterate_gradients(group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor]]
             yield parameter, parameter.grad
 
 
-def _double_norm(gradient: Tensor) -> float:
+def _measure_norm(gradient: Tensor) -> float:
     real = torch.view_as_real(gradient.resolve_conj()) if gradient.is_complex() else gradient
     return float(torch.linalg.vector_norm(real, dtype=torch.float64))
 

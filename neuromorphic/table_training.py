@@ -7,17 +7,23 @@ import argparse
 import importlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon._version import __version__
 from relaxon.core.extras import explain
-from relaxon.core.training_bar import Record
+from relaxon.core.pictures import new_figure
+from relaxon.core.training_bar import Record, nowhere
 from relaxon.neuromorphic.tabular import tables
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Rows = NDArray[np.int64]
 
@@ -52,6 +58,28 @@ class TableFit:
     def measure(self) -> str:
         return "error rate" if self.task == "classification" else "RMSE"
 
+    @property
+    def headline(self) -> str:
+        return (
+            f"{self.data}: {self.task}, {self.train_rows:,} rows to train on, {self.test_rows:,} held out, "
+            f"{len(self.features)} columns"
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return, as JSON values, what the reports of all estimators have."""
+        estimator = self.estimator
+        return {
+            "relaxon": __version__,
+            "data": self.data,
+            "task": self.task,
+            "rows": {"train": self.train_rows, "test": self.test_rows},
+            "parameters": {name: value for name, value in estimator.get_params().items() if name != "class_weight"},
+            "units": estimator.n_units_,
+            "outcome": estimator.outcome_.value,
+            "seconds": self.seconds,
+            "measure": self.measure,
+        }
+
     def error(self, predicted: NDArray[Any], target: NDArray[Any]) -> float:
         """Return the error rate or the root mean squared error."""
         if self.task == "classification":
@@ -64,8 +92,8 @@ class TableCommand:
     """A subcommand of `relaxon train`: its name and the parts that differ between estimators.
 
     `make` builds the estimator from the arguments, and `train` fits it to the given rows with a progress bar. `report`
-    is the module with `measure_errors`, and with `print_report`, `write_report` and `write_pictures` of its result; it
-    is imported only for training.
+    is the module with `measure_errors`, and with `print_report`, `describe_scores` and `write_pictures` of its result;
+    it is imported only for training.
     """
 
     name: str
@@ -93,14 +121,14 @@ def add_out_argument(parser: argparse.ArgumentParser, default: Path) -> None:
     parser.add_argument("--out", type=Path, default=default, help=f"folder for model, report and pictures; {default}")
 
 
-def run_table_command(command: TableCommand, args: argparse.Namespace, record: Record) -> int:
+def run_table_command(command: TableCommand, args: argparse.Namespace, record: Record = nowhere) -> int:
     """Train with a progress bar and write all results to `--out`; return 0 on success and 2 for invalid arguments."""
     from rich.console import Console
 
     report = importlib.import_module(command.report)
     console, out = Console(stderr=True), Console()
     try:
-        problem = read_problem(args)
+        problem = read_problem(args, args.task, "given by --task")
         estimator = command.make(args, problem)
         train, test = split_rows(args.test, problem)
         for line in problem.notes:
@@ -115,9 +143,10 @@ def run_table_command(command: TableCommand, args: argparse.Namespace, record: R
     scores = report.measure_errors(fit, problem.X[train], problem.y[train], problem.X[test], problem.y[test])
     args.out.mkdir(parents=True, exist_ok=True)
     estimator.save(args.out / "model")
-    encoding = problem.encoding.as_dict() if problem.encoding else None
-    report.write_report(args.out / "report.json", fit, scores, encoding)
-    record(json.loads((args.out / "report.json").read_text("utf-8")))
+    encoding = {"encoding": problem.encoding.as_dict() if problem.encoding else None}
+    text = json.dumps(fit.describe() | report.describe_scores(fit, scores) | encoding, indent=2, allow_nan=False)
+    (args.out / "report.json").write_text(text + "\n", encoding="utf-8")
+    record(json.loads(text))
     report.print_report(out, fit, scores)
     try:
         report.write_pictures(args.out, fit, scores)
@@ -127,21 +156,34 @@ def run_table_command(command: TableCommand, args: argparse.Namespace, record: R
     return 0
 
 
-def read_problem(args: argparse.Namespace) -> TableProblem:
-    """Read the problem that `--data` and its arguments describe; raise `TableError` if they do not fit together."""
+@contextmanager
+def draw_axes(path: Path, height: float = 4.0) -> Iterator[Axes]:
+    """Write a picture of one pair of axes to a file, for use as a context manager that draws on them."""
+    figure = new_figure(6.0, height)
+    yield figure.add_subplot()
+    figure.savefig(path, dpi=120)
+
+
+def read_problem(
+    args: argparse.Namespace, task: Any, origin: str, encoding: tables.Encoding | None = None
+) -> TableProblem:
+    """Read the problem that `--data` and its arguments describe; raise `TableError` if they do not fit together.
+
+    `task` is given by `origin`, or None to infer it; `encoding` is that of the table's columns, if it is known already.
+    """
     if tables.is_bundled(args.data):
         tables.refuse_reading_arguments(args, f"are for files, and {args.data} is one of scikit-learn's data sets")
         X, y, names = tables.load_bundled(args.data)
-        task = args.task or tables.BUNDLED[args.data]
+        task = task or tables.BUNDLED[args.data]
         notes: tuple[str, ...] = (f"task: {task} of {len(y)} rows", f"{len(names)} columns of numbers")
         return TableProblem(args.data, X, y, names, task, None, notes)
     table = tables.read_table(Path(args.data), tables.parse_reading_options(args))
     column = tables.select_target(table, args)
-    task = args.task or tables.infer_task(column)
+    origin = origin if task else "inferred from the target"
+    task = task or tables.infer_task(column)
     rest = table.without([args.target, *args.drop])
-    encoding = tables.build_encoding(rest)
+    encoding = encoding or tables.build_encoding(rest)
     y = tables.parse_target(args.target, column, task)
-    origin = "given by --task" if args.task else "inferred from the target"
     notes = (
         *table.notes,
         f"task: {task} ({origin}) of {table.rows} rows; target {table.describe(args.target)}",

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
@@ -132,9 +131,7 @@ class EmbeddedServer:
             raise self._failure
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Drain as `serve` does."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
@@ -149,7 +146,7 @@ class EmbeddedServer:
             self._ready.set()
 
     async def _main(self) -> None:
-        async with _running(self._settings, self.sessions) as target:
+        async with _run_server(self._settings, self.sessions) as target:
             self.target = target
             self._ready.set()
             await self._stop.wait()
@@ -160,7 +157,7 @@ async def _serve_until_signal(settings: ServerSettings, on_ready: Callable[[str]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with _running(settings, SessionStore(settings)) as target:
+    async with _run_server(settings, SessionStore(settings)) as target:
         logger.info("serving on %s", target)
         if on_ready is not None:
             on_ready(target)
@@ -169,7 +166,7 @@ async def _serve_until_signal(settings: ServerSettings, on_ready: Callable[[str]
 
 
 @asynccontextmanager
-async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIterator[str]:
+async def _run_server(settings: ServerSettings, sessions: SessionStore) -> AsyncIterator[str]:
     """Start a server, give its address, and drain it at the end of the block. Whatever was opened is closed."""
     gate = Gate(settings)
     certificate = Certificate(settings) if settings.encrypted else None
@@ -206,7 +203,7 @@ async def _running(settings: ServerSettings, sessions: SessionStore) -> AsyncIte
             lambda: runtime.admission.taken,
             compiler,
         )
-        interceptor = CallInterceptor(gate, drain, settings.idle_seconds, _observers(settings, busy, opened))
+        interceptor = CallInterceptor(gate, drain, settings.idle_seconds, _make_observers(settings, busy, opened))
         options = (*OPTIONS, ("grpc.enable_channelz", int(settings.channelz)))
         server = grpc.aio.server(
             interceptors=(interceptor,), options=options, maximum_concurrent_rpcs=settings.max_calls
@@ -294,7 +291,7 @@ def _listen(server: grpc.aio.Server, settings: ServerSettings, certificate: Cert
     return f"{host}:{port}"
 
 
-def _observers(settings: ServerSettings, busy: Busy, opened: AsyncExitStack) -> list[Observer]:
+def _make_observers(settings: ServerSettings, busy: Busy, opened: AsyncExitStack) -> list[Observer]:
     """Return the observers that the settings ask for; `opened` closes them. OSError if a port is not available."""
     observers: list[Observer] = []
     try:

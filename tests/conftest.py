@@ -32,7 +32,7 @@ os.environ.setdefault("RELAXON_COMPILE", "")
 
 
 # pytest writes the name of each test there: jobs of two tests would not be forked from one process.
-threads.not_for_others("PYTEST_CURRENT_TEST")
+threads.keep_from_others("PYTEST_CURRENT_TEST")
 
 COMPILE = (
     """

@@ -37,7 +37,7 @@ def generate(target: Path) -> None:
     _protoc(*(f"--{output}={target}" for output in outputs))
 
 
-def descriptors() -> bytes:
+def read_descriptors() -> bytes:
     """Every `.proto` file as a `FileDescriptorSet`, with its comments."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "descriptors"
@@ -77,7 +77,7 @@ def _google_protos(folder: Path) -> tuple[Path, Path]:
     return folder, installed.parents[1]
 
 
-def differing(fresh: Path, kept: Path) -> list[str]:
+def find_differing(fresh: Path, kept: Path) -> list[str]:
     """Names of stubs that differ, are missing or have lost their `.proto` file."""
     names = {path.name for pattern in GENERATED for folder in (fresh, kept) for path in folder.glob(pattern)}
     return sorted(name for name in names if _content(fresh / name) != _content(kept / name))
@@ -97,7 +97,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
-        stale = differing(Path(folder) / HERE, ROOT / "proto")
+        stale = find_differing(Path(folder) / HERE, ROOT / "proto")
     for name in stale:
         print(
             f"proto/{name} is not what its .proto file generates; run python tools/generate_stubs.py", file=sys.stderr

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from generate_stubs import descriptors
+from generate_stubs import read_descriptors
 from google.protobuf import descriptor_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +62,7 @@ class _Source:
 
 def page() -> str:
     """The whole page."""
-    files = descriptor_pb2.FileDescriptorSet.FromString(descriptors()).file
+    files = descriptor_pb2.FileDescriptorSet.FromString(read_descriptors()).file
     ours = [_Source.of(file) for file in files if file.package == PACKAGE]
     # What a reader looks for first: the services, then the messages that they share.
     ours.sort(key=lambda source: (not source.file.service, source.file.name))

@@ -7,33 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relaxon.core.extras import offer_lazily
+from relaxon.core.extras import offer_imports
 
 if TYPE_CHECKING:
-    from relaxon.neuromorphic.binary.activations import BiPer, ReSTE
-    from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
-    from relaxon.neuromorphic.binary.packed import PackedEquilibrium, pack_network
-    from relaxon.neuromorphic.binary.packing import SignMatrix, pack_signs
+    from relaxon.neuromorphic.binary.activations import BiPer as BiPer
+    from relaxon.neuromorphic.binary.activations import ReSTE as ReSTE
+    from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork as BinaryLayeredNetwork
+    from relaxon.neuromorphic.binary.packed import PackedEquilibrium as PackedEquilibrium
+    from relaxon.neuromorphic.binary.packed import pack_network as pack_network
+    from relaxon.neuromorphic.binary.packing import SignMatrix as SignMatrix
+    from relaxon.neuromorphic.binary.packing import pack_signs as pack_signs
 
-_HOME = {
-    "BiPer": "activations",
-    "BinaryLayeredNetwork": "layered",
-    "PackedEquilibrium": "packed",
-    "ReSTE": "activations",
-    "SignMatrix": "packing",
-    "pack_network": "packed",
-    "pack_signs": "packing",
-}
-
-__all__ = [
-    "BiPer",
-    "BinaryLayeredNetwork",
-    "PackedEquilibrium",
-    "ReSTE",
-    "SignMatrix",
-    "pack_network",
-    "pack_signs",
-]
-
-
-__getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)
+__getattr__, __dir__ = offer_imports(__name__)

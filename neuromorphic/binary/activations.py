@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from relaxon.core import validation
+from relaxon.neuromorphic.parameters import check_real
 
 Binarizer = Literal["reste", "biper"]
 LAST_POWER = 3.0
@@ -40,44 +42,24 @@ def biper_slope(x: Tensor, omega: float) -> Tensor:
     return omega * torch.cos(omega * x)
 
 
-class _Reste(torch.autograd.Function):
-    """`sign(z)` forward, `reste_slope` backward."""
+class _SurrogateSign(torch.autograd.Function):
+    """`sign(wave)` forward, and backward the slope that `slope(z, parameter)` gives instead of the sign's."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(z: Tensor, o: float) -> Tensor:
-        return signs(z)
+    def forward(z: Tensor, wave: Tensor, slope: Callable[[Tensor, float], Tensor], parameter: float) -> Tensor:
+        return signs(wave)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(inputs[0])
-        ctx.o = inputs[1]
+        ctx.slope, ctx.parameter = inputs[2:]
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (z,) = ctx.saved_tensors
-        return gradients[0] * reste_slope(z, ctx.o), None
-
-
-class _Biper(torch.autograd.Function):
-    """`sign(sin(ωx))` forward, `biper_slope` backward."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, omega: float) -> Tensor:
-        return signs(torch.sin(omega * x))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(inputs[0])
-        ctx.omega = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return gradients[0] * biper_slope(x, ctx.omega), None
+        return gradients[0] * ctx.slope(z, ctx.parameter), None, None, None
 
 
 class ReSTE(nn.Module):
@@ -104,18 +86,18 @@ class ReSTE(nn.Module):
 
     def __init__(self, o: float = 1.0, last: float = LAST_POWER) -> None:
         super().__init__()
-        for name, value in (("o", o), ("last", last)):
-            if validation.finite_float(name, value) < 1.0:
-                raise ValueError(f"{name} must be at least 1, got {value!r}")
+        check_real("o", o, least=1.0)
+        check_real("last", last, least=1.0)
         self.o, self.last = float(o), float(last)
 
     def progress(self, share: float) -> None:
         """Set o for that share of the training, from 0 to 1: along a straight line from 1 to `last`."""
-        self.o = 1.0 + (self.last - 1.0) * check_share(share)
+        check_real("share", share, least=0.0, up_to=1.0)
+        self.o = 1.0 + (self.last - 1.0) * float(share)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the signs of `z`, of its shape and dtype."""
-        return _Reste.apply(z, self.o)  # type: ignore[no-any-return, no-untyped-call]
+        return _SurrogateSign.apply(z, z.detach(), reste_slope, self.o)  # type: ignore[no-any-return, no-untyped-call]
 
     def extra_repr(self) -> str:
         """Return what `repr` shows."""
@@ -147,13 +129,15 @@ class BiPer(nn.Module):
 
     def progress(self, share: float) -> None:
         """Select the stage for a share of the training: the sine in the first half, the sign in the second."""
-        self.soft = check_share(share) < SOFT_SHARE
+        check_real("share", share, least=0.0, up_to=1.0)
+        self.soft = float(share) < SOFT_SHARE
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the square wave of `x`, or the sine if `soft`, in its shape and dtype."""
+        wave = torch.sin(self.omega * x)
         if self.soft:
-            return torch.sin(self.omega * x)
-        return _Biper.apply(x, self.omega)  # type: ignore[no-any-return, no-untyped-call]
+            return wave
+        return _SurrogateSign.apply(x, wave.detach(), biper_slope, self.omega)  # type: ignore[no-any-return, no-untyped-call]
 
     def extra_repr(self) -> str:
         """Return what `repr` shows."""
@@ -165,10 +149,3 @@ def build_binarizer(name: str) -> ReSTE | BiPer:
     if name not in get_args(Binarizer):
         raise ValueError(f"binarizer must be 'reste' or 'biper', got {name!r}")
     return ReSTE() if name == "reste" else BiPer(soft=True)
-
-
-def check_share(share: float) -> float:
-    """Return a share of the training; raise `ValueError` unless it is between 0 and 1."""
-    if not 0.0 <= validation.finite_float("share", share) <= 1.0:
-        raise ValueError(f"share must be from 0 to 1, got {share!r}")
-    return float(share)

@@ -155,7 +155,7 @@ class LatentWeights:
         """Set the weights of the network for this share of the training."""
         self.activation.progress(share)
         for n, (weight, latent) in enumerate(zip(self.weights, self.latent, strict=True)):
-            weight.copy_(self.activation(self._seen(latent, n)))
+            weight.copy_(self.activation(self._scale_latent(latent, n)))
             scale = self.sizes[n] if isinstance(self.activation, BiPer) else float(latent.abs().mean())
             bound = self.bounds[n]
             if bound is not None:
@@ -170,7 +170,7 @@ class LatentWeights:
         for n, (weight, latent) in enumerate(zip(self.weights, self.latent, strict=True)):
             if weight.grad is None:
                 continue
-            seen = self._seen(latent, n)
+            seen = self._scale_latent(latent, n)
             if isinstance(self.activation, BiPer):
                 slope = biper_slope(seen, FREQUENCY)
             else:
@@ -182,5 +182,5 @@ class LatentWeights:
         """Set the network's weights to signs, regardless of where training ended."""
         self.apply(1.0, FIRST_ITERATIONS)
 
-    def _seen(self, latent: Tensor, n: int) -> Tensor:
+    def _scale_latent(self, latent: Tensor, n: int) -> Tensor:
         return latent if isinstance(self.activation, BiPer) else latent / self.spreads[n]

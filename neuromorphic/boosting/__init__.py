@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relaxon.core.extras import offer_lazily
+from relaxon.core.extras import offer_imports
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.boosting.estimators.classifier import (
@@ -32,18 +32,4 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.boosting.training.sequential import train_sequentially as train_sequentially
     from relaxon.neuromorphic.tabular.categories import UnseenCategoryWarning as UnseenCategoryWarning
 
-_MODULES = {
-    "estimators.classifier": "GradientBoostedNetworkClassifier",
-    "estimators.ensembles": "Ensemble train_ensemble",
-    "estimators.regressor": "GradientBoostedNetworkRegressor",
-    "networks.merged": "Layer MergedNetwork Stage",
-    "networks.shapley": "ShapleyValues shapley_values",
-    "storage": "load",
-    "training.runs": "Outcome StageProgress",
-    "training.sequential": "SequentialSettings SequentiallyTrained train_sequentially",
-    "relaxon.neuromorphic.tabular.categories": "UnseenCategoryWarning",
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
-__all__ = sorted(_HOME)
-
-__getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)
+__getattr__, __dir__ = offer_imports(__name__)

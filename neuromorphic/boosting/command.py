@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from relaxon.core.training_bar import Record, nowhere, training_bar
+from relaxon.core.training_bar import training_bar
 from relaxon.neuromorphic.table_training import (
     Rows,
     TableCommand,
@@ -27,41 +28,37 @@ REGRESSIONS = ("squared", "absolute", "huber", "quantile", "poisson")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `relaxon train boosting`."""
     add_data_arguments(parser)
-    network = parser.add_argument_group("network")
-    network.add_argument("--units", type=int, default=200, help="total number of hidden units; 200")
-    network.add_argument("--layers", type=int, nargs="+", help="units of each hidden layer, instead of --units")
-    network.add_argument("--per-stage", type=int, default=1, help="J, the number of units trained together; 1")
-    network.add_argument("--rate", type=float, default=0.5, help="η, the learning rate; 0.5")
-    network.add_argument(
+    network = parser.add_argument_group("network").add_argument
+    network("--units", type=int, default=200, help="total number of hidden units; 200")
+    network("--layers", type=int, nargs="+", help="units of each hidden layer, instead of --units")
+    network("--per-stage", type=int, default=1, help="J, the number of units trained together; 1")
+    network("--rate", type=float, default=0.5, help="η, the learning rate; 0.5")
+    network(
         "--loss",
         choices=(*REGRESSIONS, "log_loss", "comp-sum"),
         help="regression: squared, absolute, huber, quantile or poisson; classification: log_loss or comp-sum",
     )
-    network.add_argument("--tau", type=float, help="τ of --loss comp-sum, above 0 and below 2")
-    network.add_argument("--binary", action="store_true", help="sign units with binary weights, predicted by bits")
-    network.add_argument("--bits", type=int, help="length of the code by which sign units see each column; 4")
-    network.add_argument("--quantile", type=float, help="level of --loss quantile")
-    network.add_argument(
-        "--newton", choices=("guarded", "published"), default="guarded", help="step of each stage; guarded"
-    )
-    network.add_argument("--ridge", type=float, help="weight decay; 0.1 if guarded, 1e-4 as published")
-    network.add_argument(
+    network("--tau", type=float, help="τ of --loss comp-sum, above 0 and below 2")
+    network("--binary", action="store_true", help="sign units with binary weights, predicted by bits")
+    network("--bits", type=int, help="length of the code by which sign units see each column; 4")
+    network("--quantile", type=float, help="level of --loss quantile")
+    network("--newton", choices=("guarded", "published"), default="guarded", help="step of each stage; guarded")
+    network("--ridge", type=float, help="weight decay; 0.1 if guarded, 1e-4 as published")
+    network(
         "--missing",
         choices=("mean", "indicate"),
         default="mean",
         help="replace missing numbers by the mean, or add indicators as well",
     )
-    network.add_argument(
-        "--early-stopping", action="store_true", help="stop by the loss on a hold-out share of the training rows"
-    )
-    network.add_argument("--seed", type=int, default=0, help="seed of all randomness; 0")
+    network("--early-stopping", action="store_true", help="stop by the loss on a hold-out share of the training rows")
+    network("--seed", type=int, default=0, help="seed of all randomness; 0")
     parser.add_argument(
         "--checkpoint", type=Path, help="folder for checkpoints; an interrupted run is resumed from there"
     )
     add_out_argument(parser, DEFAULT_OUT)
 
 
-def _estimator(args: argparse.Namespace, problem: TableProblem) -> Any:
+def _build_estimator(args: argparse.Namespace, problem: TableProblem) -> Any:
     from relaxon.neuromorphic.boosting.estimators.classifier import GradientBoostedNetworkClassifier
     from relaxon.neuromorphic.boosting.estimators.regressor import GradientBoostedNetworkRegressor
 
@@ -114,9 +111,5 @@ def _fit(estimator: Any, problem: TableProblem, train: Rows, args: argparse.Name
         estimator.fit(problem.X[train], problem.y[train], callback=show, checkpoints=kept)
 
 
-COMMAND = TableCommand("boosting", _estimator, _fit, "relaxon.neuromorphic.boosting.report")
-
-
-def run(args: argparse.Namespace, record: Record = nowhere) -> int:
-    """Train with a progress bar and write all results to `--out`; return 0 on success and 2 for invalid arguments."""
-    return run_table_command(COMMAND, args, record)
+COMMAND = TableCommand("boosting", _build_estimator, _fit, "relaxon.neuromorphic.boosting.report")
+run = partial(run_table_command, COMMAND)

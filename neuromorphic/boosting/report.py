@@ -1,9 +1,7 @@
 """The report of `relaxon train boosting`: scores, a JSON file and three pictures."""
-# Imported on first use, for their weight: matplotlib.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from relaxon._version import __version__
-from relaxon.neuromorphic.table_training import TableFit
+from relaxon.neuromorphic.table_training import TableFit, draw_axes
 
 SHOWN = 10
 """Number of columns whose importance is printed; the JSON report lists all."""
@@ -56,8 +53,7 @@ def measure_errors(fit: TableFit, X: Any, y: Any, test_X: Any, test_y: Any) -> S
 def print_report(console: Console, fit: TableFit, scores: Scores) -> None:
     """Print the outcome in a few lines."""
     estimator = fit.estimator
-    console.print(f"{fit.data}: {fit.task}, {fit.train_rows:,} rows to train on, {fit.test_rows:,} held out, "
-                  f"{len(fit.features)} columns", style="bold", markup=False, highlight=False)  # fmt: skip
+    console.print(fit.headline, style="bold", markup=False, highlight=False)
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for heading in ("training", "held out"):
@@ -76,65 +72,40 @@ def print_report(console: Console, fit: TableFit, scores: Scores) -> None:
     console.print(f"Most important columns: {shares}", markup=False, highlight=False)
 
 
-def write_report(path: Path, fit: TableFit, scores: Scores, encoding: dict[str, Any] | None) -> None:
-    """Write all figures, and the encoding of the table's cells as features, as JSON."""
+def describe_scores(fit: TableFit, scores: Scores) -> dict[str, Any]:
+    """Return all figures as JSON values."""
     estimator = fit.estimator
-    parameters = {name: value for name, value in estimator.get_params().items() if name != "class_weight"}
-    content = {
-        "relaxon": __version__,
-        "data": fit.data,
-        "task": fit.task,
-        "rows": {"train": fit.train_rows, "test": fit.test_rows},
-        "parameters": parameters,
-        "units": estimator.n_units_,
+    curves = {"units": scores.units.tolist(), "train": scores.train.tolist(), "test": scores.test.tolist()}
+    return {
         "stages": estimator.n_stages_,
-        "outcome": estimator.outcome_.value,
-        "seconds": fit.seconds,
-        "measure": scores.measure,
         "train_error": float(scores.train[-1]),
         "test_error": float(scores.test[-1]),
         "units_within_2_percent": scores.least_units(),
-        "truncation": {
-            "units": scores.units.tolist(),
-            "train": scores.train.tolist(),
-            "test": scores.test.tolist(),
-        },
+        "truncation": curves,
         "train_loss": estimator.train_loss_.tolist(),
         "validation_loss": estimator.validation_loss_.tolist(),
         "importances": dict(zip(fit.features, estimator.feature_importances_.tolist(), strict=True)),
-        "encoding": encoding,
     }
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_pictures(folder: Path, fit: TableFit, scores: Scores) -> None:
     """Write `loss.png`, `truncation.png` and `importances.png`."""
-    from matplotlib.figure import Figure
-
-    estimator = fit.estimator
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot(estimator.network_.ends, estimator.train_loss_, label="training")
-    if len(estimator.validation_loss_):
-        axes.plot(estimator.network_.ends, estimator.validation_loss_, label="validation")
-    axes.set(xlabel="units", ylabel="loss", title=f"{fit.data}: loss by units")
-    if (estimator.train_loss_ > 0.0).all():
-        axes.set_yscale("log")
-    axes.legend()
-    figure.savefig(folder / "loss.png", dpi=120)
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot(scores.units, scores.train, label="training rows")
-    axes.plot(scores.units, scores.test, label="held-out rows")
-    axes.axvline(scores.least_units(), color="0.6", linestyle=":", label="within 2 % of the whole network")
-    axes.set(xlabel="units kept", ylabel=scores.measure, title=f"{fit.data}: truncation of the network", ylim=(0, None))
-    axes.legend()
-    figure.savefig(folder / "truncation.png", dpi=120)
-
+    estimator, data = fit.estimator, fit.data
+    with draw_axes(folder / "loss.png") as axes:
+        axes.plot(estimator.network_.ends, estimator.train_loss_, label="training")
+        if len(estimator.validation_loss_):
+            axes.plot(estimator.network_.ends, estimator.validation_loss_, label="validation")
+        axes.set(xlabel="units", ylabel="loss", title=f"{data}: loss by units")
+        if (estimator.train_loss_ > 0.0).all():
+            axes.set_yscale("log")
+        axes.legend()
+    with draw_axes(folder / "truncation.png") as axes:
+        axes.plot(scores.units, scores.train, label="training rows")
+        axes.plot(scores.units, scores.test, label="held-out rows")
+        axes.axvline(scores.least_units(), color="0.6", linestyle=":", label="within 2 % of the whole network")
+        axes.set(xlabel="units kept", ylabel=scores.measure, title=f"{data}: truncation of the network", ylim=(0, None))
+        axes.legend()
     order = np.argsort(-estimator.feature_importances_, kind="stable")[:PICTURED][::-1]
-    figure = Figure(figsize=(6, 0.8 + 0.25 * len(order)), layout="constrained")
-    axes = figure.add_subplot()
-    axes.barh([fit.features[i] for i in order], estimator.feature_importances_[order])
-    axes.set(xlabel="share of the mean absolute gradient", title=f"{fit.data}: feature importances")
-    figure.savefig(folder / "importances.png", dpi=120)
+    with draw_axes(folder / "importances.png", 0.8 + 0.25 * len(order)) as axes:
+        axes.barh([fit.features[i] for i in order], estimator.feature_importances_[order])
+        axes.set(xlabel="share of the mean absolute gradient", title=f"{data}: feature importances")

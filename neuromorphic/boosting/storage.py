@@ -11,68 +11,47 @@ from numpy.typing import NDArray
 from relaxon.neuromorphic.binary.packing import SignMatrix
 from relaxon.neuromorphic.boosting.estimators.classifier import GradientBoostedNetworkClassifier
 from relaxon.neuromorphic.boosting.estimators.regressor import GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.boosting.estimators.saving import FITTED, NETWORK
 from relaxon.neuromorphic.boosting.networks.merged import Layer, MergedNetwork
 from relaxon.neuromorphic.boosting.networks.signs import SignNetwork, build_sign_network
 from relaxon.neuromorphic.boosting.training.runs import Outcome
-from relaxon.neuromorphic.estimator_files import (
-    read_estimator,
-    restore_classes,
-    restore_columns,
-)
+from relaxon.neuromorphic.estimator_files import load_estimator
 from relaxon.neuromorphic.tabular.categories import TargetCategories
 
-KINDS = {
-    "regressor": GradientBoostedNetworkRegressor,
-    "classifier": GradientBoostedNetworkClassifier,
-}
 Estimator = GradientBoostedNetworkRegressor | GradientBoostedNetworkClassifier
 
 
 def load(path: str | Path) -> Estimator:
     """Return the estimator that `save` wrote to the folder `path`; raise `ValueError` for any other contents."""
-    folder = Path(path)
-    content, arrays = read_estimator(folder, "boosted network")
-    try:
-        return _restore_estimator(content, arrays)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder} holds no complete boosted network: {error!r}") from None
+    kinds = (GradientBoostedNetworkRegressor, GradientBoostedNetworkClassifier)
+    restored: Estimator = load_estimator(path, "boosted network", kinds, _restore_fit)
+    return restored
 
 
-def _restore_estimator(content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Estimator:
-    kind = content["kind"]
-    parameters = {name: _restore_parameter(name, value) for name, value in content["parameters"].items()}
-    estimator: Any = KINDS[kind](**parameters)
+def _restore_fit(estimator: Any, content: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> int:
     hidden = range(content["hidden_layers"])
     layers = tuple(Layer(_restore_weights(arrays, index), arrays[f"bias_{index}"]) for index in hidden)
-    names = ("shift", "scale", "output", "initial", "intercepts", "sizes", "gain")
-    network = MergedNetwork(layers=layers, **{name: arrays[name] for name in names})
+    network = MergedNetwork(layers=layers, **{name: arrays[name] for name in NETWORK})
     if ("thresholds" in arrays) != bool(estimator.binary):
         raise ValueError("thresholds must be present for sign units and only for them")
     if "thresholds" in arrays:
         network = build_sign_network(network, arrays["thresholds"])
     # Models stored before indicators existed have none.
     indicated = arrays.get("indicated", np.empty(0, np.int64))
-    features = int(content["n_features"])
+    features = estimator.n_features_in_
     if indicated.ndim != 1 or not np.isin(indicated, np.arange(features)).all():
         raise ValueError(f"indicated must be places of columns below {features}, got {indicated.tolist()}")
     estimator._indicated = indicated
     estimator._categories = _restore_categories(content, arrays, features, network.outputs)
-    restore_columns(estimator, content)
     _check_shapes(network, len(estimator._sources(network.outputs)))
     estimator.network_ = network
     estimator.outcome_ = Outcome(content["outcome"])
     estimator._seed, estimator._attempts = int(content["seed"]), int(content["attempts"])
     # Models stored before these were counted lack them.
     estimator.n_refused_stages_, estimator.n_dead_units_ = int(content.get("refused", 0)), int(content.get("dead", 0))
-    estimator._unit = arrays["unit"]
-    estimator.train_loss_, estimator.validation_loss_ = arrays["train_loss"], arrays["validation_loss"]
-    estimator.feature_importances_ = arrays["importances"]
-    if kind == "classifier":
-        restore_classes(estimator, content, network.outputs)
-    else:
-        estimator._outputs = content["outputs"]
-    restored: Estimator = estimator
-    return restored
+    for name, attribute in FITTED.items():
+        setattr(estimator, attribute, arrays[name])
+    return network.outputs
 
 
 def _restore_categories(
@@ -128,9 +107,3 @@ def _restore_weights(arrays: dict[str, NDArray[Any]], index: int) -> NDArray[np.
     if "thresholds" not in arrays:
         return stored
     return SignMatrix(stored, int(arrays["thresholds"].size)).unpack().astype(np.float64)
-
-
-def _restore_parameter(name: str, value: Any) -> Any:
-    if name == "class_weight" and isinstance(value, list):
-        return dict(value)
-    return tuple(value) if name == "layers" and value is not None else value

@@ -7,36 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relaxon.core.extras import offer_lazily
+from relaxon.core.extras import offer_imports
 
 if TYPE_CHECKING:
-    from relaxon.neuromorphic.convex.classifier import ConvexNetworkClassifier
-    from relaxon.neuromorphic.convex.network import ConvexNetwork
-    from relaxon.neuromorphic.convex.regressor import ConvexNetworkRegressor
-    from relaxon.neuromorphic.convex.solving.admm import ConvexHistory, ConvexOutcome, ConvexProgress
-    from relaxon.neuromorphic.convex.solving.certificate import ConvexCertificate
-    from relaxon.neuromorphic.convex.storage import load
+    from relaxon.neuromorphic.convex.classifier import ConvexNetworkClassifier as ConvexNetworkClassifier
+    from relaxon.neuromorphic.convex.network import ConvexNetwork as ConvexNetwork
+    from relaxon.neuromorphic.convex.regressor import ConvexNetworkRegressor as ConvexNetworkRegressor
+    from relaxon.neuromorphic.convex.solving.admm import ConvexHistory as ConvexHistory
+    from relaxon.neuromorphic.convex.solving.admm import ConvexOutcome as ConvexOutcome
+    from relaxon.neuromorphic.convex.solving.admm import ConvexProgress as ConvexProgress
+    from relaxon.neuromorphic.convex.solving.certificate import ConvexCertificate as ConvexCertificate
+    from relaxon.neuromorphic.convex.storage import load as load
 
-_NAMES = {
-    "classifier": ("ConvexNetworkClassifier",),
-    "network": ("ConvexNetwork",),
-    "regressor": ("ConvexNetworkRegressor",),
-    "solving.admm": ("ConvexHistory", "ConvexOutcome", "ConvexProgress"),
-    "solving.certificate": ("ConvexCertificate",),
-    "storage": ("load",),
-}
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
-
-__all__ = [
-    "ConvexCertificate",
-    "ConvexHistory",
-    "ConvexNetwork",
-    "ConvexNetworkClassifier",
-    "ConvexNetworkRegressor",
-    "ConvexOutcome",
-    "ConvexProgress",
-    "load",
-]
-
-
-__getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)
+__getattr__, __dir__ = offer_imports(__name__)

@@ -6,7 +6,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
@@ -26,6 +25,7 @@ from relaxon.neuromorphic.convex.program.losses import (
 )
 from relaxon.neuromorphic.convex.solving.admm import Callback
 from relaxon.neuromorphic.parameters import check_choice, store_arguments
+from relaxon.neuromorphic.table_estimators import TableClassifier, find_classes
 from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
@@ -38,7 +38,7 @@ def _has_probabilities(estimator: Any) -> bool:
     return True
 
 
-class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore[misc]
+class ConvexNetworkClassifier(TableClassifier, ConvexEstimator):
     """A classifying two-layer ReLU network trained to the global optimum of a convex program, with a certificate.
 
     With two classes there is one output; with more, each class has an output with its own units. The logistic loss
@@ -55,8 +55,6 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
     >>> model.predict_proba(X).shape, model.score(X, y) > 0.97
     ((150, 3), True)
     """
-
-    classes_: NDArray[Any]
 
     def __init__(
         self,
@@ -86,17 +84,13 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
         refuse_masks(X=X, y=y, sample_weight=sample_weight)
         x, given = validate_data(self, X, y, dtype=np.float64, order="C")
         check_classification_targets(given)
-        w = self._weights(sample_weight, x)
+        w = self._scale_weights(sample_weight, x)
         # A weight of 0 is equivalent to no row, so a class without any weight does not exist.
         x, given, w = x[w > 0.0], np.asarray(given)[w > 0.0], w[w > 0.0]
-        classes, labels = np.unique(given, return_inverse=True)
-        if len(classes) < 2:
-            found = repr(classes.tolist()[0]) if len(classes) else "none"
-            raise ValueError(f"y must have at least two classes among the rows with a weight, got one class: {found}")
-        self.classes_ = classes
+        self.classes_, labels = find_classes(given, " among the rows with a weight")
         x, column, w = preparation.merge_rows(x, labels[:, None].astype(np.float64), w)
         loss = self._loss(column[:, 0].astype(np.int64))
-        outputs = 1 if len(classes) == 2 else len(classes)
+        outputs = 1 if len(self.classes_) == 2 else len(self.classes_)
         self._train(x, w, loss, np.zeros(outputs), np.ones(outputs), callback)
         return self
 
@@ -104,24 +98,12 @@ class ConvexNetworkClassifier(ClassifierMixin, ConvexEstimator):  # type: ignore
         super().check_parameters()
         check_choice("loss", self.loss, LOSSES)
 
-    def decision_function(self, X: ArrayLike) -> Array:
-        """Return outputs: `(n,)` for the second of two classes, otherwise `(n, classes)`."""
-        raw = self._raw(X)
-        return raw[:, 0] if raw.shape[1] == 1 else raw
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the class with the largest output for each row, `(n,)`."""
-        raw = self._raw(X)
-        chosen = raw.argmax(axis=1) if raw.shape[1] > 1 else (raw[:, 0] > 0.0).astype(int)
-        labels: NDArray[Any] = self.classes_[chosen]
-        return labels
-
     @available_if(_has_probabilities)
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return probabilities `(n, classes)`; `AttributeError` unless `loss="logistic"`."""
         from scipy.special import expit, softmax
 
-        raw = self._raw(X)
+        raw = self._predict_raw(X)
         if raw.shape[1] > 1 and self.epsilon > 0.0:
             each = expit(raw)
             return np.asarray(each / each.sum(axis=1, keepdims=True))

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from relaxon.core.training_bar import Record, nowhere, training_bar
+from relaxon.core.training_bar import training_bar
 from relaxon.neuromorphic.table_training import (
     Rows,
     TableCommand,
@@ -25,38 +26,32 @@ DEFAULT_OUT = Path("runs/convex")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
-    network = parser.add_argument_group("program")
-    network.add_argument("--patterns", type=int, default=100, help="number of sampled activation patterns; 100")
-    network.add_argument(
-        "--beta", type=float, default=1e-2, help="β, the weight decay, relative to the mean loss; 0.01"
-    )
-    network.add_argument(
+    network = parser.add_argument_group("program").add_argument
+    network("--patterns", type=int, default=100, help="number of sampled activation patterns; 100")
+    network("--beta", type=float, default=1e-2, help="β, the weight decay, relative to the mean loss; 0.01")
+    network(
         "--loss",
         choices=("squared", "logistic", "hinge"),
         help="by default squared for regression, logistic for classes",
     )
-    network.add_argument(
+    network(
         "--program", choices=("patterns", "units"), default="patterns", help="sampled patterns, or random hidden units"
     )
-    network.add_argument(
+    network(
         "--refinements",
         type=int,
         default=0,
         help="rounds with new patterns that violate the dual, each at least as long as the first; 0",
     )
-    network.add_argument("--epsilon", type=float, default=0.0, help="half-width of the box for adversarial training; 0")
-    network.add_argument("--tol", type=float, default=1e-4, help="relative gap at which training stops; 0.0001")
-    network.add_argument(
-        "--iterations", type=int, default=5000, help="maximum number of ADMM iterations in each round; 5000"
-    )
-    network.add_argument(
-        "--draws", type=int, default=100, help="number of patterns drawn after training to test the dual; 100"
-    )
-    network.add_argument("--seed", type=int, default=0)
+    network("--epsilon", type=float, default=0.0, help="half-width of the box for adversarial training; 0")
+    network("--tol", type=float, default=1e-4, help="relative gap at which training stops; 0.0001")
+    network("--iterations", type=int, default=5000, help="maximum number of ADMM iterations in each round; 5000")
+    network("--draws", type=int, default=100, help="number of patterns drawn after training to test the dual; 100")
+    network("--seed", type=int, default=0)
     add_out_argument(parser, DEFAULT_OUT)
 
 
-def _estimator(args: argparse.Namespace, problem: TableProblem) -> Any:
+def _build_estimator(args: argparse.Namespace, problem: TableProblem) -> Any:
     from relaxon.neuromorphic.convex.classifier import ConvexNetworkClassifier
     from relaxon.neuromorphic.convex.regressor import ConvexNetworkRegressor
 
@@ -96,9 +91,5 @@ def _fit(estimator: Any, problem: TableProblem, train: Rows, args: argparse.Name
         estimator.fit(problem.X[train], problem.y[train], callback=show)
 
 
-COMMAND = TableCommand("convex", _estimator, _fit, "relaxon.neuromorphic.convex.report")
-
-
-def run(args: argparse.Namespace, record: Record = nowhere) -> int:
-    """Train with a progress bar and write everything to `--out`; return 0 when done, 2 for invalid arguments."""
-    return run_table_command(COMMAND, args, record)
+COMMAND = TableCommand("convex", _build_estimator, _fit, "relaxon.neuromorphic.convex.report")
+run = partial(run_table_command, COMMAND)

@@ -1,20 +1,16 @@
 """The base class of the two estimators: checks of parameters, training, prediction, storage."""
 
-# Imported on first use, for weight or because it imports this module in turn: `export`, `storage`.
+# Imported on first use, for its weight: `export`.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.convex.network import ConvexNetwork, augment, recover
 from relaxon.neuromorphic.convex.program.cones import PatternCones
 from relaxon.neuromorphic.convex.program.formulation import ConvexObjective, PatternProgram, Program, UnitProgram
@@ -30,7 +26,9 @@ from relaxon.neuromorphic.convex.solving.admm import (
 )
 from relaxon.neuromorphic.convex.solving.certificate import ConvexCertificate, certify, draw_units
 from relaxon.neuromorphic.convex.solving.refinement import refine
+from relaxon.neuromorphic.estimator_files import describe_estimator, write_estimator
 from relaxon.neuromorphic.parameters import check_choice, check_real, check_whole
+from relaxon.neuromorphic.table_estimators import NetworkEstimator, draw_seed, read_rows
 from relaxon.neuromorphic.tabular import preparation
 
 if TYPE_CHECKING:
@@ -42,20 +40,8 @@ ROUGH = 1e-3
 """Relative gap at which a round of training ends, except for the last round."""
 
 
-class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
+class ConvexEstimator(NetworkEstimator):
     """Base class of the estimators; subclasses define targets and loss."""
-
-    n_patterns: int
-    beta: float
-    loss: str
-    program: Literal["patterns", "units"]
-    refinements: int
-    epsilon: float
-    tol: float
-    max_iter: int
-    largest_factor: int
-    certificate_draws: int
-    random_state: int | np.random.RandomState | None
 
     network_: ConvexNetwork
     certificate_: ConvexCertificate
@@ -66,7 +52,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
     @property
     def n_units_(self) -> int:
         """Number of hidden units of the network: nonzero variables of the program."""
-        return self._fitted().units
+        return int(self._fitted().units)
 
     def to_torch(self) -> torch.nn.Module:
         """Return the network as a torch module in float64: inputs `(n, d)` to outputs `(n, K)`, before any link."""
@@ -76,9 +62,12 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
 
     def save(self, path: str | Path) -> None:
         """Write the fitted estimator to the folder `path`: `network.safetensors` and `model.json`, no pickle."""
-        from relaxon.neuromorphic.convex.storage import save
-
-        save(self, Path(path))
+        network, history = self._fitted(), self.history_
+        content = describe_estimator(self, ("ConvexNetworkRegressor", "ConvexNetworkClassifier"))
+        content |= {"iterations": self.n_iter_, "certificate": asdict(self.certificate_)}
+        arrays = {field.name: getattr(network, field.name) for field in fields(network)}
+        arrays |= {f"history_{field.name}": getattr(history, field.name) for field in fields(history)}
+        write_estimator(Path(path), content, arrays)
 
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would reject for any data."""
@@ -100,8 +89,7 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         self, x: Array, w: Array, loss: ConvexLoss, shift: Array, unit: Array, callback: Callback | None
     ) -> None:
         """Solve the program of features (n, d), weights (n,) and a loss with targets scaled by `shift` and `unit`."""
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(draw_seed(self.random_state))
         x_shift, x_scale = preparation.find_standardisation(x, w)
         seen = augment(x, x_shift, x_scale)
         objective = ConvexObjective(loss, w / w.sum(), float(self.beta), len(unit))
@@ -139,24 +127,12 @@ class ConvexEstimator(BaseEstimator):  # type: ignore[misc]
         patterns = draw_patterns(x, int(self.n_patterns), rng)
         return PatternProgram(objective, x, patterns, PatternCones.of(x, patterns, box))
 
-    def _input(self, X: ArrayLike) -> Array:
-        refuse_masks(X=X)
-        return np.asarray(validate_data(self, X, reset=False, dtype=np.float64, order="C"))
+    def _scale_weights(self, sample_weight: ArrayLike | None, x: Array) -> Array:
+        return preparation.scale_weights(self._check_weights(sample_weight, x))
 
-    def _weights(self, sample_weight: ArrayLike | None, x: Array) -> Array:
-        w = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
-        return preparation.scale_weights(np.asarray(w))
-
-    def _fitted(self) -> ConvexNetwork:
-        check_is_fitted(self)
-        return self.network_
-
-    def _raw(self, X: ArrayLike) -> Array:
-        network = self._fitted()
-        return network.raw(self._input(X))
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "network_")
+    def _predict_raw(self, X: ArrayLike) -> Array:
+        rows = np.ascontiguousarray(read_rows(self, X))
+        return self.network_.raw(rows)
 
 
 def _offset_callback(callback: Callback | None, iterations: int) -> Callback | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.convex.program.formulation import PatternProgram, Program, UnitProgram
+from relaxon.neuromorphic.convex.program.formulation import Program, UnitProgram
 
 Array = NDArray[np.float64]
 
@@ -39,16 +39,12 @@ class ConvexNetwork:
         """`m`, the number of hidden units."""
         return len(self.hidden)
 
-    def augmented(self, x: Array) -> Array:
-        """Return the inputs of the hidden units for `(n, d)`: standardised, with a column of ones."""
-        return augment(x, self.shift, self.scale)
-
     def raw(self, x: Array) -> Array:
         """Return outputs `(n, K)` for inputs `(n, d)`."""
         out = np.empty((len(x), self.output.shape[1]))
         rows = max(1, BLOCK // max(self.units, 1))
         for begin in range(0, len(x), rows):
-            part = self.augmented(x[begin : begin + rows])
+            part = augment(x[begin : begin + rows], self.shift, self.scale)
             out[begin : begin + rows] = np.maximum(part @ self.hidden.T, 0.0) @ self.output
         return self.target_shift + self.target_unit * out
 
@@ -77,7 +73,6 @@ def recover(program: Program, variables: Array) -> tuple[Array, Array]:
         hidden = program.units[unit] * np.sqrt(np.abs(alpha))[:, None]
         weights = np.sign(alpha) * np.sqrt(np.abs(alpha))
     else:
-        assert isinstance(program, PatternProgram)
         norms = np.linalg.norm(variables, axis=-1)
         outputs, side, pattern = np.nonzero(norms)
         root = np.sqrt(norms[outputs, side, pattern])

@@ -25,7 +25,7 @@ class PublishedRun:
     infeasibility: Array
 
 
-def published_admm(x: Array, patterns: Array, y: Array, beta: float, rho: float, iterations: int) -> PublishedRun:
+def run_published_admm(x: Array, patterns: Array, y: Array, beta: float, rho: float, iterations: int) -> PublishedRun:
     """Run the published algorithm for `1/(2n) ‖Σ D_i X (v_i − w_i) − y‖² + β Σ ‖·‖`.
 
     `x` (n, d), `patterns` (n, P) of zeros and ones, `y` (n,); groups are `v_1 … v_P, w_1 … w_P`.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import RegressorMixin
 from sklearn.utils.validation import validate_data
 
 from relaxon.core.masked import refuse_masks
@@ -14,14 +13,13 @@ from relaxon.neuromorphic.convex.estimator import ConvexEstimator
 from relaxon.neuromorphic.convex.program.losses import SQUARED, ConvexLoss, RobustLoss, SquaredError
 from relaxon.neuromorphic.convex.solving.admm import Callback
 from relaxon.neuromorphic.parameters import check_choice, store_arguments
+from relaxon.neuromorphic.table_estimators import TableRegressor
 from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
-LARGEST_TARGET = 1e150
-"""Largest magnitude of targets: the squares of larger ones are not finite."""
 
 
-class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[misc]
+class ConvexNetworkRegressor(TableRegressor, ConvexEstimator):
     """A two-layer ReLU network trained to the global optimum of a convex program, with a certificate.
 
     Source: M. Pilanci & T. Ergen, "Neural networks are convex regularizers", ICML 2020; Y. Bai, T. Gautam & S. Sojoudi,
@@ -68,8 +66,6 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
     (True, True)
     """
 
-    _outputs: int | None
-
     def __init__(
         self,
         n_patterns: int = 100,
@@ -97,13 +93,10 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
         self.check_parameters()
         refuse_masks(X=X, y=y, sample_weight=sample_weight)
         x, targets = validate_data(self, X, y, dtype=np.float64, order="C", multi_output=True, y_numeric=True)
-        w = self._weights(sample_weight, x)
+        w = self._scale_weights(sample_weight, x)
         if not (w > 0.0).any():
             raise ValueError("sample_weight must have entries above 0, got zeros only")
-        flat = np.asarray(targets, np.float64).reshape(len(x), -1)
-        if np.abs(flat).max() > LARGEST_TARGET:
-            raise ValueError(f"y must be at most {LARGEST_TARGET:g} in size, got {np.abs(flat).max():g}")
-        self._outputs = flat.shape[1] if np.ndim(targets) == 2 else None
+        flat, self._outputs = self._flatten_targets(targets)
         x, flat, w = preparation.merge_rows(x, flat, w)
         shift, scale = preparation.find_standardisation(flat, w)
         unit = np.divide(1.0, scale, out=np.ones_like(scale), where=scale > 0.0)
@@ -119,10 +112,4 @@ class ConvexNetworkRegressor(RegressorMixin, ConvexEstimator):  # type: ignore[m
 
     def predict(self, X: ArrayLike) -> Array:
         """Return predictions `(n,)`, or `(n, K)` where the targets had columns."""
-        raw = self._raw(X)
-        return raw[:, 0] if self._outputs is None else raw
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
+        return self._shape_output(self._predict_raw(X))

@@ -8,55 +8,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relaxon.core.extras import offer_lazily
+from relaxon.core.extras import offer_imports
 
 if TYPE_CHECKING:
-    from relaxon.neuromorphic.diagnostics.agreement import GradientCoherence, coherence
-    from relaxon.neuromorphic.diagnostics.blocks import BlockDigits, block_digits
-    from relaxon.neuromorphic.diagnostics.geometry import RepresentationGeometry, representation_geometry
-    from relaxon.neuromorphic.diagnostics.gradients import GradientChunk, per_sample_gradients
-    from relaxon.neuromorphic.diagnostics.opposing import OpposingSignals, opposing_signals
-    from relaxon.neuromorphic.diagnostics.roar import InputGradientRoar, input_gradient_roar, input_gradients
-    from relaxon.neuromorphic.diagnostics.scores import RowScores, el2n, grand
-    from relaxon.neuromorphic.diagnostics.snapshots import Snapshots, SnapshotSettings, train_snapshots, train_starts
-    from relaxon.neuromorphic.diagnostics.subjects import TorchExportable
+    from relaxon.neuromorphic.diagnostics.agreement import GradientCoherence as GradientCoherence
+    from relaxon.neuromorphic.diagnostics.agreement import coherence as coherence
+    from relaxon.neuromorphic.diagnostics.blocks import BlockDigits as BlockDigits
+    from relaxon.neuromorphic.diagnostics.blocks import block_digits as block_digits
+    from relaxon.neuromorphic.diagnostics.geometry import RepresentationGeometry as RepresentationGeometry
+    from relaxon.neuromorphic.diagnostics.geometry import representation_geometry as representation_geometry
+    from relaxon.neuromorphic.diagnostics.gradients import GradientChunk as GradientChunk
+    from relaxon.neuromorphic.diagnostics.gradients import per_sample_gradients as per_sample_gradients
+    from relaxon.neuromorphic.diagnostics.opposing import OpposingSignals as OpposingSignals
+    from relaxon.neuromorphic.diagnostics.opposing import opposing_signals as opposing_signals
+    from relaxon.neuromorphic.diagnostics.roar import InputGradientRoar as InputGradientRoar
+    from relaxon.neuromorphic.diagnostics.roar import input_gradient_roar as input_gradient_roar
+    from relaxon.neuromorphic.diagnostics.roar import input_gradients as input_gradients
+    from relaxon.neuromorphic.diagnostics.scores import RowScores as RowScores
+    from relaxon.neuromorphic.diagnostics.scores import el2n as el2n
+    from relaxon.neuromorphic.diagnostics.scores import grand as grand
+    from relaxon.neuromorphic.diagnostics.snapshots import Snapshots as Snapshots
+    from relaxon.neuromorphic.diagnostics.snapshots import SnapshotSettings as SnapshotSettings
+    from relaxon.neuromorphic.diagnostics.snapshots import train_snapshots as train_snapshots
+    from relaxon.neuromorphic.diagnostics.snapshots import train_starts as train_starts
+    from relaxon.neuromorphic.diagnostics.subjects import TorchExportable as TorchExportable
 
-_NAMES = {
-    "agreement": ("GradientCoherence", "coherence"),
-    "blocks": ("BlockDigits", "block_digits"),
-    "geometry": ("RepresentationGeometry", "representation_geometry"),
-    "gradients": ("GradientChunk", "per_sample_gradients"),
-    "opposing": ("OpposingSignals", "opposing_signals"),
-    "roar": ("InputGradientRoar", "input_gradient_roar", "input_gradients"),
-    "scores": ("RowScores", "el2n", "grand"),
-    "snapshots": ("SnapshotSettings", "Snapshots", "train_snapshots", "train_starts"),
-    "subjects": ("TorchExportable",),
-}
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
-
-__all__ = [
-    "BlockDigits",
-    "GradientChunk",
-    "GradientCoherence",
-    "InputGradientRoar",
-    "OpposingSignals",
-    "RepresentationGeometry",
-    "RowScores",
-    "SnapshotSettings",
-    "Snapshots",
-    "TorchExportable",
-    "block_digits",
-    "coherence",
-    "el2n",
-    "grand",
-    "input_gradient_roar",
-    "input_gradients",
-    "opposing_signals",
-    "per_sample_gradients",
-    "representation_geometry",
-    "train_snapshots",
-    "train_starts",
-]
-
-
-__getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)
+__getattr__, __dir__ = offer_imports(__name__)

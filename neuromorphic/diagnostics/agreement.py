@@ -1,32 +1,28 @@
 """m-coherence: the average number of rows that benefit from a step along one row's gradient."""
 
-# Imported on first use, for its weight: `pictures`.
-
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from relaxon.neuromorphic.diagnostics.drawable import Drawable
 from relaxon.neuromorphic.diagnostics.gradients import (
     MAX_BYTES,
     GradientMoments,
     Progress,
-    chunk_rows,
-    gradient_moments,
+    measure_moments,
+    pass_through,
+    prepare_models,
 )
-from relaxon.neuromorphic.diagnostics.subjects import as_subjects, validate_rows
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class GradientCoherence:
+class GradientCoherence(Drawable):
     """The m-coherence of m rows for each of T models, between 0 and m: 1 for orthogonal gradients, m for equal ones.
 
     `values` `(T,)` is over all parameters and `by_parameter[name]` `(T,)` for a single one; NaN where all gradients are
@@ -34,17 +30,13 @@ class GradientCoherence:
     squared norm: 0 for orthogonal gradients and 1 for equal ones, for any m.
     """
 
+    picture = "draw_coherence"
+
     rows: int
     values: Array
     pair_alignment: Array
     by_parameter: dict[str, Array] = field(repr=False)
     mean_squared_norms: Array = field(repr=False)
-
-    def plot(self) -> Figure:
-        """Return a figure of the coherence over the models; needs matplotlib."""
-        from relaxon.neuromorphic.diagnostics.pictures import draw_coherence
-
-        return draw_coherence(self)
 
 
 def coherence(
@@ -64,9 +56,7 @@ def coherence(
 
     Source: Chatterjee and Zielinski, "Making Coherence Out of Nothing At All", 2020.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
 
     >>> import torch
     >>> from relaxon.neuromorphic.diagnostics import coherence
@@ -79,34 +69,18 @@ def coherence(
     >>> float(coherence(model, [x[0], x[0]], [1.0, 1.0]).values[0])            # equal ones
     2.0
     """
-    subjects = as_subjects(models, loss, y)
-    for subject in subjects:
-        chunk_rows(subject, max_bytes)
-    data = [validate_rows(subject, X, y) for subject in subjects]
-    rows = len(data[0][0])
+    prepared = prepare_models(models, X, y, loss, max_bytes)
+    rows = len(prepared[0][1])
     if rows < 2:
         raise ValueError(f"X must have at least two rows for a comparison of gradients, got {rows}")
-    values, pairs, norms = [], [], []
-    by_parameter: dict[str, list[float]] = {name: [] for name in subjects[0].parameters()}
-    for number, (subject, (x, target)) in enumerate(zip(subjects, data, strict=True)):
-        if list(subject.parameters()) != list(by_parameter):
+    names, found = list(prepared[0][0].parameters()), []
+    for number, (subject, x, target) in enumerate(pass_through(prepared, progress)):
+        if list(subject.parameters()) != names:
             raise ValueError(f"models must have the same parameters, got different ones for models[{number}]")
-        found = gradient_moments(subject, x, target, max_bytes)
-        value, pair, norm = _measure_coherence(found, list(by_parameter))
-        values.append(value)
-        pairs.append(pair)
-        norms.append(norm)
-        for name, alone in by_parameter.items():
-            alone.append(_measure_coherence(found, [name])[0])
-        if progress is not None:
-            progress(rows * (number + 1), rows * len(subjects))
-    return GradientCoherence(
-        rows,
-        np.array(values),
-        np.array(pairs),
-        {name: np.array(alone) for name, alone in by_parameter.items()},
-        np.array(norms),
-    )
+        moments = measure_moments(subject, x, target, max_bytes)
+        found.append([_measure_coherence(moments, part) for part in (names, *([name] for name in names))])
+    values, pairs, norms = np.array(found).transpose(2, 1, 0)
+    return GradientCoherence(rows, values[0], pairs[0], dict(zip(names, values[1:], strict=True)), norms[0])
 
 
 def _measure_coherence(found: GradientMoments, names: list[str]) -> tuple[float, float, float]:

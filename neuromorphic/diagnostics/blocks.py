@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core import validation
+from relaxon.neuromorphic.parameters import check_real
 
 SIDE = 8
 TEST_SHARE = 4
@@ -44,14 +45,12 @@ def block_digits(seed: int = 0, *, null_on_top: float = 0.5) -> BlockDigits:
     """
     from sklearn.datasets import load_digits
 
-    share = validation.finite_float("null_on_top", null_on_top)
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"null_on_top must be between 0 and 1, got {null_on_top!r}")
+    check_real("null_on_top", null_on_top, least=0.0, up_to=1.0)
     generator = np.random.default_rng(validation.whole_number("seed", seed))
     digits = load_digits()
     order = generator.permutation(len(digits.target))
     images, labels = digits.images[order] / 16.0, digits.target[order].astype(np.int64)
-    below = generator.random(len(images)) < share
+    below = generator.random(len(images)) < null_on_top
     frame = np.zeros((SIDE, SIDE))
     frame[1:-1, 1:-1] = 1.0
     frame[2:-2, 2:-2] = 0.0

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from relaxon.core.training_bar import Record, nowhere, training_bar
+from relaxon.neuromorphic.table_training import TableProblem, read_problem
 from relaxon.neuromorphic.tabular import tables
 
 if TYPE_CHECKING:
@@ -26,18 +26,6 @@ DEFAULT_OUT = Path("diagnosis.html")
 NAMES = {"boosting": "Boosted network", "convex": "Convex network", "equilibrium": "Equilibrium network"}
 IMAGES = {"digits": (8, 8)}
 """Shapes of the images in scikit-learn's data sets of images."""
-
-
-@dataclass(frozen=True, slots=True)
-class DiagnosedRows:
-    """The data on which a model is diagnosed."""
-
-    name: str
-    X: NDArray[np.float64]
-    y: NDArray[Any]
-    columns: list[str]
-    image: tuple[int, int] | None
-    notes: tuple[str, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +81,7 @@ def _diagnose(args: argparse.Namespace, console: Any, out: Any) -> dict[str, Any
         starts=args.starts, epochs=args.epochs, seed=args.seed, max_bytes=args.max_bytes or MAX_BYTES
     )
     stored = load_model(args.model)
-    rows = _read_rows(args, stored)
+    rows, image = _read_rows(args, stored)
     for line in rows.notes:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     use_one_thread()
@@ -106,55 +94,42 @@ def _diagnose(args: argparse.Namespace, console: Any, out: Any) -> dict[str, Any
             settings,
             lambda step, done, total: bar.update(task, completed=done, total=total, step=step),
         )
-    page = PageData(NAMES[stored.kind], rows.name, rows.columns, rows.X, rows.y, rows.image)
+    page = PageData(NAMES[stored.kind], rows.name, rows.features, rows.X, rows.y, image)
     args.out.write_text(render_page(page, found, args.rows), encoding="utf-8")
     _print_summary(out, page, found)
     out.print(f"The page is {args.out}", markup=False, highlight=False)
     return _to_json(args, page, found)
 
 
-def _read_rows(args: argparse.Namespace, stored: LoadedModel) -> DiagnosedRows:
-    path = Path(args.data)
-    plain = stored.kind == "equilibrium" and not hasattr(stored.model, "classes_")
-    if plain:
+def _read_rows(args: argparse.Namespace, stored: LoadedModel) -> tuple[TableProblem, tuple[int, int] | None]:
+    """Return the rows, and the shape of the image that each holds."""
+    classes = getattr(stored.model, "classes_", None)
+    if stored.kind == "equilibrium" and classes is None:
         return _read_images(args)
-    if tables.is_bundled(args.data):
-        tables.refuse_reading_arguments(args, f"are for files, and {args.data} is one of scikit-learn's sets")
-        X, y, names = tables.load_bundled(args.data)
-        _check_columns(stored, X)
-        classes = getattr(stored.model, "classes_", None)
-        if classes is not None and classes.dtype.kind in "iu":  # a model fitted to class indices
-            from sklearn import datasets
-
-            y = getattr(datasets, f"load_{args.data}")().target
-        return DiagnosedRows(args.data, X, y, names, IMAGES.get(args.data))
-    table = tables.read_table(path, tables.parse_reading_options(args))
-    column = tables.select_target(table, args)
-    rest = table.without([args.target, *args.drop])
-    if stored.encoding is None:
-        encoding = tables.build_encoding(rest)
-    else:
-        categories = tuple(words if words is None else tuple(words) for words in stored.encoding["categories"])
-        encoding = tables.Encoding(tuple(stored.encoding["names"]), categories)
-    X = encoding.features(rest)
-    task: tables.Task = "classification" if hasattr(stored.model, "classes_") else "regression"
-    y = tables.parse_target(args.target, column, task)
-    _check_columns(stored, X)
-    missing = int(np.isnan(X).any(1).sum())
+    encoding = stored.encoding and tables.Encoding(
+        tuple(stored.encoding["names"]),
+        tuple(words if words is None else tuple(words) for words in stored.encoding["categories"]),
+    )
+    task = "regression" if classes is None else "classification"
+    problem = read_problem(args, task, "that of the model", encoding or None)
+    expected, missing = int(stored.model.n_features_in_), int(np.isnan(problem.X).any(1).sum())
+    if problem.X.shape[1] != expected:
+        raise ValueError(
+            f"--data must have the {expected} columns that the model was trained on, got {problem.X.shape[1]}: --drop "
+            "others"
+        )
     if missing:
         raise ValueError(f"--data must have no missing cells, got {missing} rows with some: fill or remove them")
-    return DiagnosedRows(path.name, X, y, encoding.feature_names, None, table.notes)
+    if problem.encoding is not None:
+        return problem, None
+    if classes is not None and classes.dtype.kind in "iu":  # a model fitted to class indices
+        from sklearn import datasets
+
+        problem = replace(problem, y=getattr(datasets, f"load_{args.data}")().target)
+    return problem, IMAGES.get(args.data)
 
 
-def _check_columns(stored: LoadedModel, X: NDArray[np.float64]) -> None:
-    expected = int(stored.model.n_features_in_)
-    if X.shape[1] != expected:
-        raise ValueError(
-            f"--data must have the {expected} columns that the model was trained on, got {X.shape[1]}: --drop others"
-        )
-
-
-def _read_images(args: argparse.Namespace) -> DiagnosedRows:
+def _read_images(args: argparse.Namespace) -> tuple[TableProblem, tuple[int, int] | None]:
     from relaxon.neuromorphic.equilibrium import datasets
 
     tables.refuse_reading_arguments(args, "are for tables, not for images")
@@ -163,7 +138,8 @@ def _read_images(args: argparse.Namespace) -> DiagnosedRows:
     columns = [f"pixel {number}" for number in range(channels * height * width)]
     X = data.x.astype(np.float64)
     flat = X.reshape(len(X), -1)
-    return DiagnosedRows(data.name, flat, data.y, columns, (height, width) if channels == 1 else None)
+    problem = TableProblem(data.name, flat, data.y, columns, "classification", None, ())
+    return problem, (height, width) if channels == 1 else None
 
 
 def _print_summary(out: Any, page: PageData, found: Examined) -> None:

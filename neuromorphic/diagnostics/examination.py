@@ -76,9 +76,7 @@ def examine(
     model has often fitted every row, including mislabelled ones, and Paul et al. found that scores transfer between
     architectures.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
     """
     settings = settings or DiagnosisSettings()
     report = progress or (lambda name, done, total: None)
@@ -90,7 +88,7 @@ def examine(
         max_bytes=settings.max_bytes,
         progress=lambda done, total: report(STEPS[0], total + done, 2 * total),
     )
-    rows, targets = _standardise(X), _targets(error, y)
+    rows, targets = _standardise(X), _choose_targets(error, y)
     outputs = error.predicted.shape[1]
     if 2 * settings.group > len(rows):
         settings = replace(settings, group=max(1, len(rows) // 2))
@@ -122,7 +120,7 @@ def examine(
         # The first epoch changes every row: opposing signals appear after it.
         opposing_signals(watched.models[1:], rows, targets, group=settings.group, max_bytes=settings.max_bytes),
         representation_geometry(watched.models, rows, targets),
-        _hidden(model, X, y),
+        _measure_hidden(model, X, y),
     )
 
 
@@ -133,12 +131,12 @@ def _standardise(X: Array) -> Array:
     return np.asarray((flat - flat.mean(0)) / np.where(spread > 0, spread, 1.0))
 
 
-def _targets(error: RowScores, y: NDArray[Any]) -> NDArray[Any]:
+def _choose_targets(error: RowScores, y: NDArray[Any]) -> NDArray[Any]:
     """Return class indices, or targets of mean 0 and standard deviation 1."""
     return _standardise(y) if error.given is None else error.given
 
 
-def _hidden(model: Any, X: Array, y: NDArray[Any]) -> RepresentationGeometry | None:
+def _measure_hidden(model: Any, X: Array, y: NDArray[Any]) -> RepresentationGeometry | None:
     try:
         return representation_geometry(model, X, y)
     except ValueError:  # no named hidden layer, or too many rows for a kernel

@@ -1,12 +1,10 @@
 """Representation geometry: alignment of hidden layers' kernels with those of the inputs and of the targets."""
 
-# Imported on first use, for its weight: `pictures`.
-
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,34 +12,35 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from relaxon.core import validation
-from relaxon.neuromorphic.diagnostics.gradients import FORWARD_ROWS, MAX_BYTES, Progress, slices
-from relaxon.neuromorphic.diagnostics.subjects import Subject, as_subjects, validate_rows
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from relaxon.neuromorphic.diagnostics.drawable import Drawable
+from relaxon.neuromorphic.diagnostics.gradients import (
+    FORWARD_ROWS,
+    MAX_BYTES,
+    Progress,
+    pass_through,
+    prepare_models,
+    yield_slices,
+)
+from relaxon.neuromorphic.diagnostics.subjects import Subject
 
 Array = NDArray[np.float64]
 FLOAT = 8
 
 
 @dataclass(frozen=True, slots=True)
-class RepresentationGeometry:
+class RepresentationGeometry(Drawable):
     """Alignments, in [0, 1], of the hidden layers of T models: `inputs` and `targets` are `(T, layers)`.
 
     `baseline` is the alignment of the inputs' kernel with the targets', which an identity layer would have. NaN where a
     layer has the same values for every row.
     """
 
+    picture = "draw_geometry"
+
     layers: tuple[str, ...]
     inputs: Array = field(repr=False)
     targets: Array = field(repr=False)
     baseline: float
-
-    def plot(self) -> Figure:
-        """Return a figure of both alignments over the models, a line for each layer; needs matplotlib."""
-        from relaxon.neuromorphic.diagnostics.pictures import draw_geometry
-
-        return draw_geometry(self)
 
 
 def representation_geometry(
@@ -70,9 +69,7 @@ def representation_geometry(
     geometry", ICLR 2024: with one hidden layer, tanh approaches the targets' geometry and ReLU preserves more of the
     inputs'. The centred alignment is that of Cortes, Mohri and Rostamizadeh 2012.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
 
     >>> import torch
     >>> from relaxon.neuromorphic.diagnostics import representation_geometry
@@ -83,22 +80,18 @@ def representation_geometry(
     >>> round(float(found.inputs[0, 0]), 6), bool(abs(found.targets[0, 0] - found.baseline) < 1e-6)
     (1.0, True)
     """
-    subjects = as_subjects(models, loss, y)
+    prepared = prepare_models(models, X, y, loss)
     bound = validation.positive_int("max_bytes", max_bytes)
-    data = [validate_rows(subject, X, y) for subject in subjects]
-    names = _layer_names(subjects, layers)
-    rows = len(data[0][0])
-    if rows < 3:
-        raise ValueError(f"X must have at least three rows for a geometry, got {rows}")
-    x, target = data[0]
+    names = _choose_layers([subject for subject, _, _ in prepared], layers)
+    _, x, target = prepared[0]
+    if len(x) < 3:
+        raise ValueError(f"X must have at least three rows for a geometry, got {len(x)}")
     inputs, targets = _centre("X", x, bound), _centre("y", target, bound)
-    found = np.empty((2, len(subjects), len(names)))
-    for number, (subject, (own, _)) in enumerate(zip(subjects, data, strict=True)):
+    found = np.empty((2, len(prepared), len(names)))
+    for number, (subject, own, _) in enumerate(pass_through(prepared, progress)):
         for place, name in enumerate(names):
-            hidden = _hidden(subject, own, name, bound)
+            hidden = _read_hidden(subject, own, name, bound)
             found[:, number, place] = alignment(hidden, inputs, bound), alignment(hidden, targets, bound)
-        if progress is not None:
-            progress(rows * (number + 1), rows * len(subjects))
     return RepresentationGeometry(names, found[0], found[1], alignment(inputs, targets, bound))
 
 
@@ -122,7 +115,7 @@ def alignment(left: Array, right: Array, max_bytes: int = MAX_BYTES) -> float:
     return products[0] / scale if scale > 0 else float("nan")
 
 
-def _layer_names(subjects: Sequence[Subject], layers: Sequence[str] | None) -> tuple[str, ...]:
+def _choose_layers(subjects: Sequence[Subject], layers: Sequence[str] | None) -> tuple[str, ...]:
     names = subjects[0].default_layers() if layers is None else tuple(layers)
     if isinstance(layers, str) or not names:
         raise ValueError(f"layers must name at least one hidden layer, got {layers!r}")
@@ -134,9 +127,9 @@ def _layer_names(subjects: Sequence[Subject], layers: Sequence[str] | None) -> t
     return names
 
 
-def _hidden(subject: Subject, x: Tensor, name: str, max_bytes: int) -> Array:
+def _read_hidden(subject: Subject, x: Tensor, name: str, max_bytes: int) -> Array:
     parts = []
-    for rows in slices(len(x), FORWARD_ROWS):
+    for rows in yield_slices(len(x), FORWARD_ROWS):
         parts.append(subject.activations(x[rows], [name])[name])
         _check_size(name, len(x) * parts[0].shape[1], max_bytes)
     return _centre(name, torch.cat(parts), max_bytes)

@@ -14,8 +14,9 @@ from torch.func import functional_call, grad, vmap
 
 from relaxon.core import validation
 from relaxon.neuromorphic.diagnostics.losses import row_losses
+from relaxon.neuromorphic.diagnostics.models import as_subject, as_subjects
 from relaxon.neuromorphic.diagnostics.shallow import Affine
-from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, as_subject, validate_rows
+from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, validate_rows
 
 MAX_BYTES = 256 * 2**20
 """Default bound on the bytes for the gradients of a chunk and for their computation."""
@@ -83,20 +84,41 @@ def per_sample_gradients(
     """
     subject = as_subject(model, loss, y)
     x, target = validate_rows(subject, X, y)
-    size = chunk_rows(subject, max_bytes)
+    size = count_chunk_rows(subject, max_bytes)
     if is_factored(subject):
         assert isinstance(subject, ModuleSubject)
         many = _forward_rows(subject, x, size, max_bytes)
         return _factor_chunks(subject, x, target, (many, size), progress)
-    return _chunks(subject, x, target, size, progress)
+    return _yield_chunks(subject, x, target, size, progress)
 
 
-def _chunks(
+Prepared = tuple[Subject, Tensor, Tensor]
+"""A model with its rows and their targets."""
+
+
+def prepare_models(models: Any, X: ArrayLike, y: ArrayLike, loss: str, max_bytes: int | None = None) -> list[Prepared]:
+    """Return each model with its rows and targets; `max_bytes`, where given, must hold the gradient of one row."""
+    subjects = as_subjects(models, loss, y)
+    if max_bytes is not None:
+        for subject in subjects:
+            count_chunk_rows(subject, max_bytes)
+    return [(subject, *validate_rows(subject, X, y)) for subject in subjects]
+
+
+def pass_through(prepared: list[Prepared], progress: Progress | None) -> Iterator[Prepared]:
+    """Yield the models, and call `progress` after each with the rows done and the total number of rows."""
+    for number, model in enumerate(prepared, 1):
+        yield model
+        if progress is not None:
+            progress(len(model[1]) * number, len(model[1]) * len(prepared))
+
+
+def _yield_chunks(
     subject: Subject, x: Tensor, target: Tensor, size: int, progress: Progress | None
 ) -> Iterator[GradientChunk]:
-    by_row = vmapped(subject)
+    by_row = vectorise_gradients(subject)
     parameters = subject.parameters()
-    for rows in slices(len(x), size):
+    for rows in yield_slices(len(x), size):
         held = subject.constants(x[rows], target[rows])
         yield GradientChunk(rows, by_row(parameters, x[rows], target[rows], *held))
         if progress is not None:
@@ -108,17 +130,17 @@ def _factor_chunks(
 ) -> Iterator[GradientChunk]:
     """Yield the same chunks by outer products: one pass of `sizes[0]` rows serves many chunks of `sizes[1]` rows."""
     forward, size = sizes
-    for many in slices(len(x), forward):
-        factors = _factors(subject, x[many], target[many])
+    for many in yield_slices(len(x), forward):
+        factors = _find_factors(subject, x[many], target[many])
         held = len(x[many])
-        for rows in slices(held, size):
+        for rows in yield_slices(held, size):
             found = slice(many.start + rows.start, many.start + min(rows.stop, held))
-            yield GradientChunk(found, _outer_products(factors, rows, subject.parameters()))
+            yield GradientChunk(found, _form_outer_products(factors, rows, subject.parameters()))
             if progress is not None:
                 progress(found.stop, len(x))
 
 
-def vmapped(subject: Subject) -> Callable[..., dict[str, Tensor]]:
+def vectorise_gradients(subject: Subject) -> Callable[..., dict[str, Tensor]]:
     """Return the function from parameters and rows to the gradient of each row."""
 
     def of_rows(parameters: dict[str, Tensor], x: Tensor, target: Tensor, *held: Tensor) -> dict[str, Tensor]:
@@ -129,7 +151,7 @@ def vmapped(subject: Subject) -> Callable[..., dict[str, Tensor]]:
     return of_rows
 
 
-def chunk_rows(subject: Subject, max_bytes: int) -> int:
+def count_chunk_rows(subject: Subject, max_bytes: int) -> int:
     """Return the number of rows in a chunk; ValueError where the gradient of one row does not fit."""
     bound = validation.positive_int("max_bytes", max_bytes)
     parameters = subject.parameters()
@@ -151,7 +173,7 @@ def _forward_rows(subject: ModuleSubject, x: Tensor, size: int, max_bytes: int) 
     return max(1, min(FORWARD_ROWS, max_bytes // one) // size) * size
 
 
-def slices(rows: int, size: int) -> Iterator[slice]:
+def yield_slices(rows: int, size: int) -> Iterator[slice]:
     """Yield slices of `size` rows; the last may end beyond `rows`."""
     for low in range(0, rows, size):
         yield slice(low, low + size)
@@ -170,7 +192,7 @@ class GradientMoments:
         return np.asarray(np.sqrt(np.sum(list(self.squares.values()), axis=0)))
 
 
-def gradient_moments(
+def measure_moments(
     subject: Subject, x: Tensor, target: Tensor, max_bytes: int, progress: Progress | None = None
 ) -> GradientMoments:
     """Return squared norms and mean of the rows' gradients.
@@ -179,18 +201,18 @@ def gradient_moments(
     product `δ aᵀ` of its output's derivative and its input, so `‖δ aᵀ‖² = ‖δ‖² ‖a‖²`, and one backward pass gives all
     of them.
     """
-    size = chunk_rows(subject, max_bytes)
+    size = count_chunk_rows(subject, max_bytes)
     squares: dict[str, list[Tensor]] = {name: [] for name in subject.parameters()}
     totals = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in subject.parameters().items()}
     factored = is_factored(subject)
     if factored:
         assert isinstance(subject, ModuleSubject)
         size = _forward_rows(subject, x, size, max_bytes)
-    by_row = vmapped(subject)
-    for rows in slices(len(x), size):
+    by_row = vectorise_gradients(subject)
+    for rows in yield_slices(len(x), size):
         if factored:
             assert isinstance(subject, ModuleSubject)
-            _add_factors(_factors(subject, x[rows], target[rows]), squares, totals)
+            _add_factors(_find_factors(subject, x[rows], target[rows]), squares, totals)
         else:
             held = subject.constants(x[rows], target[rows])
             for name, part in by_row(subject.parameters(), x[rows], target[rows], *held).items():
@@ -237,7 +259,7 @@ class _Factors:
     delta: Tensor
 
 
-def _factors(subject: ModuleSubject, x: Tensor, target: Tensor) -> list[_Factors]:
+def _find_factors(subject: ModuleSubject, x: Tensor, target: Tensor) -> list[_Factors]:
     """Return the factors of the linear layers' gradients, by one forward and one backward pass."""
     met: list[tuple[str, Tensor, Tensor]] = []
 
@@ -253,7 +275,7 @@ def _factors(subject: ModuleSubject, x: Tensor, target: Tensor) -> list[_Factors
     handles = [part.register_forward_hook(keep(name)) for name, part in layers]
     try:
         with torch.enable_grad():
-            outputs = subject.widened(functional_call(subject.module, leaves, (x,)))
+            outputs = subject.widen(functional_call(subject.module, leaves, (x,)))
             total = row_losses(subject.loss, outputs, target).sum()
             derivatives = torch.autograd.grad(total, [made for _, _, made in met])
     finally:
@@ -262,7 +284,7 @@ def _factors(subject: ModuleSubject, x: Tensor, target: Tensor) -> list[_Factors
     return [_Factors(f"{name}." if name else "", a, d) for (name, a, _), d in zip(met, derivatives, strict=True)]
 
 
-def _outer_products(factors: list[_Factors], rows: slice, names: dict[str, Tensor]) -> dict[str, Tensor]:
+def _form_outer_products(factors: list[_Factors], rows: slice, names: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the gradients of these rows, in the order of the parameters."""
     found: dict[str, Tensor] = {}
     for layer in factors:

@@ -23,18 +23,18 @@ def row_losses(kind: LossKind, outputs: Tensor, target: Tensor) -> Tensor:
     return (torch.exp(outputs) - target * outputs).sum(-1)
 
 
-def errors(kind: LossKind, outputs: Tensor, target: Tensor) -> Tensor:
+def differentiate_losses(kind: LossKind, outputs: Tensor, target: Tensor) -> Tensor:
     """Return the derivative of the loss by the outputs, `(n, K)`: `softmax(z) − y`, `z − y` or `e^z − y`."""
-    return linked(kind, outputs) - target
+    return apply_link(kind, outputs) - target
 
 
-def linked(kind: LossKind, outputs: Tensor) -> Tensor:
+def apply_link(kind: LossKind, outputs: Tensor) -> Tensor:
     """Return the predictions for outputs, `(n, K)`: probabilities of the classes, values, or means."""
     if kind == "cross-entropy":
         return torch.softmax(outputs, -1)
     return outputs if kind == "squared" else torch.exp(outputs)
 
 
-def two_logits(outputs: Tensor) -> Tensor:
+def widen_logit(outputs: Tensor) -> Tensor:
     """Return two logits `(n, 2)` for the single logit `(n, 1)` of a binary classifier's second class."""
     return torch.cat([torch.zeros_like(outputs), outputs], -1)

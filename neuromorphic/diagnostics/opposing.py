@@ -1,11 +1,9 @@
 """Opposing signals: the two groups of rows whose losses a step changes most in opposite directions."""
 
-# Imported on first use, for its weight: `pictures`.
-
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,26 +11,25 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from relaxon.core import validation
+from relaxon.neuromorphic.diagnostics.drawable import Drawable
 from relaxon.neuromorphic.diagnostics.gradients import (
     FORWARD_ROWS,
     MAX_BYTES,
     Progress,
-    chunk_rows,
-    gradient_moments,
-    slices,
+    measure_moments,
+    pass_through,
+    prepare_models,
+    yield_slices,
 )
 from relaxon.neuromorphic.diagnostics.losses import row_losses
-from relaxon.neuromorphic.diagnostics.subjects import Subject, as_subjects, validate_rows
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from relaxon.neuromorphic.diagnostics.subjects import Subject
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class OpposingSignals:
+class OpposingSignals(Drawable):
     """Two groups of rows with opposite changes of loss.
 
     `losses` `(T, rows)` are those at each of T models. `rising[t]` and `falling[t]` `(group,)` are the rows whose loss
@@ -41,6 +38,8 @@ class OpposingSignals:
     between the groups' mean gradients there: near −1 they pull the parameters in opposite directions. It is NaN where a
     group's mean gradient is zero.
     """
+
+    picture = "draw_opposing"
 
     losses: Array = field(repr=False)
     rising: Rows = field(repr=False)
@@ -65,12 +64,6 @@ class OpposingSignals:
         total = float(sizes.sum())
         return float(sizes[np.concatenate(self.groups)].sum()) / total if total else 0.0
 
-    def plot(self) -> Figure:
-        """Return a figure of the two groups' losses over the models and of the changes; needs matplotlib."""
-        from relaxon.neuromorphic.diagnostics.pictures import draw_opposing
-
-        return draw_opposing(self)
-
 
 def opposing_signals(
     models: Any,
@@ -92,25 +85,15 @@ def opposing_signals(
     Optimization", 2023, for the groups. The choice of the step by the smaller of the two mean changes, and the cosine
     of the groups' gradients, are additions.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
     """
-    subjects = as_subjects(models, loss, y)
-    if len(subjects) < 2:
-        raise ValueError(f"models must have at least two states of a training, got {len(subjects)}")
-    for subject in subjects:
-        chunk_rows(subject, max_bytes)
-    data = [validate_rows(subject, X, y) for subject in subjects]
-    rows = len(data[0][0])
+    prepared = prepare_models(models, X, y, loss, max_bytes)
+    if len(prepared) < 2:
+        raise ValueError(f"models must have at least two states of a training, got {len(prepared)}")
+    rows = len(prepared[0][1])
     if 2 * validation.positive_int("group", group) > rows:
         raise ValueError(f"group must be at most half of the {rows} rows, got {group}")
-    losses = []
-    for number, (subject, (x, target)) in enumerate(zip(subjects, data, strict=True)):
-        losses.append(losses_of(subject, x, target))
-        if progress is not None:
-            progress(rows * (number + 1), rows * len(subjects))
-    found = np.stack(losses)
+    found = np.stack([measure_losses(*model) for model in pass_through(prepared, progress)])
     changes = np.diff(found, axis=0)
     order = np.argsort(changes, axis=1, kind="stable")
     falling, rising = order[:, :group].copy(), order[:, ::-1][:, :group].copy()
@@ -118,22 +101,22 @@ def opposing_signals(
     rises = np.take_along_axis(changes, rising, 1).mean(1)
     swings = np.minimum(rises, falls)
     step = int(np.argmax(swings))
-    x, target = data[step]
-    pulls = [_mean_gradient(subjects[step], x[part], target[part], max_bytes) for part in (rising[step], falling[step])]
+    subject, x, target = prepared[step]
+    pulls = [_mean_gradient(subject, x[part], target[part], max_bytes) for part in (rising[step], falling[step])]
     lengths = [float(np.linalg.norm(pull)) for pull in pulls]
     cosine = float(pulls[0] @ pulls[1]) / (lengths[0] * lengths[1]) if min(lengths) > 0 else float("nan")
     return OpposingSignals(found, rising, falling, swings, step, cosine)
 
 
-def losses_of(subject: Subject, x: Tensor, target: Tensor) -> Array:
+def measure_losses(subject: Subject, x: Tensor, target: Tensor) -> Array:
     """Return the loss of each row, `(rows,)`."""
     parts = [
         row_losses(subject.loss, subject.outputs(x[rows]).double(), target[rows].double())
-        for rows in slices(len(x), FORWARD_ROWS)
+        for rows in yield_slices(len(x), FORWARD_ROWS)
     ]
     return torch.cat(parts).cpu().numpy()
 
 
 def _mean_gradient(subject: Subject, x: Tensor, target: Tensor, max_bytes: int) -> Array:
-    means = gradient_moments(subject, x, target, max_bytes).means
+    means = measure_moments(subject, x, target, max_bytes).means
     return np.concatenate([mean.ravel() for mean in means.values()])

@@ -15,17 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon._version import __version__
-from relaxon.neuromorphic.diagnostics.agreement import GradientCoherence
+from relaxon.neuromorphic.diagnostics.drawable import Drawable
 from relaxon.neuromorphic.diagnostics.examination import HIDDEN, Examined
 from relaxon.neuromorphic.diagnostics.geometry import RepresentationGeometry
-from relaxon.neuromorphic.diagnostics.opposing import OpposingSignals
 from relaxon.neuromorphic.diagnostics.scores import RowScores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
-Drawable = RowScores | GradientCoherence | OpposingSignals | RepresentationGeometry
 SHOWN_COLUMNS = 6
 """Columns of a table that are shown of a row."""
 DPI = 90
@@ -57,17 +55,17 @@ def render_page(data: PageData, found: Examined, shown: int) -> str:
     title = f"{data.model} on {data.data}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        _summary(data, found),
+        _write_summary(data, found),
         "<h2>Rows that look mislabelled</h2>"
         if found.early.given is not None
         else "<h2>Rows far from their target</h2>",
-        _suspects(data, found, shown),
+        _list_suspects(data, found, shown),
         "<h2>Rows that matter most</h2>",
         "<p class=note>The longest gradients under the stored model (GraNd): these rows would move its parameters "
         "most. Rows that are hard and right are what training lives on; rows that are wrong stand here too.</p>",
-        _rows(data, found.gradient, found.gradient.highest(shown)),
-        *_pictures(found),
-        _hidden(found.hidden),
+        _write_rows(data, found.gradient, found.gradient.highest(shown)),
+        *_draw_pictures(found),
+        _describe_hidden(found.hidden),
         f"<p class=note>Written by relaxon {escape(__version__)}. Row numbers count from 0. Early scores are those of "
         f"{found.early.models} networks with {HIDDEN} hidden units, trained anew on these rows for few epochs.</p>",
     ]
@@ -77,7 +75,7 @@ def render_page(data: PageData, found: Examined, shown: int) -> str:
     )
 
 
-def _summary(data: PageData, found: Examined) -> str:
+def _write_summary(data: PageData, found: Examined) -> str:
     said = [f"{len(data.X):,} rows, {len(data.columns):,} columns."]
     if found.accuracy is not None:
         said.append(f"The stored model predicts {100 * found.accuracy:.2f} % of them as labelled.")
@@ -97,11 +95,11 @@ def _summary(data: PageData, found: Examined) -> str:
     return "<p>" + escape(" ".join(said)) + "</p>"
 
 
-def _suspects(data: PageData, found: Examined, shown: int) -> str:
+def _list_suspects(data: PageData, found: Examined, shown: int) -> str:
     early = found.early
     if early.given is None:
         note = "The largest residuals of networks trained for few epochs, in deviations of the target."
-        return f"<p class=note>{note}</p>" + _rows(data, early, early.highest(shown))
+        return f"<p class=note>{note}</p>" + _write_rows(data, early, early.highest(shown))
     rows = early.suspects()[:shown]
     if not len(rows):
         return "<p>None: every row is predicted as its own class.</p>"
@@ -109,10 +107,10 @@ def _suspects(data: PageData, found: Examined, shown: int) -> str:
         "Rows that networks trained for few epochs predict as another class, the highest EL2N first (at most √2). "
         "Look at them: some are wrong, some are hard."
     )
-    return f"<p class=note>{note}</p>" + _rows(data, early, rows)
+    return f"<p class=note>{note}</p>" + _write_rows(data, early, rows)
 
 
-def _rows(data: PageData, scores: RowScores, rows: NDArray[np.int64]) -> str:
+def _write_rows(data: PageData, scores: RowScores, rows: NDArray[np.int64]) -> str:
     names = list(data.columns[:SHOWN_COLUMNS])
     many = scores.models > 1
     heads = ["row", scores.name, *(["±"] if many else []), "label"] + (
@@ -127,7 +125,7 @@ def _rows(data: PageData, scores: RowScores, rows: NDArray[np.int64]) -> str:
             likeliest = int(scores.predicted[row].argmax())
             cells += [str(scores.label(likeliest)), f"{scores.predicted[row, likeliest]:.2f}"]
         if data.image:
-            shown = [*map(escape, cells), _thumbnail(data.X[row].reshape(data.image))]
+            shown = [*map(escape, cells), _embed_thumbnail(data.X[row].reshape(data.image))]
         else:
             values = np.ravel(data.X[row])[: len(names)]
             shown = [*map(escape, cells), *(f"{value:.4g}" for value in values)]
@@ -135,12 +133,12 @@ def _rows(data: PageData, scores: RowScores, rows: NDArray[np.int64]) -> str:
     return "\n".join([*lines, "</table>"])
 
 
-def _pictures(found: Examined) -> list[str]:
+def _draw_pictures(found: Examined) -> list[str]:
     """Return the curves, each with a heading and a sentence; one sentence where matplotlib is missing."""
     shown: list[tuple[str, str, Drawable]] = [
         ("Scores of the rows, early in training", "Wrong labels gather at the left end.", found.early),
         ("Coherence of gradients over the epochs", "1 where each row pulls its own way.", found.coherence),
-        ("Two groups of rows that pull apart", _groups(found), found.opposing),
+        ("Two groups of rows that pull apart", _describe_groups(found), found.opposing),
         ("Hidden layer over the epochs", "Centred kernel alignment of the reference network.", found.geometry),
     ]
     parts = []
@@ -153,7 +151,7 @@ def _pictures(found: Examined) -> list[str]:
     return parts
 
 
-def _hidden(found: RepresentationGeometry | None) -> str:
+def _describe_hidden(found: RepresentationGeometry | None) -> str:
     """Return the alignments of the stored model's own hidden layers as a table."""
     if found is None:
         return ""
@@ -168,7 +166,7 @@ def _hidden(found: RepresentationGeometry | None) -> str:
     )
 
 
-def _groups(found: Examined) -> str:
+def _describe_groups(found: Examined) -> str:
     rising, falling = (", ".join(map(str, rows[:10].tolist())) for rows in found.opposing.groups)
     return (
         f"From epoch {found.opposing.step + 1} to the next the losses of rows {rising} rose furthest, and those of "
@@ -183,19 +181,19 @@ def _embed(figure: Figure, heading: str) -> str:
     return f'<figure><img alt="{escape(heading)}" src="data:image/png;base64,{text}"></figure>'
 
 
-def _thumbnail(image: Array) -> str:
+def _embed_thumbnail(image: Array) -> str:
     """Return a small grey image as an HTML element, its darkest value white."""
     low, high = float(image.min()), float(image.max())
     grey = np.round(255 * (high - image) / (high - low if high > low else 1.0)).astype(np.uint8)
     height, width = grey.shape
-    text = base64.b64encode(_png(grey)).decode("ascii")
+    text = base64.b64encode(_encode_png(grey)).decode("ascii")
     scale = max(1, min(ENLARGED, 64 // max(height, width)))
     return (
         f'<img class="row" alt="" width="{width * scale}" height="{height * scale}" src="data:image/png;base64,{text}">'
     )
 
 
-def _png(grey: NDArray[np.uint8]) -> bytes:
+def _encode_png(grey: NDArray[np.uint8]) -> bytes:
     """Return an 8-bit grey image as a PNG file."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:

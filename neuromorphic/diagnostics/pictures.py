@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 def draw_scores(found: RowScores) -> Figure:
     """The sorted scores with their spread, and their distribution, apart for rows predicted right and wrong."""
-    figure = new_figure(9.5, 3.6)
-    left, right = figure.subplots(1, 2)
+    figure, left, right = _make_panels()
     order = found.highest(len(found.scores))
     at = np.arange(len(order))
     score, spread = found.scores[order], found.spread[order]
@@ -37,10 +36,11 @@ def draw_scores(found: RowScores) -> Figure:
             at, np.maximum(score - spread, 0.0), score + spread, color=COLOURS[0], alpha=0.25, linewidth=0
         )
     left.set(
-        xlabel="rows, highest score first", ylabel=found.name, title=f"{found.name}, mean of {_models(found.models)}"
+        xlabel="rows, highest score first",
+        ylabel=found.name,
+        title=f"{found.name}, mean of {_count_models(found.models)}",
     )
     left.set_ylim(bottom=0.0)
-    left.grid(alpha=0.3)
     edges = np.linspace(0.0, max(float(found.scores.max()), 1e-12), BINS)
     if found.given is None:
         right.hist(found.scores, edges, color=COLOURS[0])
@@ -56,27 +56,23 @@ def draw_scores(found: RowScores) -> Figure:
 
 def draw_coherence(found: GradientCoherence) -> Figure:
     """The coherence of all parameters and of each one, over the models."""
-    figure = new_figure(9.5, 3.6)
-    left, right = figure.subplots(1, 2)
-    _curve(left, found.values, "all parameters", 0)
+    figure, left, right = _make_panels()
+    _draw_curve(left, found.values, "all parameters", 0)
     for number, (name, values) in enumerate(found.by_parameter.items()):
         left.plot(np.arange(len(values)), values, linewidth=0.8, alpha=0.7, color=COLOURS[1 + number % 5], label=name)
     left.axhline(1.0, color="0.4", linestyle=":", linewidth=1)
     left.set(xlabel="model", ylabel="m-coherence", title=f"m-coherence of {found.rows:,} rows", yscale="log")
     if len(found.by_parameter) <= len(COLOURS):
         left.legend(fontsize=8)
-    left.grid(alpha=0.3)
-    _curve(right, found.pair_alignment, "", 0)
+    _draw_curve(right, found.pair_alignment, "", 0)
     right.axhline(0.0, color="0.4", linestyle=":", linewidth=1)
     right.set(xlabel="model", ylabel="mean product / mean square", title="alignment of two different rows")
-    right.grid(alpha=0.3)
     return figure
 
 
 def draw_opposing(found: OpposingSignals) -> Figure:
     """Mean losses of the two groups over the models, and the changes of all rows at the step with the largest swing."""
-    figure = new_figure(9.5, 3.6)
-    left, right = figure.subplots(1, 2)
+    figure, left, right = _make_panels()
     rising, falling = found.groups
     at = np.arange(len(found.losses))
     for number, (name, rows) in enumerate((("rising", rising), ("falling", falling))):
@@ -86,7 +82,6 @@ def draw_opposing(found: OpposingSignals) -> Figure:
     left.set(xlabel="model", ylabel="mean loss", title=f"two groups of {len(rising)} rows")
     left.set_ylim(bottom=0.0)
     left.legend(fontsize=8)
-    left.grid(alpha=0.3)
     changes = np.sort(found.changes[found.step])
     right.plot(np.arange(len(changes)), changes, color="0.3")
     count = len(rising)
@@ -94,20 +89,17 @@ def draw_opposing(found: OpposingSignals) -> Figure:
     right.plot(np.arange(len(changes) - count, len(changes)), changes[-count:], ".", color=COLOURS[1])
     cosine = f"cosine of the groups' gradients {found.gradient_cosine:+.2f}"
     right.set(xlabel="rows, by change", ylabel="change of loss", title=f"step {found.step}: {cosine}")
-    right.grid(alpha=0.3)
     return figure
 
 
 def draw_geometry(found: RepresentationGeometry) -> Figure:
     """Alignment with the inputs and with the targets over the models, a line for each layer."""
-    figure = new_figure(9.5, 3.6)
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, *panels = _make_panels(sharey=True)
     for axes, values, name in zip(panels, (found.inputs, found.targets), ("inputs", "targets"), strict=True):
         for number, layer in enumerate(found.layers):
-            _curve(axes, values[:, number], layer, number)
+            _draw_curve(axes, values[:, number], layer, number)
         axes.set(xlabel="model", title=f"alignment with the {name}", ylim=(0.0, 1.02))
-        axes.grid(alpha=0.3)
-    panels[1].axhline(found.baseline, color="0.4", linestyle=":", linewidth=1, label="inputs with targets")
+        panels[1].axhline(found.baseline, color="0.4", linestyle=":", linewidth=1, label="inputs with targets")
     panels[0].set_ylabel("centred kernel alignment")
     panels[1].legend(fontsize=8)
     return figure
@@ -115,13 +107,11 @@ def draw_geometry(found: RepresentationGeometry) -> Figure:
 
 def draw_roar(found: InputGradientRoar) -> Figure:
     """Accuracies with the top, the bottom and random pixels by the fraction kept, and their difference."""
-    figure = new_figure(9.5, 3.6)
-    left, right = figure.subplots(1, 2)
+    figure, left, right = _make_panels()
     for number, (name, values) in enumerate((("top", found.top), ("bottom", found.bottom), ("random", found.random))):
-        _spread(left, found.fractions, 100.0 * values, f"{name} pixels", number)
+        _draw_spread(left, found.fractions, 100.0 * values, f"{name} pixels", number)
     left.set(xlabel="fraction of the pixels kept", ylabel="accuracy, %", title="trained anew on masked rows")
     left.legend(fontsize=8)
-    left.grid(alpha=0.3)
     right.plot(found.fractions, 100.0 * found.difference, "o-", color=COLOURS[0], label="DiffROAR, points")
     if np.isfinite(found.signal_share).all():
         right.plot(
@@ -133,21 +123,28 @@ def draw_roar(found: InputGradientRoar) -> Figure:
     right.axhline(0.0, color="0.4", linewidth=1)
     right.set(xlabel="fraction of the pixels kept", title="top less bottom")
     right.legend(fontsize=8)
-    right.grid(alpha=0.3)
     return figure
 
 
-def _curve(axes: Axes, values: NDArray[np.float64], name: str, number: int) -> None:
+def _make_panels(sharey: bool = False) -> tuple[Figure, Any, Any]:
+    figure = new_figure(9.5, 3.6)
+    left, right = figure.subplots(1, 2, sharey=sharey)
+    left.grid(alpha=0.3)
+    right.grid(alpha=0.3)
+    return figure, left, right
+
+
+def _draw_curve(axes: Axes, values: NDArray[np.float64], name: str, number: int) -> None:
     mark = "o" if len(values) <= MARKED_POINTS else ""
     colour = COLOURS[number % len(COLOURS)]
     axes.plot(np.arange(len(values)), values, marker=mark, markersize=4, linewidth=2, color=colour, label=name or None)
 
 
-def _spread(axes: Axes, x: NDArray[np.float64], values: NDArray[np.float64], name: str, number: int) -> None:
+def _draw_spread(axes: Axes, x: NDArray[np.float64], values: NDArray[np.float64], name: str, number: int) -> None:
     colour = COLOURS[number]
     axes.plot(x, values.mean(1), "o-", color=colour, label=name)
     axes.fill_between(x, values.min(1), values.max(1), color=colour, alpha=0.2, linewidth=0)
 
 
-def _models(count: int) -> str:
+def _count_models(count: int) -> str:
     return "one model" if count == 1 else f"{count} models"

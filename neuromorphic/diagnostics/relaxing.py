@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from relaxon.neuromorphic.diagnostics.losses import LossKind
-from relaxon.neuromorphic.diagnostics.subjects import Parameters, Subject, finite_rows
+from relaxon.neuromorphic.diagnostics.subjects import Parameters, Subject, read_finite_rows
 from relaxon.neuromorphic.equilibrium.classifier.estimator import EquilibriumClassifier
 from relaxon.neuromorphic.equilibrium.classifier.network import image_shape
 from relaxon.neuromorphic.equilibrium.estimators.exact import Implicit
@@ -81,7 +81,7 @@ class RelaxingSubject(Subject):
         return self._parameters
 
     def rows(self, X: ArrayLike) -> Tensor:
-        x = finite_rows(X, torch.float64)
+        x = read_finite_rows(X, torch.float64)
         if self._standard is not None:
             mean, scale = (torch.from_numpy(part) for part in self._standard)
             if x.shape[1:] != mean.shape:
@@ -143,7 +143,7 @@ class RelaxingSubject(Subject):
         return free
 
 
-def relaxing_subject(model: Any) -> RelaxingSubject | None:
+def find_relaxing_subject(model: Any) -> RelaxingSubject | None:
     """Return the subject of a network that relaxes, or of its fitted classifier; None for any other model."""
     if isinstance(model, EquilibriumClassifier):
         check_is_fitted(model)

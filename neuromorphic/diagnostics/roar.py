@@ -1,12 +1,10 @@
 """DiffROAR: a test of whether pixels with large input gradients are more informative than those with small ones."""
 
-# Imported on first use, for its weight: `pictures`.
-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,13 +14,12 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from relaxon.core import validation
-from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES, Progress, slices
-from relaxon.neuromorphic.diagnostics.scores import predictions
+from relaxon.neuromorphic.diagnostics.drawable import Drawable
+from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES, Progress, yield_slices
+from relaxon.neuromorphic.diagnostics.models import as_subject
+from relaxon.neuromorphic.diagnostics.scores import predict_rows
 from relaxon.neuromorphic.diagnostics.snapshots import Build, SnapshotSettings, build_module, train_snapshots
-from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, as_subject, validate_rows
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, Subject, validate_rows
 
 Array = NDArray[np.float64]
 Kept = Literal["top", "bottom", "random"]
@@ -34,7 +31,7 @@ Retrain = Callable[[Array, NDArray[Any], int], Callable[[Array], NDArray[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class InputGradientRoar:
+class InputGradientRoar(Drawable):
     """Accuracies, in [0, 1], of models retrained on images with a fraction of their pixels.
 
     `top`, `bottom` and `random` are `(fractions, repeats)`: with the pixels of each row that have the largest and the
@@ -42,6 +39,8 @@ class InputGradientRoar:
     where large gradients mark discriminative pixels, negative where they do not. `signal_share` is the fraction of the
     top pixels in the signal; NaN where no signal was given.
     """
+
+    picture = "draw_roar"
 
     fractions: Array
     top: Array = field(repr=False)
@@ -55,12 +54,6 @@ class InputGradientRoar:
     def difference(self) -> Array:
         """Mean accuracy with the top pixels minus that with the bottom pixels, by fraction."""
         return np.asarray(self.top.mean(1) - self.bottom.mean(1))
-
-    def plot(self) -> Figure:
-        """Return a figure of the accuracies and of DiffROAR by fraction; needs matplotlib."""
-        from relaxon.neuromorphic.diagnostics.pictures import draw_roar
-
-        return draw_roar(self)
 
 
 def input_gradients(
@@ -76,7 +69,7 @@ def input_gradients(
     if of not in ("logit", "loss"):
         raise ValueError(f"of must be 'logit' or 'loss', got {of!r}")
     x, target = validate_rows(subject, X, y)
-    return _input_gradients(subject, x, target, of, validation.positive_int("max_bytes", max_bytes))
+    return _differentiate_inputs(subject, x, target, of, validation.positive_int("max_bytes", max_bytes))
 
 
 def input_gradient_roar(
@@ -118,28 +111,26 @@ def input_gradient_roar(
     shape itself, most from blurry masks ("On Pitfalls of RemOve-And-Retrain", 2023): the sign is more reliable than the
     size.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
     """
     subject = as_subject(model, "auto", y)
     if not subject.classifies:
         raise ValueError(f"model must be a classifier, got one with the loss {subject.loss!r}")
     if of not in ("logit", "loss"):
         raise ValueError(f"of must be 'logit' or 'loss', got {of!r}")
-    shares = _fractions(fractions)
+    shares = _check_fractions(fractions)
     validation.positive_int("repeats", repeats)
     validation.whole_number("seed", seed)
     blank = validation.finite_float("fill", fill)
     validate_rows(subject, X, y)
     validate_rows(subject, test_X, test_y)
-    train, test, labels, test_labels = (_array(given) for given in (X, test_X, y, test_y))
+    train, test, labels, test_labels = (_read_array(given) for given in (X, test_X, y, test_y))
     train, test = train.astype(np.float64), test.astype(np.float64)
     if train.shape[1:] != test.shape[1:]:
         raise ValueError(f"test_X must have rows of shape {train.shape[1:]} as X, got {test.shape[1:]}")
-    marked = _signal(signal, test.shape)
-    retrain = _retraining(model, build, settings)
-    ranks = [_ranks(subject, rows, of) for rows in (train, test)]
+    marked = _check_signal(signal, test.shape)
+    retrain = _choose_training(model, build, settings)
+    ranks = [_rank_pixels(subject, rows, of) for rows in (train, test)]
     generator = np.random.default_rng(seed)
     orders = {"top": ranks, "bottom": [rank[:, ::-1] for rank in ranks]}
     found = {kept: np.empty((len(shares), repeats)) for kept in KEPT}
@@ -164,11 +155,11 @@ def input_gradient_roar(
     return InputGradientRoar(np.array(shares), found["top"], found["bottom"], found["random"], inside, part)
 
 
-def _array(given: ArrayLike) -> NDArray[Any]:
+def _read_array(given: ArrayLike) -> NDArray[Any]:
     return given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
 
 
-def _input_gradients(subject: Subject, x: Tensor, target: Tensor, of: str, max_bytes: int) -> Array:
+def _differentiate_inputs(subject: Subject, x: Tensor, target: Tensor, of: str, max_bytes: int) -> Array:
     if of == "logit" and not isinstance(subject, ModuleSubject):
         raise ValueError("of must be 'loss' for a network that relaxes, got 'logit'")
     parameters = subject.parameters()
@@ -183,20 +174,20 @@ def _input_gradients(subject: Subject, x: Tensor, target: Tensor, of: str, max_b
     by_row: Callable[..., Tensor] = vmap(grad(loss if of == "loss" else logit))
     size = max(1, min(4096, max_bytes // (COPIES * x[0].numel() * x.element_size())))
     found = []
-    for rows in slices(len(x), size):
+    for rows in yield_slices(len(x), size):
         held = subject.constants(x[rows], target[rows]) if of == "loss" else ()
         found.append(by_row(x[rows], target[rows], *held))
     return torch.cat(found).double().cpu().numpy()
 
 
-def _ranks(subject: Subject, rows: Array, of: str) -> NDArray[np.int64]:
+def _rank_pixels(subject: Subject, rows: Array, of: str) -> NDArray[np.int64]:
     """Return the pixels of each row, `(rows, pixels)`, the largest absolute gradient first."""
     x = subject.rows(rows)
-    likeliest = torch.from_numpy(predictions(subject, x).argmax(1)).to(x.device)
+    likeliest = torch.from_numpy(predict_rows(subject, x).argmax(1)).to(x.device)
     outputs = subject.outputs(x[:1])
     aim = torch.zeros(len(x), outputs.shape[1], dtype=outputs.dtype, device=x.device)
     aim[torch.arange(len(x)), likeliest] = 1.0
-    size = np.abs(_input_gradients(subject, x, aim, of, MAX_BYTES)).reshape(len(x), -1)
+    size = np.abs(_differentiate_inputs(subject, x, aim, of, MAX_BYTES)).reshape(len(x), -1)
     return np.argsort(-size, axis=1, kind="stable")
 
 
@@ -212,7 +203,7 @@ def _mask(rows: Array, order: NDArray[np.int64], share: float, fill: float) -> A
     return out.reshape(rows.shape)
 
 
-def _retraining(model: Any, build: Build | None, settings: SnapshotSettings | None) -> Retrain:
+def _choose_training(model: Any, build: Build | None, settings: SnapshotSettings | None) -> Retrain:
     if build is None and not isinstance(model, BaseEstimator):
         raise ValueError("build must be given for a model that is not an estimator, got None")
     if build is not None:
@@ -224,7 +215,7 @@ def _retraining(model: Any, build: Build | None, settings: SnapshotSettings | No
         def train_module(X: Array, y: NDArray[Any], seed: int) -> Callable[[Array], NDArray[Any]]:
             own = train_snapshots(build_module(build, seed), X, y, replace(plain, seed=seed)).final
             subject = as_subject(own, "cross-entropy")
-            return lambda rows: predictions(subject, subject.rows(rows)).argmax(1)
+            return lambda rows: predict_rows(subject, subject.rows(rows)).argmax(1)
 
         return train_module
     if settings is not None:
@@ -240,14 +231,14 @@ def _retraining(model: Any, build: Build | None, settings: SnapshotSettings | No
     return fit_estimator
 
 
-def _fractions(fractions: Sequence[float]) -> list[float]:
+def _check_fractions(fractions: Sequence[float]) -> list[float]:
     shares = [validation.finite_float(f"fractions[{i}]", share) for i, share in enumerate(fractions)]
     if not shares or not all(0.0 < share < 1.0 for share in shares):
         raise ValueError(f"fractions must be above 0 and below 1, got {list(fractions)}")
     return shares
 
 
-def _signal(signal: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+def _check_signal(signal: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
     if signal is None:
         return None
     marked = np.asarray(signal)

@@ -1,43 +1,42 @@
 """EL2N and GraNd: the distance of a row's prediction from its target, and the norm of the row's gradient."""
 
-# Imported on first use, for its weight: `pictures`.
-
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from relaxon.neuromorphic.diagnostics.drawable import Drawable
 from relaxon.neuromorphic.diagnostics.gradients import (
     FORWARD_ROWS,
     MAX_BYTES,
+    Prepared,
     Progress,
-    chunk_rows,
-    gradient_moments,
-    slices,
+    measure_moments,
+    prepare_models,
+    yield_slices,
 )
-from relaxon.neuromorphic.diagnostics.losses import errors, linked
-from relaxon.neuromorphic.diagnostics.subjects import Subject, as_subjects, validate_rows
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from relaxon.neuromorphic.diagnostics.losses import apply_link, differentiate_losses
+from relaxon.neuromorphic.diagnostics.subjects import Subject
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class RowScores:
+class RowScores(Drawable):
     """A score of each row, the mean over models.
 
     `scores` and `spread` are `(rows,)`: mean and standard deviation over the `models`. `predicted` is the mean
     prediction `(rows, outputs)`, probabilities for classes; `given` is each row's class index, None for targets that
     are not classes. `classes` are the labels of the class indices.
     """
+
+    picture = "draw_scores"
 
     name: str
     scores: Array = field(repr=False)
@@ -71,12 +70,6 @@ class RowScores:
         """Return the label of a class index."""
         return number if self.classes is None else self.classes[number]
 
-    def plot(self) -> Figure:
-        """Return a figure of the sorted scores and of their distribution; needs matplotlib."""
-        from relaxon.neuromorphic.diagnostics.pictures import draw_scores
-
-        return draw_scores(self)
-
 
 def el2n(models: Any, X: ArrayLike, y: ArrayLike, *, loss: str = "auto", progress: Progress | None = None) -> RowScores:
     """Return the EL2N score of each row, `E ‖p(x) − y‖₂`, over the models given.
@@ -94,9 +87,7 @@ def el2n(models: Any, X: ArrayLike, y: ArrayLike, *, loss: str = "auto", progres
 
     Source: Paul, Ganguli and Dziugaite, "Deep Learning on a Data Diet", NeurIPS 2021, definition of EL2N.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
 
     >>> import torch
     >>> from relaxon.neuromorphic.diagnostics import el2n
@@ -107,14 +98,16 @@ def el2n(models: Any, X: ArrayLike, y: ArrayLike, *, loss: str = "auto", progres
     array([0.   , 0.   , 1.414])
     """
 
-    def score(subject: Subject, x: Tensor, target: Tensor, tick: Callable[[int], None]) -> Array:
+    def score(subject: Subject, x: Tensor, target: Tensor, report: Progress) -> Array:
         found = []
-        for rows in slices(len(x), FORWARD_ROWS):
-            found.append(errors(subject.loss, subject.outputs(x[rows]).double(), target[rows].double()).norm(dim=1))
-            tick(len(x[rows]))
+        for rows in yield_slices(len(x), FORWARD_ROWS):
+            found.append(
+                differentiate_losses(subject.loss, subject.outputs(x[rows]).double(), target[rows].double()).norm(dim=1)
+            )
+            report(min(rows.stop, len(x)), len(x))
         return torch.cat(found).cpu().numpy()
 
-    return _score_rows("EL2N", models, X, y, loss, score, progress)
+    return _score_rows("EL2N", prepare_models(models, X, y, loss), score, progress)
 
 
 def grand(
@@ -144,63 +137,38 @@ def grand(
     >>> grand(model, [[3.0, 4.0], [1.0, 0.0]], [2.0, -1.0]).scores          # |residual| · ‖x‖
     array([10.,  1.])
     """
-    for subject in as_subjects(models, loss, y):
-        chunk_rows(subject, max_bytes)
 
-    def score(subject: Subject, x: Tensor, target: Tensor, tick: Callable[[int], None]) -> Array:
-        done = 0
+    def score(subject: Subject, x: Tensor, target: Tensor, report: Progress) -> Array:
+        return measure_moments(subject, x, target, max_bytes, report).norms
 
-        def count(rows: int, total: int) -> None:
-            nonlocal done
-            del total
-            tick(rows - done)
-            done = rows
-
-        return gradient_moments(subject, x, target, max_bytes, count).norms
-
-    return _score_rows("GraNd", models, X, y, loss, score, progress)
+    return _score_rows("GraNd", prepare_models(models, X, y, loss, max_bytes), score, progress)
 
 
 def _score_rows(
     name: str,
-    models: Any,
-    X: ArrayLike,
-    y: ArrayLike,
-    loss: str,
-    score: Callable[[Subject, Tensor, Tensor, Callable[[int], None]], Array],
+    prepared: list[Prepared],
+    score: Callable[[Subject, Tensor, Tensor, Progress], Array],
     progress: Progress | None,
 ) -> RowScores:
-    subjects = as_subjects(models, loss, y)
-    data = [validate_rows(subject, X, y) for subject in subjects]
-    shapes = {tuple(target.shape) for _, target in data}
+    subject, _, target = prepared[0]
+    shapes = {tuple(target.shape) for _, _, target in prepared}
     if len(shapes) > 1:
         raise ValueError(f"models must have the same outputs, got {sorted(shape[1] for shape in shapes)}")
-    rows, done = len(data[0][0]), 0
+    each, predicted = [], np.zeros(tuple(target.shape))
+    for number, model in enumerate(prepared):
 
-    def tick(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, rows * len(subjects))
+        def report(done: int, rows: int, before: int = number) -> None:
+            if progress is not None:
+                progress(rows * before + done, rows * len(prepared))
 
-    each, predicted = [], np.zeros(next(iter(shapes)))
-    for subject, (x, target) in zip(subjects, data, strict=True):
-        each.append(score(subject, x, target, tick))
-        predicted += predictions(subject, x)
-    return RowScores(
-        name,
-        np.mean(each, axis=0),
-        np.std(each, axis=0),
-        len(subjects),
-        predicted / len(subjects),
-        data[0][1].argmax(1).cpu().numpy() if subjects[0].classifies else None,
-        subjects[0].classes,
-    )
+        each.append(score(*model, report))
+        predicted += predict_rows(*model[:2])
+    given = target.argmax(1).cpu().numpy() if subject.classifies else None
+    scores, spread, count = np.mean(each, axis=0), np.std(each, axis=0), len(prepared)
+    return RowScores(name, scores, spread, count, predicted / count, given, subject.classes)
 
 
-def predictions(subject: Subject, x: Tensor) -> Array:
+def predict_rows(subject: Subject, x: Tensor) -> Array:
     """Return the model's predictions, `(rows, outputs)`: probabilities of classes, values or means."""
-    parts: Sequence[Tensor] = [
-        linked(subject.loss, subject.outputs(x[rows]).double()) for rows in slices(len(x), FORWARD_ROWS)
-    ]
-    return torch.cat(list(parts)).cpu().numpy()
+    parts = [apply_link(subject.loss, subject.outputs(x[rows]).double()) for rows in yield_slices(len(x), FORWARD_ROWS)]
+    return torch.cat(parts).cpu().numpy()

@@ -34,34 +34,34 @@ class Affine(nn.Module):
         return ((x - self.shift) * self.scale).clamp(-self.bound, self.bound)
 
 
-def shallow_module(model: Any) -> nn.Module | None:
+def build_shallow_module(model: Any) -> nn.Module | None:
     """Return the module, in float64, of a fitted estimator whose `network_` has one hidden layer; None for others."""
     network = getattr(model, "network_", None)
     if all(hasattr(network, name) for name in CONVEX):
-        return _convex(network)
+        return _build_convex(network)
     if hasattr(network, "output_weights") and len(network.layers) == 1:  # type: ignore[union-attr]
-        return _boost(network)
+        return _build_boosted(network)
     return None
 
 
-def _boost(network: Any) -> nn.Module:
+def _build_boosted(network: Any) -> nn.Module:
     layer = network.layers[0]
     return nn.Sequential(
         Affine(network.shift, network.scale, FARTHEST),
-        _linear(layer.weights, layer.bias),
+        _build_linear(layer.weights, layer.bias),
         nn.Sigmoid(),
-        _linear(network.output_weights.T, network.biases[-1]),
+        _build_linear(network.output_weights.T, network.biases[-1]),
     )
 
 
-def _convex(network: Any) -> nn.Module:
+def _build_convex(network: Any) -> nn.Module:
     outputs = network.output.shape[1]
     unit = np.asarray(network.target_unit, np.float64)
     made = nn.Sequential(
         Affine(network.shift, network.scale),
-        _linear(network.hidden[:, :-1], network.hidden[:, -1]),
+        _build_linear(network.hidden[:, :-1], network.hidden[:, -1]),
         nn.ReLU(),
-        _linear(network.output.T, np.zeros(outputs)),
+        _build_linear(network.output.T, np.zeros(outputs)),
         Affine(-np.asarray(network.target_shift) / unit, unit),
     )
     # The network has no output bias, so none is trained.
@@ -69,7 +69,7 @@ def _convex(network: Any) -> nn.Module:
     return made
 
 
-def _linear(weights: Array, bias: Array) -> nn.Linear:
+def _build_linear(weights: Array, bias: Array) -> nn.Linear:
     # The weights are not drawn, so that torch's global generator is not used.
     made = nn.Linear(weights.shape[1], weights.shape[0], dtype=torch.float64, device="meta").to_empty(device="cpu")
     with torch.no_grad():

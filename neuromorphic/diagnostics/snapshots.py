@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from relaxon.core import validation
 from relaxon.neuromorphic.diagnostics.losses import row_losses
-from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, as_subject, validate_rows
+from relaxon.neuromorphic.diagnostics.models import as_subject
+from relaxon.neuromorphic.diagnostics.subjects import ModuleSubject, validate_rows
+from relaxon.neuromorphic.parameters import check_real
 
 Optimiser = Literal["adam", "sgd"]
 Build = Callable[[int], nn.Module]
@@ -29,9 +31,7 @@ class SnapshotSettings:
     "sgd"), `momentum` that of "sgd". Snapshots are taken at `every` "epoch" or "step", or at the "end" only. `seed`
     sets the order of the rows.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument.
+    Raises `TypeError` or `ValueError` naming the argument.
     """
 
     epochs: int = 10
@@ -49,8 +49,7 @@ class SnapshotSettings:
         validation.positive_float("rate", self.rate)
         if self.optimiser not in get_args(Optimiser):
             raise ValueError(f"optimiser must be 'adam' or 'sgd', got {self.optimiser!r}")
-        if not 0.0 <= validation.finite_float("momentum", self.momentum) < 1.0:
-            raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum!r}")
+        check_real("momentum", self.momentum, least=0.0, below=1.0)
         if self.every not in ("epoch", "step", "end"):
             raise ValueError(f"every must be 'epoch', 'step' or 'end', got {self.every!r}")
         validation.whole_number("seed", self.seed)
@@ -93,9 +92,7 @@ def train_snapshots(
     The copy is trained in training mode, whatever the mode of `module`, on the mean loss of a batch. `progress` is
     called with the steps done and the total number of steps. The same module, data and settings give the same bits.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
 
     >>> import numpy as np, torch
     >>> from relaxon.neuromorphic.diagnostics import SnapshotSettings, train_snapshots
@@ -119,7 +116,7 @@ def train_snapshots(
     x, target = validate_rows(subject, X, y)
     rows = len(x) if settings.batch == 0 else min(settings.batch, len(x))
     steps_per_epoch = -(-len(x) // rows)
-    optimiser = _optimiser(trained, settings)
+    optimiser = _build_optimiser(trained, settings)
     kept: list[tuple[int, float, nn.Module]] = []
 
     def keep(step: int) -> None:
@@ -130,7 +127,7 @@ def train_snapshots(
     step = 0
     with torch.random.fork_rng(devices=[]):  # for dropout
         torch.manual_seed(settings.seed)
-        for batch in _batches(len(x), rows, settings):
+        for batch in _yield_batches(len(x), rows, settings):
             _step(subject, x[batch], target[batch], optimiser)
             step += 1
             if settings.every == "step" or (settings.every == "epoch" and step % steps_per_epoch == 0):
@@ -187,20 +184,20 @@ def _step(subject: ModuleSubject, x: Tensor, target: Tensor, optimiser: Any) -> 
     subject.module.train()
     optimiser.zero_grad()
     with torch.enable_grad():
-        outputs = subject.widened(subject.module(x))
+        outputs = subject.widen(subject.module(x))
         torch.autograd.backward(row_losses(subject.loss, outputs, target).mean())
     optimiser.step()
     subject.module.eval()
 
 
-def _batches(count: int, rows: int, settings: SnapshotSettings) -> Iterator[Tensor]:
+def _yield_batches(count: int, rows: int, settings: SnapshotSettings) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(settings.seed)
     for _ in range(settings.epochs):
         order = torch.randperm(count, generator=generator) if rows < count else torch.arange(count)
         yield from torch.split(order, rows)
 
 
-def _optimiser(module: nn.Module, settings: SnapshotSettings) -> Any:
+def _build_optimiser(module: nn.Module, settings: SnapshotSettings) -> Any:
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if settings.optimiser == "adam":
         return torch.optim.Adam(trained, lr=settings.rate)
@@ -209,4 +206,4 @@ def _optimiser(module: nn.Module, settings: SnapshotSettings) -> Any:
 
 def _mean_loss(subject: ModuleSubject, x: Tensor, target: Tensor) -> float:
     with torch.no_grad():
-        return float(row_losses(subject.loss, subject.widened(subject.module(x.clone())), target).double().mean())
+        return float(row_losses(subject.loss, subject.widen(subject.module(x.clone())), target).double().mean())

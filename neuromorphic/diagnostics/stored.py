@@ -1,16 +1,15 @@
 """Trained models stored by commands and services, recognised by the contents of their folders."""
 
-# Imported on first use, for their weight: `neuromorphic.boosting`, `neuromorphic.equilibrium.classifier.storage`,
-# `neuromorphic.equilibrium.networks.storage`.
+# Imported on first use, for their weight: `neuromorphic.equilibrium.classifier.storage` and `networks.storage`.
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from relaxon.neuromorphic import boosting, convex
 
 MODEL, NETWORK, WEIGHTS = "model.json", "network.json", "network.safetensors"
 INNER = "model"
@@ -23,7 +22,6 @@ class LoadedModel:
 
     model: Any
     kind: str
-    folder: Path
     encoding: dict[str, Any] | None
 
 
@@ -37,16 +35,14 @@ def load_model(folder: Path) -> LoadedModel:
     inner = folder if _holds_model(folder) else folder / INNER
     if not _holds_model(inner):
         raise FileNotFoundError(f"MODEL must be a folder that contains {MODEL} or {NETWORK}, got {str(folder)!r}")
-    encoding = _encoding(folder)
+    encoding = _read_encoding(folder)
     if (inner / NETWORK).is_file():
-        return LoadedModel(_equilibrium(inner), "equilibrium", inner, encoding)
-    content = _content(inner / MODEL)
-    if "certificate" in content and find_spec("relaxon.neuromorphic.convex") is not None:
-        return LoadedModel(import_module("relaxon.neuromorphic.convex").load(inner), "convex", inner, encoding)
+        return LoadedModel(_load_equilibrium(inner), "equilibrium", encoding)
+    content = _read_content(inner / MODEL)
+    if "certificate" in content:
+        return LoadedModel(convex.load(inner), "convex", encoding)
     if content.get("kind") in ("classifier", "regressor") and (inner / WEIGHTS).is_file():
-        from relaxon.neuromorphic.boosting import load
-
-        return LoadedModel(load(inner), "boosting", inner, encoding)
+        return LoadedModel(boosting.load(inner), "boosting", encoding)
     raise ValueError(
         f"MODEL must be a boosted or a convex network or one trained by equilibrium propagation, got "
         f"{content.get('kind')!r} in {str(inner / MODEL)!r}"
@@ -57,7 +53,7 @@ def _holds_model(folder: Path) -> bool:
     return (folder / MODEL).is_file() or (folder / NETWORK).is_file()
 
 
-def _equilibrium(folder: Path) -> Any:
+def _load_equilibrium(folder: Path) -> Any:
     from relaxon.neuromorphic.equilibrium.classifier.storage import CARD, load_classifier
     from relaxon.neuromorphic.equilibrium.networks.storage import load_network
 
@@ -65,16 +61,15 @@ def _equilibrium(folder: Path) -> Any:
     return load_classifier(folder) if CARD in card else network
 
 
-def _encoding(folder: Path) -> dict[str, Any] | None:
+def _read_encoding(folder: Path) -> dict[str, Any] | None:
     """Return the encoding of the columns in a training command's report, or None."""
     for place in (folder, folder.parent):
         if (place / "report.json").is_file():
-            found: dict[str, Any] | None = _content(place / "report.json").get("encoding")
-            return found
+            return _read_content(place / "report.json").get("encoding")
     return None
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _read_content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -1,10 +1,8 @@
 """Subjects, the interface of the diagnostics to a model: outputs, the loss of a row, and hidden layers.
 
-`as_subject` accepts any torch module and any fitted estimator with `to_torch()`. The module `shallow` converts boosted
-and convex networks with one hidden layer to modules; `relaxing` has the subject of networks that relax.
+`models` makes them of any torch module and of any fitted estimator with `to_torch()`; `relaxing` has the subject of
+networks that relax.
 """
-
-# Imported on first use, for weight or because it imports this module in turn: `relaxing`, `shallow`.
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 
 from relaxon.core.masked import plain_array
 from relaxon.implicit.modules import call_with
-from relaxon.neuromorphic.diagnostics.losses import LOSS_KINDS, LossKind, row_losses, two_logits
+from relaxon.neuromorphic.diagnostics.losses import LossKind, row_losses, widen_logit
 
 Parameters = dict[str, Tensor]
 UNBATCHED = (nn.modules.batchnorm._BatchNorm,)
@@ -85,10 +83,6 @@ class Subject(ABC):
         del x, target
         return ()
 
-    def width(self) -> int:
-        """Return the number of entries in the gradient of one row."""
-        return sum(parameter.numel() for parameter in self.parameters().values())
-
     def labels(self, y: ArrayLike, outputs: int) -> NDArray[np.int64]:
         """Return labels as indices of outputs, `(n,)`; ValueError for a label that the model does not have."""
         given = plain_array("y", y)
@@ -96,7 +90,7 @@ class Subject(ABC):
             unknown = np.setdiff1d(given, self.classes)
             if unknown.size:
                 raise ValueError(
-                    f"y must have the labels {_few(self.classes)} of the model, got {unknown.tolist()[0]!r}"
+                    f"y must have the labels {_list_few(self.classes)} of the model, got {unknown.tolist()[0]!r}"
                 )
             return np.searchsorted(self.classes, given).astype(np.int64)
         if given.dtype.kind not in "iu":
@@ -124,7 +118,7 @@ class ModuleSubject(Subject):
         return self._trained
 
     def rows(self, X: ArrayLike) -> Tensor:
-        x = finite_rows(X, self._sample.dtype).to(self._sample.device)
+        x = read_finite_rows(X, self._sample.dtype).to(self._sample.device)
         try:
             with torch.no_grad():
                 made = self._call(self._trained, x[:1])
@@ -137,15 +131,15 @@ class ModuleSubject(Subject):
 
     def outputs(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.widened(self._call(self._trained, x))
+            return self.widen(self._call(self._trained, x))
 
     def row_loss(self, parameters: Parameters, x: Tensor, target: Tensor, *constants: Tensor) -> Tensor:
-        outputs = self.widened(self._call(parameters, x[None]))
+        outputs = self.widen(self._call(parameters, x[None]))
         return row_losses(self.loss, outputs, target[None])[0]
 
     def row_output(self, x: Tensor, direction: Tensor) -> Tensor:
         """Return the outputs of one row times `direction (K,)`, a scalar that can be differentiated by `x`."""
-        return (self.widened(self._call(self._trained, x[None]))[0] * direction).sum()
+        return (self.widen(self._call(self._trained, x[None]))[0] * direction).sum()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -188,58 +182,12 @@ class ModuleSubject(Subject):
         # A first layer that works in place would change the rows.
         return call_with(self.module, {**self._fixed, **buffers, **parameters}, x.clone())
 
-    def widened(self, outputs: Tensor) -> Tensor:
+    def widen(self, outputs: Tensor) -> Tensor:
         """Return two logits for the one of a binary classifier, other outputs as they are."""
-        return two_logits(outputs) if self.loss == "cross-entropy" and outputs.shape[-1] == 1 else outputs
+        return widen_logit(outputs) if self.loss == "cross-entropy" and outputs.shape[-1] == 1 else outputs
 
 
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-
-
-def as_subject(model: Any, loss: str = "auto", y: ArrayLike | None = None) -> Subject:
-    """Return what the diagnostics need of a model; TypeError or ValueError, naming `model`, for what has none of it.
-
-    `loss` "auto" is the model's own: of an estimator what it was trained with, of a network that relaxes what it nudges
-    with, of a module "cross-entropy" where `y` holds integers and "squared" where it holds other numbers.
-    """
-    if loss not in ("auto", *LOSS_KINDS):
-        raise ValueError(f"loss must be one of auto, {', '.join(LOSS_KINDS)}, got {loss!r}")
-    if isinstance(model, Subject):
-        return model
-    from relaxon.neuromorphic.diagnostics.relaxing import relaxing_subject
-
-    relaxing = relaxing_subject(model)
-    if relaxing is not None:
-        if loss not in ("auto", relaxing.loss):
-            raise ValueError(f"loss must be {relaxing.loss!r}, with which the network was trained, got {loss!r}")
-        return relaxing
-    name = type(model).__name__
-    if isinstance(model, nn.Module):
-        return ModuleSubject(model, _kind(loss, y), None, name)
-    from relaxon.neuromorphic.diagnostics.shallow import shallow_module
-
-    module = None if isinstance(model, type) else shallow_module(model)
-    if module is None:
-        if isinstance(model, type) or not isinstance(model, TorchExportable):
-            raise TypeError(f"model must be a torch module or a fitted estimator with to_torch(), got {name}")
-        module = model.to_torch()
-    classes = getattr(model, "classes_", None)
-    own = "poisson" if getattr(model, "loss", None) == "poisson" else "squared" if classes is None else "cross-entropy"
-    if classes is not None and loss not in ("auto", "cross-entropy"):
-        raise ValueError(f"loss must be 'cross-entropy' for a classifier, got {loss!r}")
-    return ModuleSubject(module, own if loss == "auto" else loss, classes, name)  # type: ignore[arg-type]
-
-
-def as_subjects(models: Any, loss: str = "auto", y: ArrayLike | None = None) -> tuple[Subject, ...]:
-    """Return the subjects of a model or of a sequence of models."""
-    if not isinstance(models, list | tuple):
-        models = [models]
-    if not models:
-        raise ValueError("models must hold at least one model, got none")
-    subjects = tuple(as_subject(model, loss, y) for model in models)
-    if len({subject.loss for subject in subjects}) > 1:
-        raise ValueError(f"models must have one loss, got {', '.join(sorted({s.loss for s in subjects}))}")
-    return subjects
 
 
 def validate_rows(subject: Subject, X: ArrayLike, y: ArrayLike) -> tuple[Tensor, Tensor]:
@@ -262,7 +210,7 @@ def validate_rows(subject: Subject, X: ArrayLike, y: ArrayLike) -> tuple[Tensor,
         target[torch.arange(len(x)), torch.from_numpy(labels)] = 1.0
         return x, target.to(outputs.device)
     if given.dtype.kind not in "fiu" or not np.isfinite(given).all():
-        raise ValueError(f"y must hold finite numbers, got {_kind_of_numbers(given)}")
+        raise ValueError(f"y must hold finite numbers, got {_describe_numbers(given)}")
     if subject.loss == "poisson" and given.min() < 0:
         raise ValueError(f"y must be at least 0 for the Poisson loss, got {given.min()}")
     target = torch.from_numpy(given.reshape(len(x), -1).astype(np.float64)).to(outputs.dtype)
@@ -273,7 +221,7 @@ def validate_rows(subject: Subject, X: ArrayLike, y: ArrayLike) -> tuple[Tensor,
     return x, target.to(outputs.device)
 
 
-def finite_rows(X: ArrayLike, dtype: torch.dtype) -> Tensor:
+def read_finite_rows(X: ArrayLike, dtype: torch.dtype) -> Tensor:
     """Return rows `(n, …)` as a tensor; TypeError or ValueError naming `X`."""
     array = plain_array("X", X.detach().cpu().numpy() if isinstance(X, Tensor) else X)
     if array.dtype.kind not in "fiub":
@@ -314,19 +262,12 @@ def _check_module(module: nn.Module) -> None:
             )
 
 
-def _kind(loss: str, y: ArrayLike | None) -> LossKind:
-    if loss != "auto":
-        return loss  # type: ignore[return-value]
-    kind = np.asarray(y.detach().cpu().numpy() if isinstance(y, Tensor) else y).dtype.kind
-    return "squared" if kind == "f" else "cross-entropy"
-
-
-def _kind_of_numbers(array: NDArray[Any]) -> str:
+def _describe_numbers(array: NDArray[Any]) -> str:
     if array.dtype.kind not in "fiu":
         return f"dtype {array.dtype}"
     return f"{int(np.count_nonzero(~np.isfinite(array)))} NaN or infinite of {array.size} entries"
 
 
-def _few(classes: NDArray[Any]) -> str:
+def _list_few(classes: NDArray[Any]) -> str:
     shown = ", ".join(map(repr, classes[:6].tolist()))
     return shown + (", …" if len(classes) > 6 else "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relaxon.core.extras import offer_lazily
+from relaxon.core.extras import offer_imports
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.datasets import PlanarDensity as PlanarDensity
@@ -73,42 +73,4 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.training.loop import train as train
     from relaxon.neuromorphic.energy.training.settings import TrainingSettings as TrainingSettings
 
-_MODULES = {
-    "datasets": "PlanarDensity planar",
-    "energies.families": (
-        "ConvolutionalEnergy ExponentialFamilyEnergy MLPEnergy PolynomialStatistics QuadraticEnergy TiltedEnergy"
-    ),
-    "estimators.density": "EnergyDensity UntrustedDensityWarning",
-    "estimators.distribution": "EnergyDistribution",
-    "estimators.outliers": "EnergyOutlierDetector",
-    "estimators.regressor": "EnergyRegressor",
-    "noise.adaptive": "AdaptiveNoise DefensiveNoise",
-    "noise.distributions": "GaussianNoise Noise StudentNoise UniformNoise",
-    "noise.fitted": "KernelDensityNoise MixtureNoise",
-    "noise.flow": "FlowNoise",
-    "objectives.contrastive_divergence": "PCD",
-    "objectives.exact": "ExactMLE",
-    "objectives.matching": "EnergyMatching EquilibriumMatching",
-    "objectives.meco": "MECO",
-    "objectives.noise_contrastive": "ENCE NCE Objective SNL",
-    "objectives.score_matching": "ScoreMatching",
-    "partition.annealing": "AIS",
-    "partition.bridge": "Bridge",
-    "partition.importance_sampling": "ImportanceSampling",
-    "partition.importance_weights": "WeightStatistics pareto_k weight_statistics",
-    "partition.log_partition": "LogPartition log_partition",
-    "partition.quadrature": "Quadrature",
-    "samplers.chains": "Chains Mixing",
-    "samplers.convergence": "bulk_effective_sample_size r_hat",
-    "samplers.euclidean": "HMC MALA ULA",
-    "samplers.riemannian": "RiemannianHMC",
-    "samplers.transitions": "Box",
-    "estimators.loading": "load_estimator",
-    "storage": "load_energy save_energy",
-    "training.loop": "Ended Progress Record TrainingResult train",
-    "training.settings": "TrainingSettings",
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
-__all__ = sorted(_HOME)
-
-__getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)
+__getattr__, __dir__ = offer_imports(__name__)

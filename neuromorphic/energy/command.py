@@ -1,5 +1,5 @@
 """`relaxon train energy`: fit a density with log Z, its error and a verdict; write the model, scores and a picture."""
-# Imported on first use, for their weight: matplotlib, rich, the estimators.
+# Imported on first use, for their weight: rich, the estimators.
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.pictures import new_figure
 from relaxon.core.training_bar import Record, nowhere, training_bar
 from relaxon.neuromorphic.tabular import tables
 
@@ -50,30 +51,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tables.add_reading_arguments(data)
     data.add_argument("--rows", type=int, default=20_000, help="rows drawn from a known density; 20000")
     data.add_argument("--test", type=float, default=0.2, help="fraction of the rows held out for the report; 0.2")
-    model = parser.add_argument_group("model")
-    model.add_argument("--hidden", type=int, nargs="*", default=[96, 96], help="units of each hidden layer; 96 96")
-    model.add_argument(
+    model = parser.add_argument_group("model").add_argument
+    model("--hidden", type=int, nargs="*", default=[96, 96], help="units of each hidden layer; 96 96")
+    model(
         "--noise",
         choices=("auto", "gaussian", "mixture", "kernel", "flow"),
         default="auto",
         help="noise distribution to tilt; auto",
     )
-    model.add_argument(
+    model(
         "--objective",
         choices=("meco", "nce", "ence", "snl", "score-matching"),
         default="meco",
         help="training objective; meco",
     )
-    model.add_argument("--steps", type=int, default=2000, help="training steps; 2000")
-    model.add_argument("--batch", type=int, default=512, help="rows per step; 512")
-    model.add_argument("--rate", type=float, default=3e-3, help="learning rate; 0.003")
-    model.add_argument(
+    model("--steps", type=int, default=2000, help="training steps; 2000")
+    model("--batch", type=int, default=512, help="rows per step; 512")
+    model("--rate", type=float, default=3e-3, help="learning rate; 0.003")
+    model(
         "--optimizer",
         choices=("adam", "sgd", "momentum", "diffgrad", "normalized"),
         default="adam",
         help="optimiser; adam",
     )
-    model.add_argument("--seed", type=int, default=0, help="seed of all randomness; 0")
+    model("--seed", type=int, default=0, help="seed of all randomness; 0")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="plot density, samples and log u (PNG, SVG or PDF)")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help=f"folder for the model; {DEFAULT_OUT}")
 
@@ -200,12 +201,8 @@ def _build_report(model: EnergyDensity, rows: DensityRows) -> dict[str, Any]:
 
 def draw(path: Path, model: EnergyDensity, rows: DensityRows) -> None:
     """Plot density, samples in the first two features, and the tracked log u; the suffix determines the format."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     plane = len(rows.features) == 2
-    figure = Figure(figsize=(15.0 if plane else 10.0, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(15.0 if plane else 10.0, 4.6)
     axes = list(figure.subplots(1, 3 if plane else 2))
     if plane:
         low, high = np.quantile(rows.train, [0.002, 0.998], axis=0)

@@ -43,16 +43,16 @@ class PlanarDensity(ABC):
     def cross_entropy(self, log_model: Array, count: int = NODES) -> float:
         """Return `−∫ p log m` from the model's log-density at `nodes(count)`: its NLL on unlimited data."""
         nodes, cell = self.nodes(count)
-        return _cross_entropy(self.log_density(nodes), log_model, cell)
+        return _integrate_cross_entropy(self.log_density(nodes), log_model, cell)
 
     def entropy(self) -> float:
         """Return `−∫ p log p` by quadrature, the lower bound of the NLL of any model."""
         nodes, cell = self.nodes()
         log_p = self.log_density(nodes)
-        return _cross_entropy(log_p, log_p, cell)
+        return _integrate_cross_entropy(log_p, log_p, cell)
 
 
-def _cross_entropy(log_p: Array, log_model: Array, cell: float) -> float:
+def _integrate_cross_entropy(log_p: Array, log_model: Array, cell: float) -> float:
     p = np.exp(log_p)
     return -float(np.sum(p[p > 0] * log_model[p > 0]) * cell)
 
@@ -77,7 +77,7 @@ class EightGaussians(PlanarDensity):
 
     def log_density(self, x: Array) -> Array:
         squared = ((x[:, None] - self._centres()) ** 2).sum(2) / self.spread**2
-        return _log_sum(-0.5 * squared) - math.log(8) - math.log(2 * np.pi * self.spread**2)
+        return _sum_logs(-0.5 * squared) - math.log(8) - math.log(2 * np.pi * self.spread**2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Rings(PlanarDensity):
         both = np.stack([r, -r], 1)[:, :, None]
         squared = (((both - np.array(self.radii)) / self.spread) ** 2).reshape(len(x), -1)
         normal = math.log(len(self.radii) * self.spread * math.sqrt(2 * np.pi))
-        return _log_sum(-0.5 * squared) - normal - np.log(2 * np.pi * r)
+        return _sum_logs(-0.5 * squared) - normal - np.log(2 * np.pi * r)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class TwoMoons(PlanarDensity):
         for first in range(0, len(x), 20_000):
             part = slice(first, first + 20_000)
             squared = (x[part, 0, None] - points[:, 0]) ** 2 + (x[part, 1, None] - points[:, 1]) ** 2
-            out[part] = _log_sum(logs - 0.5 * squared / self.spread**2)
+            out[part] = _sum_logs(logs - 0.5 * squared / self.spread**2)
         return out - math.log(2 * np.pi * self.spread**2)
 
 
@@ -174,8 +174,7 @@ def _make_generator(count: int, seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def _log_sum(values: Array) -> Array:
+def _sum_logs(values: Array) -> Array:
     """Return `log Σ exp` over the last axis."""
     largest = values.max(-1, keepdims=True)
-    found: Array = np.log(np.exp(values - largest).sum(-1)) + largest[..., 0]
-    return found
+    return np.asarray(np.log(np.exp(values - largest).sum(-1)) + largest[..., 0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,6 @@ from relaxon.neuromorphic.energy import kernels
 
 Array = NDArray[np.float64]
 Backend = Literal["numba", "numpy"]
-
-
-class ReferenceEnergy(Protocol):
-    """The interface of the energies that the reference trains: log-densities and gradients of flat parameters."""
-
-    def log_density(self, x: Array, theta: Array, backend: Backend = "numba") -> Array: ...
-
-    def gradient(self, x: Array, coefficients: Array, theta: Array, backend: Backend = "numba") -> Array:
-        """Return `Σ_n c_n ∂ log p⁰(x_n)/∂θ`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +36,13 @@ class FamilyReference:
 
     def log_density(self, x: Array, theta: Array, backend: Backend = "numba") -> Array:
         if backend == "numpy":
-            dense: Array = self._statistics(x) @ theta - self.confinement * (x**2).sum(1)
-            return dense
+            return np.asarray(self._statistics(x) @ theta - self.confinement * (x**2).sum(1))
         out = np.empty(len(x))
         kernels.family_log_density(x, theta, self.powers, self.confinement, out)
         return out
 
     def gradient(self, x: Array, coefficients: Array, theta: Array, backend: Backend = "numba") -> Array:
+        """Return `Σ_n c_n ∂ log p⁰(x_n)/∂θ`."""
         if backend == "numpy":
             return coefficients @ self._statistics(x)
         found = np.zeros(len(theta))
@@ -60,8 +50,7 @@ class FamilyReference:
         return found
 
     def _statistics(self, x: Array) -> Array:
-        found: Array = (x[:, None, :] ** self.powers).prod(2)
-        return found
+        return np.asarray((x[:, None, :] ** self.powers).prod(2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +73,7 @@ class HiddenReference:
     def log_density(self, x: Array, theta: Array, backend: Backend = "numba") -> Array:
         if backend == "numpy":
             w, b, v, s = self._parts(theta)
-            dense: Array = -(np.tanh(x @ w.T + b) @ v + s) - self.confinement * (x**2).sum(1)
-            return dense
+            return np.asarray(-(np.tanh(x @ w.T + b) @ v + s) - self.confinement * (x**2).sum(1))
         out = np.empty(len(x))
         kernels.hidden_log_density(x, theta, self.hidden, self.confinement, out)
         return out
@@ -111,7 +99,7 @@ class HiddenReference:
 class MECOReference:
     """MECO with a fixed γ and a dampened momentum: `log u`, the average v of the gradients, and the last θ."""
 
-    energy: ReferenceEnergy
+    energy: FamilyReference | HiddenReference
     theta: Array
     rate: float
     gamma: float = 0.1

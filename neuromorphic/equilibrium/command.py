@@ -32,37 +32,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options; those that are not given have defaults that suit the data."""
     parser.add_argument("--data", required=True, help="digits, fashion-mnist, a folder of IDX files, or an NPZ file")
     parser.add_argument("--out", type=Path, help="folder for model and checkpoint; an interrupted run resumes")
-    network = parser.add_argument_group("network")
-    network.add_argument(
-        "--hidden", type=int, nargs="+", metavar="UNITS", help="numbers of units of the relaxing layers"
-    )
-    network.add_argument("--channels", type=int, nargs="+", help="channels of the layers of a convolutional network")
-    network.add_argument(
-        "--residual", action="store_true", help="blocks with skip connections, with the --channels given"
-    )
-    network.add_argument("--activation", choices=ACTIVATIONS, default="sigmoid")
-    network.add_argument("--feedback", choices=("tied", "independent"), default="tied")
-    network.add_argument(
-        "--angle", type=float, default=0.0, help="initial angle between independent weights, in degrees"
-    )
-    network.add_argument("--binary", action="store_true", help="weights of −1 and 1, with one scale for each matrix")
-    network.add_argument(
-        "--binarizer", choices=("reste", "biper"), default="reste", help="surrogate gradient of --binary"
-    )
-    method = parser.add_argument_group("method")
-    method.add_argument("--estimator", choices=ESTIMATORS, default="cauchy")
-    method.add_argument("--n", type=int, help="number of points of the contour")
-    method.add_argument("--radius", type=float, help="radius |β| of the contour")
-    method.add_argument("--homeostasis", type=float, default=0.0, help="weight of the Jacobian homeostasis")
-    method.add_argument("--noise", type=float, default=0.0, help="standard deviation of noise on the states")
-    method.add_argument("--epochs", type=int)
-    method.add_argument("--batch", type=int)
-    method.add_argument("--rate", type=float, help="learning rate")
-    method.add_argument("--shift", type=int, default=0, help="largest random shift of training images, in pixels")
-    method.add_argument("--loss", choices=("cross-entropy", "comp-sum"), default="cross-entropy")
-    method.add_argument("--tau", type=float, default=1.0, help="τ of --loss comp-sum, above 0 and below 2")
-    method.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
-    method.add_argument("--seed", type=int, default=0)
+    network = parser.add_argument_group("network").add_argument
+    network("--hidden", type=int, nargs="+", metavar="UNITS", help="numbers of units of the relaxing layers")
+    network("--channels", type=int, nargs="+", help="channels of the layers of a convolutional network")
+    network("--residual", action="store_true", help="blocks with skip connections, with the --channels given")
+    network("--activation", choices=ACTIVATIONS, default="sigmoid")
+    network("--feedback", choices=("tied", "independent"), default="tied")
+    network("--angle", type=float, default=0.0, help="initial angle between independent weights, in degrees")
+    network("--binary", action="store_true", help="weights of −1 and 1, with one scale for each matrix")
+    network("--binarizer", choices=("reste", "biper"), default="reste", help="surrogate gradient of --binary")
+    method = parser.add_argument_group("method").add_argument
+    method("--estimator", choices=ESTIMATORS, default="cauchy")
+    method("--n", type=int, help="number of points of the contour")
+    method("--radius", type=float, help="radius |β| of the contour")
+    method("--homeostasis", type=float, default=0.0, help="weight of the Jacobian homeostasis")
+    method("--noise", type=float, default=0.0, help="standard deviation of noise on the states")
+    method("--epochs", type=int)
+    method("--batch", type=int)
+    method("--rate", type=float, help="learning rate")
+    method("--shift", type=int, default=0, help="largest random shift of training images, in pixels")
+    method("--loss", choices=("cross-entropy", "comp-sum"), default="cross-entropy")
+    method("--tau", type=float, default=1.0, help="τ of --loss comp-sum, above 0 and below 2")
+    method("--optimizer", choices=OPTIMIZERS, default="sgd")
+    method("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="torch device: cpu, cuda")
     parser.add_argument("--threads", type=int, help="number of torch threads; by default torch decides")
     parser.add_argument("--plot", type=Path, help="file for a figure of the training")

@@ -124,10 +124,10 @@ def _build_dataset(name: str, arrays: list[NDArray[Any]]) -> Dataset:
         raise ValueError(f"test images must have the training images' shape {x.shape[1:]}, got {test_x.shape[1:]}")
     labels, test_labels = (part.astype(np.int64).reshape(-1) for part in (y, test_y))
     classes = int(max(labels.max(), test_labels.max())) + 1
-    return Dataset(name, _channels_first(x), labels, _channels_first(test_x), test_labels, classes)
+    return Dataset(name, _move_channels_first(x), labels, _move_channels_first(test_x), test_labels, classes)
 
 
-def _channels_first(images: NDArray[Any]) -> NDArray[np.float32]:
+def _move_channels_first(images: NDArray[Any]) -> NDArray[np.float32]:
     """Return images scaled to [0, 1] as `(n, channels, height, width)`."""
     if images.dtype == np.uint8:
         scaled = images.astype(np.float32) / np.float32(255)

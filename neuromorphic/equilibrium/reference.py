@@ -104,8 +104,7 @@ class LayeredReference:
             logits = self.readout @ layers[-1] + self.readout_bias
             e = np.exp(logits - logits.real.max())
             pulled[-1] = pulled[-1] - beta * (self.readout.T @ (e / e.sum() - target))
-        g: Array = np.concatenate(pulled) - u
-        return g
+        return np.asarray(np.concatenate(pulled) - u)
 
     def cauchy(
         self,
@@ -173,8 +172,7 @@ class ReferenceGradient:
 
 def sigmoid(u: Array) -> Array:
     """Return `σ(4u − 2)`."""
-    r: Array = 1 / (1 + np.exp(-(kernels.SLOPE * u - kernels.OFFSET)))
-    return r
+    return np.asarray(1 / (1 + np.exp(-(kernels.SLOPE * u - kernels.OFFSET))))
 
 
 def half_contour(n: int, radius: float) -> tuple[Array, Array]:

@@ -15,95 +15,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relaxon.core.extras import offer_lazily
+from relaxon.core.extras import offer_imports
 
 if TYPE_CHECKING:
-    from relaxon.neuromorphic.proximal.forward.operators import (
-        OPERATORS,
-        BlurOperator,
-        CompositeOperator,
-        ForwardOperator,
-        IdentityOperator,
-        MaskOperator,
-    )
-    from relaxon.neuromorphic.proximal.forward.poisson_map import PoissonMap
-    from relaxon.neuromorphic.proximal.forward.radon import RadonOperator
-    from relaxon.neuromorphic.proximal.inversion import Preimage
-    from relaxon.neuromorphic.proximal.model import PriorEvaluation, ProximalModel
-    from relaxon.neuromorphic.proximal.plug_and_play import PlugAndPlayProgress, Reconstruction
-    from relaxon.neuromorphic.proximal.potentials import ConvolutionalPotential, DensePotential, NetworkSettings
-    from relaxon.neuromorphic.proximal.shipped import list_pretrained, pretrained
-    from relaxon.neuromorphic.proximal.storage import load_proximal, save_proximal
-    from relaxon.neuromorphic.proximal.training.matching import (
-        MatchingOutcome,
-        MatchingProgress,
-        MatchingRecord,
-        MatchingResult,
-        MatchingSettings,
-        train_proximal,
-    )
-    from relaxon.neuromorphic.proximal.training.polishing import PolishProgress, PolishSettings, polish_proximal
+    from relaxon.neuromorphic.proximal.forward.operators import OPERATORS as OPERATORS
+    from relaxon.neuromorphic.proximal.forward.operators import BlurOperator as BlurOperator
+    from relaxon.neuromorphic.proximal.forward.operators import CompositeOperator as CompositeOperator
+    from relaxon.neuromorphic.proximal.forward.operators import ForwardOperator as ForwardOperator
+    from relaxon.neuromorphic.proximal.forward.operators import IdentityOperator as IdentityOperator
+    from relaxon.neuromorphic.proximal.forward.operators import MaskOperator as MaskOperator
+    from relaxon.neuromorphic.proximal.forward.poisson_map import PoissonMap as PoissonMap
+    from relaxon.neuromorphic.proximal.forward.radon import RadonOperator as RadonOperator
+    from relaxon.neuromorphic.proximal.inversion import Preimage as Preimage
+    from relaxon.neuromorphic.proximal.model import MatchingOutcome as MatchingOutcome
+    from relaxon.neuromorphic.proximal.model import MatchingRecord as MatchingRecord
+    from relaxon.neuromorphic.proximal.model import MatchingResult as MatchingResult
+    from relaxon.neuromorphic.proximal.model import PriorEvaluation as PriorEvaluation
+    from relaxon.neuromorphic.proximal.model import ProximalModel as ProximalModel
+    from relaxon.neuromorphic.proximal.model import load_proximal as load_proximal
+    from relaxon.neuromorphic.proximal.model import save_proximal as save_proximal
+    from relaxon.neuromorphic.proximal.plug_and_play import PlugAndPlayProgress as PlugAndPlayProgress
+    from relaxon.neuromorphic.proximal.plug_and_play import Reconstruction as Reconstruction
+    from relaxon.neuromorphic.proximal.potentials import ConvolutionalPotential as ConvolutionalPotential
+    from relaxon.neuromorphic.proximal.potentials import DensePotential as DensePotential
+    from relaxon.neuromorphic.proximal.potentials import NetworkSettings as NetworkSettings
+    from relaxon.neuromorphic.proximal.shipped import list_pretrained as list_pretrained
+    from relaxon.neuromorphic.proximal.shipped import pretrained as pretrained
+    from relaxon.neuromorphic.proximal.training.matching import MatchingProgress as MatchingProgress
+    from relaxon.neuromorphic.proximal.training.matching import MatchingSettings as MatchingSettings
+    from relaxon.neuromorphic.proximal.training.matching import train_proximal as train_proximal
+    from relaxon.neuromorphic.proximal.training.polishing import PolishProgress as PolishProgress
+    from relaxon.neuromorphic.proximal.training.polishing import PolishSettings as PolishSettings
+    from relaxon.neuromorphic.proximal.training.polishing import polish_proximal as polish_proximal
 
-_NAMES = {
-    "forward.operators": (
-        "BlurOperator",
-        "CompositeOperator",
-        "ForwardOperator",
-        "IdentityOperator",
-        "MaskOperator",
-        "OPERATORS",
-    ),
-    "forward.poisson_map": ("PoissonMap",),
-    "forward.radon": ("RadonOperator",),
-    "inversion": ("Preimage",),
-    "model": ("PriorEvaluation", "ProximalModel"),
-    "plug_and_play": ("PlugAndPlayProgress", "Reconstruction"),
-    "potentials": ("ConvolutionalPotential", "DensePotential", "NetworkSettings"),
-    "shipped": ("list_pretrained", "pretrained"),
-    "storage": ("load_proximal", "save_proximal"),
-    "training.matching": (
-        "MatchingOutcome",
-        "MatchingProgress",
-        "MatchingRecord",
-        "MatchingResult",
-        "MatchingSettings",
-        "train_proximal",
-    ),
-    "training.polishing": ("PolishProgress", "PolishSettings", "polish_proximal"),
-}
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
-
-__all__ = [
-    "OPERATORS",
-    "BlurOperator",
-    "CompositeOperator",
-    "ConvolutionalPotential",
-    "DensePotential",
-    "ForwardOperator",
-    "IdentityOperator",
-    "MaskOperator",
-    "MatchingOutcome",
-    "MatchingProgress",
-    "MatchingRecord",
-    "MatchingResult",
-    "MatchingSettings",
-    "NetworkSettings",
-    "PlugAndPlayProgress",
-    "PoissonMap",
-    "PolishProgress",
-    "PolishSettings",
-    "Preimage",
-    "PriorEvaluation",
-    "ProximalModel",
-    "RadonOperator",
-    "Reconstruction",
-    "list_pretrained",
-    "load_proximal",
-    "polish_proximal",
-    "pretrained",
-    "save_proximal",
-    "train_proximal",
-]
-
-
-__getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)
+__getattr__, __dir__ = offer_imports(__name__)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from relaxon.core import validation
 from relaxon.core.solution import Result
-from relaxon.neuromorphic.proximal.forward.normal_equations import DENSE_ENTRIES, DENSE_SIDE, dense_matrix
+from relaxon.neuromorphic.proximal.forward.normal_equations import DENSE_ENTRIES, DENSE_SIDE, build_dense_matrix
 from relaxon.neuromorphic.proximal.forward.operators import Array, ForwardOperator
 
 RELAXATION = 1.8
@@ -58,9 +58,7 @@ class ClassicalMethods:
     ----------
     operator : A, for signals with one or two axes and at most 2048 entries, so that its dense matrix is small.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument.
+    Raises `TypeError` or `ValueError` naming the argument.
 
     >>> import numpy as np
     >>> from relaxon.neuromorphic.proximal import IdentityOperator
@@ -78,9 +76,9 @@ class ClassicalMethods:
                 f"operator must take signals of at most 2 axes and {DENSE_SIDE} entries, got {operator.input_shape}"
             )
         self.operator = operator
-        self.matrix = dense_matrix(operator)
+        self.matrix = build_dense_matrix(operator)
         self.gram = self.matrix.T @ self.matrix
-        self.differences = difference_matrix(operator.input_shape)
+        self.differences = build_differences(operator.input_shape)
         self.laplacian: Array = (self.differences.T @ self.differences).toarray()
 
     def solve_tikhonov(self, observation: ArrayLike, data_weight: float, order: int = 0) -> ClassicalReconstruction:
@@ -164,8 +162,8 @@ class _TotalVariation:
         self.u = np.zeros_like(self.z)
         self.set_penalty(FIRST_PENALTY)
         # Lower bounds on the sizes to which residuals are compared: the solution may be 0.
-        self.least = FLOOR * _norms(self.K @ (self.inverse @ self.right))
-        self.least_dual = FLOOR * _norms(self.right)
+        self.least = FLOOR * _measure_norms(self.K @ (self.inverse @ self.right))
+        self.least_dual = FLOOR * _measure_norms(self.right)
 
     def set_penalty(self, penalty: float) -> None:
         system = self.data + penalty * self.KTK
@@ -187,10 +185,10 @@ class _TotalVariation:
         relaxed = RELAXATION * product + (1 - RELAXATION) * self.z
         before, self.z = self.z, self._shrink(relaxed + self.u)
         self.u = self.u + relaxed - self.z
-        size = np.maximum(np.maximum(_norms(product), _norms(self.z)), self.least)
-        dual_size = np.maximum(self.penalty * _norms(self.KT @ self.u), self.least_dual)
-        primal = float((_norms(product - self.z) / np.maximum(size, TINY)).max())
-        change = self.penalty * _norms(self.KT @ (self.z - before))
+        size = np.maximum(np.maximum(_measure_norms(product), _measure_norms(self.z)), self.least)
+        dual_size = np.maximum(self.penalty * _measure_norms(self.KT @ self.u), self.least_dual)
+        primal = float((_measure_norms(product - self.z) / np.maximum(size, TINY)).max())
+        change = self.penalty * _measure_norms(self.KT @ (self.z - before))
         return primal, float((change / np.maximum(dual_size, TINY)).max())
 
     def _shrink(self, v: Array) -> Array:
@@ -204,17 +202,15 @@ class _TotalVariation:
         return z
 
     def solution(self) -> Array:
-        found: Array = np.maximum(self.x, self.bound) if self.bounded else self.x
-        return found
+        return np.asarray(np.maximum(self.x, self.bound) if self.bounded else self.x)
 
 
 def soft_threshold(y: Array, width: float) -> Array:
     """Return `sign(y) max(|y| − width, 0)`, the proximal operator of `width |x|`."""
-    found: Array = np.sign(y) * np.maximum(np.abs(y) - width, 0.0)
-    return found
+    return np.asarray(np.sign(y) * np.maximum(np.abs(y) - width, 0.0))
 
 
-def difference_matrix(shape: tuple[int, ...]) -> Any:
+def build_differences(shape: tuple[int, ...]) -> Any:
     """Return forward differences along each axis, 0 at its end, as a CSR matrix `(axes · n, n)`."""
     from scipy.sparse import diags, identity, kron, vstack
 
@@ -228,6 +224,5 @@ def difference_matrix(shape: tuple[int, ...]) -> Any:
     return vstack([kron(lines[0], identity(width)), kron(identity(height), lines[1])]).tocsr()
 
 
-def _norms(columns: Array) -> Array:
-    found: Array = np.linalg.norm(columns, axis=0)
-    return found
+def _measure_norms(columns: Array) -> Array:
+    return np.asarray(np.linalg.norm(columns, axis=0))

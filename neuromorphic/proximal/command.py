@@ -28,36 +28,34 @@ MATCHING = ("noise", "start_steps", "gammas", "stage_steps", "rate", "matching_r
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    data = parser.add_argument_group("data")
-    data.add_argument(
+    data = parser.add_argument_group("data").add_argument
+    data(
         "--data",
         required=True,
         help="laplace, digits, blocks, or a file of samples: .npz or .npy with shape (n, …), .csv with one a line",
     )
-    network = parser.add_argument_group("network (defaults suit the data)")
-    network.add_argument("--kind", choices=("dense", "convolutional"))
-    network.add_argument("--hidden", type=int, nargs="+", help="numbers of units or channels of the hidden layers")
-    network.add_argument("--kernel", type=int, help="side of the convolutions' kernels, an odd number")
-    network.add_argument("--beta", type=float, help="sharpness of the softplus units")
-    network.add_argument("--alpha", type=float, help="weight of ‖x‖²")
-    training = parser.add_argument_group("proximal matching (defaults suit the data)")
-    training.add_argument("--noise", type=float, help="standard deviation σ of the noise; R is −σ² log p")
-    training.add_argument("--start-steps", type=int, help="number of steps with the mean absolute error")
-    training.add_argument(
-        "--gammas", type=float, nargs="*", help="decreasing widths of the matching loss in units of σ"
-    )
-    training.add_argument("--stage-steps", type=int, help="number of steps with each width")
-    training.add_argument("--rate", type=float, help="initial learning rate of Adam")
-    training.add_argument("--matching-rate", type=float, help="initial learning rate of Adam in each stage")
-    training.add_argument("--batch", type=int, help="number of samples in a step")
-    training.add_argument(
+    network = parser.add_argument_group("network (defaults suit the data)").add_argument
+    network("--kind", choices=("dense", "convolutional"))
+    network("--hidden", type=int, nargs="+", help="numbers of units or channels of the hidden layers")
+    network("--kernel", type=int, help="side of the convolutions' kernels, an odd number")
+    network("--beta", type=float, help="sharpness of the softplus units")
+    network("--alpha", type=float, help="weight of ‖x‖²")
+    training = parser.add_argument_group("proximal matching (defaults suit the data)").add_argument
+    training("--noise", type=float, help="standard deviation σ of the noise; R is −σ² log p")
+    training("--start-steps", type=int, help="number of steps with the mean absolute error")
+    training("--gammas", type=float, nargs="*", help="decreasing widths of the matching loss in units of σ")
+    training("--stage-steps", type=int, help="number of steps with each width")
+    training("--rate", type=float, help="initial learning rate of Adam")
+    training("--matching-rate", type=float, help="initial learning rate of Adam in each stage")
+    training("--batch", type=int, help="number of samples in a step")
+    training(
         "--polish-gammas",
         type=float,
         nargs="*",
         help="widths of the matching loss in further stages, on evenly spread noisy signals by L-BFGS-B; for "
         "signals of few entries; no value for no such stages",
     )
-    training.add_argument("--seed", type=int, default=0)
+    training("--seed", type=int, default=0)
     parser.add_argument(
         "--resume", action="store_true", help="write a checkpoint to --out, and resume from one found there"
     )
@@ -73,7 +71,7 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
 
     console, out = Console(stderr=True), Console()
     try:
-        recipe = _recipe(args)
+        recipe = _find_recipe(args)
         model = _train(args, recipe, console)
     except (TypeError, ValueError, FileNotFoundError) as error:
         console.print(f"relaxon train proximal: {error}", markup=False, highlight=False, soft_wrap=True)
@@ -84,7 +82,7 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
         return 1
     report = evaluate_model(model, recipe)
     record(report)
-    model.save(args.out / "model", {"command": _command(args), "report": report})
+    model.save(args.out / "model", {"command": _format_command(args), "report": report})
     for name, value in report.items():
         shown = f"{value:.4g}" if isinstance(value, float) else value
         out.print(f"{name.replace('_', ' ')}: {shown}", markup=False, highlight=False)
@@ -96,9 +94,9 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
     return 0
 
 
-def _recipe(args: argparse.Namespace) -> Recipe:
+def _find_recipe(args: argparse.Namespace) -> Recipe:
     from relaxon.neuromorphic.proximal import datasets
-    from relaxon.neuromorphic.proximal.training.recipes import NAMES, choose_recipe, recipe_for_samples
+    from relaxon.neuromorphic.proximal.training.recipes import NAMES, build_recipe, choose_recipe
 
     path = Path(args.data)
     if args.data in NAMES:
@@ -108,15 +106,15 @@ def _recipe(args: argparse.Namespace) -> Recipe:
             f"--data must be {', '.join(NAMES)} or a file that ends in {', '.join(datasets.ENDINGS)}, got {args.data!r}"
         )
     else:
-        recipe = recipe_for_samples(path.name, datasets.read_samples(path), args.seed)
+        recipe = build_recipe(path.name, datasets.read_samples(path), args.seed)
     network = replace(recipe.network, **_select_given(args, NETWORK))
     matching = replace(
         recipe.matching, **_select_given(args, MATCHING), out=args.out / "checkpoint" if args.resume else None
     )
-    return replace(recipe, network=network, matching=matching, polish=_polish(args, recipe.polish))
+    return replace(recipe, network=network, matching=matching, polish=_choose_polish(args, recipe.polish))
 
 
-def _polish(args: argparse.Namespace, suited: PolishSettings | None) -> PolishSettings | None:
+def _choose_polish(args: argparse.Namespace, suited: PolishSettings | None) -> PolishSettings | None:
     from relaxon.neuromorphic.proximal.training.polishing import PolishSettings
 
     if args.polish_gammas is None:
@@ -129,7 +127,7 @@ def _select_given(args: argparse.Namespace, names: tuple[str, ...]) -> dict[str,
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
-def _command(args: argparse.Namespace) -> str:
+def _format_command(args: argparse.Namespace) -> str:
     """The command that trains this model again."""
     words = ["relaxon train proximal --data", Path(args.data).name]
     for name in (*NETWORK, *MATCHING, "polish_gammas"):
@@ -144,7 +142,7 @@ def _command(args: argparse.Namespace) -> str:
 
 
 def _train(args: argparse.Namespace, recipe: Recipe, console: Any) -> ProximalModel:
-    from relaxon.neuromorphic.proximal.training.matching import MatchingOutcome, MatchingProgress, train_proximal
+    from relaxon.neuromorphic.proximal.training.matching import MatchingProgress, train_proximal
     from relaxon.neuromorphic.proximal.training.polishing import PolishProgress, polish_proximal
 
     with training_bar(console, "stage {task.fields[stage]}  error {task.fields[error]:.4g}") as bar:
@@ -156,7 +154,7 @@ def _train(args: argparse.Namespace, recipe: Recipe, console: Any) -> ProximalMo
 
         model = train_proximal(recipe.train, recipe.network, recipe.matching, watcher=show)
     assert model.training is not None
-    if recipe.polish is None or model.training.ended is not MatchingOutcome.FINISHED:
+    if recipe.polish is None or model.training.ended.value != "finished":
         return model
     with training_bar(console, "polishing, stage {task.fields[stage]}  loss {task.fields[loss]:.6g}") as bar:
         task = bar.add_task("iterations", total=None, stage=0, loss=math.nan)

@@ -29,8 +29,7 @@ def draw_laplace(count: int, seed: int = 0) -> Array:
 def list_laplace_quantiles(count: int) -> Array:
     """Return the quantiles `(i + ½)/count` of the density `½ e^{−|x|}`, `(count, 1)`: samples without noise."""
     levels = (np.arange(validation.positive_int("count", count)) + 0.5) / count
-    found: Array = np.where(levels < 0.5, np.log(2 * levels), -np.log(2 * (1 - levels)))[:, None]
-    return found
+    return np.asarray(np.where(levels < 0.5, np.log(2 * levels), -np.log(2 * (1 - levels)))[:, None])
 
 
 def load_digit_images(side: int = DIGIT_SIDE) -> tuple[Array, Array]:
@@ -43,7 +42,7 @@ def load_digit_images(side: int = DIGIT_SIDE) -> tuple[Array, Array]:
     validation.positive_int("side", side)
     images = load_digits().images / BRIGHTEST
     if side != DIGIT_SIDE:
-        line = _interpolation(DIGIT_SIDE, side)
+        line = _build_interpolation(DIGIT_SIDE, side)
         images = line @ images @ line.T
     order = np.random.default_rng(0).permutation(len(images))
     return images[order[HELD_DIGITS:]], images[order[:HELD_DIGITS]]
@@ -117,7 +116,7 @@ def _read_csv(path: Path) -> Array:
         raise ValueError(f"data must hold numbers only, got {path.name}: {error}") from None
 
 
-def _interpolation(before: int, after: int) -> Array:
+def _build_interpolation(before: int, after: int) -> Array:
     """Return the linear interpolation from the centres of `before` to those of `after` pixels, `(after, before)`."""
     places = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
     low = np.minimum(places.astype(int), max(before - 2, 0))

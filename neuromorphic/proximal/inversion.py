@@ -75,10 +75,10 @@ def solve_shifted(
     of all rows by returning True.
     """
     y = start.detach().clone()
-    sizes = _norms(v)
+    sizes = _measure_norms(v)
     sizes = torch.where(sizes > 0, sizes, torch.ones_like(sizes))
     value, proximal = potential.value_and_proximal(y)
-    residuals = _norms(a * y + c * proximal - v) / sizes
+    residuals = _measure_norms(a * y + c * proximal - v) / sizes
     iterations = 0
     stuck = torch.zeros(len(y), dtype=torch.bool)
     for _ in range(max_iterations):
@@ -86,24 +86,24 @@ def solve_shifted(
         if not len(rows):
             break
         iterations += 1
-        step = _newton_step(potential, y[rows], v[rows], a, c)
+        step = _find_newton_step(potential, y[rows], v[rows], a, c)
         moved, found_value, found, accepted = _search(potential, y[rows], v[rows], a, c, step, value[rows])
         y[rows], value[rows], proximal[rows] = moved, found_value, found
-        residuals[rows] = _norms(a * moved + c * found - v[rows]) / sizes[rows]
+        residuals[rows] = _measure_norms(a * moved + c * found - v[rows]) / sizes[rows]
         stuck[rows] = ~accepted
         if callback is not None and callback(iterations, float(residuals.max())) is True:
             break
     return Inverse(y, proximal, value, residuals, residuals <= rtol, iterations)
 
 
-def _newton_step(potential: Potential, y: Tensor, v: Tensor, a: float, c: float) -> Tensor:
+def _find_newton_step(potential: Potential, y: Tensor, v: Tensor, a: float, c: float) -> Tensor:
     """Return d with `(a I + c ∇²ψ(y)) d ≈ −(a y + c f(y) − v)`, with separate conjugate gradients for each row."""
     with torch.enable_grad():
         point = y.detach().requires_grad_()
         proximal = potential.proximal(point, differentiable=True)
         residual = (v - a * point - c * proximal).detach()
         axes = (slice(None),) + (None,) * (y.ndim - 1)
-        size = _norms(residual)
+        size = _measure_norms(residual)
         limit = size * torch.minimum(size / size.max().clamp(min=1e-300), torch.tensor(1.0)).sqrt() * FORCING
         limit = torch.minimum(limit, size * size.sqrt())
         d, r = torch.zeros_like(y), residual.clone()
@@ -114,11 +114,11 @@ def _newton_step(potential: Potential, y: Tensor, v: Tensor, a: float, c: float)
                 break
             (product,) = torch.autograd.grad(proximal, point, p, retain_graph=True)
             product = a * p + c * product
-            curvature = _dots(p, product)
+            curvature = _multiply_rows(p, product)
             rate = torch.where(open_rows & (curvature > 0), rho / curvature.clamp(min=1e-300), torch.zeros_like(rho))
             d = d + rate[axes] * p
             r = r - rate[axes] * product
-            before, rho = rho, torch.where(open_rows, _dots(r, r), rho)
+            before, rho = rho, torch.where(open_rows, _multiply_rows(r, r), rho)
             turn = torch.where(open_rows, rho / before.clamp(min=1e-300), torch.zeros_like(rho))
             p = torch.where(open_rows[axes], r + turn[axes] * p, p)
     return d
@@ -131,16 +131,16 @@ def _search(
     axes = (slice(None),) + (None,) * (y.ndim - 1)
     _, proximal = potential.value_and_proximal(y)
     gradient = a * y + c * proximal - v
-    start = 0.5 * a * _dots(y, y) + c * value - _dots(v, y)
-    slope, size = _dots(gradient, step), _norms(gradient)
+    start = 0.5 * a * _multiply_rows(y, y) + c * value - _multiply_rows(v, y)
+    slope, size = _multiply_rows(gradient, step), _measure_norms(gradient)
     length = torch.ones(len(y), dtype=y.dtype)
     best, best_value, best_proximal = y.clone(), value.clone(), proximal.clone()
     accepted = torch.zeros(len(y), dtype=torch.bool)
     for _ in range(HALVINGS):
         tried = y + length[axes] * step
         tried_value, tried_proximal = potential.value_and_proximal(tried)
-        end = 0.5 * a * _dots(tried, tried) + c * tried_value - _dots(v, tried)
-        smaller = _norms(a * tried + c * tried_proximal - v) <= (1 - ARMIJO * length) * size
+        end = 0.5 * a * _multiply_rows(tried, tried) + c * tried_value - _multiply_rows(v, tried)
+        smaller = _measure_norms(a * tried + c * tried_proximal - v) <= (1 - ARMIJO * length) * size
         fallen = end <= start + ARMIJO * length * slope
         level = (end - start).abs() <= ROUNDING * start.abs().clamp(min=1.0)
         good = ~accepted & torch.where(level, smaller, fallen)
@@ -152,10 +152,10 @@ def _search(
     return best, best_value, best_proximal, accepted
 
 
-def _dots(one: Tensor, other: Tensor) -> Tensor:
+def _multiply_rows(one: Tensor, other: Tensor) -> Tensor:
     return (one * other).flatten(1).sum(1)
 
 
-def _norms(rows: Tensor) -> Tensor:
+def _measure_norms(rows: Tensor) -> Tensor:
     norms: Tensor = torch.linalg.vector_norm(rows.flatten(1), dim=1)
     return norms

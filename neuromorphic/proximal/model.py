@@ -1,30 +1,60 @@
 """Trained proximal operators, which denoise, evaluate their prior and solve inverse problems."""
 
-# Imported on first use, for weight or because it imports this module in turn: `plug_and_play`, `storage`.
-
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 
 from relaxon.core import validation
+from relaxon.neuromorphic.described_tensors import read_described, write_described
 from relaxon.neuromorphic.proximal.inversion import InversionCallback, Preimage, solve_shifted
-from relaxon.neuromorphic.proximal.potentials import NetworkSettings, Potential
-
-if TYPE_CHECKING:
-    from relaxon.neuromorphic.proximal.forward.operators import ForwardOperator
-    from relaxon.neuromorphic.proximal.plug_and_play import Method, PlugAndPlayCallback, Reconstruction
-    from relaxon.neuromorphic.proximal.training.matching import MatchingResult
+from relaxon.neuromorphic.proximal.plug_and_play import reconstruct
+from relaxon.neuromorphic.proximal.potentials import NetworkSettings, Potential, build_potential
+from relaxon.neuromorphic.torch_runs import Ended
 
 Array = NDArray[np.float64]
+FORMAT = 1
+KIND = "proximal"
+WEIGHTS = "model.safetensors"
 ENTRIES_AT_ONCE = 1 << 22
 """Largest number of entries of a layer for signals processed together, which bounds the memory."""
+
+
+MatchingOutcome = Ended
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingRecord:
+    """The record of a step, measured before it changes the weights."""
+
+    step: int
+    stage: int
+    """0 for the phase with the mean absolute error, then 1, 2, … for each of `gammas`."""
+    loss: float
+    mean_square: float
+    """Mean square of `f(y) − x` over the samples and their entries."""
+    gradient_norm: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingResult:
+    """The outcome of a training; `records` are those of every `record_every`-th step and of the last."""
+
+    ended: MatchingOutcome
+    steps: int
+    records: tuple[MatchingRecord, ...]
+    seconds: float
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +77,6 @@ class ProximalModel:
     training : the outcome of the training; None where unknown.
     card : further information on the model, as JSON values.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> from relaxon.neuromorphic.proximal import NetworkSettings, ProximalModel
     >>> from relaxon.neuromorphic.proximal.potentials import build_potential
@@ -135,53 +163,36 @@ class ProximalModel:
         )
         return PriorEvaluation(values, preimage)
 
-    def solve(
-        self,
-        observation: ArrayLike,
-        operator: ForwardOperator,
-        *,
-        data_weight: float | None = None,
-        observation_noise: float | None = None,
-        method: Method = "pgd",
-        penalty: float | None = None,
-        tolerance: float = 1e-6,
-        max_iterations: int = 5000,
-        x0: ArrayLike | None = None,
-        callback: PlugAndPlayCallback | None = None,
-    ) -> Reconstruction:
-        """Find a stationary point of `data_weight ½‖A x − b‖² + R(x)` by plug-and-play iterations.
-
-        See `relaxon.neuromorphic.proximal.plug_and_play.reconstruct` for the arguments.
-        """
-        from relaxon.neuromorphic.proximal.plug_and_play import reconstruct
-
-        return reconstruct(
-            self,
-            observation,
-            operator,
-            data_weight=data_weight,
-            observation_noise=observation_noise,
-            method=method,
-            penalty=penalty,
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-            x0=x0,
-            callback=callback,
-        )
+    solve = reconstruct
 
     def save(self, folder: Path | str, card: dict[str, Any] | None = None) -> None:
-        """Write the model to a folder, which is created where missing, as safetensors and JSON."""
-        from relaxon.neuromorphic.proximal.storage import save_proximal
+        """Write `model.safetensors` and `model.json` to a folder, which is created where missing.
 
-        save_proximal(self, folder, card)
+        `card` is further information on the model (data, command, results) as JSON values; None for its own `card`.
+        Weights are stored in float32, in which they were trained.
+        """
+        description = {
+            "format": FORMAT,
+            "kind": KIND,
+            "network": self.settings.describe(),
+            "noise": self.noise,
+            "training": _describe_training(self.training),
+            "card": json.loads(json.dumps(self.card if card is None else card, allow_nan=False)),
+        }
+        state = {name: tensor.float() for name, tensor in self.potential.state_dict().items()}
+        write_described(Path(folder), "model", state, description)
 
     @classmethod
-    def load(cls, folder: Path | str) -> Self:
-        """Return the model that `save` wrote; FileNotFoundError where there is none, ValueError for a damaged one."""
-        from relaxon.neuromorphic.proximal.storage import load_proximal
+    def load(cls, folder: Path | str) -> ProximalModel:
+        """Return the model of a folder that `save` wrote.
 
-        found: Any = load_proximal(folder)
-        return found  # type: ignore[no-any-return]
+        FileNotFoundError where there is none; ValueError for a damaged model, one of another version, or weights that
+        do not belong to a convex potential.
+        """
+        path = Path(folder) / WEIGHTS
+        if not path.is_file():
+            raise FileNotFoundError(f"folder must contain {WEIGHTS}, got {str(folder)!r}")
+        return read_model(path)
 
     def read_signals(self, name: str, value: ArrayLike) -> tuple[Tensor, bool]:
         """Return a copy of signals as `(n, *shape)` float64, and whether `value` was a single signal."""
@@ -203,3 +214,53 @@ def regulariser(y: Tensor, proximal: Tensor, value: Tensor) -> Tensor:
     """Return `R(f(y))` for rows, `(n,)`, given y, f(y) and ψ(y)."""
     y, x = y.flatten(1), proximal.flatten(1)
     return (y * x).sum(1) - 0.5 * x.square().sum(1) - value
+
+
+def save_proximal(model: ProximalModel, folder: Path | str, card: dict[str, Any] | None = None) -> None:
+    """Write a model as `ProximalModel.save` does."""
+    model.save(folder, card)
+
+
+def load_proximal(folder: Path | str) -> ProximalModel:
+    """Return the model of a folder, as `ProximalModel.load` does."""
+    return ProximalModel.load(folder)
+
+
+def read_model(path: Path) -> ProximalModel:
+    """Return the model of a weights file, which contains its description."""
+    try:
+        state, description = read_described(path)
+        if description["format"] != FORMAT or description["kind"] != KIND:
+            raise ValueError(f"format must be {FORMAT} and kind {KIND!r}, got {description['format']!r}")
+        potential = build_potential(NetworkSettings(**description["network"]))
+        potential.load_state_dict(state)
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+            raise ValueError("weights must be finite, got NaN or infinite ones")
+        if any(bool((weight < 0).any()) for weight in potential.positive_weights()):
+            raise ValueError("weights between hidden layers must be at least 0, got negative ones")
+        training = _restore_training(description["training"])
+        return ProximalModel(potential, description["noise"], training, description["card"])
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} contains no proximal model of this version: {error}") from error
+
+
+def _describe_training(training: MatchingResult | None) -> dict[str, Any] | None:
+    """Return a `MatchingResult` as JSON values, with None for values that are not finite."""
+    if training is None:
+        return None
+    card = asdict(training) | {"ended": training.ended.value}
+    card["records"] = [
+        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in one.items()}
+        for one in card["records"]
+    ]
+    return card
+
+
+def _restore_training(card: dict[str, Any] | None) -> MatchingResult | None:
+    if card is None:
+        return None
+    values: list[dict[str, Any]] = [
+        {name: math.nan if value is None else value for name, value in one.items()} for one in card["records"]
+    ]
+    records = tuple(MatchingRecord(**one) for one in values)
+    return MatchingResult(**{**card, "ended": MatchingOutcome(card["ended"]), "records": records})

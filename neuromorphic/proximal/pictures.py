@@ -1,7 +1,4 @@
-"""Figures of a learned proximal operator, its prior, and reconstructions.
-
-Imported on first use, for its weight: matplotlib.
-"""
+"""Figures of a learned proximal operator, its prior, and reconstructions."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.pictures import new_figure
 from relaxon.neuromorphic.proximal.classical import soft_threshold
 
 if TYPE_CHECKING:
@@ -40,9 +38,7 @@ def draw_model(path: Path, model: ProximalModel, recipe: Recipe) -> None:
 
 def _draw_line(model: ProximalModel, name: str) -> Any:
     """Draw f and R, with soft thresholding and |x| where the prior is Laplacian."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    figure = new_figure(9.0, 3.6)
     left, right = figure.subplots(1, 2)
     scale, offset = model.settings.scale, model.settings.offset
     y = offset + scale * np.linspace(-REACH, REACH, 401)
@@ -62,9 +58,7 @@ def _draw_line(model: ProximalModel, name: str) -> Any:
 
 
 def _draw_profiles(rows: list[Array]) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    figure = new_figure(9.0, 3.6)
     for axis, *signals in zip(figure.subplots(1, 3), *(row[:3] for row in rows), strict=True):
         for signal, label in zip(signals, ("sample", "noisy", "f(y)"), strict=True):
             axis.plot(signal.ravel(), label=label)
@@ -75,10 +69,8 @@ def _draw_profiles(rows: list[Array]) -> Any:
 
 def draw_rows(titles: Sequence[str], rows: Sequence[Array], low: float = 0.0, high: float = 1.0) -> Any:
     """Return a figure with one row of images `(n, height, width)` for each title, on one grey scale."""
-    from matplotlib.figure import Figure
-
     count = len(rows[0])
-    figure = Figure(figsize=(1.3 * count + 1.2, 1.35 * len(rows)), layout="constrained")
+    figure = new_figure(1.3 * count + 1.2, 1.35 * len(rows))
     for axes, title, images in zip(figure.subplots(len(rows), count, squeeze=False), titles, rows, strict=True):
         for axis, image in zip(axes, images, strict=True):
             axis.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")

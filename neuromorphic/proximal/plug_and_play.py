@@ -170,8 +170,6 @@ def reconstruct(
     ------
     TypeError, ValueError : naming the argument, before any iteration; "pgd" rejects `w‖A‖² ≥ 1`.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> from relaxon.neuromorphic.proximal import IdentityOperator, NetworkSettings, ProximalModel
     >>> from relaxon.neuromorphic.proximal.potentials import build_potential
@@ -185,7 +183,7 @@ def reconstruct(
     if not model.accepts(operator.input_shape):
         raise ValueError(f"operator must accept signals of the model's shape {model.shape}, got {operator.input_shape}")
     observed = check_signal("observation", observation, operator.output_shape)
-    weight = _weight(model, data_weight, observation_noise)
+    weight = _choose_weight(model, data_weight, observation_noise)
     if method not in get_args(Method):
         raise ValueError(f"method must be 'pgd', 'admm' or 'mirror', got {method!r}")
     if penalty is not None and method != "admm":
@@ -213,10 +211,11 @@ def reconstruct(
     rho = math.nan
     if method == "admm":
         rho = max(1.0, curvature) if penalty is None else float(penalty)
-        iterates = _admm(problem, y, rho)
+        iterates = _iterate_admm(problem, y, rho)
     else:
-        iterates = _pgd(problem, y) if method == "pgd" else _mirror(problem, y)
+        iterates = _iterate_pgd(problem, y) if method == "pgd" else _iterate_mirror(problem, y)
     loop = _Loop(problem, tolerance, max_iterations, callback)
+    began = time.perf_counter()
     result, message = loop.go(iterates)
     return Reconstruction(
         x=loop.last.x[0].numpy().copy(),
@@ -224,7 +223,7 @@ def reconstruct(
         residuals=np.array(loop.residuals),
         objectives=np.array(loop.objectives),
         iterations=len(loop.residuals) - 1,
-        seconds=loop.seconds,
+        seconds=time.perf_counter() - began,
         tolerance=tolerance,
         method=method,
         data_weight=weight,
@@ -245,17 +244,9 @@ class _Loop:
         self.callback = callback
         self.residuals = list[float]()
         self.objectives = list[float]()
-        self.seconds = 0.0
         self.last: _Iterate
 
     def go(self, iterates: Iterator[_Iterate]) -> tuple[Result, str]:
-        began = time.perf_counter()
-        try:
-            return self._go(iterates)
-        finally:
-            self.seconds = time.perf_counter() - began
-
-    def _go(self, iterates: Iterator[_Iterate]) -> tuple[Result, str]:
         least, since = math.inf, 0
         for iteration, iterate in enumerate(iterates):
             residual = self.problem.residual(iterate)
@@ -284,14 +275,14 @@ class _Loop:
         self.objectives.append(iterate.objective)
 
 
-def _pgd(problem: _Problem, y: Tensor) -> Iterator[_Iterate]:
+def _iterate_pgd(problem: _Problem, y: Tensor) -> Iterator[_Iterate]:
     iterate = problem.at(y)
     while True:
         yield iterate
         iterate = problem.at(iterate.y - iterate.gradient)
 
 
-def _mirror(problem: _Problem, y: Tensor) -> Iterator[_Iterate]:
+def _iterate_mirror(problem: _Problem, y: Tensor) -> Iterator[_Iterate]:
     iterate = problem.at(y)
     curvature = problem.weight * problem.operator.norm**2
     length = 1.0 / (1.0 + curvature)
@@ -321,7 +312,7 @@ def _descend(problem: _Problem, iterate: _Iterate, length: float, ceiling: float
     return None
 
 
-def _admm(problem: _Problem, y: Tensor, rho: float) -> Iterator[_Iterate]:
+def _iterate_admm(problem: _Problem, y: Tensor, rho: float) -> Iterator[_Iterate]:
     """Yield the iterates of ADMM; since `y = z + ρ u` throughout, u is not stored."""
     equations = NormalEquations(problem.operator, problem.weight, rho)
     iterate = problem.at(y)
@@ -345,7 +336,7 @@ def _admm(problem: _Problem, y: Tensor, rho: float) -> Iterator[_Iterate]:
         yield iterate
 
 
-def _weight(model: ProximalModel, data_weight: float | None, observation_noise: float | None) -> float:
+def _choose_weight(model: ProximalModel, data_weight: float | None, observation_noise: float | None) -> float:
     if (data_weight is None) == (observation_noise is None):
         raise ValueError(
             f"data_weight must be given if and only if observation_noise is not, got {data_weight!r} and "

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from relaxon.core import validation
+from relaxon.neuromorphic.torch_runs import check_seed
 
 PotentialKind = Literal["dense", "convolutional"]
 IMAGE_AXES = (2, 3)
@@ -43,9 +44,7 @@ class NetworkSettings:
     scale, offset : the network acts on `(x − offset)/scale`.
     seed : seed of the initial weights.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument.
+    Raises `TypeError` or `ValueError` naming the argument.
     """
 
     shape: tuple[int, ...]
@@ -59,8 +58,8 @@ class NetworkSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _sides("shape", self.shape))
-        object.__setattr__(self, "hidden", _sides("hidden", self.hidden))
+        object.__setattr__(self, "shape", _check_sides("shape", self.shape))
+        object.__setattr__(self, "hidden", _check_sides("hidden", self.hidden))
         if self.kind not in get_args(PotentialKind):
             raise ValueError(f"kind must be 'dense' or 'convolutional', got {self.kind!r}")
         if self.kind == "convolutional" and len(self.shape) not in IMAGE_AXES:
@@ -72,8 +71,7 @@ class NetworkSettings:
         if self.alpha > HALF:
             raise ValueError(f"alpha must be at most ½, where f is at least the identity, got {self.alpha!r}")
         validation.finite_float("offset", self.offset)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must be an integer from 0 to 2³¹ − 1, got {self.seed!r}")
+        check_seed(self.seed)
 
     def describe(self) -> dict[str, Any]:
         """Return the settings as JSON values, from which `NetworkSettings(**values)` restores them."""
@@ -84,6 +82,9 @@ class Potential(nn.Module):
     """A convex function ψ of signals `(n, *shape)` with values `(n,)`; `proximal` is its gradient."""
 
     settings: NetworkSettings
+    reads: nn.ModuleList
+    carries: nn.ModuleList
+    last: nn.Module
 
     def core(self, z: Tensor) -> Tensor:
         """Return the network's value for scaled signals, without `α‖z‖²`; it is convex in `z`."""
@@ -113,7 +114,15 @@ class Potential(nn.Module):
 
     def positive_weights(self) -> list[nn.Parameter]:
         """Return the weights that must be ≥ 0 for ψ to be convex."""
-        raise NotImplementedError
+        return [layer.weight for layer in (*self.carries, self.last)]
+
+    def hidden(self, inputs: Tensor) -> Tensor:
+        """Return the units of the last hidden layer."""
+        beta = self.settings.beta
+        hidden = softplus(self.reads[0](inputs), beta)
+        for read, carry in zip(list(self.reads)[1:], self.carries, strict=True):
+            hidden = softplus(carry(hidden) + read(inputs), beta)
+        return hidden
 
     @torch.no_grad()
     def project(self) -> None:
@@ -137,22 +146,18 @@ class DensePotential(Potential):
         super().__init__()
         self.settings = settings
         inputs, hidden = math.prod(settings.shape), settings.hidden
-        self.reads = nn.ModuleList(_blank(nn.Linear, inputs, width) for width in hidden)
-        self.carries = nn.ModuleList(_blank(nn.Linear, before, after, bias=False) for before, after in pairwise(hidden))
-        self.last = _blank(nn.Linear, hidden[-1], 1, bias=False)
-        self.slope = _blank(nn.Linear, inputs, 1, bias=False)
+        self.reads = nn.ModuleList(_make_blank(nn.Linear, inputs, width) for width in hidden)
+        self.carries = nn.ModuleList(
+            _make_blank(nn.Linear, before, after, bias=False) for before, after in pairwise(hidden)
+        )
+        self.last = _make_blank(nn.Linear, hidden[-1], 1, bias=False)
+        self.slope = _make_blank(nn.Linear, inputs, 1, bias=False)
         _initialise(self, settings.seed)
 
     def core(self, z: Tensor) -> Tensor:
-        rows, beta = z.flatten(1), self.settings.beta
-        hidden = softplus(self.reads[0](rows), beta)
-        for read, carry in zip(list(self.reads)[1:], self.carries, strict=True):
-            hidden = softplus(carry(hidden) + read(rows), beta)
-        value: Tensor = self.last(hidden) + self.slope(rows)
+        rows = z.flatten(1)
+        value: Tensor = self.last(self.hidden(rows)) + self.slope(rows)
         return value.squeeze(1)
-
-    def positive_weights(self) -> list[nn.Parameter]:
-        return [layer.weight for layer in (*self.carries, self.last)]
 
 
 class ConvolutionalPotential(Potential):
@@ -169,22 +174,16 @@ class ConvolutionalPotential(Potential):
         self.settings = settings
         self.channels = settings.shape[0] if len(settings.shape) == IMAGE_AXES[1] else 1
         hidden, kernel = settings.hidden, settings.kernel
-        self.reads = nn.ModuleList(_blank_convolution(self.channels, width, kernel) for width in hidden)
+        self.reads = nn.ModuleList(_make_blank_convolution(self.channels, width, kernel) for width in hidden)
         self.carries = nn.ModuleList(
-            _blank_convolution(before, after, kernel, bias=False) for before, after in pairwise(hidden)
+            _make_blank_convolution(before, after, kernel, bias=False) for before, after in pairwise(hidden)
         )
-        self.last = _blank_convolution(hidden[-1], 1, 1, bias=False)
+        self.last = _make_blank_convolution(hidden[-1], 1, 1, bias=False)
         _initialise(self, settings.seed)
 
     def core(self, z: Tensor) -> Tensor:
-        image, beta = z.reshape(len(z), self.channels, *z.shape[-2:]), self.settings.beta
-        hidden = softplus(self.reads[0](image), beta)
-        for read, carry in zip(list(self.reads)[1:], self.carries, strict=True):
-            hidden = softplus(carry(hidden) + read(image), beta)
-        return self.last(hidden).sum((1, 2, 3))  # type: ignore[no-any-return]
-
-    def positive_weights(self) -> list[nn.Parameter]:
-        return [layer.weight for layer in (*self.carries, self.last)]
+        image = z.reshape(len(z), self.channels, *z.shape[-2:])
+        return self.last(self.hidden(image)).sum((1, 2, 3))  # type: ignore[no-any-return]
 
 
 def softplus(t: Tensor, beta: float) -> Tensor:
@@ -199,13 +198,13 @@ def build_potential(settings: NetworkSettings) -> Potential:
     return DensePotential(settings) if settings.kind == "dense" else ConvolutionalPotential(settings)
 
 
-def _blank(layer: Any, *sizes: int, **options: Any) -> Any:
+def _make_blank(layer: Any, *sizes: int, **options: Any) -> Any:
     """Return a layer without drawing its weights, so that torch's global generator is not used."""
     return torch.nn.utils.skip_init(layer, *sizes, **options)  # type: ignore[no-untyped-call]
 
 
-def _blank_convolution(before: int, after: int, kernel: int, *, bias: bool = True) -> Any:
-    return _blank(nn.Conv2d, before, after, kernel, padding=kernel // 2, bias=bias)
+def _make_blank_convolution(before: int, after: int, kernel: int, *, bias: bool = True) -> Any:
+    return _make_blank(nn.Conv2d, before, after, kernel, padding=kernel // 2, bias=bias)
 
 
 @torch.no_grad()
@@ -222,7 +221,7 @@ def _initialise(potential: Potential, seed: int) -> None:
         parameter.copy_((drawn * HALF).exp() / inputs if id(parameter) in positive else drawn / math.sqrt(inputs))
 
 
-def _sides(name: str, value: Any) -> tuple[int, ...]:
+def _check_sides(name: str, value: Any) -> tuple[int, ...]:
     sides = (value,) if isinstance(value, int) else value
     if isinstance(sides, str) or not hasattr(sides, "__iter__"):
         raise TypeError(f"{name} must be integers, got {type(value).__name__}")

@@ -73,8 +73,7 @@ class ProximalReference:
                 y = x - weight * (matrix.T @ (matrix @ x - observation))
             else:
                 kernels.gradient_step(matrix, x, observation, weight, misfit, y)
-        end: Array = self.evaluate(y[None], backend)[1][0]
-        return end
+        return np.asarray(self.evaluate(y[None], backend)[1][0])
 
     def _evaluate_slowly(self, y: Array) -> tuple[Array, Array]:
         beta, alpha, scale, offset = self.constants

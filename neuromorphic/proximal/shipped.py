@@ -1,6 +1,6 @@
 """Learned proximal operators that are part of the package."""
 
-# Imported on first use, for its weight: `storage`.
+# Imported on first use, for its weight: `model`.
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pretrained(name: str) -> ProximalModel:
 
     ValueError for an unknown name.
     """
-    from relaxon.neuromorphic.proximal.storage import read_model
+    from relaxon.neuromorphic.proximal.model import read_model
 
     names = list_pretrained()
     if name not in names:

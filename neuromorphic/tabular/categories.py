@@ -109,21 +109,26 @@ def find_categorical_columns(wanted: Any, columns: TableColumns) -> tuple[int, .
     given = list(wanted)
     if len(given) == d and all(isinstance(one, bool | np.bool_) for one in given):
         return tuple(i for i in range(d) if given[i])
+    return tuple(sorted(find_places(given, columns.names, d)))
+
+
+def find_places(given: Sequence[Any], names: Sequence[Any] | None, features: int) -> list[int]:
+    """Return the indices of features given by names or indices; ValueError or TypeError for what is none of them."""
     found = []
     for one in given:
         if isinstance(one, str):
-            if columns.names is None or one not in columns.names:
-                raise ValueError(f"categorical_features must name columns of X, got {one!r}; X has {columns.names}")
-            found.append(columns.names.index(one))
+            if names is None or one not in names:
+                raise ValueError(f"categorical_features must name columns of X, got {one!r}; X has {names}")
+            found.append(list(names).index(one))
         elif isinstance(one, Integral) and not isinstance(one, bool | np.bool_):
-            if not 0 <= int(one) < d:
-                raise ValueError(f"categorical_features must be places from 0 to {d - 1}, got {one}")
+            if not 0 <= int(one) < features:
+                raise ValueError(f"categorical_features must be places from 0 to {features - 1}, got {one}")
             found.append(int(one))
         else:
-            raise TypeError(f"categorical_features must hold names or places, or be a mask of {d}, got {one!r}")
+            raise TypeError(f"categorical_features must hold names or places, or be a mask of {features}, got {one!r}")
     if len(set(found)) < len(found):
-        raise ValueError(f"categorical_features must name each column once, got {given}")
-    return tuple(sorted(found))
+        raise ValueError(f"categorical_features must name each column once, got {list(given)}")
+    return found
 
 
 def check_categorical_features(wanted: Any) -> None:

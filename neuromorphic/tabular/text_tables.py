@@ -156,7 +156,7 @@ def _find_units(source: _TextColumns, options: ReadingOptions) -> str:
     numeric = [
         place
         for place, cells in enumerate(source.columns)
-        if source.names[place] not in options.words and _nearly_all_numbers(cells[1:], options)
+        if source.names[place] not in options.words and _has_nearly_all_numbers(cells[1:], options)
     ]
     first = [source.columns[place][0] for place in numeric]
     words = [cell for cell in first if cell is not None and not _is_number(cell, options) and cell not in NO_UNIT]
@@ -171,7 +171,7 @@ def _find_units(source: _TextColumns, options: ReadingOptions) -> str:
     return ", ".join(words)
 
 
-def _nearly_all_numbers(cells: Sequence[str | None], options: ReadingOptions) -> bool:
+def _has_nearly_all_numbers(cells: Sequence[str | None], options: ReadingOptions) -> bool:
     there = [cell for cell in cells if cell is not None]
     return bool(there) and are_nearly_all(sum(_is_number(cell, options) for cell in there), len(there))
 

@@ -82,7 +82,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ValueError(f"config file {str(path)!r} must be TOML: {error}") from None
     for name, value in given.items():
         if name not in DEFAULTS:
-            raise ValueError(f"config file {str(path)!r} has {_unknown(name, DEFAULTS)}")
+            raise ValueError(f"config file {str(path)!r} has {_describe_unknown(name, DEFAULTS)}")
         wanted = type(DEFAULTS[name])
         if wanted is float and type(value) is int:
             given[name] = float(value)
@@ -99,7 +99,7 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             continue
         if name not in DEFAULTS or variable != variable.upper():
             known = [PREFIX + one.upper() for one in DEFAULTS]
-            raise ValueError(f"the environment has {_unknown(variable, known)}")
+            raise ValueError(f"the environment has {_describe_unknown(variable, known)}")
         found[name] = _parse(name, variable, text, type(DEFAULTS[name]))
     return found
 
@@ -115,7 +115,7 @@ def _parse(name: str, variable: str, text: str, wanted: type) -> Any:
         raise TypeError(f"{name} must be {_type_name(wanted)}, got {text!r} (environment {variable})") from None
 
 
-def _unknown(name: str, known: Iterable[str]) -> str:
+def _describe_unknown(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), 1)
     return f"the unknown setting {name[:80]!r}" + (f"; is it {close[0]!r}?" if close else "")
 

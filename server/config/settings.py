@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from relaxon.core import validation
@@ -67,9 +68,9 @@ CHECKS: dict[type, Callable[[str, Any], object]] = {
 """The checks of settings without one of their own, by the types of their defaults."""
 
 
-def _about(help: str, check: Callable[[str, Any], object] | None = None) -> dict[str, Any]:
-    """Return the metadata of a setting's field: its text in the command's help and the docs, and its own check."""
-    return {"help": help, "check": check}
+def setting(default: Any, help: str, check: Callable[[str, Any], object] | None = None) -> Any:
+    """Return a setting's field, with its text in the command's help and the docs, and its own check."""
+    return field(default=default, metadata={"help": help, "check": check})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,217 +84,126 @@ class ServerSettings:
     TypeError, ValueError : naming the setting; also where `host` is no loopback address and `insecure` is False.
     """
 
-    host: str = field(
-        default="127.0.0.1",
-        metadata=_about(
-            "address to listen on; one that other machines reach needs TLS and tokens or certificates, or `insecure`"
-        ),
+    host: str = setting(
+        "127.0.0.1",
+        "address to listen on; one that other machines reach needs TLS and tokens or certificates, or `insecure`",
     )
-    port: int = field(
-        default=DEFAULT_PORT,
-        metadata=_about("port to listen on; 0 takes a free one, which is printed", check_port),
+    port: int = setting(DEFAULT_PORT, "port to listen on; 0 takes a free one, which is printed", check_port)
+    insecure: bool = setting(
+        False, "allow an address that other machines reach without both encryption and authentication"
     )
-    insecure: bool = field(
-        default=False,
-        metadata=_about("allow an address that other machines reach without both encryption and authentication"),
+    tls_certificate: str = setting(
+        "",
+        "PEM file of the certificate and its chain; calls are encrypted where it is given; it is read again "
+        "when it changes",
     )
-    tls_certificate: str = field(
-        default="",
-        metadata=_about(
-            "PEM file of the certificate and its chain; calls are encrypted where it is given; it is read again "
-            "when it changes"
-        ),
+    tls_key: str = setting("", "PEM file of the certificate's key, without a password")
+    tls_client_ca: str = setting(
+        "", "PEM file of the authorities whose certificates callers must show; empty asks for none"
     )
-    tls_key: str = field(default="", metadata=_about("PEM file of the certificate's key, without a password"))
-    tls_client_ca: str = field(
-        default="",
-        metadata=_about("PEM file of the authorities whose certificates callers must show; empty asks for none"),
+    certificate_role: str = setting(
+        "train",
+        "role of callers who are known by their certificate alone: read, solve, train or admin",
+        check_choice("read", "solve", "train", "admin"),
     )
-    certificate_role: str = field(
-        default="train",
-        metadata=_about(
-            "role of callers who are known by their certificate alone: read, solve, train or admin",
-            check_choice("read", "solve", "train", "admin"),
-        ),
+    token_file: str = setting(
+        "", "file of the tokens' hashes, made by `relaxon token add`; every call needs a token where it is given"
     )
-    token_file: str = field(
-        default="",
-        metadata=_about(
-            "file of the tokens' hashes, made by `relaxon token add`; every call needs a token where it is given"
-        ),
+    open_health: bool = setting(False, "answer health checks without a token")
+    shared_memory: bool = setting(
+        True, "take arrays from callers on this machine through shared memory, where they offer that"
     )
-    open_health: bool = field(default=False, metadata=_about("answer health checks without a token"))
-    shared_memory: bool = field(
-        default=True,
-        metadata=_about("take arrays from callers on this machine through shared memory, where they offer that"),
+    compile: str = setting(
+        "dcdm, auto matrix",
+        "solvers that are compiled in the background at the start where this machine has not done so before, "
+        'separated by commas, each for 3D grids with κ = 1 unless it says otherwise ("dcdm 2D", "dcdm 3D '
+        'varying"), or for sparse matrices ("auto matrix"); empty compiles none, and their first solves wait',
+        check_kernels,
     )
-    compile: str = field(
-        default="dcdm, auto matrix",
-        metadata=_about(
-            "solvers that are compiled in the background at the start where this machine has not done so before, "
-            'separated by commas, each for 3D grids with κ = 1 unless it says otherwise ("dcdm 2D", "dcdm 3D '
-            'varying"), or for sparse matrices ("auto matrix"); empty compiles none, and their first solves wait',
-            check_kernels,
-        ),
+    workers: int = setting(1, "concurrent solves; each uses all threads, so more than one seldom pays")
+    max_pending: int = setting(
+        64,
+        "solves that wait, run or send their answer, each of which holds its arrays; one more is refused, "
+        "with a time to retry",
     )
-    workers: int = field(
-        default=1,
-        metadata=_about("concurrent solves; each uses all threads, so more than one seldom pays"),
+    memory_bytes: int = setting(
+        0,
+        "memory for kept grids and matrices, their set-ups and running calls, as estimated before they are "
+        "made; 0 for half of the machine's",
+        check_count,
     )
-    max_pending: int = field(
-        default=64,
-        metadata=_about(
-            "solves that wait, run or send their answer, each of which holds its arrays; one more is refused, "
-            "with a time to retry"
-        ),
+    max_client_bytes: int = setting(0, "memory of that for one caller; 0 sets no limit of its own", check_count)
+    max_client_cells: int = setting(0, "cells of one caller's grids; 0 sets no limit of its own", check_count)
+    max_client_sessions: int = setting(0, "one caller's grids and matrices; 0 sets no limit of its own", check_count)
+    max_client_jobs: int = setting(
+        0, "one caller's training jobs that are uploaded, wait or run; 0 sets no limit of its own", check_count
     )
-    memory_bytes: int = field(
-        default=0,
-        metadata=_about(
-            "memory for kept grids and matrices, their set-ups and running calls, as estimated before they are "
-            "made; 0 for half of the machine's",
-            check_count,
-        ),
+    max_attendances: int = setting(
+        512, "callers that hold a call open to show that they are there; at most half of `max_calls`"
     )
-    max_client_bytes: int = field(
-        default=0,
-        metadata=_about("memory of that for one caller; 0 sets no limit of its own", check_count),
+    lease_seconds: float = setting(
+        10.0, "time after which the grids of a caller that has gone are dropped", validation.non_negative_float
     )
-    max_client_cells: int = field(
-        default=0,
-        metadata=_about("cells of one caller's grids; 0 sets no limit of its own", check_count),
+    max_cells: int = setting(2**27, "cells of one grid; the default is 512³")
+    max_total_cells: int = setting(2**28, "cells of all kept grids")
+    max_grids: int = setting(64, "kept grids and matrices; the one that has been idle longest makes room for a new one")
+    max_solvers_per_grid: int = setting(
+        4, "solver set-ups kept for one grid; the one that has been idle longest goes first"
     )
-    max_client_sessions: int = field(
-        default=0,
-        metadata=_about("one caller's grids and matrices; 0 sets no limit of its own", check_count),
+    grid_ttl_seconds: float = setting(3600.0, "time without use after which a grid is dropped")
+    model_folder: str = setting(
+        "", "folder of trained models; empty for a temporary one that is removed with the server"
     )
-    max_client_jobs: int = field(
-        default=0,
-        metadata=_about(
-            "one caller's training jobs that are uploaded, wait or run; 0 sets no limit of its own",
-            check_count,
-        ),
+    job_folder: str = setting(
+        "", "folder of training jobs, with which the next server goes on; empty for one in `model_folder`"
     )
-    max_attendances: int = field(
-        default=512,
-        metadata=_about("callers that hold a call open to show that they are there; at most half of `max_calls`"),
+    checkpoint_seconds: float = setting(
+        5.0, "work that a training job may lose when its process or the server is killed", validation.non_negative_float
     )
-    lease_seconds: float = field(
-        default=10.0,
-        metadata=_about(
-            "time after which the grids of a caller that has gone are dropped",
-            validation.non_negative_float,
-        ),
+    max_attempts: int = setting(3, "processes that a job may lose in a row without a further step; then it has failed")
+    max_models: int = setting(256, "stored models of one kind, including those in training")
+    training_workers: int = setting(1, "concurrent training jobs, each in a process of its own")
+    training_backend: str = setting(
+        "local", "where jobs run: local processes, or a ray cluster (extra `ray`)", check_choice("local", "ray")
     )
-    max_cells: int = field(default=2**27, metadata=_about("cells of one grid; the default is 512³"))
-    max_total_cells: int = field(default=2**28, metadata=_about("cells of all kept grids"))
-    max_grids: int = field(
-        default=64,
-        metadata=_about("kept grids and matrices; the one that has been idle longest makes room for a new one"),
+    ray_address: str = setting(
+        "auto", "address of the cluster, host:port; auto for the one that this machine belongs to"
     )
-    max_solvers_per_grid: int = field(
-        default=4,
-        metadata=_about("solver set-ups kept for one grid; the one that has been idle longest goes first"),
+    ray_cpus: int = setting(1, "processors of the cluster that each training job reserves")
+    max_jobs: int = setting(
+        16, "training jobs that are uploaded, wait or run; one more is refused, with a time to retry"
     )
-    grid_ttl_seconds: float = field(default=3600.0, metadata=_about("time without use after which a grid is dropped"))
-    model_folder: str = field(
-        default="",
-        metadata=_about("folder of trained models; empty for a temporary one that is removed with the server"),
+    max_ended_jobs: int = setting(256, "ended jobs that are remembered, the latest ones; their models stay")
+    max_table_bytes: int = setting(2**29, "bytes of one call's arrays for training or prediction, counted in float64")
+    max_units: int = setting(10_000, "units of a network that is trained")
+    max_model_bytes: int = setting(2**28, "bytes of an uploaded model, all its files together")
+    max_calls: int = setting(1024, "concurrent calls, including those that wait for news; one more is refused")
+    reflection: bool = setting(True, "describe the services and their messages to callers")
+    channelz: bool = setting(False, "show connections and sockets to admins (extra `metrics`)")
+    metrics_port: int = setting(
+        0, "port on which Prometheus finds metrics, on this machine only; 0 for none (extra `metrics`)", check_port
     )
-    job_folder: str = field(
-        default="",
-        metadata=_about("folder of training jobs, with which the next server goes on; empty for one in `model_folder`"),
+    traces: bool = setting(
+        False, "export OpenTelemetry traces of calls and solves to OTEL_EXPORTER_OTLP_ENDPOINT (extra `telemetry`)"
     )
-    checkpoint_seconds: float = field(
-        default=5.0,
-        metadata=_about(
-            "work that a training job may lose when its process or the server is killed",
-            validation.non_negative_float,
-        ),
+    log_format: str = setting("text", "text, or json for one object a line", check_choice("text", "json"))
+    log_level: str = setting("info", "debug, info, warning or error", check_choice("debug", "info", "warning", "error"))
+    log_calls: bool = setting(False, "log a line for every call")
+    dashboard: bool = setting(
+        False, "serve a page that shows what the server does, to browsers on this machine (extra `dashboard`)"
     )
-    max_attempts: int = field(
-        default=3,
-        metadata=_about("processes that a job may lose in a row without a further step; then it has failed"),
+    dashboard_port: int = setting(
+        DEFAULT_DASHBOARD_PORT, "port of that page; 0 takes a free one, which the log names", check_port
     )
-    max_models: int = field(default=256, metadata=_about("stored models of one kind, including those in training"))
-    training_workers: int = field(default=1, metadata=_about("concurrent training jobs, each in a process of its own"))
-    training_backend: str = field(
-        default="local",
-        metadata=_about(
-            "where jobs run: local processes, or a ray cluster (extra `ray`)",
-            check_choice("local", "ray"),
-        ),
-    )
-    ray_address: str = field(
-        default="auto",
-        metadata=_about("address of the cluster, host:port; auto for the one that this machine belongs to"),
-    )
-    ray_cpus: int = field(default=1, metadata=_about("processors of the cluster that each training job reserves"))
-    max_jobs: int = field(
-        default=16,
-        metadata=_about("training jobs that are uploaded, wait or run; one more is refused, with a time to retry"),
-    )
-    max_ended_jobs: int = field(
-        default=256,
-        metadata=_about("ended jobs that are remembered, the latest ones; their models stay"),
-    )
-    max_table_bytes: int = field(
-        default=2**29,
-        metadata=_about("bytes of one call's arrays for training or prediction, counted in float64"),
-    )
-    max_units: int = field(default=10_000, metadata=_about("units of a network that is trained"))
-    max_model_bytes: int = field(default=2**28, metadata=_about("bytes of an uploaded model, all its files together"))
-    max_calls: int = field(
-        default=1024,
-        metadata=_about("concurrent calls, including those that wait for news; one more is refused"),
-    )
-    reflection: bool = field(default=True, metadata=_about("describe the services and their messages to callers"))
-    channelz: bool = field(default=False, metadata=_about("show connections and sockets to admins (extra `metrics`)"))
-    metrics_port: int = field(
-        default=0,
-        metadata=_about(
-            "port on which Prometheus finds metrics, on this machine only; 0 for none (extra `metrics`)",
-            check_port,
-        ),
-    )
-    traces: bool = field(
-        default=False,
-        metadata=_about(
-            "export OpenTelemetry traces of calls and solves to OTEL_EXPORTER_OTLP_ENDPOINT (extra `telemetry`)"
-        ),
-    )
-    log_format: str = field(
-        default="text",
-        metadata=_about("text, or json for one object a line", check_choice("text", "json")),
-    )
-    log_level: str = field(
-        default="info",
-        metadata=_about("debug, info, warning or error", check_choice("debug", "info", "warning", "error")),
-    )
-    log_calls: bool = field(default=False, metadata=_about("log a line for every call"))
-    dashboard: bool = field(
-        default=False,
-        metadata=_about(
-            "serve a page that shows what the server does, to browsers on this machine (extra `dashboard`)"
-        ),
-    )
-    dashboard_port: int = field(
-        default=DEFAULT_DASHBOARD_PORT,
-        metadata=_about("port of that page; 0 takes a free one, which the log names", check_port),
-    )
-    idle_seconds: float = field(default=60.0, metadata=_about("time without data after which an upload is given up"))
-    grace_seconds: float = field(
-        default=10.0,
-        metadata=_about(
-            "time that running calls have to finish once the server is told to stop",
-            validation.non_negative_float,
-        ),
+    idle_seconds: float = setting(60.0, "time without data after which an upload is given up")
+    grace_seconds: float = setting(
+        10.0, "time that running calls have to finish once the server is told to stop", validation.non_negative_float
     )
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            check = setting.metadata["check"] or CHECKS[type(setting.default)]
-            check(setting.name, getattr(self, setting.name))
+        for one in fields(self):
+            check = one.metadata["check"] or CHECKS[type(one.default)]
+            check(one.name, getattr(self, one.name))
         if self.job_folder and not self.model_folder:
             raise ValueError(
                 f"job_folder must be empty where model_folder is, got {self.job_folder!r}: the jobs' models would go "
@@ -359,3 +269,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def check_readable(setting: str, path: Path) -> None:
+    """Raise OSError, of the type that opening the file raised, naming the setting, the path and the reason."""
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise type(error)(f"{setting} must name a file that can be read, got {str(path)!r}: {error.strerror}") from None

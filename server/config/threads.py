@@ -38,7 +38,7 @@ def keep_apart() -> None:
         return  # some processors are reserved for other programs
     if PROC_BIND not in os.environ:
         os.environ[PROC_BIND] = "true"
-        not_for_others(PROC_BIND)
+        keep_from_others(PROC_BIND)
     _apart = os.environ[PROC_BIND].strip().lower() != "false"
 
 
@@ -50,13 +50,13 @@ def bind() -> None:
         bind_threads()
 
 
-def inherited_environment() -> dict[str, str]:
+def build_environment() -> dict[str, str]:
     """Return the environment for another process, without the bindings that were chosen for this one."""
     return {name: value for name, value in os.environ.items() if name not in _OURS}
 
 
-def not_for_others(variable: str) -> None:
-    """Leave a variable out of `inherited_environment`."""
+def keep_from_others(variable: str) -> None:
+    """Leave a variable out of `build_environment`."""
     _OURS.add(variable)
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import grpc
 
-from relaxon.server.config.setting_files import check_readable
-from relaxon.server.config.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings, check_readable
 from relaxon.server.gate import errors, tokens
 from relaxon.server.gate.identity import ANYONE, Caller, Role
 
@@ -54,7 +53,8 @@ class Gate:
                 return found
             if self._open_health and method.startswith(HEALTH):
                 return Caller("", Role.READ)
-            raise errors.unauthenticated()
+            # Always with the same message, which reveals nothing.
+            raise errors.ServiceError(grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed for this call")
         if self._certificates:
             # The handshake has verified the certificate.
             names = context.auth_context().get("x509_common_name", [])
@@ -66,7 +66,8 @@ class Gate:
         """Raise PERMISSION_DENIED if the caller's role does not allow the method."""
         wanted = find_role(method)
         if not caller.may(wanted):
-            raise errors.denied(f"this call needs the role {wanted.name.lower()}, got {caller.role.name.lower()}")
+            message = f"this call needs the role {wanted.name.lower()}, got {caller.role.name.lower()}"
+            raise errors.ServiceError(grpc.StatusCode.PERMISSION_DENIED, message)
 
     def refresh(self) -> None:
         """Read the token file again."""

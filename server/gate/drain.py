@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import grpc
+
 from relaxon.server.gate import errors
 
 ALWAYS_ANSWERED = frozenset({"/grpc.health.v1.Health/Check"})
@@ -58,7 +60,8 @@ class Drain:
             if task not in self._cut:
                 raise
             task.uncancel()
-            raise errors.stopped() from None
+            message = "the server has stopped before the call was done"
+            raise errors.ServiceError(grpc.StatusCode.UNAVAILABLE, message) from None
         finally:
             del self._methods[task]
             self._cut.discard(task)

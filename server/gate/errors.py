@@ -56,7 +56,7 @@ def invalid(field: str, message: str) -> ServiceError:
     )
 
 
-def refused(error: ValueError | TypeError) -> ServiceError:
+def build_refusal(error: ValueError | TypeError) -> ServiceError:
     """Return a refusal of an argument as INVALID_ARGUMENT; its message starts with the argument's name."""
     message = str(error)
     return invalid(error.field if isinstance(error, TensorError) else find_argument(message), message)
@@ -68,7 +68,7 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        raise refused(error) from error
+        raise build_refusal(error) from error
 
 
 def not_found(kind: str, name: str, why: str, field: str = "") -> ServiceError:
@@ -91,16 +91,6 @@ def failed_precondition(message: str) -> ServiceError:
     return ServiceError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
-def unauthenticated() -> ServiceError:
-    """Return UNAUTHENTICATED, always with the same message, which reveals nothing."""
-    return ServiceError(grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed for this call")
-
-
-def denied(message: str) -> ServiceError:
-    """Return PERMISSION_DENIED: the caller is known, but may not do this."""
-    return ServiceError(grpc.StatusCode.PERMISSION_DENIED, message)
-
-
 def unimplemented() -> ServiceError:
     """Return UNIMPLEMENTED for a method that is not served."""
     return ServiceError(grpc.StatusCode.UNIMPLEMENTED, "the server has no such method")
@@ -109,11 +99,6 @@ def unimplemented() -> ServiceError:
 def stopping() -> ServiceError:
     """Return UNAVAILABLE for a call that arrives while the server stops."""
     return ServiceError(grpc.StatusCode.UNAVAILABLE, "the server is about to stop")
-
-
-def stopped() -> ServiceError:
-    """Return UNAVAILABLE for a call that was still running at the end of the server's grace period."""
-    return ServiceError(grpc.StatusCode.UNAVAILABLE, "the server has stopped before the call was done")
 
 
 def not_compiled(seconds: float) -> ServiceError:
@@ -164,7 +149,7 @@ def _missing_package(said: str, error: ImportError) -> ServiceError:
     return ServiceError(grpc.StatusCode.FAILED_PRECONDITION, f"{said}: {error}", failure)
 
 
-async def reported(context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[Answer]) -> Answer:
+async def report_errors(context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[Answer]) -> Answer:
     """Return the result of `work`; if it raises, end the call with the error's status.
 
     An unexpected error is logged with its traceback under an id, and the caller learns only the id.
@@ -175,7 +160,7 @@ async def reported(context: grpc.aio.ServicerContext[Any, Any], work: Awaitable[
         raise  # the call has its status already, or its caller is gone
     except (ServiceError, TensorError) as error:
         let_go(error)
-        await _abort(context, error if isinstance(error, ServiceError) else refused(error))
+        await _abort(context, error if isinstance(error, ServiceError) else build_refusal(error))
     except MemoryError:
         logger.exception("out of memory")
         await _abort(context, exhausted("memory", "the server has not enough memory for this request"))

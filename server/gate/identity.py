@@ -7,9 +7,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
-
-import grpc
 
 
 class Role(IntEnum):
@@ -46,17 +43,12 @@ ANYONE = Caller("", Role.ADMIN)
 _current: ContextVar[Caller] = ContextVar("caller", default=ANYONE)
 
 
-def caller_of(context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
+def current() -> Caller:
     """Return the caller of the call that is being handled.
 
     Call this in the call's own task, or in a thread with a copy of its context variables (`asyncio.to_thread`). A task
     that is started there and outlives the call must be given the name instead.
     """
-    return _current.get()
-
-
-def current() -> Caller:
-    """Return the same as `caller_of`, for code without a context."""
     return _current.get()
 
 

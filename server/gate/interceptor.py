@@ -105,7 +105,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 for observer in self._observers:
                     stack.enter_context(observer(call))
                 try:
-                    await errors.reported(context, self._served(call, method, handler, requests, context))
+                    await errors.report_errors(context, self._admit(call, method, handler, requests, context))
                     call.code = _code(context.code())
                 except asyncio.CancelledError:
                     expired = context.time_remaining() == 0
@@ -124,31 +124,32 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return grpc.stream_stream_rpc_method_handler(handle, decode, encode)
 
-    async def _served(self, call: Call, method: str, handler: Any, requests: Any, context: Context) -> None:
+    async def _admit(self, call: Call, method: str, handler: Any, requests: Any, context: Context) -> None:
+        with self._drain.call(method):
+            call.caller = self._gate.caller(context, method)
+            if handler is None:
+                raise errors.unimplemented()
+            self._gate.admit(call.caller, method)
+            with acting(call.caller):
+                # Reported here, where the log of an unexpected error can name the caller.
+                await errors.report_errors(context, self._answer(handler, requests, context))
+
+    async def _answer(self, handler: Any, requests: Any, context: Context) -> None:
+        request = requests if handler.request_streaming else await self._only_request(context)
+        behaviour = _behaviour(handler)
+        if inspect.isasyncgenfunction(behaviour):
+            async for reply in behaviour(request, context):
+                await context.write(reply)
+            return
         try:
-            with self._drain.call(method):
-                await self._answer(call, method, handler, requests, context)
+            reply = await behaviour(request, context)
         except NotImplementedError:
             # Generated code raises this for a method that is not implemented.
             if _code(context.code()) is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
             raise errors.unimplemented() from None
-
-    async def _answer(self, call: Call, method: str, handler: Any, requests: Any, context: Context) -> None:
-        call.caller = self._gate.caller(context, method)
-        if handler is None:
-            raise errors.unimplemented()
-        self._gate.admit(call.caller, method)
-        with acting(call.caller):
-            request = requests if handler.request_streaming else await self._only_request(context)
-            behaviour = _behaviour(handler)
-            if inspect.isasyncgenfunction(behaviour):
-                async for reply in behaviour(request, context):
-                    await context.write(reply)
-                return
-            reply = await behaviour(request, context)
-            if not handler.response_streaming and _code(context.code()) is grpc.StatusCode.OK:
-                await context.write(reply)
+        if not handler.response_streaming and _code(context.code()) is grpc.StatusCode.OK:
+            await context.write(reply)
 
     async def _only_request(self, context: Context) -> Any:
         """Return the only request message of a call."""

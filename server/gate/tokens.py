@@ -74,7 +74,7 @@ def read(path: Path) -> tuple[TokenEntry, ...]:
         raise ValueError(f"token_file {str(path)!r} must have at most {LONGEST_FILE} bytes")
     lines = content.decode("utf-8", errors="replace").splitlines()
     return tuple(
-        _entry(line, f"token_file {str(path)!r}, line {number}")
+        _parse_entry(line, f"token_file {str(path)!r}, line {number}")
         for number, line in enumerate(lines, 1)
         if line.strip() and not line.lstrip().startswith("#")
     )
@@ -89,7 +89,7 @@ def add(path: Path, name: str, role: Role, expires: date | None = None) -> str:
     if expires is not None and expires < _today():
         raise ValueError(f"expires must not have passed, got {expires.isoformat()}")
     token = PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
-    with _changing(path) as lines:
+    with _change_lines(path) as lines:
         lines.append(TokenEntry(name, role, _digest(token), _today(), expires).line + "\n")
     return token
 
@@ -97,7 +97,7 @@ def add(path: Path, name: str, role: Role, expires: date | None = None) -> str:
 def remove(path: Path, name: str) -> int:
     """Remove all tokens of a name from the file, and return how many there were."""
     read(path)
-    with _changing(path) as lines:
+    with _change_lines(path) as lines:
         kept = [line for line in lines if line.lstrip().startswith("#") or line.split()[:1] != [name]]
         gone = len(lines) - len(kept)
         lines[:] = kept
@@ -114,7 +114,7 @@ class TokenFile:
         """Read the file; OSError and ValueError as `read`, and ValueError if it holds no token."""
         self._path = path
         self._clock = clock
-        self._stamp = _stamp(path)
+        self._stamp = _read_stamp(path)
         self._entries = read(path)
         if not self._entries:
             raise ValueError(f"token_file {str(path)!r} must hold a token; make one with: relaxon token add")
@@ -137,7 +137,7 @@ class TokenFile:
     def refresh(self, always: bool = False) -> None:
         """Read the file again if it has changed, or `always`."""
         try:
-            stamp = _stamp(self._path)
+            stamp = _read_stamp(self._path)
             if stamp == self._stamp and not always:
                 return
             self._stamp = stamp
@@ -162,7 +162,7 @@ def bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _entry(line: str, where: str) -> TokenEntry:
+def _parse_entry(line: str, where: str) -> TokenEntry:
     words = line.split()
     try:
         name, role, digest, added, *expires = words
@@ -176,7 +176,7 @@ def _entry(line: str, where: str) -> TokenEntry:
 
 
 @contextmanager
-def _changing(path: Path) -> Iterator[list[str]]:
+def _change_lines(path: Path) -> Iterator[list[str]]:
     """Give the file's lines to be changed, and replace the file at the end; one writer at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / f".{path.name}.lock").open("w") as lock:
@@ -196,7 +196,7 @@ def _changing(path: Path) -> Iterator[list[str]]:
         os.replace(part, path)
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def _read_stamp(path: Path) -> tuple[int, int, int]:
     found = path.stat()
     return found.st_ino, found.st_mtime_ns, found.st_size
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import grpc
 
-from relaxon.server.config.setting_files import check_readable
-from relaxon.server.config.settings import ServerSettings
+from relaxon.server.config.settings import ServerSettings, check_readable
 
 logger = logging.getLogger("relaxon.server")
 Stamp = tuple[tuple[int, int, int], ...]

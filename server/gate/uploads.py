@@ -95,7 +95,7 @@ class Upload:
         """Read the end of the stream."""
         message = await self._read("the end of the stream")
         if message is not None:
-            raise _surplus(message)
+            raise _refuse_surplus(message)
 
     async def cancelled(self) -> bool:
         """Wait, without a time limit, and return True for a `cancel`, False for the end of the stream."""
@@ -103,7 +103,7 @@ class Upload:
         if message is grpc.aio.EOF:
             return False
         if _kind(message) != "cancel":
-            raise _surplus(message)
+            raise _refuse_surplus(message)
         return True
 
     async def _read(self, awaited: str) -> Any:
@@ -132,6 +132,6 @@ def _kind(message: Any) -> str:
     return message.WhichOneof("message") or "an empty message"
 
 
-def _surplus(message: Any) -> errors.ServiceError:
+def _refuse_surplus(message: Any) -> errors.ServiceError:
     kind = _kind(message)
     return errors.invalid(kind, f"{kind} came after all announced arrays were complete")

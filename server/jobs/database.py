@@ -9,12 +9,11 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from relaxon.server.gate import errors
-from relaxon.server.jobs.records import JobFailure, JobRecord, Json, operation_name
+from relaxon.server.jobs.records import JobFailure, JobRecord, Json, unknown_job
 from relaxon.wire.conversions.jobs import JobState
 
 logger = logging.getLogger("relaxon.server")
@@ -72,9 +71,9 @@ class _Waiter:
 
 
 class SqliteJobStore:
-    """A `JobStore` that holds its jobs in memory and writes them to a file in a thread of its own, in order.
+    """Jobs and their progress, held in memory and written to a file in a thread of its own, in order.
 
-    Only `saved` waits for the disk. The `max_ended` jobs that ended last are kept.
+    Called from the event loop's thread; only `saved` waits for the disk. The `max_ended` jobs that ended last are kept.
     """
 
     def __init__(self, folder: Path, max_ended: int) -> None:
@@ -97,38 +96,39 @@ class SqliteJobStore:
         self._thread.start()
 
     def put(self, job: JobRecord) -> None:
+        """Keep a job, in place of the one with the same id."""
         self._jobs[job.id] = job
-        failure = job.failure or JobFailure("", "")
-        values = (
-            job.id, job.kind, job.model, job.owner, job.request_id, job.fingerprint, job.created, job.state.value,
-            job.started, job.ended, job.cancel_requested, job.starts, job.attempts,
-            *((None,) * 3 if job.failure is None else (failure.code, failure.message, failure.field)),
-        )  # fmt: skip
-        self._change(PUT, values)
+        failure = {} if job.failure is None else asdict(job.failure)
+        values = {name: getattr(job, name, failure.get(name.removeprefix("failure_"))) for name in COLUMNS}
+        values["state"] = job.state.value
+        self._change(PUT, tuple(values.values()))
         if job.state.ended:
             self._make_room()
 
     def find(self, job_id: str) -> JobRecord:
+        """Return a job; NOT_FOUND where none of that id is kept."""
         job = self._jobs.get(job_id)
         if job is None:
-            raise errors.not_found(
-                "google.longrunning.Operation", operation_name(job_id), "never begun, was deleted, or is long over"
-            )
+            raise unknown_job(job_id)
         return job
 
     def by_request(self, kind: str, owner: str, request_id: str) -> JobRecord | None:
+        """Return the job of that owner and kind that was started under that request id."""
         wanted = (kind, owner, request_id)
         return next((job for job in self._jobs.values() if (job.kind, job.owner, job.request_id) == wanted), None)
 
     def jobs(self) -> Sequence[JobRecord]:
+        """Return all kept jobs, the oldest first."""
         return sorted(self._jobs.values(), key=lambda job: (job.created, job.id))
 
     def remove(self, job_id: str) -> None:
+        """Forget a job and its progress; NOT_FOUND where it is not kept."""
         del self._jobs[self.find(job_id).id]
         self._newest.pop(job_id, None)
         self._change(REMOVE, (job_id,))
 
     def add_progress(self, job_id: str, step: int, progress: Json) -> bool:
+        """Keep the report of a step, numbered from 1; return whether the step is new."""
         if step <= self.steps(job_id):
             return False
         self._newest[job_id] = step, progress
@@ -139,12 +139,15 @@ class SqliteJobStore:
         return True
 
     def steps(self, job_id: str) -> int:
+        """Return the number of the newest step; 0 where there is none."""
         return self._newest[job_id][0] if job_id in self._newest else 0
 
     def newest(self, job_id: str) -> Json | None:
+        """Return the report of the newest step."""
         return self._newest[job_id][1] if job_id in self._newest else None
 
     def progress(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, Json]]:
+        """Return the first `limit` steps after that number."""
         self.find(job_id)
         with self._guard:
             query = "SELECT step, message FROM progress WHERE job = ? AND step > ? ORDER BY step LIMIT ?"
@@ -155,6 +158,7 @@ class SqliteJobStore:
         return [(step, json.loads(message)) for step, message in found[:limit]]
 
     async def saved(self) -> None:
+        """Return once all earlier changes are on the disk; sqlite3.Error where they could not be written."""
         loop = asyncio.get_running_loop()
         with self._guard:
             if self._written == self._made:

@@ -43,19 +43,19 @@ FIRST = (-math.inf, "")
 def parse_filter(text: str) -> Wanted:
     """Return the predicate of a filter, all jobs if it is empty; INVALID_ARGUMENT if it is malformed."""
     if len(text) > LONGEST:
-        raise _refused(text)
+        raise _refuse_filter(text)
     terms: list[Wanted] = []
     rest = text.strip()
     while rest:
         found = TERM.match(rest)
         if found is None:
-            raise _refused(text)
+            raise _refuse_filter(text)
         terms.append(_term(text, *found.groups()))
         rest = rest[found.end() :]
         if rest:
             joined = AND.match(rest)
             if joined is None or joined.end() == len(rest):
-                raise _refused(text)
+                raise _refuse_filter(text)
             rest = rest[joined.end() :]
     return lambda job: all(term(job) for term in terms)
 
@@ -66,11 +66,11 @@ def _term(text: str, field: str, operator: str, quoted: str | None, plain: str |
         order, bound = ORDERS[operator], _seconds(text, value)
         return lambda job: order(job.created, bound)
     if field not in FIELDS or operator not in ("=", "!="):
-        raise _refused(text)
+        raise _refuse_filter(text)
     if field in VALUES:
         value = value.lower().removeprefix("job_state_")
         if value not in VALUES[field]:
-            raise _refused(text)
+            raise _refuse_filter(text)
     read, wanted = FIELDS[field], operator == "="
     return lambda job: (read(job) == value) is wanted
 
@@ -102,9 +102,9 @@ def _seconds(text: str, value: str) -> float:
     try:
         time: Any = datetime.fromisoformat(value)
     except ValueError:
-        raise _refused(text) from None
+        raise _refuse_filter(text) from None
     return float((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
 
 
-def _refused(text: str) -> errors.ServiceError:
+def _refuse_filter(text: str) -> errors.ServiceError:
     return errors.invalid("filter", f"filter must be {GRAMMAR}; got {text[:80]!r}")

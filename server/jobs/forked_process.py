@@ -56,7 +56,7 @@ class ForkedProcess:
         finally:
             self.returncode = status
             self.stdin.close()
-            self._template.ended()
+            self._template.note_end()
         return status
 
 
@@ -146,7 +146,7 @@ class _Template:
             self._jobs += 1
             return True
 
-    def ended(self) -> None:
+    def note_end(self) -> None:
         """Note that one of its jobs has ended."""
         with self._changed:
             self._jobs -= 1

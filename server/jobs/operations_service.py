@@ -20,6 +20,7 @@ from relaxon.server.jobs import filter as job_filter
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.records import JobFailure, JobRecord, Json, timestamp
 from relaxon.server.jobs.runner import JobRunner
+from relaxon.wire.conversions.fields import write_fields
 from relaxon.wire.conversions.jobs import JobState
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -47,19 +48,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         self._kinds = kinds
 
     async def GetOperation(self, request: Any, context: Context) -> Any:
-        return await errors.reported(context, self.operation(jobs.job_id_of(request.name)))
-
-    async def ListOperations(self, request: Any, context: Context) -> Any:
-        return await errors.reported(context, self._list(request))
-
-    async def WaitOperation(self, request: Any, context: Context) -> Any:
-        return await errors.reported(context, self._wait(request))
-
-    async def CancelOperation(self, request: Any, context: Context) -> Any:
-        return await errors.reported(context, self._cancel(request))
-
-    async def DeleteOperation(self, request: Any, context: Context) -> Any:
-        return await errors.reported(context, self._delete(request))
+        return await self.operation(jobs.job_id_of(request.name))
 
     async def operation(self, job_id: str) -> Any:
         """Return a job as an `Operation`; NOT_FOUND where it belongs to another caller."""
@@ -89,7 +78,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
                 operation.error.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
         return operation
 
-    async def _list(self, request: Any) -> Any:
+    async def ListOperations(self, request: Any, context: Context) -> Any:
         if request.name not in ("", jobs.OPERATIONS):
             raise errors.invalid("name", f"name must be {jobs.OPERATIONS!r} or empty, got {request.name[:80]!r}")
         wanted = job_filter.parse_filter(request.filter)
@@ -110,7 +99,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
             reply.next_page_token = job_filter.page_token(kept[size - 1], request.filter)
         return reply
 
-    async def _wait(self, request: Any) -> Any:
+    async def WaitOperation(self, request: Any, context: Context) -> Any:
         job_id = jobs.job_id_of(request.name)
         seconds = MAX_WAIT_SECONDS
         if request.HasField("timeout"):
@@ -123,11 +112,11 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
                 await self._runner.wait(job_id)
         return await self.operation(job_id)
 
-    async def _cancel(self, request: Any) -> Any:
+    async def CancelOperation(self, request: Any, context: Context) -> Any:
         await self._runner.cancel(self._own(request.name).id)
         return empty_pb2.Empty()
 
-    async def _delete(self, request: Any) -> Any:
+    async def DeleteOperation(self, request: Any, context: Context) -> Any:
         await self._runner.remove(self._own(request.name).id)
         return empty_pb2.Empty()
 
@@ -135,24 +124,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         return jobs.check_visible(self._runner.store.find(jobs.job_id_of(name)))
 
 
-STATES = {
-    JobState.QUEUED: job_pb2.JOB_STATE_QUEUED,
-    JobState.RUNNING: job_pb2.JOB_STATE_RUNNING,
-    JobState.DONE: job_pb2.JOB_STATE_DONE,
-    JobState.FAILED: job_pb2.JOB_STATE_FAILED,
-}
-
-
 def job_message(job: JobRecord) -> job_pb2.Job:
     """Return what the metadata of jobs of every kind hold."""
-    return job_pb2.Job(
-        state=STATES[job.state],
-        model=job.model,
-        cancel_requested=job.cancel_requested,
-        create_time=timestamp(job.created),
-        start_time=timestamp(job.started),
-        end_time=timestamp(job.ended),
-        kind=job.kind,
-        starts=job.starts,
-        request_id=job.request_id,
-    )
+    times = {"create_time": job.created, "start_time": job.started, "end_time": job.ended}
+    return write_fields(job_pb2.Job, job, **{name: timestamp(seconds) for name, seconds in times.items()})

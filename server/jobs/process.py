@@ -6,13 +6,13 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
 import relaxon
 from relaxon.server.config.settings import ServerSettings
-from relaxon.server.config.threads import COUNTS, inherited_environment
+from relaxon.server.config.threads import COUNTS, build_environment
 from relaxon.server.jobs.folder import LOG
 from relaxon.server.jobs.forked_process import ForkedProcess, fork
 from relaxon.server.jobs.records import Json
@@ -28,63 +28,28 @@ LOG_TAIL = 4000
 Process = asyncio.subprocess.Process | ForkedProcess
 
 
-class Backend(Protocol):
+class Backend(NamedTuple):
     """Where jobs run. In any case, a process on the server's own machine answers for the job.
 
     That process holds the job's lease, writes steps, checkpoints and the model into the job's folder, and talks to the
     server as `relaxon.server.jobs.worker` describes.
     """
 
-    def __init__(self, settings: ServerSettings) -> None: ...
-
-    @property
-    def module(self) -> str:
-        """The module that the process runs."""
-
-    def arguments(self) -> Sequence[str]:
-        """Return the arguments of the process beside those of the job."""
-
-    def environment(self) -> Mapping[str, str]:
-        """Return the environment variables of the process beside those of this one."""
+    module: str
+    """The module that the process runs."""
+    arguments: tuple[str, ...] = ()
+    """The arguments of the process beside those of the job."""
+    environment: Mapping[str, str] = {}
+    """The environment variables of the process beside those of this one."""
 
 
-class LocalProcesses:
-    """The process trains by itself."""
-
-    def __init__(self, settings: ServerSettings) -> None:
-        self._together = settings.training_workers
-
-    @property
-    def module(self) -> str:
-        return WORKER
-
-    def arguments(self) -> Sequence[str]:
-        return ()
-
-    def environment(self) -> Mapping[str, str]:
-        if self._together == 1:
-            return {}  # the libraries choose, or the environment of the server
-        return thread_limits(max(1, (os.cpu_count() or 1) // self._together))
-
-
-class RayCluster:
-    """The process has an actor of a Ray cluster train, on a machine that has processors free."""
-
-    def __init__(self, settings: ServerSettings) -> None:
-        self._address, self._cpus = settings.ray_address, settings.ray_cpus
-
-    @property
-    def module(self) -> str:
-        return RAY_WORKER
-
-    def arguments(self) -> Sequence[str]:
-        return (self._address, str(self._cpus))
-
-    def environment(self) -> Mapping[str, str]:
-        return {}
-
-
-BACKENDS: dict[str, type[Backend]] = {"local": LocalProcesses, "ray": RayCluster}
+def choose_backend(settings: ServerSettings) -> Backend:
+    """Return a process that trains by itself, or one that has an actor of a Ray cluster train where that has room."""
+    if settings.training_backend == "ray":
+        return Backend(RAY_WORKER, (settings.ray_address, str(settings.ray_cpus)))
+    if settings.training_workers == 1:
+        return Backend(WORKER)  # the libraries choose their threads, or the environment of the server
+    return Backend(WORKER, environment=thread_limits(max(1, (os.cpu_count() or 1) // settings.training_workers)))
 
 
 def thread_limits(threads: int) -> dict[str, str]:
@@ -94,10 +59,10 @@ def thread_limits(threads: int) -> dict[str, str]:
 
 async def start(folder: Path, kind: str, steps: int, settings: ServerSettings) -> Process:
     """Start a process for the job of that kind in `folder`, of which the server knows so many steps."""
-    backend = BACKENDS[settings.training_backend](settings)
+    backend = choose_backend(settings)
     source = str(Path(relaxon.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
-    environment = {**inherited_environment(), "PYTHONPATH": path, **backend.environment()}
+    environment = {**build_environment(), "PYTHONPATH": path, **backend.environment}
     # The process imports the modules that this server uses, not those of the working directory.
     run = (sys.executable, "-P", "-m")
     job = (str(folder.absolute()), str(steps), str(settings.checkpoint_seconds))
@@ -110,7 +75,7 @@ async def start(folder: Path, kind: str, steps: int, settings: ServerSettings) -
             job[0],
             str(os.getpid()),
             *job[1:],
-            *backend.arguments(),
+            *backend.arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,

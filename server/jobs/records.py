@@ -1,12 +1,12 @@
-"""Jobs as the server knows them, and the interface of the store that keeps them (`database` implements it)."""
+"""Jobs as the server knows them; `database` keeps them."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from google.protobuf import timestamp_pb2
 
@@ -65,43 +65,6 @@ class JobRecord:
             request_id=request_id,
             fingerprint=fingerprint,
         )
-
-
-class JobStore(Protocol):
-    """Jobs and their progress. Called from the event loop's thread; only `saved` waits."""
-
-    def put(self, job: JobRecord) -> None:
-        """Keep a job, in place of the one with the same id."""
-
-    def find(self, job_id: str) -> JobRecord:
-        """Return a job; NOT_FOUND where none of that id is kept."""
-
-    def jobs(self) -> Sequence[JobRecord]:
-        """Return all kept jobs, the oldest first."""
-
-    def remove(self, job_id: str) -> None:
-        """Forget a job and its progress; NOT_FOUND where it is not kept."""
-
-    def by_request(self, kind: str, owner: str, request_id: str) -> JobRecord | None:
-        """Return the job of that owner and kind that was started under that request id."""
-
-    def add_progress(self, job_id: str, step: int, progress: Json) -> bool:
-        """Keep the report of a step, numbered from 1; return whether the step is new."""
-
-    def steps(self, job_id: str) -> int:
-        """Return the number of the newest step; 0 where there is none."""
-
-    def newest(self, job_id: str) -> Json | None:
-        """Return the report of the newest step."""
-
-    def progress(self, job_id: str, after: int, limit: int) -> Sequence[tuple[int, Json]]:
-        """Return the first `limit` steps after that number."""
-
-    async def saved(self) -> None:
-        """Return once all earlier changes are on the disk; sqlite3.Error where they could not be written."""
-
-    def close(self) -> None:
-        """Release the store; no more calls follow."""
 
 
 OPERATIONS = "operations"

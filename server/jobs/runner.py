@@ -17,8 +17,9 @@ from relaxon.server.gate import errors
 from relaxon.server.jobs import folder as job_folder
 from relaxon.server.jobs import process as job_process
 from relaxon.server.jobs import records as jobs
+from relaxon.server.jobs.database import SqliteJobStore
 from relaxon.server.jobs.models import ModelStore
-from relaxon.server.jobs.records import JobFailure, JobRecord, JobStore, Json
+from relaxon.server.jobs.records import JobFailure, JobRecord, Json
 from relaxon.wire.conversions.jobs import JobState
 
 logger = logging.getLogger("relaxon.server")
@@ -52,7 +53,7 @@ class JobRunner:
     """
 
     def __init__(
-        self, store: JobStore, folder: Path, models: ModelStore, settings: ServerSettings, lasting: bool
+        self, store: SqliteJobStore, folder: Path, models: ModelStore, settings: ServerSettings, lasting: bool
     ) -> None:
         """`folder` holds the jobs' folders; if `lasting`, the next server continues the jobs that this one leaves."""
         self.store = store
@@ -220,11 +221,11 @@ class JobRunner:
         try:
             ended = await self._run(job_id, live)
         except errors.ServiceError as error:
-            ended = self._failed(job_id, JobFailure(error.code.name, error.message))
+            ended = self._fail_job(job_id, JobFailure(error.code.name, error.message))
         except Exception:
             logger.exception("job %s failed", job_id)
             message = f"internal error; the server's log has it under {job_id}"
-            ended = self._failed(job_id, JobFailure("INTERNAL", message))
+            ended = self._fail_job(job_id, JobFailure("INTERNAL", message))
         finally:
             self._running -= 1
             if ended is None:
@@ -262,7 +263,7 @@ class JobRunner:
             folder = self.folder_of(ended)
             await asyncio.get_running_loop().run_in_executor(None, lambda: shutil.rmtree(folder, ignore_errors=True))
 
-    def _failed(self, job_id: str, failure: JobFailure) -> JobRecord:
+    def _fail_job(self, job_id: str, failure: JobFailure) -> JobRecord:
         return jobs.fail_job(self.store.find(job_id), failure)
 
     async def _run(self, job_id: str, live: _Live) -> JobRecord | None:
@@ -271,17 +272,17 @@ class JobRunner:
         why = "its server was ended"
         while not (folder / job_folder.COMPLETE).exists():
             if self._stopping:
-                return None if self._lasting else self._failed(job_id, STOPPED)
+                return None if self._lasting else self._fail_job(job_id, STOPPED)
             job = self.store.find(job_id)
             if job.attempts >= self._settings.max_attempts:
                 times = "once" if job.attempts == 1 else f"{job.attempts} times in a row"
                 message = f"the job was given up: its process was lost {times} without a step further; {why}"
-                return self._failed(job_id, JobFailure("INTERNAL", message))
+                return self._fail_job(job_id, JobFailure("INTERNAL", message))
             self._update(jobs.start_job(job))
             last, why = await self._attempt(job_id, live, folder)
             if "failed" in last:
                 logger.warning("job %s failed; its process said:\n%s", job_id, job_process.log_tail(folder))
-                return self._failed(job_id, JobFailure(**last["failed"]))
+                return self._fail_job(job_id, JobFailure(**last["failed"]))
             if "suspended" in last:
                 return None
             if "done" not in last and not self._stopping:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,25 +21,26 @@ from relaxon.solvers.interface.prepared_system import PreparedSystem
 from relaxon.wire.conversions.grid import GridPlan, read_grid_header
 from relaxon.wire.conversions.grid_change import GridChange, read_change
 from relaxon.wire.conversions.solve import Shapes, read_side
-from relaxon.wire.shared_memory import SharedFile
 from relaxon.wire.tensors import AnnouncedArray
+
+
+def find_grid_solver(name: str) -> Solver:
+    """Return the solver of a name; INVALID_ARGUMENT if it is unknown, FAILED_PRECONDITION if it lacks something."""
+    try:
+        return registry.find_solver(name)
+    except ValueError as error:
+        raise errors.build_refusal(error) from error
+    except (ImportError, DeviceUnavailableError) as error:
+        raise errors.unavailable_solver(name, error) from error
 
 
 class KeptGrid(Session):
     """A grid under an id."""
 
-    kind = "relaxon.v1.Grid"
     argument = "grid_id"
-
-    def __init__(
-        self, grid: PoissonGrid, owner: str = "", shared: SharedFile | None = None, attendance: str = ""
-    ) -> None:
-        super().__init__(owner, bytes_of(grid), shared, attendance)
-        self.grid = grid
-
-    @classmethod
-    def read_header(cls, header: pb.GridHeader) -> GridPlan:
-        return read_grid_header(header)
+    message = pb.Grid
+    read_header = staticmethod(read_grid_header)
+    find_solver = staticmethod(find_grid_solver)
 
     @classmethod
     def measure(cls, plan: GridPlan) -> tuple[int, int]:
@@ -53,25 +54,17 @@ class KeptGrid(Session):
         find_components(grid)
         return grid
 
-    @classmethod
-    def make(cls, built: PoissonGrid, owner: str, shared: SharedFile | None, attendance: str) -> Self:
-        return cls(built, owner, shared, attendance)
+    @property
+    def grid(self) -> PoissonGrid:
+        """The grid itself."""
+        grid: PoissonGrid = self.content
+        return grid
 
-    @staticmethod
-    def find_solver(name: str) -> Solver:
-        return find_grid_solver(name)
+    def count_bytes(self) -> int:
+        return footprint.grid_bytes(self.cells, sum(int(array.size) for array in term_arrays(self.grid)))
 
-    def describe(self, setup_seconds: float) -> pb.Grid:
-        reply = pb.Grid(
-            id=self.id,
-            unknowns=self.grid.unknowns,
-            singular_components=self.grid.nullspace.dimension,
-            setup_seconds=setup_seconds,
-            shared=self.shared is not None,
-            extended=True,
-        )
-        reply.expire_time.FromMilliseconds(int(1000 * self.expires))
-        return reply
+    def describe_content(self) -> dict[str, Any]:
+        return {"singular_components": self.grid.nullspace.dimension, "extended": True}
 
     @property
     def cells(self) -> int:
@@ -82,16 +75,8 @@ class KeptGrid(Session):
         return self.grid.shape
 
     @property
-    def unknowns(self) -> int:
-        return self.grid.unknowns
-
-    @property
     def side_shapes(self) -> Shapes:
         return self.grid.shape, (self.grid.unknowns,)
-
-    @property
-    def content(self) -> PoissonGrid:
-        return self.grid
 
     def array_bytes(self) -> int:
         """Return the bytes of the cells, κ, σ and the volumes."""
@@ -109,8 +94,8 @@ class KeptGrid(Session):
         with errors.refusing():
             grid = change.apply(self.grid)
         find_components(grid)
-        self.grid = grid
-        self.own_bytes = bytes_of(grid)
+        self.content = grid
+        self.own_bytes = self.count_bytes()
         self.mark_stale()
 
     def read_step_side(self, header: pb.StepHeader, changed: bool) -> AnnouncedArray:
@@ -136,24 +121,9 @@ class KeptGrid(Session):
         return prepared
 
 
-def find_grid_solver(name: str) -> Solver:
-    """Return the solver of a name; INVALID_ARGUMENT if it is unknown, FAILED_PRECONDITION if it lacks something."""
-    try:
-        return registry.find_solver(name)
-    except ValueError as error:
-        raise errors.refused(error) from error
-    except (ImportError, DeviceUnavailableError) as error:
-        raise errors.unavailable_solver(name, error) from error
-
-
 def find_components(grid: PoissonGrid) -> None:
     """Find a grid's singular components now, off the event loop; the grid keeps them."""
     grid.nullspace  # noqa: B018
-
-
-def bytes_of(grid: PoissonGrid) -> int:
-    """Return the bytes that a grid is counted for."""
-    return footprint.grid_bytes(int(grid.cells.size), sum(int(array.size) for array in term_arrays(grid)))
 
 
 def term_arrays(grid: PoissonGrid) -> tuple[NDArray[np.float64], ...]:

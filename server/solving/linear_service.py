@@ -11,8 +11,7 @@ import grpc
 
 from relaxon.proto import linear_pb2 as pb
 from relaxon.proto import linear_pb2_grpc, poisson_pb2
-from relaxon.server.gate import errors
-from relaxon.server.gate.identity import caller_of
+from relaxon.server.gate import identity
 from relaxon.server.solving.matrices import KeptMatrix
 from relaxon.server.solving.runtime import SolveRuntime, list_available
 from relaxon.server.solving.steps import StepsCall
@@ -30,37 +29,31 @@ class LinearServicer(linear_pb2_grpc.LinearSystemServiceServicer):
     def __init__(self, runtime: SolveRuntime) -> None:
         self._runtime = runtime
 
-    async def CreateMatrix(self, request_iterator: object, context: Context) -> pb.Matrix:
-        return await errors.reported(context, self._runtime.answer_create(context, KeptMatrix))
+    async def CreateMatrix(self, request_iterator: object, context: Context) -> Any:
+        return await self._runtime.answer_create(context, KeptMatrix)
 
-    async def UpdateMatrix(self, request_iterator: object, context: Context) -> pb.Matrix:
-        return await errors.reported(context, self._runtime.answer_update(context, KeptMatrix))
+    async def UpdateMatrix(self, request_iterator: object, context: Context) -> Any:
+        return await self._runtime.answer_update(context, KeptMatrix)
 
     # As PoissonServicer.Solve and SolveSteps.
     async def SolveMatrix(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
-        await errors.reported(context, self._runtime.answer_solve(context, KeptMatrix))
+        await self._runtime.answer_solve(context, KeptMatrix)
 
     async def SolveMatrixSteps(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
-        await errors.reported(context, StepsCall(self._runtime, context, KeptMatrix).run())
+        await StepsCall(self._runtime, context, KeptMatrix).run()
 
     async def DescribeMatrix(self, request: pb.DescribeMatrixRequest, context: Context) -> pb.MatrixDescription:
-        return await errors.reported(context, self._describe_matrix(request, context))
+        with self._runtime.sessions.use(request.id, identity.current(), KeptMatrix) as kept:
+            return write_set_ups(kept.id, kept.unknowns, kept.entries, kept.summaries())
 
     async def DeleteMatrix(self, request: pb.DeleteMatrixRequest, context: Context) -> pb.DeleteMatrixReply:
-        return await errors.reported(context, self._delete_matrix(request, context))
+        self._runtime.sessions.remove(request.id, identity.current(), KeptMatrix)
+        return pb.DeleteMatrixReply()
 
     async def ListMatrixSolvers(
         self, request: poisson_pb2.ListSolversRequest, context: Context
     ) -> poisson_pb2.ListSolversReply:
-        return await errors.reported(context, self._runtime.beside(_list_solvers))
-
-    async def _describe_matrix(self, request: pb.DescribeMatrixRequest, context: Context) -> pb.MatrixDescription:
-        with self._runtime.sessions.use(request.id, caller_of(context), KeptMatrix) as kept:
-            return write_set_ups(kept.id, kept.unknowns, kept.entries, kept.summaries())
-
-    async def _delete_matrix(self, request: pb.DeleteMatrixRequest, context: Context) -> pb.DeleteMatrixReply:
-        self._runtime.sessions.remove(request.id, caller_of(context), KeptMatrix)
-        return pb.DeleteMatrixReply()
+        return await self._runtime.beside(_list_solvers)
 
 
 def _list_solvers() -> poisson_pb2.ListSolversReply:

@@ -6,7 +6,7 @@ Imported on first use, for their weight: SciPy, and `relaxon.solvers.sparse`, wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,23 +46,17 @@ class CheckedMatrix:
 class KeptMatrix(Session):
     """A checked matrix under an id."""
 
-    kind = "relaxon.v1.Matrix"
     argument = "matrix"
+    message = pb.Matrix
+    read_header = staticmethod(read_matrix_header)
 
     def __init__(
         self, checked: CheckedMatrix, owner: str = "", shared: SharedFile | None = None, attendance: str = ""
     ) -> None:
-        self.system = checked.system
         self.stored = checked.stored
         self._sent = checked.sent
-        self.entries = int(self.system.matrix.nnz)
-        vectors = 0 if self.system.near_null is None else int(self.system.near_null.vectors.nbytes)
-        own_bytes = footprint.matrix_bytes(self.unknowns, self.sent_entries) + vectors
-        super().__init__(owner, own_bytes, shared, attendance)
-
-    @classmethod
-    def read_header(cls, header: pb.MatrixHeader) -> MatrixArrays[AnnouncedArray]:
-        return read_matrix_header(header)
+        self.entries = int(checked.system.matrix.nnz)
+        super().__init__(checked.system, owner, shared, attendance)
 
     @classmethod
     def measure(cls, plan: MatrixArrays[AnnouncedArray]) -> tuple[int, int]:
@@ -73,10 +67,6 @@ class KeptMatrix(Session):
     def build(cls, plan: MatrixArrays[AnnouncedArray], arrays: list[NDArray[Any]]) -> CheckedMatrix:
         return check_matrix(plan.fill(arrays))
 
-    @classmethod
-    def make(cls, built: CheckedMatrix, owner: str, shared: SharedFile | None, attendance: str) -> Self:
-        return cls(built, owner, shared, attendance)
-
     @staticmethod
     def find_solver(name: str) -> Any:
         from relaxon.solvers.sparse.choice.automatic import find_solver
@@ -84,21 +74,18 @@ class KeptMatrix(Session):
         with errors.refusing():
             return find_solver(name)
 
-    def describe(self, setup_seconds: float) -> pb.Matrix:
-        reply = pb.Matrix(
-            id=self.id,
-            unknowns=self.unknowns,
-            entries=self.entries,
-            singular_components=self.system.null.dimension,
-            setup_seconds=setup_seconds,
-            shared=self.shared is not None,
-        )
-        reply.expire_time.FromMilliseconds(int(1000 * self.expires))
-        return reply
-
     @property
-    def content(self) -> MatrixSystem:
-        return self.system
+    def system(self) -> MatrixSystem:
+        """The matrix itself."""
+        system: MatrixSystem = self.content
+        return system
+
+    def count_bytes(self) -> int:
+        vectors = 0 if self.system.near_null is None else int(self.system.near_null.vectors.nbytes)
+        return footprint.matrix_bytes(self.unknowns, self.sent_entries) + vectors
+
+    def describe_content(self) -> dict[str, Any]:
+        return {"entries": self.entries, "singular_components": self.system.null.dimension}
 
     @property
     def complex_valued(self) -> bool:
@@ -124,10 +111,6 @@ class KeptMatrix(Session):
     def shape(self) -> tuple[int, ...]:
         return (self.system.unknowns,)
 
-    @property
-    def unknowns(self) -> int:
-        return self.system.unknowns
-
     def array_bytes(self) -> int:
         """Return the bytes of the matrix itself."""
         matrix = self.system.matrix
@@ -148,7 +131,7 @@ class KeptMatrix(Session):
         if change.indptr is not None and change.indices is not None:
             indptr, indices = change.indptr, change.indices
         with errors.refusing():
-            self.system, self.stored = update_system(self.system, build_csr(indptr, indices, change.data), self.stored)
+            self.content, self.stored = update_system(self.system, build_csr(indptr, indices, change.data), self.stored)
         self.entries = int(self.system.matrix.nnz)
         self.mark_stale()
 

@@ -8,8 +8,7 @@ import grpc
 
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
-from relaxon.server.gate import errors
-from relaxon.server.gate.identity import caller_of
+from relaxon.server.gate import identity
 from relaxon.server.solving.grids import KeptGrid
 from relaxon.server.solving.runtime import SolveRuntime, list_available
 from relaxon.server.solving.steps import StepsCall
@@ -24,28 +23,25 @@ class PoissonServicer(poisson_pb2_grpc.PoissonServiceServicer):
     def __init__(self, runtime: SolveRuntime) -> None:
         self._runtime = runtime
 
-    async def CreateGrid(self, request_iterator: object, context: Context) -> pb.Grid:
-        return await errors.reported(context, self._runtime.answer_create(context, KeptGrid))
+    async def CreateGrid(self, request_iterator: object, context: Context) -> Any:
+        return await self._runtime.answer_create(context, KeptGrid)
 
-    async def UpdateGrid(self, request_iterator: object, context: Context) -> pb.Grid:
-        return await errors.reported(context, self._runtime.answer_update(context, KeptGrid))
+    async def UpdateGrid(self, request_iterator: object, context: Context) -> Any:
+        return await self._runtime.answer_update(context, KeptGrid)
 
     # Read and written through the context: the replies depend on requests that may come at any time.
     async def Solve(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
-        await errors.reported(context, self._runtime.answer_solve(context, KeptGrid))
+        await self._runtime.answer_solve(context, KeptGrid)
 
     async def SolveSteps(self, request_iterator: object, context: Context) -> None:  # type: ignore[override]
-        await errors.reported(context, StepsCall(self._runtime, context, KeptGrid).run())
+        await StepsCall(self._runtime, context, KeptGrid).run()
 
     async def DeleteGrid(self, request: pb.DeleteGridRequest, context: Context) -> pb.DeleteGridReply:
-        return await errors.reported(context, self._delete_grid(request, context))
+        self._runtime.sessions.remove(request.id, identity.current(), KeptGrid)
+        return pb.DeleteGridReply()
 
     async def ListSolvers(self, request: pb.ListSolversRequest, context: Context) -> pb.ListSolversReply:
-        return await errors.reported(context, self._runtime.beside(_list_solvers))
-
-    async def _delete_grid(self, request: pb.DeleteGridRequest, context: Context) -> pb.DeleteGridReply:
-        self._runtime.sessions.remove(request.id, caller_of(context), KeptGrid)
-        return pb.DeleteGridReply()
+        return await self._runtime.beside(_list_solvers)
 
 
 def _list_solvers() -> pb.ListSolversReply:

@@ -18,10 +18,9 @@ from relaxon.core.extras import find_extra, find_missing
 from relaxon.core.solution import Solution
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.server.config.settings import ServerSettings
-from relaxon.server.gate import errors
+from relaxon.server.gate import errors, identity
 from relaxon.server.gate.admission import AdmissionLimit
 from relaxon.server.gate.attendance import AttendanceList
-from relaxon.server.gate.identity import caller_of
 from relaxon.server.gate.uploads import Upload
 from relaxon.server.solving.background_compiler import BackgroundCompiler
 from relaxon.server.solving.observations import Observations, SolveTrace
@@ -172,7 +171,7 @@ class SolveRuntime:
 
     async def answer_create(self, context: Context, kind: type[Session]) -> Any:
         """Answer a call that has the server keep a grid or a matrix."""
-        upload, owner = self.upload(context), caller_of(context).name
+        upload, owner = self.upload(context), identity.current().name
         header = await upload.header()
         self.attendances.check(header.attendance)
         with errors.refusing():
@@ -185,13 +184,13 @@ class SolveRuntime:
             start = time.perf_counter()
             built = await self.beside(partial(kind.build, plan, arrays))
             seconds = time.perf_counter() - start
-        session = kind.make(built, owner, self.open_shared(header, entries), header.attendance)
+        session = kind(built, owner, self.open_shared(header, entries), header.attendance)
         self.sessions.add(session)
         return session.describe(seconds)
 
     async def answer_update(self, context: Context, kind: type[Session]) -> Any:
         """Answer a call that changes a kept grid or matrix."""
-        upload, caller = self.upload(context), caller_of(context)
+        upload, caller = self.upload(context), identity.current()
         header = await upload.header()
         with self.sessions.use(header.id, caller, kind) as session:
             with errors.refusing():
@@ -207,7 +206,7 @@ class SolveRuntime:
 
     async def answer_solve(self, context: Context, kind: type[Session]) -> None:
         """Answer a call that solves on a kept grid or matrix."""
-        upload, caller = self.upload(context), caller_of(context)
+        upload, caller = self.upload(context), identity.current()
         header: pb.SolveHeader = await upload.header()
         with self.sessions.use(header.grid_id, caller, kind) as session, self.admission.taking():
             with errors.refusing():
@@ -228,7 +227,7 @@ class SolveRuntime:
                     room,
                 )
                 job = SolveJob(
-                    session,
+                    session.running,
                     partial(solve_in, session, arguments),
                     self.engines,
                     terms.progress_seconds,

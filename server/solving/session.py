@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol
 
 from google.protobuf.message import Message
 from numpy.typing import NDArray
@@ -61,12 +61,16 @@ class SetUp:
 class Session(ABC):
     """One thing kept under an id."""
 
-    kind: ClassVar[str]
-    """The full name of its message."""
     argument: ClassVar[str]
     """The argument that an unknown id is refused as."""
 
-    def __init__(self, owner: str, own_bytes: int, shared: SharedFile | None = None, attendance: str = "") -> None:
+    message: ClassVar[type[Any]]
+    """The message that describes the session to its caller."""
+
+    def __init__(self, content: Any, owner: str = "", shared: SharedFile | None = None, attendance: str = "") -> None:
+        """`content` is what `build` built."""
+        self.content = content
+        """What the session holds: a new object after each update."""
         self.id = secrets.token_urlsafe(16)
         self.owner = owner
         """The caller who made it; it does not exist for others."""
@@ -81,12 +85,12 @@ class Session(ABC):
         self.running = threading.Lock()
         """Held by the worker thread that uses the solvers: a set-up solves for one right-hand side at a time."""
         self.set_ups: OrderedDict[str, SetUp] = OrderedDict()
-        self.own_bytes = own_bytes
+        self.own_bytes = self.count_bytes()
         """Bytes counted for the session without its solvers and shared memory."""
 
-    @classmethod
+    @staticmethod
     @abstractmethod
-    def read_header(cls, header: Any) -> Announcement:
+    def read_header(header: Any) -> Announcement:
         """Return what a header describes; ValueError or TypeError naming the argument that is refused."""
 
     @classmethod
@@ -99,19 +103,31 @@ class Session(ABC):
     def build(cls, plan: Any, arrays: list[NDArray[Any]]) -> Any:
         """Check the arrays that have arrived and build what the session keeps; in a worker thread."""
 
-    @classmethod
-    @abstractmethod
-    def make(cls, built: Any, owner: str, shared: SharedFile | None, attendance: str) -> Self:
-        """Return a session of what `build` built."""
-
     @staticmethod
     @abstractmethod
     def find_solver(name: str) -> Any:
         """Return the solver of a name; ServiceError if it is unknown or cannot be used on this server."""
 
     @abstractmethod
+    def count_bytes(self) -> int:
+        """Return the bytes to be counted for the content."""
+
+    @abstractmethod
+    def describe_content(self) -> dict[str, Any]:
+        """Return the fields of `message` that describe the content alone."""
+
     def describe(self, setup_seconds: float) -> Message:
         """Return the message that describes the session to its caller."""
+        reply = self.message(
+            id=self.id,
+            unknowns=self.unknowns,
+            setup_seconds=setup_seconds,
+            shared=self.shared is not None,
+            **self.describe_content(),
+        )
+        reply.expire_time.FromMilliseconds(int(1000 * self.expires))
+        described: Message = reply
+        return described
 
     @property
     @abstractmethod
@@ -124,8 +140,8 @@ class Session(ABC):
         """The shape of its cells, or of its vectors."""
 
     @property
-    @abstractmethod
-    def unknowns(self) -> int: ...
+    def unknowns(self) -> int:
+        return int(self.content.unknowns)
 
     @property
     def side_shapes(self) -> Shapes:
@@ -136,11 +152,6 @@ class Session(ABC):
     def complex_valued(self) -> bool:
         """Whether solutions are complex even for real right-hand sides."""
         return False
-
-    @property
-    @abstractmethod
-    def content(self) -> Any:
-        """What the session holds: a new object after each update."""
 
     @abstractmethod
     def array_bytes(self) -> int:

@@ -23,14 +23,6 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
         self._closing = asyncio.Event()
 
     async def Attend(self, request: pb.AttendRequest, context: Context) -> None:  # type: ignore[override]
-        await errors.reported(context, self._attend(request, context))
-
-    def close(self) -> None:
-        """End the calls of all attendances: the server is about to stop, and would wait for them."""
-        self._closing.set()
-        self._attendances.close()
-
-    async def _attend(self, request: pb.AttendRequest, context: Context) -> None:
         if self._closing.is_set():
             raise errors.stopping()
         with self._attendances.attending(request.id) as name:
@@ -39,3 +31,8 @@ class SessionServicer(session_pb2_grpc.SessionServiceServicer):
             await context.write(reply)
             # Cancelled, and with it the block, when the caller ends the call or the connection is lost.
             await self._closing.wait()
+
+    def close(self) -> None:
+        """End the calls of all attendances: the server is about to stop, and would wait for them."""
+        self._closing.set()
+        self._attendances.close()

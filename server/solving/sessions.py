@@ -157,7 +157,8 @@ class SessionStore:
         self.drop_expired()
         session = self._sessions.get(session_id)
         if session is None or not caller.sees(session.owner) or not isinstance(session, kind):
-            raise errors.not_found(kind.kind, session_id, "never made, was deleted, or has expired", kind.argument)
+            name = kind.message.DESCRIPTOR.full_name
+            raise errors.not_found(name, session_id, "never made, was deleted, or has expired", kind.argument)
         self._touch(session)
         return session
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,14 +29,17 @@ class SolveJob:
 
     def __init__(
         self,
-        session: Session,
+        running: AbstractContextManager[Any],
         work: Callable[[SolveJob], Solution],
         executor: Executor,
         progress_seconds: float | None,
         trace: SolveTrace | None = None,
     ) -> None:
-        """`work` passes `record` to the engine as its callback, and calls `check` where it may be interrupted."""
-        self._session = session
+        """`work` runs with `running` entered.
+
+        It passes `record` to the engine as its callback, and calls `check` where it may be interrupted.
+        """
+        self._running = running
         self._work = work
         self._progress_seconds = progress_seconds
         self._trace = trace
@@ -115,7 +119,7 @@ class SolveJob:
         return not self._done.cancelled() and self._done.exception() is None
 
     def _run(self) -> Solution:
-        with self._session.running:
+        with self._running:
             self.check()
             if self._trace is not None:
                 self._trace.begin()
@@ -178,6 +182,6 @@ def prepare_in(session: Session, solver: Any, name: str) -> tuple[PreparedSystem
     except (ValueError, TypeError) as error:
         if not str(error).startswith(PREPARE_ARGUMENTS):
             raise
-        raise errors.refused(error) from error
+        raise errors.build_refusal(error) from error
     except ImportError as error:
         raise errors.unavailable_solver(name, error) from error

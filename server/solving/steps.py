@@ -19,8 +19,7 @@ from typing import Any, Self
 import grpc
 
 from relaxon.proto import poisson_pb2 as pb
-from relaxon.server.gate import errors
-from relaxon.server.gate.identity import caller_of
+from relaxon.server.gate import errors, identity
 from relaxon.server.gate.serial_executor import SerialExecutor
 from relaxon.server.solving.runtime import SolveRuntime, array_bytes, find_room, write_progress, write_solution
 from relaxon.server.solving.session import Session
@@ -48,7 +47,7 @@ class StepsCall:
         self._runtime = runtime
         self._kind = kind
         self._context = context
-        self._caller = caller_of(context)
+        self._caller = identity.current()
         self._upload = runtime.upload(context, self._aside)
         self._ahead = asyncio.Semaphore(AHEAD)
         self._behind = asyncio.Semaphore(AHEAD)
@@ -218,7 +217,8 @@ class _Stretch:
         """Submit a step behind those of the stretch, and return its job."""
         terms = self._sequence.terms
         trace = self._runtime.trace(terms.solver, self._session)
-        job = SolveJob(self._session, partial(self._sequence.solve, step), self._line, terms.progress_seconds, trace)
+        work = partial(self._sequence.solve, step)
+        job = SolveJob(self._session.running, work, self._line, terms.progress_seconds, trace)
         stack = ExitStack()
         stack.enter_context(self._until_done(job))
         self._jobs.append((number, job, stack))

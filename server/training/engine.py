@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,15 @@ RunBeside = Callable[[Callable[[], None]], Awaitable[None]]
 """Runs a function in a thread, so that the event loop never computes."""
 Call = Callable[["TrainingService", Any, Any], Awaitable[Any]]
 """Answers a call of the engine's own, given the service, the request (or their stream) and the call's context."""
+
+
+def load_later(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that imports a function of a module when it is first called, for its weight, and calls it."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments)
+
+    return call
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +102,9 @@ class TrainingEngine:
 
     load: Callable[[Path], Any]
     """Reads a stored model."""
-    describe: Callable[[str, float, Any, bool], Any]
-    """Returns the message of a stored model, given its name, the time when it was stored (seconds since 1970), the
-    model, and whether to fill in the fields that can be long."""
+    describe: Callable[[Any, bool], Any]
+    """Returns the message of a stored model, without its name and time, given the model and whether to fill in the
+    fields that can be long."""
     check: Callable[[Path, ServerSettings], None]
     """Refuses an uploaded model by what its files say, before anything is allocated for them."""
     probe: Callable[[Any], Any]

@@ -88,21 +88,21 @@ def own_shape(given: Sequence[pb.ForwardMap]) -> Shape:
 def plan(field: str, described: pb.ForwardMap, shape: Shape, settings: ServerSettings) -> MapPlan:
     """Return a map for signals of `shape`; INVALID_ARGUMENT naming its field, RESOURCE_EXHAUSTED if it is too large."""
     kind = described.WhichOneof("map") or ""
-    with named(field):
+    with name_refusals(field):
         return PLANS[kind](field, getattr(described, kind), shape, settings)
 
 
 @contextmanager
-def named(field: str) -> Iterator[None]:
+def name_refusals(field: str) -> Iterator[None]:
     """Raise the refusals of the block as refusals of a field of the map `field`."""
     try:
         yield
     except errors.ServiceError as error:
         if error.code is not grpc.StatusCode.INVALID_ARGUMENT:
             raise
-        raise _within(field, error) from error
+        raise _prefix_refusal(field, error) from error
     except (ValueError, TypeError) as error:
-        raise _within(field, errors.refused(error)) from error
+        raise _prefix_refusal(field, errors.build_refusal(error)) from error
 
 
 def _identity(_: str, __: pb.IdentityMap, shape: Shape, ___: ServerSettings) -> MapPlan:
@@ -183,7 +183,7 @@ PLANS: dict[str, Callable[[str, Any, Shape, ServerSettings], MapPlan]] = {
 """By the field of `ForwardMap` that each of them reads."""
 
 
-def _within(field: str, error: errors.ServiceError) -> errors.ServiceError:
+def _prefix_refusal(field: str, error: errors.ServiceError) -> errors.ServiceError:
     """Return the same refusal with the name of the map before that of the argument."""
     name = error.details[0].field_violations[0].field  # type: ignore[attr-defined]
     return errors.invalid(f"{field}.{name}" if name else field, f"{field}.{error.message}")

@@ -21,24 +21,15 @@ from relaxon.server.solving.solve_job import SolveJob
 from relaxon.server.training import forward_maps, inverse_problems
 from relaxon.server.training.forward_maps import ReadMap, Shape
 from relaxon.server.training.inverse_problems import InversePlan, InverseRun, check_number
+from relaxon.server.training.proximal_limits import announce_signals
 from relaxon.server.training.service import Context, TrainingService
-from relaxon.server.training.signals import announce_signals
 from relaxon.wire.conversions.inverse import progress_message, solution_messages
 from relaxon.wire.conversions.proximal import prior_messages
 
 MAX_NEWTON_STEPS = 10_000
 
 
-class _Alone:
-    """Stands for the session of a run that shares nothing with other runs."""
-
-    running = nullcontext()
-
-
-ALONE: Any = _Alone()
-
-
-async def evaluate_prior(service: TrainingService, context: Context) -> None:
+async def evaluate_prior(service: TrainingService, _: Any, context: Context) -> None:
     """Answer a `Prior` call."""
     upload = service.upload(context)
     header: pb.PriorHeader = await upload.header()
@@ -53,13 +44,13 @@ async def evaluate_prior(service: TrainingService, context: Context) -> None:
         def evaluate(job: SolveJob) -> Any:
             return model.prior(x, callback=lambda *_: job.check(), **options)
 
-        with _running(service, evaluate) as job:
+        with _run_beside(service, evaluate) as job:
             found: Any = await job.result()
             for reply in prior_messages(found, announced.array.shape):
                 await context.write(reply)
 
 
-async def solve(service: TrainingService, context: Context) -> None:
+async def solve(service: TrainingService, _: Any, context: Context) -> None:
     """Answer a `Solve` call."""
     upload = service.upload(context)
     header: pb.SolveInverseHeader = await upload.header()
@@ -72,7 +63,7 @@ async def solve(service: TrainingService, context: Context) -> None:
         x0 = None if plan.x0 is None else await upload.array("x0", plan.x0)
         run = InverseRun(model, maps, plan.fields, plan.options, observation, x0)
         await service.run_beside(run.check)
-        with _running(service, run.reconstruct, plan.progress_seconds, _trace(service, plan)) as job:
+        with _run_beside(service, run.reconstruct, plan.progress_seconds, _trace(service, plan)) as job:
             found = await watch(job, upload, partial(_write_progress, job, context))
             for reply in solution_messages(found):
                 await context.write(reply)
@@ -86,7 +77,7 @@ async def _read_maps(
     shape: Shape = plan.shape
     for field, described in zip(plan.fields, header.operator, strict=True):
         one = await service.run_beside(partial(forward_maps.plan, field, described, shape, service.settings))
-        with forward_maps.named(field):
+        with forward_maps.name_refusals(field):
             arrays: list[NDArray[Any]] = [await upload.array("operator", array) for array in one.arrays]
             maps.append(await service.run_beside(partial(one.read, arrays)))
         shape = maps[-1].output_shape
@@ -94,7 +85,7 @@ async def _read_maps(
 
 
 @contextmanager
-def _running(
+def _run_beside(
     service: TrainingService,
     work: Callable[[SolveJob], Any],
     progress_seconds: float | None = None,
@@ -104,22 +95,20 @@ def _running(
 
     At the end of the block the run is told to stop; it keeps a place among the pending calls until it has.
     """
-    job = SolveJob(ALONE, work, service.engines, progress_seconds, trace)
+    # Without a lock: the run shares nothing with other runs.
+    job = SolveJob(nullcontext(), work, service.engines, progress_seconds, trace)
     try:
         yield job
     finally:
         job.abandon()
         if not job.future.done():
-            service.pending += 1
+            service.admission.keep()
             loop = asyncio.get_running_loop()
-
-            def end() -> None:
-                service.pending -= 1
 
             def end_in_loop(_: object) -> None:
                 # When a server stops, its event loop may be gone before its threads are.
                 with suppress(RuntimeError):
-                    loop.call_soon_threadsafe(end)
+                    loop.call_soon_threadsafe(service.admission.release)
 
             job.future.add_done_callback(end_in_loop)
 

@@ -116,12 +116,12 @@ class InverseRun:
         except (ValueError, TypeError) as error:
             if not str(error).startswith(REFUSED):
                 raise
-            raise errors.refused(error) from error
+            raise errors.build_refusal(error) from error
 
     def _operator(self) -> ForwardOperator:
         made = []
         for field, one in zip(self.fields, self.maps, strict=True):
-            with forward_maps.named(field):
+            with forward_maps.name_refusals(field):
                 made.append(one.make())
         return made[0] if len(made) == 1 else CompositeOperator(made)
 

@@ -6,9 +6,8 @@ import asyncio
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from relaxon.proto import models_pb2 as pb
 from relaxon.proto import models_pb2_grpc
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors, uploads
+from relaxon.server.gate.admission import AdmissionLimit
 from relaxon.server.jobs.models import ModelStore, read_owner
 from relaxon.server.jobs.records import timestamp
 from relaxon.server.training.engine import TrainingEngine
@@ -32,8 +32,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Answer = TypeVar("Answer")
 MOST_TRANSFERS = 8
 """Concurrent uploads and downloads."""
-RETRY_SECONDS = 1.0
-"""How long a caller that finds no free transfer is told to wait."""
 
 
 class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
@@ -43,22 +41,18 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
         self._settings = settings
         self._models = models
         self._checks = checks
-        self._transfers = 0
+        self._transfers = AdmissionLimit(MOST_TRANSFERS, "transfers")
 
     async def ListModels(self, request: pb.ListStoredModelsRequest, context: Context) -> pb.ListStoredModelsReply:
-        return await errors.reported(context, self._beside(lambda: self._list(request)))
+        return await self._run_beside(lambda: self._list(request))
 
     async def GetModel(self, request: pb.GetStoredModelRequest, context: Context) -> pb.StoredModel:
-        return await errors.reported(context, self._beside(lambda: self._describe(request.kind, request.name)))
+        return await self._run_beside(lambda: self._describe(request.kind, request.name))
 
     async def DeleteModel(self, request: pb.DeleteStoredModelRequest, context: Context) -> pb.DeleteStoredModelReply:
-        return await errors.reported(context, self._beside(lambda: self._delete(request)))
-
-    async def Download(self, request: pb.DownloadModelRequest, context: Context) -> None:  # type: ignore[override]
-        await errors.reported(context, self._download(request, context))
-
-    async def Upload(self, request_iterator: object, context: Context) -> pb.StoredModel:
-        return await errors.reported(context, self._upload(uploads.Upload(context, self._settings.idle_seconds)))
+        _find_engine(request.kind)
+        await self._run_beside(lambda: self._models.delete(request.kind, request.name))
+        return pb.DeleteStoredModelReply()
 
     def _list(self, request: pb.ListStoredModelsRequest) -> pb.ListStoredModelsReply:
         kinds = [request.kind] if request.kind else list(ENGINES)
@@ -87,15 +81,10 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
         except FileNotFoundError:
             raise self._models.unknown(kind, name) from None
 
-    def _delete(self, request: pb.DeleteStoredModelRequest) -> pb.DeleteStoredModelReply:
-        _find_engine(request.kind)
-        self._models.delete(request.kind, request.name)
-        return pb.DeleteStoredModelReply()
-
-    async def _download(self, request: pb.DownloadModelRequest, context: Context) -> None:
-        with self._transfer():
-            model = await self._beside(lambda: self._describe(request.kind, request.name))
-            contents = await self._beside(lambda: self._contents(request))
+    async def Download(self, request: pb.DownloadModelRequest, context: Context) -> None:  # type: ignore[override]
+        with self._transfers.taking():
+            model = await self._run_beside(lambda: self._describe(request.kind, request.name))
+            contents = await self._run_beside(lambda: self._contents(request))
             files = [pb.ModelFile(name=name, size=len(one), crc32=zlib.crc32(one)) for name, one in contents.items()]
             await context.write(pb.DownloadModelReply(header=pb.DownloadModelHeader(model=model, files=files)))
             for content in contents.values():
@@ -115,27 +104,28 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
             raise errors.failed_precondition(f"models of the kind {request.kind!r} cannot be exported to ONNX")
         return {"model.onnx": engine.onnx(self._models.load(request.kind, request.name, engine.load))}
 
-    async def _upload(self, upload: uploads.Upload) -> pb.StoredModel:
+    async def Upload(self, request_iterator: object, context: Context) -> pb.StoredModel:
+        upload = uploads.Upload(context, self._settings.idle_seconds)
         header: pb.UploadModelHeader = await upload.header()
         engine = _find_engine(header.kind)
-        files = self._announced(engine.wire.files, header)
-        await self._beside(partial(require, engine.needs, f"a model of the kind {header.kind!r}"))
-        with self._transfer():
+        files = self._check_announced(engine.wire.files, header)
+        await self._run_beside(partial(require, engine.needs, f"a model of the kind {header.kind!r}"))
+        with self._transfers.taking():
             name = self._models.reserve(header.kind, header.name, "name")
             folder = self._models.jobs / secrets.token_hex(16)
             try:
-                await self._beside(folder.mkdir)
+                await self._run_beside(folder.mkdir)
                 for file in files:
                     await self._receive(upload, file, folder / file.name)
                 await upload.end()
-                await self._beside(lambda: check_whole(engine, folder, self._settings))
-                await self._beside(lambda: self._models.put(header.kind, name, folder))
+                await self._run_beside(lambda: check_whole(engine, folder, self._settings))
+                await self._run_beside(lambda: self._models.put(header.kind, name, folder))
             finally:
                 self._models.release(header.kind, name)
-                await asyncio.shield(self._beside(lambda: shutil.rmtree(folder, ignore_errors=True)))
-        return await self._beside(lambda: self._describe(header.kind, name))
+                await asyncio.shield(self._run_beside(lambda: shutil.rmtree(folder, ignore_errors=True)))
+        return await self._run_beside(lambda: self._describe(header.kind, name))
 
-    def _announced(self, expected: tuple[str, ...], header: pb.UploadModelHeader) -> list[pb.ModelFile]:
+    def _check_announced(self, expected: tuple[str, ...], header: pb.UploadModelHeader) -> list[pb.ModelFile]:
         names = [file.name for file in header.files]
         if sorted(names) != sorted(expected):
             raise errors.invalid("files", f"files must be {' and '.join(expected)}, got {str(names)[:200]}")
@@ -151,30 +141,20 @@ class ModelsServicer(models_pb2_grpc.ModelServiceServicer):
     async def _receive(self, upload: uploads.Upload, file: pb.ModelFile, path: Path) -> None:
         """Write a file as its bytes arrive. `path` is the server's own choice, whatever the caller calls the file."""
         left, checksum = file.size, 0
-        with await self._beside(lambda: path.open("xb")) as out:
+        with await self._run_beside(lambda: path.open("xb")) as out:
             while left:
                 chunk = await upload.chunk(file.name)
                 left -= len(chunk)
                 if left < 0:
                     raise errors.invalid(file.name, f"{file.name} has more bytes than the {file.size} announced")
                 checksum = zlib.crc32(chunk, checksum)
-                await self._beside(partial(out.write, chunk))
+                await self._run_beside(partial(out.write, chunk))
         if checksum != file.crc32:
             raise errors.invalid(
                 file.name, f"{file.name} has the checksum {checksum:08x}, where the header says {file.crc32:08x}"
             )
 
-    @contextmanager
-    def _transfer(self) -> Iterator[None]:
-        if self._transfers >= MOST_TRANSFERS:
-            raise errors.exhausted("transfers", f"transfers must number at most {MOST_TRANSFERS}", RETRY_SECONDS)
-        self._transfers += 1
-        try:
-            yield
-        finally:
-            self._transfers -= 1
-
-    async def _beside(self, work: Callable[[], Answer]) -> Answer:
+    async def _run_beside(self, work: Callable[[], Answer]) -> Answer:
         return await run_in_thread(self._checks, work)
 
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from relaxon.server.gate import errors
 from relaxon.server.training.tables import announce_features, check_finite
 from relaxon.wire.conversions import labels
-from relaxon.wire.conversions.supervised import OUTPUTS
-from relaxon.wire.conversions.tables import array_messages
+from relaxon.wire.conversions.tables import OUTPUTS, array_messages
 
 if TYPE_CHECKING:
     from relaxon.server.training.service import Context, TrainingService
@@ -21,7 +20,7 @@ METHODS = {0: "predict", **{number: method for method, number in OUTPUTS.items()
 """The estimators' methods by the numbers of the services' outputs; 0 stands for an output that is not given."""
 
 
-def supervised_fields(model: Any, outputs: int, whole: bool) -> dict[str, Any]:
+def collect_supervised_fields(model: Any, outputs: int, whole: bool) -> dict[str, Any]:
     """Return the fields that the messages of regressions and classifications have in common.
 
     `outputs` is the number of a regression's outputs; `whole` fills in the classes, which can be long.
@@ -36,15 +35,17 @@ def supervised_fields(model: Any, outputs: int, whole: bool) -> dict[str, Any]:
     }
 
 
-async def answer_rows(service: TrainingService, context: Context, load: Callable[[Any], Any]) -> None:
+async def answer_rows(
+    service: TrainingService, request: Any, context: Context, adapt: Callable[[Any, Any], Any] = lambda model, _: model
+) -> None:
     """Answer a `Predict` call with a model that is a scikit-learn estimator.
 
-    `load` returns the model that the call's header asks for; it runs in a thread.
+    `adapt` returns the model that predicts, given the stored one and the call's header; it runs in a thread.
     """
     upload = service.upload(context)
     header = await upload.header()
     with service.admitted():
-        model = await service.run_beside(lambda: load(header))
+        model = await service.run_beside(lambda: adapt(service.load(header.model), header))
         method = _method_of(header, model)
         announced = announce_features(header.features, model.n_features_in_, service.settings)
         features = await upload.array("features", announced)

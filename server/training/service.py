@@ -7,9 +7,9 @@ import contextvars
 import hashlib
 import re
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +20,13 @@ from google.protobuf.message_factory import GetMessageClass
 
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors, identity
+from relaxon.server.gate.admission import AdmissionLimit
 from relaxon.server.gate.uploads import Upload
 from relaxon.server.jobs import folder as job_folder
 from relaxon.server.jobs import records as jobs
 from relaxon.server.jobs.models import ModelStore
 from relaxon.server.jobs.operations_service import OperationsServicer, Presentation, job_message
-from relaxon.server.jobs.records import JobRecord
+from relaxon.server.jobs.records import JobRecord, timestamp
 from relaxon.server.jobs.runner import JobRunner
 from relaxon.server.jobs.worker import ENGINES_PACKAGE
 from relaxon.server.solving.observations import Observations
@@ -33,8 +34,6 @@ from relaxon.server.training.engine import TrainingEngine
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Answer = TypeVar("Answer")
-RETRY_SECONDS = 1.0
-"""How long a caller that finds no free place is told to wait."""
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 HANDLERS: dict[tuple[bool, bool], Callable[..., Any]] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -77,8 +76,8 @@ class TrainingService:
         self.models = models
         self.engines = engines
         self.observations = observations
-        self.pending = 0
-        """Calls that hold arrays and compute."""
+        self.admission = AdmissionLimit(settings.max_pending, "predictions")
+        """Admits the calls that hold arrays and compute."""
         self._runner = runner
         self._operations = operations
         self._checks = checks
@@ -97,7 +96,7 @@ class TrainingService:
         service = self.engine.wire.service
         handlers = {
             method.name: HANDLERS[method.client_streaming, method.server_streaming](
-                _reported(calls[method.name]),
+                calls[method.name],
                 request_deserializer=GetMessageClass(method.input_type).FromString,
                 response_serializer=GetMessageClass(method.output_type).SerializeToString,
             )
@@ -118,20 +117,9 @@ class TrainingService:
         """Return the message of a stored model; NOT_FOUND where there is none, naming the argument `field`."""
         return describe_stored(self.engine, self.models, name, field, whole)
 
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
+    def admitted(self) -> AbstractContextManager[None]:
         """Hold a place among the calls that hold arrays and compute; RESOURCE_EXHAUSTED where none is free."""
-        if self.pending >= self.settings.max_pending:
-            raise errors.exhausted(
-                "predictions",
-                f"predictions: {self.pending} are pending, which is this server's limit",
-                RETRY_SECONDS,
-            )
-        self.pending += 1
-        try:
-            yield
-        finally:
-            self.pending -= 1
+        return self.admission.taking()
 
     async def run_beside(self, work: Callable[[], Answer], threads: Executor | None = None) -> Answer:
         """Run `work` in a thread of `checks`, or of `threads`; a missing package is FAILED_PRECONDITION."""
@@ -247,7 +235,10 @@ async def run_in_thread(threads: Executor, work: Callable[[], Answer]) -> Answer
 def describe_stored(engine: TrainingEngine, models: ModelStore, name: str, field: str, whole: bool = True) -> Any:
     """Return the message of a stored model; NOT_FOUND where there is none, naming the argument `field`."""
     created = models.created(engine.kind, name, field)
-    return engine.describe(name, created, models.load(engine.kind, name, engine.load), whole)
+    message = engine.describe(models.load(engine.kind, name, engine.load), whole)
+    message.name = name
+    message.create_time.CopyFrom(timestamp(created))
+    return message
 
 
 def present_jobs(engine: TrainingEngine, models: ModelStore) -> Presentation:
@@ -259,15 +250,6 @@ def present_jobs(engine: TrainingEngine, models: ModelStore) -> Presentation:
         ),
         response=lambda job: describe_stored(engine, models, job.model, "model"),
     )
-
-
-def _reported(call: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:
-    """Return a call that ends with the status of the error that it raises."""
-
-    async def handle(request: Any, context: Context) -> Any:
-        return await errors.reported(context, call(request, context))
-
-    return handle
 
 
 def _validate_request_id(request_id: str) -> str:

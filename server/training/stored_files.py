@@ -25,7 +25,7 @@ def check_whole(engine: TrainingEngine, folder: Path, settings: ServerSettings) 
     engine.check(folder, settings)
     try:
         model = engine.load(folder)
-        engine.describe("checked", 0.0, model, True)
+        engine.describe(model, True)
         output = np.asarray(engine.probe(model))
     except (errors.ServiceError, MemoryError, ImportError):
         raise

@@ -24,7 +24,7 @@ def set_up(settings: ServerSettings) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if settings.log_format == "json" else logging.Formatter(TEXT))
     # At the handler, which runs in the task or thread that made the record.
-    handler.addFilter(_about_the_call)
+    handler.addFilter(_add_call)
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
 
 
@@ -68,7 +68,7 @@ def log_call(call: Call) -> Iterator[None]:
         calls.info("%s %s in %.3f s", call.method, call.code.name, call.seconds, extra={FIELDS: fields})
 
 
-def _about_the_call(record: logging.LogRecord) -> bool:
+def _add_call(record: logging.LogRecord) -> bool:
     request_id = request_ids.current()
     record.__dict__.update(
         request_id=request_id, caller=identity.current().name, about=f" [{request_id}]" if request_id else ""

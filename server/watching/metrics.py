@@ -49,7 +49,7 @@ class Metrics:
     @contextmanager
     def observe(self, call: Call) -> Iterator[None]:
         """Observe a call."""
-        call.replied.append(self._solved)
+        call.replied.append(self._record_solution)
         self._running.inc()
         try:
             yield
@@ -60,7 +60,7 @@ class Metrics:
             self._received.labels(call.method).inc(call.received)
             self._sent.labels(call.method).inc(call.sent)
 
-    def _solved(self, reply: Any) -> None:
+    def _record_solution(self, reply: Any) -> None:
         found = find_solution(reply)
         if found is None:
             return

@@ -16,7 +16,7 @@ from relaxon._version import __version__
 from relaxon.proto import status_pb2 as pb
 from relaxon.proto import status_pb2_grpc
 from relaxon.server.config.settings import ServerSettings
-from relaxon.server.gate import errors, identity
+from relaxon.server.gate import identity
 from relaxon.server.gate.drain import Drain
 from relaxon.server.jobs.models import ModelStore
 from relaxon.server.jobs.records import timestamp
@@ -59,9 +59,6 @@ class StatusServicer(status_pb2_grpc.StatusServiceServicer):
         self._busy = busy
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.ServerStatus:
-        return await errors.reported(context, self._status())
-
-    async def _status(self) -> pb.ServerStatus:
         busy, caller = self._busy, identity.current()
         settings, jobs = busy.settings, busy.jobs()
         used, total = read_memory()

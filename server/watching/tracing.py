@@ -55,7 +55,7 @@ class Tracing:
         with self._tracer.start_as_current_span(
             call.method.lstrip("/"), self._extract(carrier), self._trace.SpanKind.SERVER, attributes
         ) as span:
-            call.replied.append(self._solved)
+            call.replied.append(self._record_solution)
             try:
                 yield
             finally:
@@ -67,7 +67,7 @@ class Tracing:
                 if call.code in ERRORS:
                     span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, call.code.name))
 
-    def _solved(self, reply: Any) -> None:
+    def _record_solution(self, reply: Any) -> None:
         found = find_solution(reply)
         if found is None:
             return

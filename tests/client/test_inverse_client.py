@@ -159,14 +159,14 @@ def test_a_task_that_is_cancelled_ends_its_run_on_the_server(embedded, model, sl
 def test_a_prior_beyond_its_deadline_is_ended_on_the_server_within_a_step(client, model, monkeypatch):
     from relaxon.neuromorphic.proximal import inversion
 
-    steps, own = [], inversion._newton_step
+    steps, own = [], inversion._find_newton_step
 
     def step(*arguments):
         steps.append(1)
         time.sleep(0.02)
         return 0.0 * own(*arguments)
 
-    monkeypatch.setattr(inversion, "_newton_step", step)
+    monkeypatch.setattr(inversion, "_find_newton_step", step)
     monkeypatch.setattr(inversion, "_search", lambda potential, y, v, a, c, d, value: (
         y, value, potential.value_and_proximal(y)[1], value == value))  # fmt: skip
     with pytest.raises(errors.DeadlineExceeded):

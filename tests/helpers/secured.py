@@ -109,7 +109,7 @@ def everything_secured(folder: Path) -> Iterator[None]:
     authority = Authority.make(folder)
     ours = Security(token=authority.token, root_certificates=authority.roots)
     targets: set[str] = set()
-    running, insecure_channel = app._running, grpc.insecure_channel
+    running, insecure_channel = app._run_server, grpc.insecure_channel
 
     @asynccontextmanager
     async def secured_running(settings: Any, *others: Any) -> AsyncIterator[str]:
@@ -133,6 +133,6 @@ def everything_secured(folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aio_connection, "validate_connection", secured_connection)
         patch.setattr(connection, "open_channel", secured_client_channel)
-        patch.setattr(app, "_running", secured_running)
+        patch.setattr(app, "_run_server", secured_running)
         patch.setattr(grpc, "insecure_channel", secured_channel)
         yield

@@ -9,7 +9,7 @@ import numpy as np
 from measuring.boosting import data
 from measuring.convex.race import problem, timed
 from relaxon.neuromorphic.convex import ConvexNetworkClassifier, ConvexNetworkRegressor
-from relaxon.neuromorphic.convex.reference import published_admm
+from relaxon.neuromorphic.convex.reference import run_published_admm
 from relaxon.neuromorphic.convex.solving.admm import AdmmSettings, solve_admm
 
 Record = dict[str, Any]
@@ -47,7 +47,7 @@ def rate(name: str) -> Record:
     made = problem(name, 50, 0.01)
     solved = solve_admm(made.program(), AdmmSettings(1e-12, 600))
     history = solved.history
-    published = published_admm(made.x, made.patterns.astype(float), made.y, made.beta, 0.01, 600)
+    published = run_published_admm(made.x, made.patterns.astype(float), made.y, made.beta, 0.01, 600)
     worst = np.maximum(history.primal_residual, history.dual_residual)
     half = len(worst) // 3
     slope = float(np.polyfit(history.iteration[half:], np.log(worst[half:]), 1)[0])

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from measuring.boosting import report as boosting_report
+from measuring.tables import terminal_table
 
 Record = dict[str, Any]
 FASTER, AGREES, LARGEST_GAP = 5.0, 1e-4, 1e-4
@@ -57,32 +58,30 @@ def agreement(row: Record) -> float | None:
 def tables(record: Record) -> Iterator[Table]:
     """Yield a table for each part that was measured."""
     if record.get("race"):
-        table = Table(title="CPU seconds to 1e-3 of the optimum")
-        for heading in ("program", "rows", "relaxon", "solver of CVXPY", "seconds", "times faster", "agrees to"):
-            table.add_column(heading)
+        headings = ("program", "rows", "relaxon", "solver of CVXPY", "seconds", "times faster", "agrees to")
+        lines: list[list[str]] = []
         for row in record["race"]:
             best, near = fastest(row), agreement(row)
             ours = row["ours"]["seconds"]
             cells = [row["name"], str(row["rows"]), f"{ours:.3f}"]
             for rival in row["cvxpy"]:
                 times = f"{rival['seconds'] / ours:.0f}{' *' if rival is best else ''}" if rival.get("within") else ""
-                table.add_row(*cells, name_of(rival), told(rival), times, "" if near is None else f"{near:.1e}")
+                lines.append([*cells, name_of(rival), told(rival), times, "" if near is None else f"{near:.1e}"])
                 cells, near = [""] * 3, None
             if not row["cvxpy"]:
-                table.add_row(*cells, "CVXPY is not installed", "", "", "")
-        yield table
+                lines.append([*cells, "CVXPY is not installed", "", "", ""])
+        yield terminal_table(headings, lines, "CPU seconds to 1e-3 of the optimum")
     if record.get("gap"):
-        table = Table(title="relative duality gap, 150 patterns, β = 0.01")
-        for heading in ("set", "rows", "gap", "seconds", "primal", "violating", "refined: gap", "primal", "violating"):
-            table.add_column(heading)
+        headings = ("set", "rows", "gap", "seconds", "primal", "violating", "refined: gap", "primal", "violating")
+        lines = []
         for row in record["gap"]:
             cells = [row["name"], str(row["rows"])]
             plain, refined = row["refinements 0"], row["refinements 3"]
             cells += [f"{plain['relative_gap']:.1e}", f"{plain['seconds']:.2f}", f"{plain['primal']:.5f}"]
             cells += [f"{plain['violating']:.0%} ({plain['violation']:.2f} β)", f"{refined['relative_gap']:.1e}"]
             cells += [f"{refined['primal']:.5f}", f"{refined['violating']:.0%} ({refined['violation']:.2f} β)"]
-            table.add_row(*cells)
-        yield table
+            lines.append(cells)
+        yield terminal_table(headings, lines, "relative duality gap, 150 patterns, β = 0.01")
     if record.get("contest"):
         yield contest_table(record)
 
@@ -90,22 +89,21 @@ def tables(record: Record) -> Iterator[Table]:
 def contest_table(record: Record) -> Table:
     """Return the errors of each model on each set, the best marked, and the mean ranks."""
     rows, models = boosting_report.summary(record), boosting_report.models_of(record)
-    table = Table(title="error rate or RMSE, mean over folds")
-    for heading in ("set", "folds", *models):
-        table.add_column(heading)
+    lines: list[list[Any]] = []
+    caption = None
     for row in rows:
         errors = row["errors"]
         least = min(errors.values())
         cells = [f"{errors[model]:.4g}{' *' if errors[model] == least else ''}" for model in models]
-        table.add_row(row["set"], str(row["folds"]), *cells)
+        lines.append([row["set"], row["folds"], *cells])
     if rows:
         found = boosting_report.ranks(rows, models)
         ranks = found["mean"]
-        table.add_row("mean rank", "", *(f"{ranks[model]:.2f}" for model in models))
+        lines.append(["mean rank", "", *(f"{ranks[model]:.2f}" for model in models)])
         spent = [cpu_seconds(record, model) for model in models]
-        table.add_row("mean CPU s", "", *("" if value is None else f"{value:.1f}" for value in spent))
-        table.caption = f"{len(rows)} sets, critical difference of mean ranks {found['critical']:.2f}"
-    return table
+        lines.append(["mean CPU s", "", *("" if value is None else f"{value:.1f}" for value in spent)])
+        caption = f"{len(rows)} sets, critical difference of mean ranks {found['critical']:.2f}"
+    return terminal_table(["set", "folds", *models], lines, "error rate or RMSE, mean over folds", caption)
 
 
 def cpu_seconds(record: Record, model: str) -> float | None:

@@ -27,9 +27,10 @@ from relaxon.neuromorphic.diagnostics import (
     train_snapshots,
     train_starts,
 )
-from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES, gradient_moments
+from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES, measure_moments
+from relaxon.neuromorphic.diagnostics.models import as_subject
 from relaxon.neuromorphic.diagnostics.snapshots import build_module
-from relaxon.neuromorphic.diagnostics.subjects import as_subject, validate_rows
+from relaxon.neuromorphic.diagnostics.subjects import validate_rows
 
 Record = dict[str, Any]
 Part = tuple[list[Record], dict[str, bool], Any]
@@ -331,7 +332,7 @@ def _timed(module: nn.Module, rows: NDArray[np.float64], y: NDArray[np.int64], r
     ways: dict[str, Callable[[], object]] = {
         "loop": lambda: [None for _ in looped_gradients(module, tensor[:LOOP_ROWS], y)],
         "gradients": lambda: [None for _ in per_sample_gradients(module, rows, y)],
-        "norms": lambda: gradient_moments(subject, tensor, target, MAX_BYTES),
+        "norms": lambda: measure_moments(subject, tensor, target, MAX_BYTES),
     }
     timed: dict[str, list[float]] = {way: [] for way in ways}
     for repeat in range(repeats + 1):

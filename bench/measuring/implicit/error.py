@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+
+from measuring.tables import terminal_table
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "examples" / "implicit"))
 import error_bound
 
 STEPS, QUICK_STEPS = 400, 100
 ROWS = 12
+HEADINGS = ("steps", "solution", "implicit", "bound", "unrolled", "unrolled / implicit")
 
 
 def run(console: Console, quick: bool) -> dict[str, Any]:
@@ -26,12 +28,10 @@ def run(console: Console, quick: bool) -> dict[str, Any]:
     record: dict[str, Any] = {}
     for name, make in error_bound.PROBLEMS.items():
         rows = error_bound.measure(make(), counts)
-        table = Table("steps", "solution", "implicit", "bound", "unrolled", "unrolled / implicit", title=name, box=None)
+        cells = []
         for row in rows:
             figures = (row.solution, row.implicit, row.bound, row.unrolled)
-            table.add_row(
-                str(row.steps), *(f"{figure:.2e}" for figure in figures), f"{row.unrolled / row.implicit:.1f}"
-            )
-        console.print(table)
+            cells.append([row.steps, *(f"{one:.2e}" for one in figures), f"{row.unrolled / row.implicit:.1f}"])
+        console.print(terminal_table(HEADINGS, cells, name))
         record[name] = [row._asdict() for row in rows]
     return record

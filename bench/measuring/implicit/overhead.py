@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
+from measuring.tables import terminal_table
 from relaxon.implicit import ImplicitOptions, custom_fixed_point, implicit, krylov, record_verdicts
 
 SIDE, QUICK_SIDE = 100, 100
@@ -60,18 +60,20 @@ def run(console: Console, quick: bool) -> dict[str, Any]:
     """Print and return the rows."""
     side, repeats = (QUICK_SIDE, QUICK_REPEATS) if quick else (SIDE, REPEATS)
     rows = [_against_bare_solve(Field(side, wind, reaction), method, repeats) for wind, reaction, method in CASES]
-    table = Table("system", "method", "products", "bare ms", "gradient ms", "ratio", "error estimate", box=None)
-    for row in rows:
-        table.add_row(
+    cells = [
+        [
             f"{side}², {'wind' if row['wind'] else 'no wind'}, {'strong' if row['reaction'] else 'weak'} reaction",
             row["method"],
-            str(row["products"]),
+            row["products"],
             f"{1e3 * row['bare_seconds']:.1f}",
             f"{1e3 * row['gradient_seconds']:.1f}",
             f"{row['ratio']:.2f}",
             f"{row['error_estimate']:.1e}",
-        )
-    console.print(table)
+        ]
+        for row in rows
+    ]
+    headings = ("system", "method", "products", "bare ms", "gradient ms", "ratio", "error estimate")
+    console.print(terminal_table(headings, cells))
     memory = [_saved_bytes(iterations) for iterations in ITERATIONS]
     for row in memory:
         console.print(

@@ -10,6 +10,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from measuring.tables import markdown_table, record_table, terminal_table
+
 Record = dict[str, Any]
 PICTURED = ("dcdm", "dcdm-cnn", "mg-cg", "ic-cg", "cg", "pyamg-sa")
 OURS, THEIRS = "dcdm", ("pyamg-sa", "pyamg-rs")
@@ -18,6 +20,7 @@ ORDER = (
     *("pyamg-sa", "pyamg-rs", "scipy-cg", "scipy-direct", "auto", "fast-diagonalisation"),
 )
 """Of the columns; it also fixes each solver's colour, the same in both pictures."""
+HEADINGS = ("solver", "warm-up\ns", "set-up\ns", "solve\ns", "total\ns", "itera-\ntions", "true\nresidual", "result")
 GIB = 2**30
 
 
@@ -26,20 +29,13 @@ def table(record: Record) -> Iterator[Table]:
     for case, size, rtol in dict.fromkeys((r["case"], r["size"], r["rtol"]) for r in record["rows"]):
         rows = [r for r in record["rows"] if (r["case"], r["size"], r["rtol"]) == (case, size, rtol)]
         title = f"{case} {size}³, {rows[0]['unknowns']:,} unknowns, rtol {rtol:g}"
-        found = _narrow(title)
-        found.add_column("\nsolver", no_wrap=True)
-        for name in ("warm-up\ns", "set-up\ns", "solve\ns", "total\ns", "itera-\ntions", "true\nresidual"):
-            found.add_column(name, justify="right", no_wrap=True)
-        found.add_column("\nresult", no_wrap=True)
-        for row in rows:
-            found.add_row(row["solver"], *_figures(row), _outcome(row))
-        # Below, not inside: a terminal's last column is narrow.
+        # Reasons stand below, not inside: a terminal's last column is narrow.
         reasons = [f"{r['solver']}: {reason}" for r in rows if (reason := r["skipped"] or r.get("note", ""))]
-        found.caption, found.caption_justify = Text("\n".join(reasons)) if reasons else None, "left"
-        yield found
+        cells = [[row["solver"], *_figures(row), _outcome(row)] for row in rows]
+        yield terminal_table(HEADINGS, cells, title, "\n".join(reasons) or None)
     for title, key in (("PETSc", "petsc"), ("time steps of the plume", "steps"), ("peak memory", "memory")):
         if record.get(key):
-            yield _plain(title, record[key])
+            yield record_table(record[key], title)
 
 
 def _figures(row: Record) -> list[str]:
@@ -61,20 +57,6 @@ def _outcome(row: Record) -> Text:
         return Text(f"{row['result']}: NOT TRUE", style="bold red")
     text = row["skipped"].partition(":")[0] or row["result"] + ("*" if row.get("note") else "")
     return Text(text, style="" if row["result"] == "converged" else "yellow")
-
-
-def _narrow(title: str) -> Table:
-    """An empty table that needs no more than 80 columns."""
-    return Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1), title_style="bold")
-
-
-def _plain(title: str, rows: list[Record]) -> Table:
-    found = _narrow(title)
-    for name in rows[0]:
-        found.add_column(name.replace("_", "\n"), vertical="bottom", overflow="fold")
-    for row in rows:
-        found.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
-    return found
 
 
 def lies(record: Record) -> list[str]:
@@ -99,7 +81,9 @@ def markdown(record: Record) -> str:
         parts.append(_totals([r for r in record["rows"] if r["size"] == size and r["rtol"] == rtol], size, rtol))
     for key in ("petsc", "steps", "memory"):
         if record.get(key):
-            parts.append(_markdown_plain(record[key]))
+            rows = record[key]
+            headings = [name.replace("_", " ") for name in rows[0]]
+            parts.append(markdown_table(headings, [row.values() for row in rows]))
     return "\n".join(parts)
 
 
@@ -119,18 +103,15 @@ def _number(value: float | None) -> str:
 
 def _totals(rows: list[Record], size: int, rtol: float) -> str:
     shown = sorted({r["solver"] for r in rows}, key=ORDER.index)
-    columns = " | ".join(f"`{solver}`" for solver in shown)
-    lines = [
-        f"| {size}³, to {rtol:g} | unknowns | {columns} | best PyAMG / `{OURS}` |",
-        "|---|" + "---:|" * (len(shown) + 2),
-    ]
+    headings = [f"{size}³, to {rtol:g}", "unknowns", *(f"`{solver}`" for solver in shown), f"best PyAMG / `{OURS}`"]
+    lines = []
     for case in dict.fromkeys(r["case"] for r in rows):
         by = {r["solver"]: r for r in rows if r["case"] == case}
         theirs = [by[s]["seconds"] for s in THEIRS if _solved(by.get(s))]
         factor = f"{min(theirs) / by[OURS]['seconds']:.1f}×" if theirs and _solved(by.get(OURS)) else "–"
-        cells = " | ".join(_cell(by.get(solver)) for solver in shown)
-        lines.append(f"| {case} | {next(iter(by.values()))['unknowns']:,} | {cells} | {factor} |")
-    return "\n".join(lines) + "\n" + _left_out(rows)
+        unknowns = f"{next(iter(by.values()))['unknowns']:,}"
+        lines.append([case, unknowns, *(_cell(by.get(solver)) for solver in shown), factor])
+    return markdown_table(headings, lines, right=True) + _left_out(rows)
 
 
 def _solved(row: Record | None) -> bool:
@@ -156,13 +137,6 @@ def _left_out(rows: list[Record]) -> str:
             cases.setdefault((row["solver"], reason), []).append(row["case"])
     lines = [f"- `{solver}`, {', '.join(where)}: {reason}" for (solver, reason), where in cases.items()]
     return "\n" + "\n".join(lines) + "\n" if lines else ""
-
-
-def _markdown_plain(rows: list[Record]) -> str:
-    lines = ["| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |", "|---" * len(rows[0]) + "|"]
-    for row in rows:
-        lines.append("| " + " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()) + " |")
-    return "\n".join(lines) + "\n"
 
 
 def draw_times(record: Record, path: Path) -> None:

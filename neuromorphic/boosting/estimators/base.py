@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting.estimators.inputs import TableInputs
@@ -36,6 +35,7 @@ from relaxon.neuromorphic.boosting.training.runs import (
     TrainingRows,
 )
 from relaxon.neuromorphic.checkpoints import Checkpoints
+from relaxon.neuromorphic.table_estimators import draw_seed
 from relaxon.neuromorphic.tabular import preparation
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ Array = NDArray[np.float64]
 
 IMPORTANCE_ROWS = 1000
 """Maximum number of rows over which the gradients of the importances are averaged."""
-LARGEST_TARGET = 1e150
-"""Largest absolute target: the squares of larger ones overflow float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +67,6 @@ SMALL_SHARE, SHARE = 1.0, 0.5
 class BoostedNetwork(TableInputs):
     """Base class of the estimators; a subclass provides the targets, the loss and the link."""
 
-    n_units: int
-    units_per_stage: int
-    learning_rate: float
-    newton: Literal["guarded", "published"]
-    subsample: float | Literal["auto"]
-    ridge: float | None
-    stage_iterations: int
-    stage_tolerance: float | None
-    restarts: int
-    candidates: int
-    layers: tuple[int, ...] | None
-    binary: bool
-    bits: int
-    precision: Literal["double", "single"]
-    early_stopping: bool
-    validation_fraction: float
-    n_iter_no_change: int
-    tol: float
-    random_state: int | np.random.RandomState | None
-
     train_loss_: Array
     validation_loss_: Array
     outcome_: Outcome
@@ -104,12 +82,12 @@ class BoostedNetwork(TableInputs):
     @property
     def n_units_(self) -> int:
         """Number of hidden units of the merged network."""
-        return self._fitted().units
+        return int(self._fitted().units)
 
     @property
     def n_stages_(self) -> int:
         """Number of boosting stages of the merged network."""
-        return self._fitted().stages
+        return int(self._fitted().stages)
 
     def truncate(self, n_units: int) -> Self:
         """Return a copy with the first `n_units` units only, as if training had ended there.
@@ -142,7 +120,7 @@ class BoostedNetwork(TableInputs):
 
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages of the additive model whose sum is the merged network."""
-        return self._fitted().split()
+        return tuple(self._fitted().split())
 
     def permutation_importances(
         self, X: ArrayLike, y: ArrayLike, *, n_repeats: int = 5, random_state: int | None = None
@@ -201,7 +179,8 @@ class BoostedNetwork(TableInputs):
         if again and checkpoints is not None:
             raise ValueError("checkpoints must be None for a warm start that continues an earlier fit")
         if not again:
-            self._seed = self._draw_seed(checkpoints)
+            resumed = None if checkpoints is None else read_seed(checkpoints.folder)
+            self._seed = draw_seed(self.random_state, resumed)
         x = self._add_statistics(x, y, w, self._seed)
         if self.early_stopping:
             chosen, held = preparation.split_rows(len(x), self.validation_fraction, labels, self._seed)
@@ -256,14 +235,6 @@ class BoostedNetwork(TableInputs):
     ) -> MergedNetwork:
         network = merge(stages, initial, gain, shift, scale)
         return network if thresholds is None else build_sign_network(network, thresholds)
-
-    def _draw_seed(self, checkpoints: Checkpoints | None) -> int:
-        """Return the seed of this fit: that of the checkpoint to resume if `random_state` is None, else a drawn one."""
-        if checkpoints is not None and self.random_state is None:
-            kept = read_seed(checkpoints.folder)
-            if kept is not None:
-                return kept
-        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _resume_state(self) -> BoostingState:
         wanted = sum(self._layer_sizes())
@@ -322,13 +293,13 @@ class BoostedNetwork(TableInputs):
         return columns / whole if whole > 0.0 else columns
 
     def _predict_raw(self, X: ArrayLike) -> Array:
-        network = self._fitted()
+        network: MergedNetwork = self._fitted()
         if self.precision == "single":
             check_single(self)
         return network.raw(self._encode_input(X), self.precision == "single")
 
     def _predict_raw_staged(self, X: ArrayLike) -> Iterator[Array]:
-        network = self._fitted()
+        network: MergedNetwork = self._fitted()
         return network.staged_raw(self._encode_input(X))
 
     def _build_loss(self, train: TrainingRows) -> Loss:

@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -18,12 +17,13 @@ from relaxon.neuromorphic.boosting.training.losses import BinaryLogLoss, CompSum
 from relaxon.neuromorphic.boosting.training.runs import Callback, TrainingRows
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.parameters import check_choice, check_real, store_arguments
+from relaxon.neuromorphic.table_estimators import TableClassifier, find_classes
 from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
 
 
-class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type: ignore[misc]
+class GradientBoostedNetworkClassifier(TableClassifier, BoostedNetwork):
     """A classification network with logistic hidden units, trained a few units at a time on the current residual.
 
     For two classes the network has a single output, the logit of the second class. For more classes it has one output
@@ -43,11 +43,6 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
     >>> model.predict_proba(X).shape, model.score(X, y) > 0.97
     ((150, 3), True)
     """
-
-    loss: str
-    tau: float
-    class_weight: Mapping[Any, float] | Literal["balanced"] | None
-    classes_: NDArray[Any]
 
     def __init__(
         self,
@@ -108,12 +103,9 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
                 raise ValueError(f"class_weight must leave rows with a finite weight above 0, got {self.class_weight}")
             x, given, w = x[w > 0.0], given[w > 0.0], w[w > 0.0]
         w = preparation.scale_weights(w)
-        classes, labels = np.unique(given, return_inverse=True)
+        classes, labels = find_classes(given, " among the rows with a weight")
         if self.warm_start and hasattr(self, "network_") and not np.array_equal(classes, self.classes_):
             raise ValueError(f"y must have the classes of the previous fit for a warm start, got {classes.tolist()}")
-        if len(classes) < 2:
-            found = repr(classes.tolist()[0])
-            raise ValueError(f"y must have at least two classes among the rows with a weight, got one class: {found}")
         self.classes_ = classes
         x, column, w = preparation.merge_rows(x, labels[:, None].astype(np.float64), w)
         labels = column[:, 0].astype(np.int64)
@@ -136,10 +128,6 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
                 "newton must be 'guarded' for loss 'comp-sum': the published algorithm supports the log-loss only"
             )
 
-    def decision_function(self, X: ArrayLike) -> Array:
-        """Return the logits: `(n,)` of the second class if there are two classes, else `(n, classes)`."""
-        return self._shape_output(self._predict_raw(X))
-
     def staged_decision_function(self, X: ArrayLike) -> Iterator[Array]:
         """Yield what `decision_function` returns after each stage."""
         return (self._shape_output(raw) for raw in self._predict_raw_staged(X))
@@ -152,18 +140,9 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
         """Yield what `predict_proba` returns after each stage."""
         return (self._probabilities(raw) for raw in self._predict_raw_staged(X))
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the most probable class of each row, `(n,)`."""
-        return self._labels(self._predict_raw(X))
-
     def staged_predict(self, X: ArrayLike) -> Iterator[NDArray[Any]]:
         """Yield what `predict` returns after each stage."""
         return (self._labels(raw) for raw in self._predict_raw_staged(X))
-
-    def _labels(self, raw: Array) -> NDArray[Any]:
-        chosen = raw.argmax(axis=1) if raw.shape[1] > 1 or len(self.classes_) == 1 else (raw[:, 0] > 0.0).astype(int)
-        labels: NDArray[Any] = self.classes_[chosen]
-        return labels
 
     def _probabilities(self, raw: Array) -> Array:
         if len(self.classes_) == 1:
@@ -174,9 +153,6 @@ class GradientBoostedNetworkClassifier(ClassifierMixin, BoostedNetwork):  # type
 
         # Each probability is computed by its own exponential, so that a small one keeps its relative accuracy.
         return np.column_stack([expit(-raw[:, 0]), expit(raw[:, 0])])
-
-    def _shape_output(self, raw: Array) -> Array:
-        return raw[:, 0] if raw.shape[1] == 1 else raw
 
     def _build_loss(self, train: TrainingRows) -> Loss:
         if self.loss == "comp-sum":

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Integral
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, validate_data
 
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting.networks.merged import MergedNetwork
+from relaxon.neuromorphic.table_estimators import NetworkEstimator
 from relaxon.neuromorphic.tabular.categories import (
     TargetCategories,
     encode_categories,
@@ -24,15 +24,10 @@ from relaxon.neuromorphic.tabular.categories import (
 Array = NDArray[np.float64]
 
 
-class TableInputs(BaseEstimator):  # type: ignore[misc]
+class TableInputs(NetworkEstimator):
     """Base class of the estimators that turns the rows of a table into the inputs of a network."""
 
     network_: MergedNetwork
-    missing: Literal["refuse", "mean", "indicate"]
-    warm_start: bool
-    categorical_features: Any
-    monotone_constraints: Any
-    n_features_in_: int
     _indicated: NDArray[np.int64]
     _categories: TargetCategories | None
 
@@ -130,16 +125,6 @@ class TableInputs(BaseEstimator):  # type: ignore[misc]
         kept = [int(wanted[i]) for i in range(d) if i not in places]
         # Missing-value indicators and category statistics are not constrained.
         return (*kept, *(0,) * (len(self._sources(outputs)) - len(kept))) if any(kept) else None
-
-    def _check_weights(self, sample_weight: ArrayLike | None, X: Array) -> Array:
-        return np.asarray(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
-
-    def _fitted(self) -> MergedNetwork:
-        check_is_fitted(self)
-        return self.network_
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "network_")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -7,10 +7,9 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import RegressorMixin
 
 from relaxon.core.masked import refuse_masks
-from relaxon.neuromorphic.boosting.estimators.base import LARGEST_TARGET, BoostedNetwork
+from relaxon.neuromorphic.boosting.estimators.base import BoostedNetwork
 from relaxon.neuromorphic.boosting.training.losses import (
     AbsoluteLoss,
     HuberLoss,
@@ -23,6 +22,7 @@ from relaxon.neuromorphic.boosting.training.losses import (
 from relaxon.neuromorphic.boosting.training.runs import Callback, TrainingRows
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.parameters import check_choice, check_real, store_arguments
+from relaxon.neuromorphic.table_estimators import TableRegressor
 from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
@@ -34,7 +34,7 @@ HUBER_DELTA = 1.345
 """Default δ of the Huber loss, in standard deviations: 95 % efficiency for normal errors (Huber 1981)."""
 
 
-class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: ignore[misc]
+class GradientBoostedNetworkRegressor(TableRegressor, BoostedNetwork):
     """A regression network with logistic hidden units, trained a few units at a time on the current residual.
 
     Source: S. Emami & G. Martínez-Muñoz, "Sequential training of neural networks with gradient boosting", IEEE
@@ -104,11 +104,6 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
     (60, True)
     """
 
-    loss: str
-    quantile: float
-    huber_delta: float
-    _outputs: int | None
-
     def __init__(
         self,
         n_units: int = 200,
@@ -159,15 +154,12 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
         x, targets = self._read_table(X, y, multi_output=True, y_numeric=True)
         w = preparation.scale_weights(self._check_weights(sample_weight, x))
         x = self._add_indicators(x, fitting=True)
-        flat = np.asarray(targets, np.float64).reshape(len(x), -1)
-        if np.abs(flat).max() > LARGEST_TARGET:
-            raise ValueError(f"y must be at most {LARGEST_TARGET:g} in size, got {np.abs(flat).max():g}")
+        flat, outputs = self._flatten_targets(targets)
         if self.loss == "poisson":
             if flat.min() < 0.0:
                 raise ValueError(f"y must not be negative for loss='poisson', got {flat.min():g}")
             if not (w @ flat).all():
                 raise ValueError("y must have a value above 0 in each column for loss='poisson', got zeros only")
-        outputs = flat.shape[1] if np.ndim(targets) == 2 else None
         if self.warm_start and hasattr(self, "network_") and outputs != self._outputs:
             raise ValueError(f"y must have the outputs of the previous fit for a warm start, got {flat.shape[1]}")
         self._outputs = outputs
@@ -190,8 +182,7 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
 
     def _shape_output(self, raw: Array) -> Array:
         # Far outside the training inputs the exponential of the log-mean would overflow; it is clipped instead.
-        out = np.exp(np.minimum(raw, LARGEST_LOG)) if self.loss == "poisson" else raw
-        return out[:, 0] if self._outputs is None else out
+        return super()._shape_output(np.exp(np.minimum(raw, LARGEST_LOG)) if self.loss == "poisson" else raw)
 
     def _target_unit(self, y: Array, w: Array) -> Array:
         if self.loss == "poisson" or self.newton == "published":
@@ -216,7 +207,6 @@ class GradientBoostedNetworkRegressor(RegressorMixin, BoostedNetwork):  # type: 
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
         tags.target_tags.positive_only = self.loss == "poisson"
         return tags
 

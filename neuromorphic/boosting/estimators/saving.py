@@ -9,34 +9,31 @@ from relaxon.neuromorphic.binary.packing import pack_signs
 from relaxon.neuromorphic.boosting.networks.signs import SignNetwork
 from relaxon.neuromorphic.estimator_files import describe_estimator, write_estimator
 
-KINDS = {"regressor": "GradientBoostedNetworkRegressor", "classifier": "GradientBoostedNetworkClassifier"}
-"""The class of each kind of estimator, by name, as the classes import this module."""
+SAVED = ("GradientBoostedNetworkRegressor", "GradientBoostedNetworkClassifier")
+"""The names of the classes, which import this module."""
+NETWORK = ("shift", "scale", "output", "initial", "intercepts", "sizes", "gain")
+FITTED = {
+    "unit": "_unit",
+    "train_loss": "train_loss_",
+    "validation_loss": "validation_loss_",
+    "importances": "feature_importances_",
+}
+"""The attributes that are stored as arrays, by the names of these."""
 
 
 def save(estimator: Any, path: Path) -> None:
     """Write `estimator` to the folder `path`, which is created if missing; each file is replaced atomically."""
     network = estimator._fitted()
-    content = describe_estimator(estimator, KINDS) | {
+    content = describe_estimator(estimator, SAVED) | {
         "seed": estimator._seed,
         "attempts": estimator._attempts,
         "refused": estimator.n_refused_stages_,
         "dead": estimator.n_dead_units_,
         "hidden_layers": len(network.layers),
     }
-    arrays = {
-        "shift": network.shift,
-        "scale": network.scale,
-        "output": network.output,
-        "initial": network.initial,
-        "intercepts": network.intercepts,
-        "sizes": network.sizes,
-        "gain": network.gain,
-        "unit": estimator._unit,
-        "train_loss": estimator.train_loss_,
-        "validation_loss": estimator.validation_loss_,
-        "importances": estimator.feature_importances_,
-        "indicated": estimator._indicated,
-    }
+    arrays = {name: getattr(network, name) for name in NETWORK}
+    arrays |= {name: getattr(estimator, attribute) for name, attribute in FITTED.items()}
+    arrays["indicated"] = estimator._indicated
     if estimator._categories is not None:
         known = estimator._categories
         content["categories"] = {"places": list(known.places), "keys": [list(keys) for keys in known.keys]}

@@ -11,14 +11,13 @@ Units: `min Σ_k c_k ℓ(z_k) + β ‖α‖₁`, `z = Σ_j (X u_j)₊ α_j`, wit
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.convex.program.cones import ConeProjector, PatternCones
 from relaxon.neuromorphic.convex.program.losses import ConvexLoss
-from relaxon.neuromorphic.convex.program.maps import LinearMap, PatternMap, RobustMap, UnitMap
+from relaxon.neuromorphic.convex.program.maps import PatternMap, RobustMap, UnitMap
 
 Array = NDArray[np.float64]
 
@@ -31,37 +30,6 @@ class ConvexObjective:
     shares: Array
     beta: float
     outputs: int
-
-
-class Program(Protocol):
-    """The interface between the ADMM and a program, whose variables `V` are one array."""
-
-    objective: ConvexObjective
-
-    @property
-    def map(self) -> LinearMap:
-        """The map from differences `(K, N)` to outputs `(n, K)`."""
-
-    def zeros(self) -> Array:
-        """Return variables of value 0."""
-
-    def difference(self, v: Array) -> Array:
-        """Return the argument of the map for these variables, `(K, N)`."""
-
-    def lift(self, v: Array, change: Array) -> Array:
-        """Return the variables closest to `v` whose difference is `difference(v) + change`."""
-
-    def shrink(self, v: Array, threshold: float) -> Array:
-        """Return `argmin_u threshold · penalty(u) + ½ ‖u − v‖²` over the constraint set."""
-
-    def penalty(self, v: Array) -> float:
-        """Return the sum of norms."""
-
-    def dual_norm(self, theta: Array) -> float:
-        """Return the norm that is at most β for dual feasible `θ` `(n, K)`; for those it may be any value up to β."""
-
-    def violation(self, v: Array) -> float:
-        """Return the largest violation of the constraints, for rows of norm 1 and relative to the variables' norms."""
 
 
 def primal_value(program: Program, v: Array, outputs: Array | None = None) -> float:
@@ -78,7 +46,7 @@ class PatternProgram:
     x: Array
     patterns: NDArray[np.bool_]
     cones: PatternCones
-    map: PatternMap | RobustMap = field(init=False)
+    map: PatternMap = field(init=False)
     _steps: ConeProjector = field(init=False)
     _checks: ConeProjector = field(init=False)
 
@@ -89,16 +57,20 @@ class PatternProgram:
         self._steps, self._checks = ConeProjector(self.cones, groups), ConeProjector(self.cones, groups)
 
     def zeros(self) -> Array:
+        """Return variables of value 0."""
         return np.zeros((self.objective.outputs, 2, self.patterns.shape[1], self.x.shape[1]))
 
     def difference(self, v: Array) -> Array:
+        """Return the argument of the map for these variables, `(K, N)`."""
         return np.asarray((v[:, 0] - v[:, 1]).reshape(len(v), -1))
 
     def lift(self, v: Array, change: Array) -> Array:
+        """Return the variables closest to `v` whose difference is `difference(v) + change`."""
         half = 0.5 * change.reshape(len(v), *v.shape[2:])
         return np.stack([v[:, 0] + half, v[:, 1] - half], axis=1)
 
     def shrink(self, v: Array, threshold: float) -> Array:
+        """Return `argmin_u threshold · penalty(u) + ½ ‖u − v‖²` over the constraint set."""
         groups = v.reshape(-1, v.shape[-1])
         out = self._steps(groups, threshold)
         norms = np.linalg.norm(out, axis=1)
@@ -106,14 +78,17 @@ class PatternProgram:
         return out.reshape(v.shape)
 
     def penalty(self, v: Array) -> float:
+        """Return the sum of norms."""
         return float(np.linalg.norm(v, axis=-1).sum())
 
     def dual_norm(self, theta: Array) -> float:
+        """Return the norm that is at most β for dual feasible `θ` `(n, K)`; for those it may be any value up to β."""
         back = self.map.adjoint(theta).reshape(-1, 1, self.patterns.shape[1], self.x.shape[1])
         groups = np.concatenate([-back, back], axis=1).reshape(-1, self.x.shape[1])
         return float(np.linalg.norm(self._checks(groups, self.objective.beta), axis=1).max(initial=0.0))
 
     def violation(self, v: Array) -> float:
+        """Return the largest violation of the constraints, for rows of norm 1 and relative to the variables' norms."""
         return self.cones.violation(v.reshape(-1, v.shape[-1]))
 
 
@@ -150,3 +125,7 @@ class UnitProgram:
 
     def violation(self, v: Array) -> float:
         return 0.0
+
+
+Program = PatternProgram | UnitProgram
+"""What the ADMM solves: its variables `V` are one array, and `map` leads from differences to outputs `(n, K)`."""

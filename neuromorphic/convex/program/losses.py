@@ -10,7 +10,6 @@ domain, and so does `t θ` for `0 ≤ t ≤ 1`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,43 +39,28 @@ __all__ = [
 TINY = 1e-300
 
 
-class ConvexLoss(Protocol):
-    """The interface of a loss."""
-
-    @property
-    def curvature(self) -> float:
-        """An upper bound on the second derivative, or a substitute for it: the initial penalty of `Z`."""
-
-    def value(self, z: Array, c: Array) -> float:
-        """Return `Σ c ℓ(z)`."""
-
-    def gradient(self, z: Array, c: Array) -> Array:
-        """Return a (sub)gradient of the value with respect to `z`: `(n, K)`."""
-
-    def prox(self, a: Array, sigma: float) -> Array:
-        """Return `argmin_z ℓ(z) + ½ σ ‖z − a‖²`, row by row."""
-
-    def dual_value(self, theta: Array, c: Array, longest: float) -> tuple[float, float]:
-        """Return the largest value found of `−Σ c ℓ*(t θ / c)`, `0 ≤ t ≤ longest`, and its `t`."""
-
-
 @dataclass(frozen=True, slots=True)
 class SquaredError:
     """`½ (z − y)²` summed over outputs; targets `y` (n, K)."""
 
     y: Array
     curvature: float = 1.0
+    """An upper bound on the second derivative, or a substitute for it: the initial penalty of `Z`."""
 
     def value(self, z: Array, c: Array) -> float:
+        """Return `Σ c ℓ(z)`."""
         return 0.5 * float(c @ np.square(z - self.y).sum(axis=1))
 
     def gradient(self, z: Array, c: Array) -> Array:
+        """Return a (sub)gradient of the value with respect to `z`: `(n, K)`."""
         return c[:, None] * (z - self.y)
 
     def prox(self, a: Array, sigma: float) -> Array:
+        """Return `argmin_z ℓ(z) + ½ σ ‖z − a‖²`, row by row."""
         return np.asarray((self.y + sigma * a) / (1.0 + sigma))
 
     def dual_value(self, theta: Array, c: Array, longest: float) -> tuple[float, float]:
+        """Return the largest value found of `−Σ c ℓ*(t θ / c)`, `0 ≤ t ≤ longest`, and its `t`."""
         # −t Σ θ y − ½ t² Σ θ²/c is a parabola in t.
         slope = -float((theta * self.y).sum())
         bend = float((np.square(theta).sum(axis=1) / c).sum())
@@ -189,11 +173,11 @@ class RobustLoss:
         return self.plain.curvature
 
     def value(self, z: Array, c: Array) -> float:
-        return self.plain.value(self._worst(z), c)
+        return self.plain.value(self._find_worst(z), c)
 
     def gradient(self, z: Array, c: Array) -> Array:
         parts = self._parts(z)
-        theta = self.plain.gradient(self._worst(z), c)
+        theta = self.plain.gradient(self._find_worst(z), c)
         slopes = np.abs(theta)[..., None] * np.sign(parts[..., 1:])
         return np.concatenate([theta[..., None], slopes], axis=-1).reshape(z.shape)
 
@@ -218,7 +202,7 @@ class RobustLoss:
     def _parts(self, z: Array) -> Array:
         return z.reshape(len(z), self.plain.y.shape[1], -1)
 
-    def _worst(self, z: Array) -> Array:
+    def _find_worst(self, z: Array) -> Array:
         """Return the worst output in the box of each row: `(n, K)`."""
         parts = self._parts(z)
         reach = np.abs(parts[..., 1:]).sum(axis=-1)
@@ -226,3 +210,6 @@ class RobustLoss:
             return np.asarray(parts[..., 0] - self.plain.y * reach)
         error = parts[..., 0] - self.plain.y
         return np.asarray(parts[..., 0] + np.where(error < 0.0, -reach, reach))
+
+
+ConvexLoss = SquaredError | LogisticLoss | SoftmaxLoss | HingeLoss | RobustLoss

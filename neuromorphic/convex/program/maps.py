@@ -1,10 +1,12 @@
-"""Linear maps from the programs' unknowns to the outputs, in blocks of rows whose products fit into memory."""
+"""Linear maps from the programs' unknowns to the outputs, in blocks of rows whose products fit into memory.
+
+A map F leads from unknowns `(K, N)` to outputs `(n, M)`; `C = diag(c)` are the rows' shares, `(n,)`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,33 +15,6 @@ Array = NDArray[np.float64]
 
 BLOCK = 2**22
 """Largest number of entries of a block's product."""
-
-
-class LinearMap(Protocol):
-    """A map from unknowns `(K, N)` to outputs `(n, M)`; `C = diag(c)` are the rows' shares, `(n,)`."""
-
-    @property
-    def unknowns(self) -> int:
-        """`N`."""
-
-    @property
-    def by_rows(self) -> bool:
-        """Whether `F Fᵀ` is smaller than `FᵀCF` and `outer` is available."""
-
-    def forward(self, q: Array) -> Array:
-        """Return `F q`: `(K, N)` to `(n, M)`."""
-
-    def adjoint(self, theta: Array) -> Array:
-        """Return `Fᵀ θ`: `(n, M)` to `(K, N)`."""
-
-    def gram(self, c: Array) -> Array:
-        """Return `FᵀCF` `(N, N)`."""
-
-    def outer(self) -> Array:
-        """Return `F Fᵀ` `(n, n)`, where `by_rows`."""
-
-    def at_rows(self, rows: NDArray[np.int64]) -> LinearMap:
-        """Return the map to the outputs of these rows, `(rows, K)`, for which `outer` is available."""
 
 
 def row_blocks(rows: int, width: int) -> Iterator[slice]:
@@ -58,13 +33,16 @@ class PatternMap:
 
     @property
     def unknowns(self) -> int:
+        """`N`."""
         return int(self.patterns.shape[1] * self.x.shape[1])
 
     @property
     def by_rows(self) -> bool:
+        """Whether `F Fᵀ` is smaller than `FᵀCF` and `outer` is available."""
         return len(self.x) <= self.unknowns
 
     def forward(self, q: Array) -> Array:
+        """Return `F q`: `(K, N)` to `(n, M)`."""
         n, d = self.x.shape
         outputs = len(q)
         stacked = q.reshape(-1, d).T
@@ -76,6 +54,7 @@ class PatternMap:
         return out
 
     def adjoint(self, theta: Array) -> Array:
+        """Return `Fᵀ θ`: `(n, M)` to `(K, N)`."""
         n, outputs = theta.shape
         width = outputs * self.patterns.shape[1]
         out = np.zeros((width, self.x.shape[1]))
@@ -85,6 +64,7 @@ class PatternMap:
         return out.reshape(outputs, -1)
 
     def gram(self, c: Array) -> Array:
+        """Return `FᵀCF` `(N, N)`."""
         out = np.zeros((self.unknowns, self.unknowns))
         root = np.sqrt(c)
         for part in row_blocks(len(c), self.unknowns):
@@ -94,28 +74,24 @@ class PatternMap:
         return out
 
     def outer(self) -> Array:
+        """Return `F Fᵀ` `(n, n)`, where `by_rows`."""
         active = self.patterns.astype(np.float64)
         return np.asarray((self.x @ self.x.T) * (active @ active.T))
 
     def at_rows(self, rows: NDArray[np.int64]) -> LinearMap:
+        """Return the map to the outputs of these rows, `(rows, K)`, for which `outer` is available."""
         return PatternMap(self.x[rows], self.patterns[rows])
 
 
 @dataclass(frozen=True, slots=True)
-class RobustMap:
+class RobustMap(PatternMap):
     """`F q` and, for each row, its sensitivity `box ∘ Σ_i d_ik q_i` to a perturbation: `(n, K (1 + d))`.
 
     As long as its pattern does not change, a perturbation `|δ_j| ≤ box_j` of row `k` changes its output by
     `δᵀ Σ_i d_ik q_i`, and so by at most `‖box ∘ Σ_i d_ik q_i‖₁`.
     """
 
-    x: Array
-    patterns: NDArray[np.bool_]
     box: Array
-
-    @property
-    def unknowns(self) -> int:
-        return int(self.patterns.shape[1] * self.x.shape[1])
 
     @property
     def by_rows(self) -> bool:
@@ -181,3 +157,6 @@ class UnitMap:
 
     def at_rows(self, rows: NDArray[np.int64]) -> LinearMap:
         return UnitMap(self.hidden[rows])
+
+
+LinearMap = PatternMap | UnitMap

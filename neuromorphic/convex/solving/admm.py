@@ -141,7 +141,7 @@ class _Track:
         table = np.array(self.rows, np.float64).reshape(-1, 6)
         return ConvexHistory(table[:, 0].astype(np.int64), *(table[:, j].copy() for j in range(1, 6)))
 
-    def solved(self, outcome: ConvexOutcome, iterations: int) -> AdmmSolution:
+    def finish(self, outcome: ConvexOutcome, iterations: int) -> AdmmSolution:
         return AdmmSolution(self.variables, self.theta, self.primal, self.dual, outcome, iterations, self.history())
 
 
@@ -237,7 +237,7 @@ def solve_admm(
     _improve_dual(program, track, at.theta)
     # At β no smaller than the dual norm of the gradient at 0, the optimum is 0.
     if relative_gap(track.primal, track.dual) <= settings.tolerance:
-        return track.solved(ConvexOutcome.CONVERGED, 0)
+        return track.finish(ConvexOutcome.CONVERGED, 0)
     at.factorise()
     for iteration in range(1, settings.iterations + 1):
         at.step()
@@ -245,7 +245,7 @@ def solve_admm(
         if iteration % CHECK_EVERY and not last:
             continue
         if not np.isfinite(at.v).all():
-            return track.solved(ConvexOutcome.NOT_FINITE, iteration)
+            return track.finish(ConvexOutcome.NOT_FINITE, iteration)
         found = at.residuals()
         value = primal_value(program, at.v)
         if value < track.primal:
@@ -255,11 +255,11 @@ def solve_admm(
             _improve_dual(program, track, at.theta)
         track.rows.append((iteration, track.primal, track.dual, found.primal, found.dual, at.rho))
         if relative_gap(track.primal, track.dual) <= settings.tolerance:
-            return track.solved(ConvexOutcome.CONVERGED, iteration)
+            return track.finish(ConvexOutcome.CONVERGED, iteration)
         if callback and callback(ConvexProgress(iteration, track.primal, track.dual, found.primal, found.dual)):
-            return track.solved(ConvexOutcome.INTERRUPTED, iteration)
+            return track.finish(ConvexOutcome.INTERRUPTED, iteration)
         at.balance(found, iteration)
-    return track.solved(ConvexOutcome.ITERATION_LIMIT, settings.iterations)
+    return track.finish(ConvexOutcome.ITERATION_LIMIT, settings.iterations)
 
 
 def _improve_dual(program: Program, track: _Track, theta: Array) -> None:

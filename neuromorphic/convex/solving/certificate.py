@@ -56,7 +56,7 @@ def certify(
 ) -> ConvexCertificate:
     """Return the certificate of a solved program, whose dual is tested with `draws` new patterns or units."""
     objective = program.objective
-    norms = _drawn_norms(program, solved.theta, x, draws, rng)
+    norms = _measure_drawn_norms(program, solved.theta, x, draws, rng)
     worst = float(norms.max(initial=0.0)) / objective.beta
     dual = solved.dual
     if worst > 1.0:
@@ -76,14 +76,12 @@ def certify(
     )
 
 
-def _drawn_norms(program: Program, theta: Array, x: Array, draws: int, rng: np.random.Generator) -> Array:
+def _measure_drawn_norms(program: Program, theta: Array, x: Array, draws: int, rng: np.random.Generator) -> Array:
     """Return the dual norms of new patterns or units, `(drawn,)`; norms up to β may have any value up to β."""
     objective = program.objective
     if isinstance(program, UnitProgram):
         units = draw_units(draws, x.shape[1], rng)
-        norms: Array = np.abs(theta.T @ np.maximum(x @ units.T, 0.0)).max(axis=0, initial=0.0)
-        return norms
-    assert isinstance(program, PatternProgram)
+        return np.asarray(np.abs(theta.T @ np.maximum(x @ units.T, 0.0)).max(axis=0, initial=0.0))
     new = draw_patterns(x, draws, rng, program.patterns) if draws else np.zeros((len(x), 0), bool)
     found = []
     for column in new.T:

@@ -10,7 +10,6 @@ sample of the rows, weighted to represent all rows, which the second formula inv
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,17 +25,7 @@ CLOSE = 1e-10
 STEPS = 1000
 
 
-class NormalSolver(Protocol):
-    """A solver for `(I + t FᵀCF) q = r`."""
-
-    def set_weight(self, t: float) -> None:
-        """Prepare the solver for this `t`."""
-
-    def solve(self, r: Array) -> Array:
-        """Return `q` for right-hand sides `(K, N)`."""
-
-
-def build_normal_solver(map: LinearMap, c: Array, largest: int) -> NormalSolver:
+def build_normal_solver(map: LinearMap, c: Array, largest: int) -> FactoredNormal | IterativeNormal:
     """Return a direct solver where its factor has at most `largest` rows, otherwise an iterative one."""
     rows = len(c) if map.by_rows else map.unknowns
     return FactoredNormal(map, c) if rows <= largest else IterativeNormal(map, c, max(1, largest // 2))
@@ -53,13 +42,15 @@ class FactoredNormal:
     _t: float = field(default=0.0, init=False)
 
     def set_weight(self, t: float) -> None:
+        """Prepare the solver for this `t`."""
         if self._product is None:
             root = np.sqrt(self.c)
             by_rows = self.map.by_rows
             self._product = self.map.outer() * np.outer(root, root) if by_rows else self.map.gram(self.c)
-        self._factor, self._t = shifted_factor(self._product, t), t
+        self._factor, self._t = factor_shifted(self._product, t), t
 
     def solve(self, r: Array) -> Array:
+        """Return `q` for right-hand sides `(K, N)`."""
         assert self._factor is not None
         if not self.map.by_rows:
             return np.asarray(cho_solve(self._factor, r.T, check_finite=False).T)
@@ -119,7 +110,7 @@ class IterativeNormal:
         return q + self._t * self.map.adjoint(self.c[:, None] * self.map.forward(q))
 
 
-def shifted_factor(product: Array, t: float) -> Factor:
+def factor_shifted(product: Array, t: float) -> Factor:
     """Return the Cholesky factor of `I + t · product`."""
     matrix = t * product
     matrix.flat[:: len(matrix) + 1] += 1.0

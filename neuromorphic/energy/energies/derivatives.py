@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
@@ -40,7 +39,7 @@ def input_gradient(energy: MLPEnergy, x: Tensor) -> Tensor:
     layers: list[Any] = list(energy.net)
     linear, activation = layers[0::2], layers[1]
     backward = BACKWARD[type(activation)]
-    befores = [torch.addmm(linear[0].bias, _fourier_inputs(energy, x), linear[0].weight.T)]
+    befores = [torch.addmm(linear[0].bias, energy.inputs(x), linear[0].weight.T)]
     for layer in linear[1:-1]:
         befores.append(torch.addmm(layer.bias, activation(befores[-1]), layer.weight.T))
     seed = linear[-1].weight.expand(len(x), -1)
@@ -72,23 +71,12 @@ def _multiply_narrow(tall: Tensor, weight: Tensor) -> Tensor:
     return (tall @ wide)[:, :columns]
 
 
-def _fourier_angles(energy: MLPEnergy, x: Tensor) -> list[tuple[float, Tensor]]:
-    rates = [math.pi * 2**octave / energy.reach for octave in range(energy.fourier)]
-    return [(rate, x * rate) for rate in rates]
-
-
-def _fourier_inputs(energy: MLPEnergy, x: Tensor) -> Tensor:
-    if not energy.fourier:
-        return x
-    return torch.cat([x] + [part for _, angle in _fourier_angles(energy, x) for part in (angle.sin(), angle.cos())], 1)
-
-
 def _pull_back(energy: MLPEnergy, x: Tensor, gradient: Tensor) -> Tensor:
     """Return the gradient in x from that in the perceptron's inputs."""
     if not energy.fourier:
         return gradient
     parts = torch.split(gradient, energy.features, 1)
     found = parts[0].clone()
-    for octave, (rate, angle) in enumerate(_fourier_angles(energy, x)):
+    for octave, (rate, angle) in enumerate(energy.octaves(x)):
         found += rate * (parts[1 + 2 * octave] * angle.cos() - parts[2 + 2 * octave] * angle.sin())
     return found

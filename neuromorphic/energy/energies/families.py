@@ -55,6 +55,7 @@ class MLPEnergy(nn.Module):
     ) -> None:
         super().__init__()
         self.features = validation.positive_int("features", features)
+        self.event_shape = (self.features,)
         self.hidden = tuple(validation.positive_int("hidden", width) for width in hidden)
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, got {activation!r}")
@@ -71,20 +72,22 @@ class MLPEnergy(nn.Module):
         self.net = nn.Sequential(*layers)
         initialise(self, seed)
 
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return (self.features,)
-
     def config(self) -> dict[str, Any]:
         names = ("features", "activation", "fourier", "reach", "confinement", "bound")
         return {"hidden": list(self.hidden)} | {name: getattr(self, name) for name in names}
 
+    def octaves(self, x: Tensor) -> list[tuple[float, Tensor]]:
+        """Return rate and angle `(n, features)` of each octave."""
+        rates = [math.pi * 2**octave / self.reach for octave in range(self.fourier)]
+        return [(rate, x * rate) for rate in rates]
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return the inputs of the perceptron: `x` and the sines and cosines of its octaves."""
+        parts = [part for _, angle in self.octaves(x) for part in (angle.sin(), angle.cos())]
+        return torch.cat([x, *parts], 1) if parts else x
+
     def forward(self, x: Tensor) -> Tensor:
-        inputs = [x]
-        for octave in range(self.fourier):
-            angle = x * (math.pi * 2**octave / self.reach)
-            inputs += [angle.sin(), angle.cos()]
-        out: Tensor = self.net(torch.cat(inputs, 1) if self.fourier else x)[:, 0]
+        out: Tensor = self.net(self.inputs(x))[:, 0]
         if self.bound is not None:
             out = self.bound * torch.tanh(out / self.bound)
         return out + self.confinement * x.square().sum(1) if self.confinement else out
@@ -107,7 +110,7 @@ class ConvolutionalEnergy(nn.Module):
         shape = parse_event_shape(image)
         if len(shape) != 3:
             raise ValueError(f"image must be (channels, height, width), got {image!r}")
-        self._event_shape = shape
+        self.event_shape = shape
         self.channels = tuple(validation.positive_int("channels", width) for width in channels)
         if not self.channels:
             raise ValueError("channels must name at least one convolution, got none")
@@ -124,13 +127,9 @@ class ConvolutionalEnergy(nn.Module):
         self.net = nn.Sequential(*layers, nn.Flatten(), blank_layer(nn.Linear, before * height * width, 1, dtype=dtype))
         initialise(self, seed)
 
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self._event_shape
-
     def config(self) -> dict[str, Any]:
         return {
-            "image": list(self._event_shape),
+            "image": list(self.event_shape),
             "channels": list(self.channels),
             "activation": self.activation,
             "confinement": self.confinement,
@@ -150,13 +149,10 @@ class QuadraticEnergy(nn.Module):
     def __init__(self, features: int, *, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.features = validation.positive_int("features", features)
+        self.event_shape = (self.features,)
         self.mean = nn.Parameter(torch.zeros(self.features, dtype=dtype))
         self.log_diagonal = nn.Parameter(torch.zeros(self.features, dtype=dtype))
         self.lower = nn.Parameter(torch.zeros(self.features, self.features, dtype=dtype))
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return (self.features,)
 
     def config(self) -> dict[str, Any]:
         return {"features": self.features}
@@ -210,6 +206,7 @@ class ExponentialFamilyEnergy(nn.Module):
     ) -> None:
         super().__init__()
         self.features = validation.positive_int("features", features)
+        self.event_shape = (self.features,)
         if not callable(statistics):
             raise TypeError(f"statistics must be callable, got {type(statistics).__name__}")
         self.statistics = statistics
@@ -223,10 +220,6 @@ class ExponentialFamilyEnergy(nn.Module):
         self.confinement = validation.non_negative_float("confinement", confinement)
         theta = torch.zeros(k, dtype=dtype) if start is None else torch.tensor(list(start), dtype=dtype)
         self.theta = nn.Parameter(theta)
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return (self.features,)
 
     def config(self) -> dict[str, Any]:
         if not isinstance(self.statistics, PolynomialStatistics):
@@ -247,14 +240,10 @@ class TiltedEnergy(nn.Module):
 
     def __init__(self, base: Any, tilt: nn.Module) -> None:
         super().__init__()
-        self.base = base
-        self.tilt = tilt
+        self.base, self.tilt = base, tilt
+        self.event_shape = tuple(base.event_shape)
         if isinstance(base, nn.Module):
             base.requires_grad_(False)
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return tuple(self.base.event_shape)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.tilt(x) - self.base.log_prob(x)

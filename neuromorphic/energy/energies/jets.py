@@ -118,9 +118,8 @@ def _differentiate_inputs(energy: MLPEnergy, x: Tensor) -> tuple[Tensor, Tensor,
     if not energy.fourier:
         return x, eye, None
     values, slopes, curves = [x], [torch.ones_like(x)], [torch.zeros_like(x)]
-    for octave in range(energy.fourier):
-        rate = math.pi * 2**octave / energy.reach
-        sine, cosine = (x * rate).sin(), (x * rate).cos()
+    for rate, angle in energy.octaves(x):
+        sine, cosine = angle.sin(), angle.cos()
         values += [sine, cosine]
         slopes += [rate * cosine, -rate * sine]
         curves += [-(rate**2) * sine, -(rate**2) * cosine]

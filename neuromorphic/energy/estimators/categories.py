@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.neuromorphic.tabular.categories import find_places
+
 Array = NDArray[np.float64]
 MOST_CATEGORIES = 1000
 """Maximum number of categories of a column; a column with more holds numbers or names."""
@@ -72,17 +74,4 @@ def find_categorical_columns(given: Sequence[Any], features: int, names: Sequenc
     """Return the column indices of `categorical_features`, given as indices or names; raise `ValueError` otherwise."""
     if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray):
         raise TypeError(f"categorical_features must be a sequence of features or None, got {given!r}")
-    known = [] if names is None else list(names)
-    found = []
-    for one in given:
-        if isinstance(one, str):
-            if one not in known:
-                raise ValueError(f"categorical_features must name features of X, got {one!r}")
-            found.append(known.index(one))
-        elif isinstance(one, bool | np.bool_) or not isinstance(one, int | np.integer) or not 0 <= one < features:
-            raise ValueError(f"categorical_features must be names or places from 0 to {features - 1}, got {one!r}")
-        else:
-            found.append(int(one))
-    if len(set(found)) < len(found):
-        raise ValueError(f"categorical_features must name each feature once, got {list(given)!r}")
-    return tuple(found)
+    return tuple(find_places(given, None if names is None else list(names), features))

@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Literal, Self, overload
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.base import DensityMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
@@ -26,6 +24,7 @@ from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.energy.energies.families import MLPEnergy, TiltedEnergy
 from relaxon.neuromorphic.energy.estimators.distribution import EnergyDistribution
+from relaxon.neuromorphic.energy.estimators.stored import StoredEstimator
 from relaxon.neuromorphic.energy.estimators.tilting import (
     REFERENCE_ROWS,
     explain_overfitting,
@@ -41,11 +40,12 @@ from relaxon.neuromorphic.energy.objectives.score_matching import ScoreMatching
 from relaxon.neuromorphic.energy.partition.importance_sampling import ImportanceSampling
 from relaxon.neuromorphic.energy.partition.log_partition import LogPartition, log_partition
 from relaxon.neuromorphic.energy.samplers.euclidean import MALA
-from relaxon.neuromorphic.energy.storage import decode_json, describe_training, restore_training, save_estimator
+from relaxon.neuromorphic.energy.storage import decode_json, describe_training, restore_training
 from relaxon.neuromorphic.energy.training.held_out import ensure_variation
 from relaxon.neuromorphic.energy.training.loop import TrainingResult, Watcher
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, check_optimizer
-from relaxon.neuromorphic.parameters import check_real
+from relaxon.neuromorphic.parameters import check_real, store_arguments
+from relaxon.neuromorphic.table_estimators import draw_seed, read_rows
 from relaxon.neuromorphic.torch_checkpoints import read_record
 
 Array = NDArray[np.float64]
@@ -68,7 +68,7 @@ class UntrustedDensityWarning(UserWarning):
     """The returned log-density is unreliable because of its log Z or its training."""
 
 
-class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
+class EnergyDensity(DensityMixin, StoredEstimator):  # type: ignore[misc]
     """Density estimation by an energy-based model with a normalised log-density and a verdict on its reliability.
 
     Parameters
@@ -133,22 +133,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
     ) -> None:
-        self.hidden_sizes = hidden_sizes
-        self.noise = noise
-        self.objective = objective
-        self.steps = steps
-        self.batch_size = batch_size
-        self.noise_batch_size = noise_batch_size
-        self.learning_rate = learning_rate
-        self.average = average
-        self.weight_decay = weight_decay
-        self.optimizer = optimizer
-        self.octaves = octaves
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.partition_draws = partition_draws
-        self.random_state = random_state
-        self.device = device
+        store_arguments(self, locals())
 
     # ---- fitting -------------------------------------------------------------------------------------------------
 
@@ -169,7 +154,8 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         refuse_masks(X=X)
         x: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         self.check_parameters()
-        seed = self._draw_seed(checkpoints)
+        record = None if checkpoints is None else read_record(checkpoints.folder)
+        seed = draw_seed(self.random_state, record["settings"]["seed"] if record else None)
         self.mean_ = x.mean(0)
         self.scale_ = x.std(0)
         flat = np.flatnonzero(~(self.scale_ > 1e-12 * np.abs(self.mean_).clip(1e-300)))
@@ -238,7 +224,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
             rate=self.learning_rate,
             average=self.average,
             weight_decay=self.weight_decay,
-            optimiser=self.optimizer,  # type: ignore[arg-type]
+            optimiser=self.optimizer,
             seed=seed,
             device=self.device,
         )
@@ -270,14 +256,6 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.training_, self.validation_ = train_tilt(
             self.energy_, rest, held, objective, settings, self.patience, watcher, fit
         )
-
-    def _draw_seed(self, checkpoints: Checkpoints | None) -> int:
-        """Return the seed of this fit: that of the checkpoint to resume if `random_state` is None, else a drawn one."""
-        if checkpoints is not None and self.random_state is None:
-            record = read_record(checkpoints.folder)
-            if record is not None:
-                return int(record["settings"]["seed"])
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _check_rank(self, z: Tensor, rest: Tensor) -> str:
         """Return why the rows have no density, if kernels or the caller's noise provide one; else raise ValueError."""
@@ -314,9 +292,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         differences between rows have no error. It does not include the misfit between energy and data, and is NaN if
         log Z has no error estimate. Warns if the log-densities are unreliable.
         """
-        check_is_fitted(self)
-        refuse_masks(X=X)
-        x: Array = validate_data(self, X, dtype=np.float64, reset=False)
+        x = read_rows(self, X)
         if not self.verdict_.trusted:
             why = f"the log-densities are unreliable: {self.verdict_.reason}"
             warnings.warn(why, UntrustedDensityWarning, stacklevel=2)
@@ -329,8 +305,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         z = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
         with torch.no_grad():
             found = torch.cat([-self.energy_(part) for part in torch.split(z, ROWS_AT_ONCE)]).cpu().numpy()
-        log_density: Array = found - self.log_partition_.value - np.log(self.scale_).sum()
-        return log_density
+        return np.asarray(found - self.log_partition_.value - np.log(self.scale_).sum())
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """Return the mean log-density of the rows."""
@@ -343,7 +318,7 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         count = validation.positive_int("n_samples", n_samples)
-        seed = int(check_random_state(self.random_state if random_state is None else random_state).randint(2**31 - 1))
+        seed = draw_seed(self.random_state if random_state is None else random_state)
         generator = torch.Generator().manual_seed(seed)
         pool = self.noise_.sample(max(LEAST_POOL, POOL * count), generator).double()
         with torch.no_grad():
@@ -352,18 +327,12 @@ class EnergyDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]
         start = pool[chosen.to(pool.device)]
         moved = MALA().run(self.energy_, start, 1, generator, warm_up=POLISH) if POLISH else None
         z = start if moved is None else moved.samples[-1]
-        x: Array = z.cpu().numpy() * self.scale_ + self.mean_
-        return x
+        return np.asarray(z.cpu().numpy() * self.scale_ + self.mean_)
 
     def distribution(self) -> EnergyDistribution:
         """Return the model as a `torch.distributions.Distribution` in the units of X."""
         check_is_fitted(self)
         return EnergyDistribution(self)
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted estimator to a folder as safetensors and JSON, without pickle."""
-        check_is_fitted(self)
-        save_estimator(self, path)
 
     def _parts(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
         """Return the modules, values and tensors of the fitted estimator, from which `_restore` rebuilds it."""

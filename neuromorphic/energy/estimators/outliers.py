@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import OutlierMixin
+from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from relaxon.core import validation
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.energy.estimators.density import EnergyDensity
+from relaxon.neuromorphic.energy.estimators.stored import StoredEstimator
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective
-from relaxon.neuromorphic.energy.storage import save_estimator
 from relaxon.neuromorphic.energy.training.loop import Watcher
+from relaxon.neuromorphic.parameters import store_arguments
+from relaxon.neuromorphic.table_estimators import read_rows
 
 Array = NDArray[np.float64]
 DEVIANT = 1e6
 """Penalty on the log-density of a row that differs in a constant feature, larger than all log-density differences."""
 
 
-class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+class EnergyOutlierDetector(OutlierMixin, StoredEstimator):  # type: ignore[misc]
     """An outlier detector: rows with a low density under an `EnergyDensity` are outliers.
 
     Parameters
@@ -65,18 +66,7 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
     ) -> None:
-        self.contamination = contamination
-        self.hidden_sizes = hidden_sizes
-        self.noise = noise
-        self.objective = objective
-        self.steps = steps
-        self.batch_size = batch_size
-        self.noise_batch_size = noise_batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.optimizer = optimizer
-        self.random_state = random_state
-        self.device = device
+        store_arguments(self, locals())
 
     def fit(self, X: ArrayLike, y: Any = None, watcher: Watcher | None = None) -> Self:
         """Fit to `X (samples, features)`; `y` is ignored.
@@ -96,20 +86,9 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         if not self.varying_.all():
             count = int((~self.varying_).sum())
             warnings.warn(f"{count} features of X do not vary and are excluded from the density", stacklevel=2)
-        density = EnergyDensity(
-            self.hidden_sizes,
-            noise=self.noise,
-            objective=self.objective,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            noise_batch_size=self.noise_batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            optimizer=self.optimizer,
-            octaves=0,
-            random_state=self.random_state,
-            device=self.device,
-        )
+        known = EnergyDensity().get_params()
+        own = {name: value for name, value in self.get_params(deep=False).items() if name in known}
+        density = EnergyDensity(octaves=0, **own)
         names = getattr(self, "feature_names_in_", np.arange(x.shape[1]))
         density._columns = names[self.varying_]
         self.density_ = density.fit(x[:, self.varying_], watcher=watcher)
@@ -118,30 +97,20 @@ class EnergyOutlierDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def score_samples(self, X: ArrayLike) -> Array:
         """Return the log-density of each row over the features that vary; lower values are more outlying."""
-        check_is_fitted(self)
-        refuse_masks(X=X)
-        x: Array = validate_data(self, X, dtype=np.float64, reset=False)
-        return self._score(x)
+        return self._score(read_rows(self, X))
 
     def _score(self, x: Array) -> Array:
         found = self.density_._evaluate_log_density(x[:, self.varying_])
         deviant = (x[:, ~self.varying_] != self.constants_[~self.varying_]).sum(1)
-        scores: Array = found - DEVIANT * deviant
-        return scores
+        return np.asarray(found - DEVIANT * deviant)
 
     def decision_function(self, X: ArrayLike) -> Array:
         """Return `score_samples − offset_`, which is negative for outliers."""
-        found: Array = self.score_samples(X) - self.offset_
-        return found
+        return np.asarray(self.score_samples(X) - self.offset_)
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Return 1 for inliers and −1 for outliers."""
         return np.where(self.decision_function(X) < 0, -1, 1)
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted detector to a folder as safetensors and JSON, without pickle."""
-        check_is_fitted(self)
-        save_estimator(self, path)
 
     def _parts(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
         modules, card, tensors = self.density_._parts()

@@ -12,16 +12,15 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
 from relaxon.core import validation
@@ -29,12 +28,13 @@ from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.energy.energies.families import blank_layer, initialise
 from relaxon.neuromorphic.energy.estimators.categories import IndicatorCategories, find_categorical_columns
 from relaxon.neuromorphic.energy.estimators.grid_density import GridDensity
+from relaxon.neuromorphic.energy.estimators.stored import StoredEstimator
 from relaxon.neuromorphic.energy.estimators.tilting import LARGEST_GAP, REFERENCE_ROWS
 from relaxon.neuromorphic.energy.estimators.verdict import DensityVerdict
 from relaxon.neuromorphic.energy.noise.rank import explain_generalisation_gap
-from relaxon.neuromorphic.energy.storage import save_estimator
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, check_optimizer, make_optimizer
-from relaxon.neuromorphic.parameters import check_real
+from relaxon.neuromorphic.parameters import check_real, store_arguments
+from relaxon.neuromorphic.table_estimators import read_rows
 
 Array = NDArray[np.float64]
 MARGIN = 0.25
@@ -80,7 +80,7 @@ class ConditionalEnergy(nn.Module):
         return out
 
 
-class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class EnergyRegressor(RegressorMixin, StoredEstimator):  # type: ignore[misc]
     """A conditional energy-based model p(y|x), trained by exact maximum likelihood.
 
     Parameters
@@ -134,18 +134,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
     ) -> None:
-        self.hidden_sizes = hidden_sizes
-        self.categorical_features = categorical_features
-        self.nodes = nodes
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.optimizer = optimizer
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.random_state = random_state
-        self.device = device
+        store_arguments(self, locals())
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fit to `X (samples, features)` and targets `y (samples,)`."""
@@ -216,7 +205,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             steps=self.steps,
             rate=self.learning_rate,
             weight_decay=self.weight_decay,
-            optimiser=self.optimizer,  # type: ignore[arg-type]
+            optimiser=self.optimizer,
         )
         optimiser = make_optimizer(settings, list(self.energy_.parameters()))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
@@ -252,10 +241,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     @torch.no_grad()
     def _predict_density(self, X: ArrayLike) -> GridDensity:
-        check_is_fitted(self)
-        refuse_masks(X=X)
-        kind = np.float64 if self.categories_ is None else object
-        x = self._encode(validate_data(self, X, dtype=kind, reset=False))
+        x = self._encode(read_rows(self, X, np.float64 if self.categorical_features is None else object))
         z = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
         grid = torch.from_numpy(self.grid_).to(self.device)
         return GridDensity(grid, -self.energy_(z, grid))
@@ -278,8 +264,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if not np.isfinite(target).all():
             raise ValueError("y must be finite, got NaN or infinite entries")
         z = torch.from_numpy((target - self.target_mean_) / self.target_scale_).to(density.grid)
-        found: Array = density.log_density(z).cpu().numpy() - math.log(self.target_scale_)
-        return found
+        return np.asarray(density.log_density(z).cpu().numpy() - math.log(self.target_scale_))
 
     def quantiles(self, X: ArrayLike, levels: ArrayLike) -> Array:
         """Return the quantiles of p(y|x) at the levels in (0, 1), `(samples, levels)`."""
@@ -289,8 +274,7 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"levels must be numbers in (0, 1), got {levels!r}")
         density = self._predict_density(X)
         each = torch.from_numpy(p).to(density.grid).expand(len(density.log_values), -1)
-        found: Array = density.quantile(each).cpu().numpy() * self.target_scale_ + self.target_mean_
-        return found
+        return np.asarray(density.quantile(each).cpu().numpy() * self.target_scale_ + self.target_mean_)
 
     def sample(self, X: ArrayLike, count: int = 1, random_state: int | np.random.RandomState | None = None) -> Array:
         """Draw independent samples of y for each row, `(samples, count)`."""
@@ -302,21 +286,17 @@ class EnergyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         found: Array = density.quantile(torch.from_numpy(levels).to(density.grid)).cpu().numpy()
         return found * self.target_scale_ + self.target_mean_
 
-    def save(self, path: str | Path) -> None:
-        """Write the fitted estimator to a folder as safetensors and JSON, without pickle."""
-        check_is_fitted(self)
-        save_estimator(self, path)
-
     def _parts(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
         tensors = {
             name: torch.from_numpy(getattr(self, f"{name}_")) for name in ("mean", "scale", "grid", "validation")
         }
         tensors |= {f"energy.{name}": tensor for name, tensor in self.energy_.state_dict().items()}
         values = {"target_mean": self.target_mean_, "target_scale": self.target_scale_}
-        return {}, values | {"verdict": asdict(self.verdict_), "categories": self._describe_categories()}, tensors
-
-    def _describe_categories(self) -> dict[str, Any] | None:
-        return None if self.categories_ is None else asdict(self.categories_)
+        return (
+            {},
+            values | {"verdict": asdict(self.verdict_), "categories": self.categories_ and asdict(self.categories_)},
+            tensors,
+        )
 
     def _restore(self, modules: dict[str, Any], card: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         for name in ("mean", "scale", "grid", "validation"):

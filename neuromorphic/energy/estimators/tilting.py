@@ -63,7 +63,7 @@ def train_tilt(
 def explain_overfitting(energy: TiltedEnergy, log_z: float, rest: Tensor, held: Tensor) -> str:
     """Return why the hold-out rows contradict the density, or an empty string if they do not."""
     found = [-energy(part).double().cpu().numpy() - log_z for part in (rest[:REFERENCE_ROWS], held)]
-    return explain_generalisation_gap(found[0], found[1], rest.shape[1], _largest_allowed_gap(energy.base))
+    return explain_generalisation_gap(found[0], found[1], rest.shape[1], _allow_gap(energy.base))
 
 
 @torch.no_grad()
@@ -74,7 +74,7 @@ def explain_poor_fit(name: str, noise: Any, rest: Tensor, seed: int, device: str
     cut = len(rest) // JUDGED_PARTS
     order = ensure_variation(rest, torch.arange(len(rest)), cut)
     aside, part = rest[order[:cut]], rest[order[cut:]]
-    largest = _largest_allowed_gap(noise)
+    largest = _allow_gap(noise)
     if largest != LARGEST_KERNEL_GAP and explain_rank_deficiency(part.numpy()):
         return f"{len(rest)} rows are too few to judge a density of {rest.shape[1]} features by"
     fitted = fit_noise(name, part, aside[:0], seed).to(device).double()
@@ -82,6 +82,6 @@ def explain_poor_fit(name: str, noise: Any, rest: Tensor, seed: int, device: str
     return explain_generalisation_gap(found[0], found[1], rest.shape[1], largest)
 
 
-def _largest_allowed_gap(noise: Any) -> float:
+def _allow_gap(noise: Any) -> float:
     kernels = isinstance(getattr(noise, "inner", noise), KernelDensityNoise)
     return LARGEST_KERNEL_GAP if kernels else LARGEST_GAP

@@ -11,6 +11,7 @@ from torch import Tensor
 from relaxon.core import validation
 from relaxon.neuromorphic.energy.energies.events import flatten_events
 from relaxon.neuromorphic.energy.noise.distributions import GaussianNoise, NoiseModule
+from relaxon.neuromorphic.parameters import check_real
 
 Source = Literal["model", "data"]
 SCARCE = 4.0
@@ -27,10 +28,8 @@ class DefensiveNoise(NoiseModule):
         super().__init__(inner.event_shape)
         if tuple(wide.event_shape) != tuple(inner.event_shape):
             raise ValueError(f"wide must have the event_shape {inner.event_shape}, got {wide.event_shape}")
-        self.share = validation.positive_float("share", share)
-        if self.share >= 1:
-            raise ValueError(f"share must be below 1, got {share!r}")
-        self.inner, self.wide = inner, wide
+        check_real("share", share, above=0.0, below=1.0)
+        self.share, self.inner, self.wide = float(share), inner, wide
 
     @classmethod
     def around(cls, inner: Any, data: Tensor, *, share: float = 0.1, widen: float = 3.0) -> Self:
@@ -41,8 +40,7 @@ class DefensiveNoise(NoiseModule):
         return sample_mixture(self.inner, self.wide, self.share, count, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        narrow, wide = self.inner.log_prob(x), self.wide.log_prob(x)
-        return torch.logaddexp(narrow + math.log1p(-self.share), wide + math.log(self.share))
+        return mix_log_prob(self.inner, self.wide, self.share, x)
 
 
 class AdaptiveNoise(NoiseModule):
@@ -77,9 +75,8 @@ class AdaptiveNoise(NoiseModule):
             raise ValueError(f"source must be 'model' or 'data', got {source!r}")
         self.source = source
         self.every = validation.positive_int("every", every)
-        self.share = validation.positive_float("share", share)
-        if self.share >= 1:
-            raise ValueError(f"share must be below 1, got {share!r}")
+        check_real("share", share, above=0.0, below=1.0)
+        self.share = float(share)
         self.widen = validation.positive_float("widen", widen)
         self.start = start
         gaussian = GaussianNoise(mean, covariance)
@@ -137,8 +134,12 @@ class AdaptiveNoise(NoiseModule):
         return sample_mixture(self._gaussian(), self.start, self.share, count, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        near = self._gaussian().log_prob(x)
-        return torch.logaddexp(near + math.log1p(-self.share), self.start.log_prob(x) + math.log(self.share))
+        return mix_log_prob(self._gaussian(), self.start, self.share, x)
+
+
+def mix_log_prob(main: Any, other: Any, share: float, x: Tensor) -> Tensor:
+    """Return the log-density of `(1 − share) main + share other`."""
+    return torch.logaddexp(main.log_prob(x) + math.log1p(-share), other.log_prob(x) + math.log(share))
 
 
 def sample_mixture(main: Any, other: Any, share: float, count: int, generator: torch.Generator) -> Tensor:

@@ -41,29 +41,31 @@ class NoiseModule(torch.nn.Module):
 
     def __init__(self, shape: Any) -> None:
         super().__init__()
-        self._event_shape = parse_event_shape(shape)
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self._event_shape
+        self.event_shape = parse_event_shape(shape)
 
     @property
     def features(self) -> int:
-        return math.prod(self._event_shape)
+        return math.prod(self.event_shape)
 
     def config(self) -> dict[str, Any]:
         """Return JSON values from which `empty` builds an instance."""
-        return {"event_shape": list(self._event_shape)}
+        return {"event_shape": list(self.event_shape)}
 
     @classmethod
     def empty(cls, config: dict[str, Any]) -> Self:
         """Build an instance to be filled by `load_state_dict`."""
-        raise NotImplementedError
+        shape = parse_event_shape(config["event_shape"])
+        return cls(torch.zeros(shape), *cls.placeholders(shape))
+
+    @staticmethod
+    def placeholders(shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """Return the arguments behind the first for `empty`."""
+        return (torch.eye(math.prod(shape)),)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw samples, `(count, *event_shape)`."""
         count = validation.positive_int("count", count)
-        return self.flat_sample(count, generator).reshape(count, *self._event_shape)
+        return self.flat_sample(count, generator).reshape(count, *self.event_shape)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return `log q(x)`, `(n,)`."""
@@ -113,11 +115,6 @@ class GaussianNoise(NoiseModule):
             raise ValueError(f"data must have a covariance of full rank; {lacking}")
         return cls(mean.reshape(data.shape[1:]), covariance * validation.positive_float("widen", widen) ** 2)
 
-    @classmethod
-    def empty(cls, config: dict[str, Any]) -> Self:
-        shape = parse_event_shape(config["event_shape"])
-        return cls(torch.zeros(shape), torch.eye(math.prod(shape)))
-
     def flat_sample(self, count: int, generator: torch.Generator) -> Tensor:
         return self.mean + standard_normal((count, self.features), generator, self.mean) @ self.factor.T
 
@@ -152,11 +149,6 @@ class StudentNoise(NoiseModule):
         """Fit the mean of the data, and their covariance times `widen²` as the scale matrix."""
         gaussian = GaussianNoise.fit(data, widen=widen)
         return cls(gaussian.mean.reshape(gaussian.event_shape), gaussian.factor @ gaussian.factor.T, freedom)
-
-    @classmethod
-    def empty(cls, config: dict[str, Any]) -> Self:
-        shape = parse_event_shape(config["event_shape"])
-        return cls(torch.zeros(shape), torch.eye(math.prod(shape)))
 
     def flat_sample(self, count: int, generator: torch.Generator) -> Tensor:
         z = standard_normal((count, self.features), generator, self.mean)
@@ -198,10 +190,9 @@ class UniformNoise(NoiseModule):
         reach = validation.non_negative_float("margin", margin) * side
         return cls(low - reach, high + reach)
 
-    @classmethod
-    def empty(cls, config: dict[str, Any]) -> Self:
-        shape = parse_event_shape(config["event_shape"])
-        return cls(torch.zeros(shape), torch.ones(shape))
+    @staticmethod
+    def placeholders(shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+        return (torch.ones(shape),)
 
     def flat_sample(self, count: int, generator: torch.Generator) -> Tensor:
         u = torch.rand((count, self.features), generator=generator, device=generator.device, dtype=self.low.dtype)

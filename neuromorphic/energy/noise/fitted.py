@@ -149,12 +149,12 @@ class KernelDensityNoise(NoiseModule):
         centres = torch.linalg.solve_triangular(self.factor, self.points.T, upper=False).T
         places = torch.linalg.solve_triangular(self.factor, x.T, upper=False).T
         part = max(1, CHUNK // len(centres))
-        each = [torch.logsumexp(-0.5 * squared_distances(p, centres), 1) for p in places.split(part)]
+        each = [torch.logsumexp(-0.5 * measure_squared_distances(p, centres), 1) for p in places.split(part)]
         constant = math.log(len(centres)) + self.features / 2 * math.log(2 * math.pi)
         return torch.cat(each) - constant - self.factor.diagonal().log().sum()
 
 
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+def measure_squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Return `‖a_i − b_j‖²`, never negative; the points are centred first, so that an offset costs no accuracy."""
     centre = b.mean(0)
     a, b = a - centre, b - centre
@@ -172,7 +172,7 @@ def choose_bandwidth(places: Tensor) -> float:
     n, d = places.shape
     few = places[:: max(1, -(-n // LEAVE_ONE_OUT_ROWS))]
     # Duplicate rows would drive the bandwidth to 0, as each is the other's nearest neighbour.
-    distances = squared_distances(few, few)
+    distances = measure_squared_distances(few, few)
     distances = distances.masked_fill(
         distances <= torch.finfo(places.dtype).eps * places.square().sum(1).max(), math.inf
     )

@@ -81,7 +81,7 @@ class Bridge:
         flat = samples.flat if isinstance(samples, Chains) else samples
         above = log_ratio(energy, self.noise, flat.to(noise))
         shape = (len(samples.samples), samples.samples.shape[1]) if isinstance(samples, Chains) else None
-        return _bridge(below, above, shape, _explain_mixing(samples) if isinstance(samples, Chains) else "")
+        return _estimate_bridge(below, above, shape, _explain_mixing(samples) if isinstance(samples, Chains) else "")
 
     def _draw_samples(self, energy: Energy, noise: Tensor, generator: torch.Generator) -> Chains:
         points = noise if self.start is None else self.start.to(noise)
@@ -100,7 +100,7 @@ def _explain_mixing(chains: Chains) -> str:
     return f"the model's chains have R-hat {worst:.3f} (at most {LARGEST_R_HAT:g} is accepted): they have not mixed"
 
 
-def _bridge(below: Floats, above: Floats, shape: tuple[int, int] | None, reason: str) -> LogPartition:
+def _estimate_bridge(below: Floats, above: Floats, shape: tuple[int, int] | None, reason: str) -> LogPartition:
     """Estimate from `log p⁰/q` at draws of the noise and of the model, with `shape` (draws, chains) or independent."""
     draws = len(below) + len(above)
     alone = weight_statistics(below)
@@ -130,10 +130,10 @@ def _bridge(below: Floats, above: Floats, shape: tuple[int, int] | None, reason:
 
 def _iterate(below: Floats, above: Floats, shares: Floats) -> tuple[float, bool]:
     """Iterate Meng and Wong's fixed point for log Z; return it and whether the iteration converged."""
-    value = 0.5 * (_finite_median(below) + _finite_median(above))
+    value = 0.5 * (_take_finite_median(below) + _take_finite_median(above))
     for _ in range(ITERATIONS):
-        upper = _log_mean(below - np.logaddexp(shares[1] + below, shares[0] + value))
-        lower = _log_mean(-np.logaddexp(shares[1] + above, shares[0] + value))
+        upper = _average_logs(below - np.logaddexp(shares[1] + below, shares[0] + value))
+        lower = _average_logs(-np.logaddexp(shares[1] + above, shares[0] + value))
         following = upper - lower
         if not math.isfinite(following) or abs(following - value) <= TOLERANCE:
             return following, math.isfinite(following)
@@ -141,12 +141,12 @@ def _iterate(below: Floats, above: Floats, shares: Floats) -> tuple[float, bool]
     return value, False
 
 
-def _finite_median(logs: Floats) -> float:
+def _take_finite_median(logs: Floats) -> float:
     finite = logs[np.isfinite(logs)]
     return float(np.median(finite)) if len(finite) else 0.0
 
 
-def _log_mean(logs: Floats) -> float:
+def _average_logs(logs: Floats) -> float:
     top = float(logs.max())
     return top + math.log(float(np.exp(logs - top).mean())) if math.isfinite(top) else top
 

@@ -75,8 +75,7 @@ def resample_systematically(log_weights: Floats, count: int, shift: float) -> ND
     """Return the indices of `count` draws by systematic resampling with the given weights and `shift` from 0 to 1."""
     ends = np.cumsum(np.exp(log_weights - log_weights.max()))
     places = (np.arange(count) + shift) / count * ends[-1]
-    found: NDArray[np.int64] = np.minimum(np.searchsorted(ends, places, side="right"), len(ends) - 1)
-    return found
+    return np.asarray(np.minimum(np.searchsorted(ends, places, side="right"), len(ends) - 1))
 
 
 def validate_log_weights(log_weights: ArrayLike) -> Floats:

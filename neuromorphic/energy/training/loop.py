@@ -6,24 +6,21 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from enum import Enum
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from relaxon.core.cached import cached_property
-from relaxon.neuromorphic.checkpoints import Pace
 from relaxon.neuromorphic.energy.energies.events import validate_energy, validate_events, validate_noise
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, StepReading
 from relaxon.neuromorphic.energy.training.held_out import CHECK_EVERY, HoldOutJudge
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, make_optimizer
 from relaxon.neuromorphic.seeded_generators import make_generator
-from relaxon.neuromorphic.torch_checkpoints import read_record, restore_checkpoint, write_checkpoint
+from relaxon.neuromorphic.torch_runs import LOST_STEPS, CheckpointedRun
+from relaxon.neuromorphic.torch_runs import Ended as Ended
 
-LOST_STEPS = 20
-"""Number of consecutive steps without a finite gradient that ends a run."""
 RUNAWAY = 1e8
 """Absolute loss above which a run has diverged."""
 SCARCE = 5.0
@@ -32,15 +29,6 @@ LOOKED_AT = 1000
 """Number of rows and of noise samples that are compared at the end of a run."""
 MOST_OUTSIDE = 0.5
 """Share of rows outside of the noise samples above which the result is doubtful."""
-
-
-class Ended(Enum):
-    """How a training run ended."""
-
-    FINISHED = "finished"
-    CANCELLED = "cancelled"
-    NON_FINITE = "non_finite"
-    DIVERGED = "diverged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +134,13 @@ def train(
         validate_noise(noise, data)
     if not any(parameter.requires_grad for parameter in energy.parameters()):
         raise ValueError("energy must have a parameter that requires a gradient")
-    return _EnergyRun(energy, data, noise, objective, settings, truth, judge).run(watcher)
+    result: TrainingResult = _EnergyRun(energy, data, noise, objective, settings, truth, judge).run(watcher)
+    return result
 
 
-class _EnergyRun:
-    """The state of a training run."""
+class _EnergyRun(CheckpointedRun):
+    record_type = Record
+    kept = (*CheckpointedRun.kept, "sizes")
 
     def __init__(
         self,
@@ -162,75 +152,47 @@ class _EnergyRun:
         truth: Truth | None,
         judge: HoldOutJudge | None,
     ) -> None:
-        self.energy, self.data, self.settings, self.truth, self.judge = energy, data, settings, truth, judge
-        self.objective = objective
+        self.energy, self.truth, self.judge, self.objective = energy, truth, judge, objective
         self.working = objective.begin(energy, noise, data, settings.noise_batch or settings.batch, settings.seed)
         learned = [*energy.parameters(), *self.working.parameters()]
-        self.parameters = [parameter for parameter in learned if parameter.requires_grad]
-        self.optimiser = make_optimizer(settings, self.parameters)
+        trained = [parameter for parameter in learned if parameter.requires_grad]
         own = [parameter for parameter in energy.parameters() if parameter.requires_grad]
-        self.averaged = own if settings.average is not None else []
-        self.averages = [parameter.detach().clone() for parameter in self.averaged]
         parts = {"energy": energy, "working": self.working}
         if isinstance(noise, nn.Module):
             parts["noise"] = noise
         if judge is not None:
             parts["judge"] = judge
-        self.whole = _RunState(parts)
-        self.per_epoch = math.ceil(len(data) / settings.batch)
-        self.order, self.order_of = torch.empty(0, dtype=torch.int64), -1
-        self.step, self.lost, self.seconds = 0, 0, 0.0
-        self.records = list[Record]()
+        super().__init__(settings, data, _RunState(parts), trained, own, make_optimizer(settings, trained))
         self.sizes = list[float]()
-        self.pace = Pace(settings.checkpoint_seconds or 0.0)
 
-    def run(self, watcher: Watcher | None) -> TrainingResult:
-        self._resume()
-        settings = self.settings
-        while self.step < settings.steps and not self._is_judged_done():
-            began = time.perf_counter()
-            record = self._take_step()
-            last = self.step == settings.steps
-            lost, runaway = self.lost >= LOST_STEPS, abs(record.loss) > RUNAWAY
-            if self.step % settings.record_every == 0 or last or lost or runaway:
-                self.records.append(record)
-            self.seconds += time.perf_counter() - began
-            if lost:
-                return self._finish(Ended.NON_FINITE, f"{self.lost} consecutive gradients were not finite")
-            if runaway:
-                return self._finish(Ended.DIVERGED, f"the loss reached {record.loss:.1e} at step {self.step}")
-            if self.judge is not None and self.step % CHECK_EVERY == 0:
-                self.judge.look(self._weights())
-            progress = Progress(self.step, settings.steps, record, self._weights)
-            stopped = watcher is not None and watcher(progress) is True
-            if self._is_checkpoint_due() or stopped or last or self._is_judged_done():
-                self._save()
-            if stopped and not last:
-                return self._finish(Ended.CANCELLED, "the watcher stopped the run")
-        if self.step < settings.steps:
+    def _report(self, record: Record, watcher: Watcher | None) -> object:
+        if self.judge is not None and self.step % CHECK_EVERY == 0:
+            self.judge.look(self._weights())
+        progress = Progress(self.step, self.settings.steps, record, self._weights)
+        return watcher is not None and watcher(progress)
+
+    def _conclude(self) -> TrainingResult:
+        if self.step < self.settings.steps:
             return self._finish(Ended.CANCELLED, "the hold-out rows no longer gained")
         return self._finish(Ended.FINISHED, self._explain_doubt())
 
-    def _is_judged_done(self) -> bool:
+    def _is_done(self) -> bool:
         return self.judge is not None and self.judge.done
 
-    def _is_checkpoint_due(self) -> bool:
-        if self.settings.checkpoint_seconds is not None:
-            return self.pace.due
-        return self.step % self.settings.checkpoint_every == 0
+    def _find_failure(self, record: Record) -> tuple[Ended, str] | None:
+        if abs(record.loss) > RUNAWAY and self.lost < LOST_STEPS:
+            return Ended.DIVERGED, f"the loss reached {record.loss:.1e} at step {self.step}"
+        return super()._find_failure(record)
 
     def _finish(self, ended: Ended, reason: str) -> TrainingResult:
-        if self.averaged and self.step:
+        if self.averages and self.step:
             self.energy.load_state_dict(self._weights(), strict=False)
         return TrainingResult(ended, self.step, tuple(self.records), self.seconds, not reason, reason)
 
     def _weights(self) -> dict[str, Tensor]:
-        names = [name for name, parameter in self.energy.named_parameters() if parameter.requires_grad]
-        if self.averaged and self.step:
-            bias = 1 - self._decay() ** self.step
-            return {name: average / bias for name, average in zip(names, self.averages, strict=True)}
-        named = dict(self.energy.named_parameters())
-        return {name: named[name].detach().clone() for name in names}
+        named = {name: parameter for name, parameter in self.energy.named_parameters() if parameter.requires_grad}
+        found = self._read_averages() or [parameter.detach().clone() for parameter in named.values()]
+        return dict(zip(named, found, strict=True))
 
     def _explain_doubt(self) -> str:
         """Return why the result of a finished run is unreliable, or an empty string if it is reliable."""
@@ -250,20 +212,10 @@ class _EnergyRun:
             return f"the noise hardly overlaps the data: {share:.0%} of the rows lie where none of its samples do"
         return ""
 
-    def _batch(self) -> Tensor:
-        epoch, place = divmod(self.step, self.per_epoch)
-        if epoch != self.order_of:
-            # Drawn from the seed and the epoch, so that a resumed run does not need the state of a generator.
-            self.order = torch.randperm(len(self.data), generator=make_generator(self.settings.seed, 0, epoch))
-            self.order, self.order_of = self.order.to(self.data.device), epoch
-        return self.data[self.order[place * self.settings.batch : (place + 1) * self.settings.batch]]
-
     def _take_step(self) -> Record:
         settings = self.settings
         began = time.perf_counter()
         reading = self.working.read(self._batch(), make_generator(settings.seed, 1, self.step))
-        self.optimiser.zero_grad(set_to_none=True)
-        reading.loss.backward()  # type: ignore[no-untyped-call]
         norm = self._apply(reading)
         self.step += 1
         self.sizes.append(reading.effective_sample_size)
@@ -277,12 +229,9 @@ class _EnergyRun:
         )
 
     def _apply(self, reading: StepReading) -> float:
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        norm = float(torch.stack([gradient.detach().norm() for gradient in gradients]).norm())
-        if not math.isfinite(norm) or not math.isfinite(float(reading.loss.detach())):
-            self.lost += 1
+        gradients, norm = self._differentiate(reading.loss)
+        if self.lost:
             return norm
-        self.lost = 0
         shrink = 1.0
         if self.objective.normalised_gradient:
             shrink = 1 / norm if norm > 0 else 1.0
@@ -292,33 +241,10 @@ class _EnergyRun:
             for gradient in gradients:
                 gradient.mul_(shrink)
         if self.settings.schedule == "cosine":
-            rate = self.settings.rate * 0.5 * (1 + math.cos(math.pi * self.step / self.settings.steps))
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
+            self._set_rate(self.settings.rate * 0.5 * (1 + math.cos(math.pi * self.step / self.settings.steps)))
         self.optimiser.step()
-        if self.averaged:
-            decay = self._decay()
-            with torch.no_grad():
-                for average, parameter in zip(self.averages, self.averaged, strict=True):
-                    # Averages start from 0 at the first step and are divided by 1 − decay^step when they are read.
-                    average.mul_(decay if self.step else 0.0).add_(parameter, alpha=1 - decay)
+        self._update_averages()
         return norm
-
-    def _decay(self) -> float:
-        assert self.settings.average is not None
-        return self.settings.average
-
-    def _save(self) -> None:
-        if self.settings.out is not None:
-            record = self._identify() | {
-                "step": self.step,
-                "lost": self.lost,
-                "seconds": self.seconds,
-                "sizes": self.sizes,
-                "records": [asdict(one) for one in self.records],
-            }
-            with self.pace.writing():
-                write_checkpoint(self.settings.out, self.whole, self.optimiser, self.averages, record)
 
     def _identify(self) -> dict[str, Any]:
         """Return what a checkpoint must match for the run to resume it."""
@@ -332,16 +258,3 @@ class _EnergyRun:
         """Digest of the rows."""
         rows = self.data.detach().cpu().contiguous()
         return hashlib.blake2b(rows.numpy().tobytes(), digest_size=16).hexdigest()
-
-    def _resume(self) -> None:
-        out = self.settings.out
-        if out is None:
-            return
-        same, before = self._identify(), read_record(out)
-        if before is not None and "digest" not in before:  # written before checkpoints contained a digest
-            del same["digest"]
-        record = restore_checkpoint(out, self.whole, self.optimiser, self.averages, same)
-        if record is not None:
-            self.step, self.lost, self.seconds = record["step"], record["lost"], record["seconds"]
-            self.sizes = record["sizes"]
-            self.records = [Record(**one) for one in record["records"]]

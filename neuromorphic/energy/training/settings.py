@@ -12,6 +12,7 @@ from torch import nn
 from relaxon.core import validation
 from relaxon.neuromorphic.optimizers import ADAPTIVE, build_optimizer
 from relaxon.neuromorphic.parameters import check_real
+from relaxon.neuromorphic.torch_runs import check_run_settings, describe_settings
 
 Optimiser = Literal["sgd", "momentum", "adam", "diffgrad", "normalized"]
 Schedule = Literal["constant", "cosine"]
@@ -49,10 +50,7 @@ class TrainingSettings:
     """Seconds between checkpoints, instead of steps; less often if writing is slow, and after every step for 0."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "record_every", "checkpoint_every"):
-            validation.positive_int(name, getattr(self, name))
-        if self.checkpoint_seconds is not None:
-            validation.non_negative_float("checkpoint_seconds", self.checkpoint_seconds)
+        check_run_settings(self, ("steps", "batch"))
         if self.noise_batch is not None:
             validation.positive_int("noise_batch", self.noise_batch)
         validation.positive_float("rate", self.rate)
@@ -65,18 +63,10 @@ class TrainingSettings:
                 check_real(name, value, least=0.0, below=1.0)
         if self.clip is not None:
             validation.positive_float("clip", self.clip)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must be an integer from 0 to 2³¹ − 1, got {self.seed!r}")
-        try:
-            torch.device(self.device)
-        except RuntimeError as error:
-            raise ValueError(f"device must be one that torch knows, got {self.device!r}") from error
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that determine the outcome, as JSON values."""
-        left_out = ("out", "checkpoint_every", "checkpoint_seconds")
-        names = [name for name in self.__dataclass_fields__ if name not in left_out]
-        return {name: getattr(self, name) for name in names}
+        return describe_settings(self)
 
 
 def make_optimizer(settings: TrainingSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -21,7 +20,7 @@ from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.binary.packed import MOST_SWEEPS, PackedEquilibrium, pack_network
 from relaxon.neuromorphic.checkpoints import Checkpoints
-from relaxon.neuromorphic.equilibrium.classifier.network import build_network, form_of, image_shape
+from relaxon.neuromorphic.equilibrium.classifier.network import build_network, describe_form, image_shape
 from relaxon.neuromorphic.equilibrium.estimators.comparison import Comparison, compare_gradients
 from relaxon.neuromorphic.equilibrium.estimators.gradients import predict
 from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator
@@ -34,6 +33,8 @@ from relaxon.neuromorphic.equilibrium.training.loop import train
 from relaxon.neuromorphic.equilibrium.training.report import TrainingOutcome, Watcher
 from relaxon.neuromorphic.equilibrium.training.settings import TrainingSettings
 from relaxon.neuromorphic.losses import calibrated_scale
+from relaxon.neuromorphic.parameters import store_arguments
+from relaxon.neuromorphic.table_estimators import draw_seed, find_classes, read_rows
 from relaxon.neuromorphic.torch_checkpoints import read_record
 
 UNBOUNDED_FREE = FixedStep(300, tolerance=1e-4)
@@ -88,6 +89,9 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     True
     """
 
+    image: tuple[int, int, int] | None
+    channels: tuple[int, ...] | None
+
     def __init__(
         self,
         hidden_sizes: tuple[int, ...] = (64, 32),
@@ -121,35 +125,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
     ) -> None:
-        self.hidden_sizes = hidden_sizes
-        self.image = image
-        self.channels = channels
-        self.kernel = kernel
-        self.activation = activation
-        self.feedback = feedback
-        self.angle = angle
-        self.gain = gain
-        self.estimator = estimator
-        self.n = n
-        self.radius = radius
-        self.homeostasis = homeostasis
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.momentum = momentum
-        self.contraction = contraction
-        self.readout_bound = readout_bound
-        self.noise = noise
-        self.loss = loss
-        self.tau = tau
-        self.optimizer = optimizer
-        self.binary = binary
-        self.binarizer = binarizer
-        self.residual = residual
-        self.shift = shift
-        self.standardise = standardise
-        self.random_state = random_state
-        self.device = device
+        store_arguments(self, locals())
 
     def fit(
         self,
@@ -167,10 +143,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         x: NDArray[np.float64]
         x, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
-        classes, labels = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(f"y must have at least two classes, got one class: {classes.tolist()[0]!r}")
-        self.classes_ = classes
+        self.classes_, labels = find_classes(y)
         with np.errstate(over="ignore"):
             self.mean_, spread = self._measure_location(x)
         if not np.isfinite(spread).all():
@@ -178,7 +151,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         # A constant feature carries no information; dividing it by its rounding error would amplify noise.
         self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
         record = None if checkpoints is None else read_record(checkpoints.folder)
-        seed = self._choose_seed(record)
+        seed = draw_seed(self.random_state, record["settings"]["seed"] if record else None)
         network = build_network(self, x.shape[1], len(self.classes_), seed).to(self.device)
         target = torch.from_numpy(np.ascontiguousarray(labels)).to(self.device)
         self.network_ = network
@@ -192,7 +165,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
                 # bits.
                 free = replace(settings.phases, free=UNBOUNDED_FREE)
                 settings = replace(settings, contraction=None, readout_bound=None, phases=free)
-        self.report_ = train(network, (self._tensor(x), target), settings, watcher=watcher)
+        self.report_ = train(network, (self._make_tensor(x), target), settings, watcher=watcher)
         if self.report_.ended is not TrainingOutcome.FINISHED:
             why = self.report_.message or self.report_.ended.value
             warnings.warn(f"training ended early: {why}", ConvergenceWarning, stacklevel=2)
@@ -202,12 +175,6 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse whatever the data."""
         settings = self._settings(0)
         settings.estimator.refuse(build_network(self, 1 if self.image is None else math.prod(self.image), 2, 0))
-
-    def _choose_seed(self, record: dict[str, Any] | None) -> int:
-        """Return the seed of this fit; where none is given, that of the checkpoint's record."""
-        if record is not None and self.random_state is None:
-            return int(record["settings"]["seed"])
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _measure_location(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and standard deviation by feature."""
@@ -223,16 +190,16 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         return colours.mean((0, 2)).repeat(each), colours.std((0, 2)).repeat(each)
 
     def _settings(self, seed: int) -> TrainingSettings:
-        contraction, readout = self._bounds()
+        contraction, readout = self._choose_bounds()
         return TrainingSettings(
             epochs=self.epochs,
             batch=self.batch_size,
             rate=self.learning_rate,
             momentum=self.momentum,
-            optimiser=self.optimizer,  # type: ignore[arg-type]
+            optimiser=self.optimizer,
             schedule="cosine",
-            estimator=self._estimator(),
-            phases=self._phases(),
+            estimator=self._choose_estimator(),
+            phases=self._choose_phases(),
             homeostasis=JacobianHomeostasis(self.homeostasis) if self.homeostasis else None,
             seed=seed,
             contraction=contraction,
@@ -241,9 +208,9 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             probe=False,
         )
 
-    def _bounds(self) -> tuple[float | None, float | None]:
+    def _choose_bounds(self) -> tuple[float | None, float | None]:
         """Return the bounds on the coupling and on the readout; without the first there is no second."""
-        coupling, readout = DEFAULT_BOUNDS[form_of(self).kind]
+        coupling, readout = DEFAULT_BOUNDS[describe_form(self).kind]
         given = (self.contraction, self.readout_bound)
         for name, value in zip(BOUNDED, given, strict=True):
             if isinstance(value, str) and value != "auto":
@@ -252,7 +219,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         second = (readout if first is not None else None) if given[1] == "auto" else given[1]
         return first, second
 
-    def _phases(self) -> Phases:
+    def _choose_phases(self) -> Phases:
         if self.channels is None:
             return Phases(Alternating(100, tolerance=1e-5), Alternating(60, tolerance=1e-4), noise=self.noise)
         if self.residual:
@@ -261,23 +228,21 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             )
         return Phases(FixedStep(300, tolerance=1e-6), FixedStep(100, tolerance=1e-3), noise=self.noise)
 
-    def _estimator(self) -> Estimator:
+    def _choose_estimator(self) -> Estimator:
         if isinstance(self.estimator, Estimator):
             return self.estimator
         return build_estimator(self.estimator, self.n, self.radius)
 
-    def _tensor(self, x: NDArray[np.float64]) -> torch.Tensor:
+    def _make_tensor(self, x: NDArray[np.float64]) -> torch.Tensor:
         rows = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
         return rows if self.channels is None else rows.view(-1, *image_shape(self, x.shape[1]))
 
     def relaxed(self, X: ArrayLike) -> tuple[NDArray[np.float64], Relaxation]:
         """Return logits at the free equilibrium, `(samples, classes)`, and how the free phase went."""
-        check_is_fitted(self)
-        refuse_masks(X=X)
-        x: NDArray[np.float64] = validate_data(self, X, dtype=np.float64, reset=False)
+        x = read_rows(self, X)
         if self.binary:
             return self._relax_levels((x - self.mean_) / self.scale_)
-        scores, relaxed = predict(self.network_, self._tensor(x), PREDICTION)
+        scores, relaxed = predict(self.network_, self._make_tensor(x), PREDICTION)
         return scores.cpu().numpy(), relaxed
 
     def packed(self) -> PackedEquilibrium:
@@ -310,7 +275,7 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         if unknown.size:
             raise ValueError(f"y must have labels of the fit, got {unknown[0]!r}")
         target = torch.from_numpy(np.searchsorted(self.classes_, y)).to(self.device)
-        return compare_gradients(self.network_, (self._tensor(x), target), estimators)
+        return compare_gradients(self.network_, (self._make_tensor(x), target), estimators)
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return logits at the free equilibrium: `(samples, classes)`, or `(samples,)` for two classes."""
@@ -335,18 +300,15 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         """Return the class with the largest probability."""
         # _logits checks that the estimator is fitted before `classes_` is looked up.
         best = self._logits(X).argmax(1)
-        labels: NDArray[Any] = self.classes_[best]
-        return labels
+        return np.asarray(self.classes_[best])
 
 
 def decision(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return logits `(samples, classes)`; for two classes, their difference `(samples,)`."""
-    difference: NDArray[np.float64] = logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
-    return difference
+    return np.asarray(logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits)
 
 
 def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the softmax of logits, `(samples, classes)`."""
     e = np.exp(logits - logits.max(1, keepdims=True))
-    share: NDArray[np.float64] = e / e.sum(1, keepdims=True)
-    return share
+    return np.asarray(e / e.sum(1, keepdims=True))

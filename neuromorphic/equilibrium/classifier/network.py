@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.equilibrium.classifier.estimator import EquilibriumClassifier
 
 
-def form_of(classifier: EquilibriumClassifier) -> NetworkForm:
+def describe_form(classifier: EquilibriumClassifier) -> NetworkForm:
     """Return the form of the network that a classifier's parameters describe, unchecked."""
     names = [field.name for field in fields(NetworkForm) if field.name != "input_gain"]
     return NetworkForm(**{name: getattr(classifier, name) for name in names})
@@ -25,7 +25,7 @@ def build_network(classifier: EquilibriumClassifier, features: int, classes: int
     """Return the network of a classifier; TypeError or ValueError naming a parameter that it cannot have."""
     if classifier.loss == "squared":
         raise ValueError("loss must be 'cross-entropy' or 'comp-sum' for a classifier, got 'squared'")
-    form = form_of(classifier)
+    form = describe_form(classifier)
     form.check(shift=classifier.shift, homeostasis=classifier.homeostasis)
     image = None if form.channels is None else image_shape(classifier, features)
     return form.build(features, image, classes, seed, torch.float64)

@@ -15,6 +15,7 @@ from relaxon.neuromorphic.equilibrium.networks.layered import LayeredNetwork
 from relaxon.neuromorphic.equilibrium.networks.residual import ResidualNetwork
 from relaxon.neuromorphic.equilibrium.networks.storage import StoredNetwork, load_network, save_network
 from relaxon.neuromorphic.equilibrium.training.report import EpochMetrics, TrainingOutcome, TrainingReport
+from relaxon.neuromorphic.estimator_files import describe_classes, restore_classes
 
 CARD = "classifier"
 TUPLES = ("hidden_sizes", "image", "channels")
@@ -31,15 +32,12 @@ def save_classifier(classifier: EquilibriumClassifier, folder: Path | str) -> No
         raise TypeError(f"estimator must be given by name to be stored, got {classifier.estimator!r}")
     if isinstance(classifier.random_state, np.random.RandomState):
         parameters["random_state"] = None  # a generator has no lasting state to write
-    labels = classifier.classes_
-    if not all(isinstance(label, str | int | float | bool) for label in labels.tolist()):
-        raise TypeError(f"classes must be strings, numbers or booleans to be stored, got dtype {labels.dtype}")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in classifier.network_.state_dict().values()):
         raise ValueError("network must have finite weights to be stored, got NaN or infinite ones")
     report = classifier.report_
     card = {
         "parameters": {name: _plain(value) for name, value in parameters.items()},
-        "classes": {"dtype": "object" if labels.dtype == object else labels.dtype.str, "values": labels.tolist()},
+        "classes": describe_classes(classifier.classes_),
         "mean": classifier.mean_.tolist(),
         "scale": classifier.scale_.tolist(),
         "ended": report.ended.value,
@@ -71,8 +69,7 @@ def _restore(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassif
         for name, value in card["parameters"].items()
     }
     classifier: EquilibriumClassifier = EquilibriumClassifier().set_params(**parameters)
-    labels = card["classes"]
-    classifier.classes_ = np.array(labels["values"], object if labels["dtype"] == "object" else labels["dtype"])
+    classifier.classes_ = restore_classes(card["classes"])
     classifier.mean_, classifier.scale_ = np.array(card["mean"]), np.array(card["scale"])
     classifier.n_features_in_ = len(classifier.mean_)
     features = network.sizes[0] if isinstance(network, LayeredNetwork) else math.prod(network.image)
@@ -80,29 +77,18 @@ def _restore(network: StoredNetwork, card: dict[str, Any]) -> EquilibriumClassif
         raise ValueError(
             f"network must have the card's features and classes, got {features} features, {network.classes} classes"
         )
-    if isinstance(network, BinaryLayeredNetwork) != bool(classifier.binary):
-        raise ValueError(f"network must be of the card's form, got a {type(network).__name__}")
-    if isinstance(network, LayeredNetwork) != (classifier.channels is None):
-        raise ValueError(f"network must be of the card's form, got a {type(network).__name__}")
-    if isinstance(network, ResidualNetwork) != bool(classifier.residual):
+    forms = (BinaryLayeredNetwork, LayeredNetwork, ResidualNetwork)
+    expected = (bool(classifier.binary), classifier.channels is None, bool(classifier.residual))
+    if tuple(isinstance(network, form) for form in forms) != expected:
         raise ValueError(f"network must be of the card's form, got a {type(network).__name__}")
     if len(classifier.scale_) != len(classifier.mean_) or not (classifier.scale_ > 0).all():
         raise ValueError("scale must be above 0 for each feature")
     classifier.network_ = network
+    unknown = math.nan
     epochs = tuple(
         EpochMetrics(
-            epoch=index,
-            loss=float("nan") if loss is None else loss,
-            accuracy=accuracy,
-            test_accuracy=None,
-            test_loss=None,
-            free_steps=float("nan"),
-            nudged_steps=float("nan"),
-            verdicts={},
-            angle=None,
-            antisymmetry=None,
-            feedback_angles=[],
-            seconds=float("nan"),
+            *(index, unknown if loss is None else loss, accuracy, None, None, unknown, unknown),
+            *({}, None, None, [], unknown),
         )
         for index, (loss, accuracy) in enumerate(zip(card["loss"], card["accuracy"], strict=True))
     )

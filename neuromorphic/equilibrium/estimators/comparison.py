@@ -1,7 +1,5 @@
 """Comparison of estimators on one batch: angle to the exact gradient, relative error, and cost."""
 
-# Imported on first use, for its weight: matplotlib.
-
 from __future__ import annotations
 
 import math
@@ -13,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from relaxon.core.pictures import new_figure
 from relaxon.neuromorphic.equilibrium.estimators.exact import Implicit
 from relaxon.neuromorphic.equilibrium.estimators.gradients import gradient
 from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator
@@ -59,9 +58,7 @@ class Comparison:
 
     def plot(self, path: Path | str) -> None:
         """Write a figure of each estimator's relative error and cost (requires matplotlib)."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(8, 0.45 * len(self.rows) + 1.6), layout="constrained")
+        figure = new_figure(8.0, 0.45 * len(self.rows) + 1.6)
         error, cost = figure.subplots(1, 2, sharey=True)
         labels = [row.estimator for row in self.rows]
         places = range(len(labels))

@@ -26,7 +26,7 @@ class NormalEquations:
         if self.small:
             from scipy.linalg import cho_factor
 
-            self.matrix = dense_matrix(operator)
+            self.matrix = build_dense_matrix(operator)
             self.wide = m < n
             gram = self.matrix @ self.matrix.T if self.wide else self.matrix.T @ self.matrix
             gram *= weight
@@ -44,8 +44,7 @@ class NormalEquations:
             r = (r - self.weight * (self.matrix.T @ cho_solve(self.factor, self.matrix @ r))) / self.penalty
         else:
             r = cho_solve(self.factor, r)
-        found: Array = r.reshape(right.shape)
-        return found
+        return np.asarray(r.reshape(right.shape))
 
     def _iterate(self, right: Array, start: Array) -> Array:
         from scipy.sparse.linalg import LinearOperator, cg
@@ -59,11 +58,10 @@ class NormalEquations:
 
         linear = LinearOperator((right.size, right.size), matvec=product, dtype=np.float64)
         x, _ = cg(linear, right.ravel(), start.ravel(), rtol=CG_RTOL)
-        found: Array = x.reshape(shape)
-        return found
+        return np.asarray(x.reshape(shape))
 
 
-def dense_matrix(operator: ForwardOperator) -> Array:
+def build_dense_matrix(operator: ForwardOperator) -> Array:
     """Return the operator between flat vectors as a dense matrix, `(observations, entries)`."""
     n, m = math.prod(operator.input_shape), math.prod(operator.output_shape)
     matrix = np.empty((m, n))

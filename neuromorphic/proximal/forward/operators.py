@@ -131,9 +131,7 @@ class BlurOperator(ForwardOperator):
     kernel : an array with odd sides and at most as many axes as the signal; it acts on the last axes.
     boundary : outside the signal, "zero" means 0 and "periodic" means periodic continuation.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument.
+    Raises `TypeError` or `ValueError` naming the argument.
 
     >>> BlurOperator((3,), [0.25, 0.5, 0.25]).apply([0.0, 4.0, 0.0]).tolist()
     [1.0, 2.0, 1.0]
@@ -179,8 +177,7 @@ class BlurOperator(ForwardOperator):
     def _correlate(self, x: Array, kernel: Array) -> Array:
         from scipy.ndimage import correlate
 
-        found: Array = correlate(x, kernel, mode=self._mode, cval=0.0)
-        return found
+        return np.asarray(correlate(x, kernel, mode=self._mode, cval=0.0))
 
 
 class CompositeOperator(ForwardOperator):

@@ -60,8 +60,7 @@ class PoissonMap(ForwardOperator):
                 f"the solve of the field ended {solution.result.name} with a relative residual of "
                 f"{solution.relative_residual:.2e}, asked for {self.rtol:.2e}"
             )
-        field: Array = solution.x
-        return field
+        return np.asarray(solution.x)
 
     def _adjoint(self, y: Array) -> Array:
         return self._apply(y)

@@ -32,9 +32,7 @@ class RadonOperator(ForwardOperator):
     angles : one or more angles in degrees.
     detectors : number of strips; None for enough to cover the image's diagonal.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument.
+    Raises `TypeError` or `ValueError` naming the argument.
 
     >>> import numpy as np
     >>> RadonOperator((2, 2), [0.0], 2).apply(np.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
@@ -73,7 +71,9 @@ class RadonOperator(ForwardOperator):
             first = np.floor(centres - reach).astype(np.int64)
             for offset in range(math.ceil(2 * reach) + 1):
                 strip = first + offset
-                area = _shadow(strip + 1 - centres, cosine, sine) - _shadow(strip - centres, cosine, sine)
+                area = _integrate_shadow(strip + 1 - centres, cosine, sine) - _integrate_shadow(
+                    strip - centres, cosine, sine
+                )
                 inside = (strip >= 0) & (strip < self.detectors) & (area > 0)
                 places.append(index * self.detectors + strip[inside])
                 sources.append(pixels[inside])
@@ -82,25 +82,21 @@ class RadonOperator(ForwardOperator):
         return coo_matrix(entries, shape=(math.prod(self.output_shape), height * width)).tocsr()
 
     def _apply(self, x: Array) -> Array:
-        found: Array = (self.matrix @ x.ravel()).reshape(self.output_shape)
-        return found
+        return np.asarray((self.matrix @ x.ravel()).reshape(self.output_shape))
 
     def _adjoint(self, y: Array) -> Array:
-        found: Array = (self._transposed @ y.ravel()).reshape(self.input_shape)
-        return found
+        return np.asarray((self._transposed @ y.ravel()).reshape(self.input_shape))
 
     @cached_property
     def _transposed(self) -> Any:
         return self.matrix.T.tocsr()
 
 
-def _shadow(t: Array, cosine: float, sine: float) -> Array:
+def _integrate_shadow(t: Array, cosine: float, sine: float) -> Array:
     """Return the part of a unit pixel's area that is projected below t; the shadow is a trapezoid around 0."""
     wide, narrow = sorted((abs(cosine), abs(sine)), reverse=True)
     if narrow < NARROW:
-        box: Array = np.clip(t / wide + 0.5, 0.0, 1.0)
-        return box
+        return np.asarray(np.clip(t / wide + 0.5, 0.0, 1.0))
     a, b = (wide + narrow) / 2, (wide - narrow) / 2
     total = sum(sign * np.maximum(t + edge, 0.0) ** 2 for sign, edge in ((1, a), (-1, b), (-1, -b), (1, -a)))
-    found: Array = np.asarray(total) / (2 * wide * narrow)
-    return found
+    return np.asarray(total) / (2 * wide * narrow)

@@ -16,8 +16,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from enum import Enum
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,31 +27,25 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from relaxon.core import validation
-from relaxon.neuromorphic.checkpoints import Pace
-from relaxon.neuromorphic.proximal.model import ProximalModel
+from relaxon.neuromorphic.proximal.model import MatchingRecord, MatchingResult, ProximalModel
 from relaxon.neuromorphic.proximal.potentials import NetworkSettings, build_potential
 from relaxon.neuromorphic.seeded_generators import make_generator
-from relaxon.neuromorphic.torch_checkpoints import restore_checkpoint, write_checkpoint
+from relaxon.neuromorphic.torch_runs import (
+    LOST_STEPS,
+    CheckpointedRun,
+    Ended,
+    check_run_settings,
+    describe_settings,
+)
 
 Pairing = Literal["drawn", "posterior"]
 LARGEST_PAIRS = 1 << 24
 """Largest number of entries of all differences in a step with "posterior" pairs."""
-LOST_STEPS = 20
-"""Consecutive steps without a finite gradient, after which a run ends."""
 ASTRAY = 2.0
 """Root mean square error, in multiples of the noise, from which the flat loss of a matching stage cannot recover;
 `LOST_STEPS` consecutive steps above it end a run."""
 FALL = 0.1
 """Final learning rate of a phase, as a fraction of its initial one."""
-
-
-class MatchingOutcome(Enum):
-    """How a training run ended."""
-
-    FINISHED = "finished"
-    CANCELLED = "cancelled"
-    NON_FINITE = "non_finite"
-    DIVERGED = "diverged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +72,7 @@ class MatchingSettings:
     checkpoint_seconds : seconds between two checkpoints, in place of steps: written at the end of a step, less often
         where writing is slow, and after every step where 0.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument.
+    Raises `TypeError` or `ValueError` naming the argument.
     """
 
     noise: float
@@ -103,23 +94,12 @@ class MatchingSettings:
     def __post_init__(self) -> None:
         for name in ("noise", "rate", "matching_rate"):
             validation.positive_float(name, getattr(self, name))
-        for name in ("start_steps", "stage_steps", "batch", "record_every", "checkpoint_every"):
-            validation.positive_int(name, getattr(self, name))
+        check_run_settings(self, ("start_steps", "stage_steps", "batch"))
         object.__setattr__(self, "gammas", check_gammas(self.gammas))
         if self.pairing not in get_args(Pairing):
             raise ValueError(f"pairing must be 'drawn' or 'posterior', got {self.pairing!r}")
         if self.average is not None and not 0 <= validation.finite_float("average", self.average) < 1:
             raise ValueError(f"average must be at least 0 and below 1, got {self.average!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must be an integer from 0 to 2³¹ − 1, got {self.seed!r}")
-        if self.checkpoint_seconds is not None:
-            validation.non_negative_float("checkpoint_seconds", self.checkpoint_seconds)
-        if self.out is not None:
-            object.__setattr__(self, "out", Path(self.out))
-        try:
-            torch.device(self.device)
-        except RuntimeError as error:
-            raise ValueError(f"device must be a torch device, got {self.device!r}") from error
 
     @property
     def steps(self) -> int:
@@ -128,22 +108,7 @@ class MatchingSettings:
 
     def describe(self) -> dict[str, Any]:
         """Return the settings that determine the result, as JSON values."""
-        names = [name for name in self.__dataclass_fields__ if name != "out" and not name.startswith("checkpoint")]
-        return {name: getattr(self, name) for name in names} | {"gammas": list(self.gammas)}
-
-
-@dataclass(frozen=True, slots=True)
-class MatchingRecord:
-    """The record of a step, measured before it changes the weights."""
-
-    step: int
-    stage: int
-    """0 for the phase with the mean absolute error, then 1, 2, … for each of `gammas`."""
-    loss: float
-    mean_square: float
-    """Mean square of `f(y) − x` over the samples and their entries."""
-    gradient_norm: float
-    seconds: float
+        return describe_settings(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +122,6 @@ class MatchingProgress:
 
 MatchingWatcher = Callable[[MatchingProgress], object]
 """A function called after each step; returning True writes a checkpoint and stops the run."""
-
-
-@dataclass(frozen=True, slots=True)
-class MatchingResult:
-    """The outcome of a training; `records` are those of every `record_every`-th step and of the last."""
-
-    ended: MatchingOutcome
-    steps: int
-    records: tuple[MatchingRecord, ...]
-    seconds: float
-    reason: str = ""
 
 
 LARGEST_SAMPLE = 1e15
@@ -194,12 +148,8 @@ def train_proximal(
     network, settings : the form of the network, and how it is trained.
     watcher : called after each step; returning True ends the run as `CANCELLED` with the current weights.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> from relaxon.neuromorphic.proximal import MatchingSettings, NetworkSettings, train_proximal
     >>> data = np.random.default_rng(0).laplace(size=(500, 1))
@@ -224,54 +174,32 @@ def train_proximal(
     largest = float(np.abs(array).max())
     if largest > LARGEST_SAMPLE:
         raise ValueError(f"data must be at most {LARGEST_SAMPLE:g} in size, as training is in float32, got {largest:g}")
-    return _MatchingRun(torch.from_numpy(np.array(array, np.float32)), network, settings).go(watcher)
+    model: ProximalModel = _MatchingRun(torch.from_numpy(np.array(array, np.float32)), network, settings).run(watcher)
+    return model
 
 
-class _MatchingRun:
+class _MatchingRun(CheckpointedRun):
+    record_type = MatchingRecord
+    kept = (*CheckpointedRun.kept, "astray")
+
     def __init__(self, data: Tensor, network: NetworkSettings, settings: MatchingSettings) -> None:
-        self.settings, self.network = settings, network
-        self.data = data.to(settings.device)
+        self.network, self.astray = network, 0
         self.digest = hashlib.sha256(data.numpy().tobytes()).hexdigest()
         self.potential = build_potential(network).to(settings.device)
-        self.parameters = list(self.potential.parameters())
-        self.optimiser = torch.optim.Adam(self.parameters, lr=settings.rate)
-        self.averages = [p.detach().clone() for p in self.parameters] if settings.average is not None else []
-        self.per_epoch = math.ceil(len(data) / settings.batch)
-        self.order, self.order_of = torch.empty(0, dtype=torch.int64), -1
-        self.step, self.lost, self.astray, self.seconds = 0, 0, 0, 0.0
-        self.records = list[MatchingRecord]()
-        self.pace = Pace(settings.checkpoint_seconds or 0.0)
+        trained = list(self.potential.parameters())
+        optimiser = torch.optim.Adam(trained, lr=settings.rate)
+        super().__init__(settings, data.to(settings.device), self.potential, trained, trained, optimiser)
 
-    def go(self, watcher: MatchingWatcher | None) -> ProximalModel:
-        self._resume()
-        settings = self.settings
-        while self.step < settings.steps:
-            began = time.perf_counter()
-            record = self._take_step()
-            last = self.step == settings.steps
-            lost, astray = self.lost >= LOST_STEPS, self.astray >= LOST_STEPS
-            if self.step % settings.record_every == 0 or last or lost or astray:
-                self.records.append(record)
-            self.seconds += time.perf_counter() - began
-            if lost:
-                return self._finish(MatchingOutcome.NON_FINITE, f"{self.lost} gradients in a row were not finite")
-            if astray:
-                return self._finish(
-                    MatchingOutcome.DIVERGED,
-                    f"f(y) was {math.sqrt(record.mean_square) / settings.noise:.1f} times as far from x as the noise "
-                    f"at step {self.step}: start with a larger γ, or with more steps",
-                )
-            stopped = watcher is not None and watcher(MatchingProgress(self.step, settings.steps, record)) is True
-            if self._due() or stopped or last:
-                self._save()
-            if stopped and not last:
-                return self._finish(MatchingOutcome.CANCELLED, "the watcher stopped the run")
-        return self._finish(MatchingOutcome.FINISHED, "")
+    def _report(self, record: MatchingRecord, watcher: MatchingWatcher | None) -> object:
+        return watcher is not None and watcher(MatchingProgress(self.step, self.settings.steps, record))
 
-    def _due(self) -> bool:
-        if self.settings.checkpoint_seconds is not None:
-            return self.pace.due
-        return self.step % self.settings.checkpoint_every == 0
+    def _find_failure(self, record: MatchingRecord) -> tuple[Ended, str] | None:
+        if self.astray >= LOST_STEPS and self.lost < LOST_STEPS:
+            return Ended.DIVERGED, (
+                f"f(y) was {math.sqrt(record.mean_square) / self.settings.noise:.1f} times as far from x as the noise "
+                f"at step {self.step}: start with a larger γ, or with more steps"
+            )
+        return super()._find_failure(record)
 
     def _phase(self) -> tuple[int, float]:
         """Return the stage of the next step and the completed fraction of that stage."""
@@ -280,14 +208,6 @@ class _MatchingRun:
             return 0, self.step / self.settings.start_steps
         stage, place = divmod(done, self.settings.stage_steps)
         return stage + 1, place / self.settings.stage_steps
-
-    def _batch(self) -> Tensor:
-        epoch, place = divmod(self.step, self.per_epoch)
-        if epoch != self.order_of:
-            # Drawn from the seed and the epoch, so that a resumed run does not need the generator's state.
-            order = torch.randperm(len(self.data), generator=make_generator(self.settings.seed, 0, epoch))
-            self.order, self.order_of = order.to(self.data.device), epoch
-        return self.data[self.order[place * self.settings.batch : (place + 1) * self.settings.batch]]
 
     def _take_step(self) -> MatchingRecord:
         settings = self.settings
@@ -300,8 +220,6 @@ class _MatchingRun:
         gamma = settings.gammas[stage - 1] * settings.noise if stage else None
         loss = self._compare(found, clean, noisy.detach(), gamma)
         squares = (found.detach() - clean).flatten(1).square().mean(1)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
         norm = self._apply(loss, stage, done)
         self.step += 1
         far = stage > 0 and float(squares.mean()) > (ASTRAY * settings.noise) ** 2
@@ -322,61 +240,27 @@ class _MatchingRun:
         return (weights * each).sum(1).mean()
 
     def _apply(self, loss: Tensor, stage: int, done: float) -> float:
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = float(torch.stack([gradient.detach().norm() for gradient in gradients]).norm())
-        if not math.isfinite(norm) or not math.isfinite(float(loss.detach())):
-            self.lost += 1
+        _, norm = self._differentiate(loss)
+        if self.lost:
             return norm
-        self.lost = 0
         first = self.settings.matching_rate if stage else self.settings.rate
-        for group in self.optimiser.param_groups:
-            group["lr"] = first * (FALL + (1 - FALL) * 0.5 * (1 + math.cos(math.pi * done)))
+        self._set_rate(first * (FALL + (1 - FALL) * 0.5 * (1 + math.cos(math.pi * done))))
         self.optimiser.step()
         self.potential.project()
-        if self.averages:
-            decay = self.settings.average
-            assert decay is not None
-            with torch.no_grad():
-                for average, parameter in zip(self.averages, self.parameters, strict=True):
-                    # Averages start at 0 and are divided by 1 − decay^step at the end.
-                    average.mul_(decay if self.step else 0.0).add_(parameter, alpha=1 - decay)
+        self._update_averages()
         return norm
 
-    def _finish(self, ended: MatchingOutcome, reason: str) -> ProximalModel:
-        if self.averages and self.step:
-            assert self.settings.average is not None
-            bias = 1 - self.settings.average**self.step
-            with torch.no_grad():
-                for average, parameter in zip(self.averages, self.parameters, strict=True):
-                    parameter.copy_(average / bias)
+    @torch.no_grad()
+    def _finish(self, ended: Ended, reason: str) -> ProximalModel:
+        for parameter, average in zip(self.averaged, self._read_averages(), strict=False):
+            parameter.copy_(average)
         result = MatchingResult(ended, self.step, tuple(self.records), self.seconds, reason)
         return ProximalModel(self.potential.cpu(), self.settings.noise, result)
 
-    def _identity(self) -> dict[str, Any]:
+    def _identify(self) -> dict[str, Any]:
         """Return what must be the same for a run to resume from a checkpoint."""
         data = {"shape": list(self.data.shape), "sha256": self.digest}
         return {"settings": self.settings.describe(), "architecture": self.network.describe(), "data": data}
-
-    def _save(self) -> None:
-        if self.settings.out is not None:
-            record = self._identity() | {
-                "step": self.step,
-                "lost": self.lost,
-                "astray": self.astray,
-                "seconds": self.seconds,
-                "records": [asdict(one) for one in self.records],
-            }
-            with self.pace.writing():
-                write_checkpoint(self.settings.out, self.potential, self.optimiser, self.averages, record)
-
-    def _resume(self) -> None:
-        if self.settings.out is None:
-            return
-        record = restore_checkpoint(self.settings.out, self.potential, self.optimiser, self.averages, self._identity())
-        if record is not None:
-            self.step, self.lost, self.astray = record["step"], record["lost"], record["astray"]
-            self.seconds = record["seconds"]
-            self.records = [MatchingRecord(**one) for one in record["records"]]
 
 
 def check_gammas(gammas: Iterable[float]) -> tuple[float, ...]:

@@ -47,9 +47,7 @@ class PolishSettings:
         box of the middle 98 % of the samples, entry by entry, widened by the noise's standard deviation on each side:
         a regular line for one entry, Sobol points for more.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument.
+    Raises `TypeError` or `ValueError` naming the argument.
     """
 
     gammas: tuple[float, ...] = (0.1, 0.05, 0.03)
@@ -98,12 +96,8 @@ def polish_proximal(
     settings : how the model is polished.
     watcher : called after each iteration; returning True ends the run.
 
-    Raises
-    ------
-    TypeError, ValueError : naming the argument, before any work.
+    Raises `TypeError` or `ValueError` naming the argument, before any work.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> from relaxon.neuromorphic.proximal import (
     ...     MatchingSettings, NetworkSettings, PolishSettings, polish_proximal, train_proximal
@@ -153,7 +147,7 @@ class _PolishRun:
         distances = (noisy[:, None] - samples[None]).square().sum(2)
         self.weights = torch.softmax(-0.5 * distances / noise**2, 1)
         self.noisy = noisy.reshape(-1, *potential.settings.shape)
-        self.iteration = 0
+        self.iteration, self.stopped = 0, False
 
     def go(self) -> None:
         positive = {id(weight) for weight in self.potential.positive_weights()}
@@ -161,12 +155,12 @@ class _PolishRun:
         options = {"maxiter": self.settings.iterations, "maxcor": MEMORY, "ftol": FLAT, "gtol": STEEPNESS}
         for stage, gamma in enumerate(self.settings.gammas, 1):
             start = torch.nn.utils.parameters_to_vector(self.parameters).detach().numpy()
-            reporter = _Reporter(self, stage, gamma)
+            report = self._make_report(stage, gamma)
             found = minimize(
-                self.evaluate, start, (gamma,), "L-BFGS-B", jac=True, bounds=bounds, callback=reporter, options=options
+                self.evaluate, start, (gamma,), "L-BFGS-B", jac=True, bounds=bounds, callback=report, options=options
             )
             self._load(found.x)
-            if reporter.stopped:
+            if self.stopped:
                 return
 
     def evaluate(self, vector: Array, gamma: float) -> tuple[float, Array]:
@@ -179,25 +173,22 @@ class _PolishRun:
         gradients = torch.autograd.grad(loss, self.parameters)
         return float(loss.detach()), torch.cat([gradient.flatten() for gradient in gradients]).numpy()
 
+    def _make_report(self, stage: int, gamma: float) -> Callable[[Any], None]:
+        """Return what passes each iteration of a stage to the watcher; raising StopIteration makes SciPy stop."""
+        total = self.settings.iterations * len(self.settings.gammas)
+
+        def report(intermediate_result: Any) -> None:  # SciPy goes by the name of the parameter
+            self.iteration += 1
+            progress = PolishProgress(self.iteration, total, stage, float(intermediate_result.fun) * gamma)
+            if self.watcher is not None and self.watcher(progress) is True:
+                self.stopped = True
+                raise StopIteration
+
+        return report
+
     @torch.no_grad()
     def _load(self, vector: Array) -> None:
         torch.nn.utils.vector_to_parameters(torch.from_numpy(np.array(vector)), self.parameters)
-
-
-class _Reporter:
-    """Passes each iteration to the watcher; raising StopIteration makes SciPy stop."""
-
-    def __init__(self, run: _PolishRun, stage: int, gamma: float) -> None:
-        self.run, self.stage, self.gamma, self.stopped = run, stage, gamma, False
-
-    def __call__(self, intermediate_result: Any) -> None:
-        run = self.run
-        run.iteration += 1
-        total = run.settings.iterations * len(run.settings.gammas)
-        progress = PolishProgress(run.iteration, total, self.stage, float(intermediate_result.fun) * self.gamma)
-        if run.watcher is not None and run.watcher(progress) is True:
-            self.stopped = True
-            raise StopIteration
 
 
 def spread_noisy_signals(samples: Tensor, noise: float, points: int) -> Tensor:

@@ -1,21 +1,16 @@
 """Networks and trainings for the named data sets, with which the shipped weights were made."""
 
-# Imported on first use, for their weight: `neuromorphic.proximal.potentials`, `matching`, `polishing`.
-
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.proximal import datasets
-
-if TYPE_CHECKING:
-    from relaxon.neuromorphic.proximal.potentials import NetworkSettings
-    from relaxon.neuromorphic.proximal.training.matching import MatchingSettings
-    from relaxon.neuromorphic.proximal.training.polishing import PolishSettings
+from relaxon.neuromorphic.proximal.potentials import NetworkSettings
+from relaxon.neuromorphic.proximal.training.matching import MatchingSettings
+from relaxon.neuromorphic.proximal.training.polishing import PolishSettings
 
 Array = NDArray[np.float64]
 LAPLACE_ROWS = 4096
@@ -42,9 +37,6 @@ class Recipe:
 
 def choose_recipe(data: str, seed: int = 0) -> Recipe:
     """Return the recipe for "laplace", "digits" or "blocks"."""
-    from relaxon.neuromorphic.proximal.potentials import NetworkSettings
-    from relaxon.neuromorphic.proximal.training.matching import MatchingSettings
-    from relaxon.neuromorphic.proximal.training.polishing import PolishSettings
 
     if data == "laplace":
         return Recipe(
@@ -70,18 +62,17 @@ def choose_recipe(data: str, seed: int = 0) -> Recipe:
     if data == "digits":
         images, held = datasets.load_digit_images(DIGIT_SIDE)
         network = NetworkSettings((DIGIT_SIDE, DIGIT_SIDE), "convolutional", hidden=(24, 24, 24), seed=seed)
-        return Recipe(data, images, held[:HELD], network, _image_matching(0.15, seed, gammas=(1.0, 0.7), rate=2e-3))
+        return Recipe(data, images, held[:HELD], network, _match_images(0.15, seed, gammas=(1.0, 0.7), rate=2e-3))
     if data == "blocks":
         sources = datasets.cut_patches(datasets.draw_blocks(BLOCK_ROWS, BLOCK_SIDE, seed + 1), BLOCK_PATCH, seed)
         network = NetworkSettings((BLOCK_PATCH, BLOCK_PATCH), "convolutional", hidden=(24, 24, 24), seed=seed)
         return Recipe(
-            data, sources[HELD:], sources[:HELD], network, _image_matching(0.25, seed, gammas=(0.6, 0.4), rate=3e-3)
+            data, sources[HELD:], sources[:HELD], network, _match_images(0.25, seed, gammas=(0.6, 0.4), rate=3e-3)
         )
     raise ValueError(f"data must be one of {', '.join(map(repr, NAMES))} or a file, got {data!r}")
 
 
-def _image_matching(noise: float, seed: int, gammas: tuple[float, ...], rate: float) -> MatchingSettings:
-    from relaxon.neuromorphic.proximal.training.matching import MatchingSettings
+def _match_images(noise: float, seed: int, gammas: tuple[float, ...], rate: float) -> MatchingSettings:
 
     return MatchingSettings(
         noise,
@@ -96,10 +87,8 @@ def _image_matching(noise: float, seed: int, gammas: tuple[float, ...], rate: fl
     )
 
 
-def recipe_for_samples(name: str, samples: Array, seed: int = 0) -> Recipe:
+def build_recipe(name: str, samples: Array, seed: int = 0) -> Recipe:
     """Return a recipe for samples `(n, *shape)`: a convolutional network for images, a dense one for vectors."""
-    from relaxon.neuromorphic.proximal.potentials import NetworkSettings
-    from relaxon.neuromorphic.proximal.training.matching import MatchingSettings
 
     if len(samples) < 2:
         raise ValueError(f"data must have at least 2 samples, got {len(samples)}")

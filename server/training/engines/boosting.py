@@ -9,6 +9,7 @@ import math
 import secrets
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,12 @@ from relaxon.proto import boosting_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.jobs.folder import CHECKPOINT
 from relaxon.server.jobs.model_files import check_count, read_safetensors
-from relaxon.server.jobs.records import Json, timestamp
+from relaxon.server.jobs.records import Json
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
-from relaxon.server.training.engine import TrainingEngine, TrainingPlan
+from relaxon.server.training.engine import TrainingEngine, TrainingPlan, load_later
 from relaxon.server.training.limits import MAX_COLUMNS, MAX_LAYERS, MAX_OUTPUTS, check_bytes, check_most
-from relaxon.server.training.predictions import answer_rows, supervised_fields
+from relaxon.server.training.predictions import answer_rows, collect_supervised_fields
 from relaxon.server.training.tables import announce_rows, draw_seed, read_arrays
 from relaxon.wire.conversions import labels
 from relaxon.wire.conversions.boosting import ENGINE as WIRE
@@ -96,13 +97,11 @@ def build_estimator(request: Json) -> Any:
     return made.set_params(**parameters)
 
 
-def describe(name: str, created: float, model: Estimator, whole: bool = True) -> pb.BoostingModel:
+def describe(model: Estimator, whole: bool) -> pb.BoostingModel:
     """Return the message of a stored model; see `TrainingEngine.describe`."""
     network = model.network_
     message = pb.BoostingModel(
-        name=name,
-        create_time=timestamp(created),
-        **supervised_fields(model, network.outputs, whole),
+        **collect_supervised_fields(model, network.outputs, whole),
         units=network.units,
         stages=network.stages,
         hidden_layers=len(network.layers),
@@ -116,13 +115,6 @@ def describe(name: str, created: float, model: Estimator, whole: bool = True) ->
         message.validation_loss.extend(model.validation_loss_.tolist())
         message.feature_importances.extend(model.feature_importances_.tolist())
     return message
-
-
-def load(folder: Path) -> Estimator:
-    """Read a stored model."""
-    from relaxon.neuromorphic.boosting import load as load_estimator
-
-    return load_estimator(folder)
 
 
 def check(folder: Path, settings: ServerSettings) -> None:
@@ -163,16 +155,6 @@ def export_onnx(model: Any) -> bytes:
     return exported
 
 
-async def predict(service: TrainingService, request: Any, context: Context) -> None:
-    """Answer a `Predict` call."""
-
-    def load_truncated(header: pb.PredictBoostingHeader) -> Any:
-        model = service.load(header.model)
-        return _truncate(model, header.n_units) if header.HasField("n_units") else model
-
-    await answer_rows(service, context, load_truncated)
-
-
 async def truncate(service: TrainingService, request: pb.TruncateBoostingRequest, _: Context) -> Any:
     """Answer a `Truncate` call: store the first units of a model as a model of its own."""
 
@@ -195,6 +177,10 @@ async def truncate(service: TrainingService, request: pb.TruncateBoostingRequest
 def _truncate(model: Any, n_units: int) -> Any:
     with errors.refusing():
         return model.truncate(n_units)
+
+
+def _adapt(model: Any, header: pb.PredictBoostingHeader) -> Any:
+    return _truncate(model, header.n_units) if header.HasField("n_units") else model
 
 
 def _parameters(settings: pb.BoostingSettings) -> dict[str, Any]:
@@ -254,10 +240,10 @@ ENGINE = TrainingEngine(
         "relaxon.neuromorphic.boosting.estimators.classifier",
         "relaxon.neuromorphic.boosting.estimators.regressor",
     ),
-    load=load,
+    load=load_later("relaxon.neuromorphic.boosting", "load"),
     describe=describe,
     check=check,
     probe=lambda model: model.predict(np.zeros((1, model.n_features_in_))),
-    calls={"Predict": predict, "Truncate": truncate},
+    calls={"Predict": partial(answer_rows, adapt=_adapt), "Truncate": truncate},
     onnx=export_onnx,
 )

@@ -15,20 +15,19 @@ import numpy as np
 from relaxon.proto import convex_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.jobs.model_files import read_safetensors
-from relaxon.server.jobs.records import Json, timestamp
+from relaxon.server.jobs.records import Json
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
 from relaxon.server.training.engine import TrainingEngine, TrainingPlan
 from relaxon.server.training.limits import FLOAT_BYTES, MAX_COLUMNS, MAX_OUTPUTS, check_bytes, check_most
-from relaxon.server.training.predictions import answer_rows, supervised_fields
+from relaxon.server.training.predictions import answer_rows, collect_supervised_fields
 from relaxon.server.training.tables import AnnouncedRows, announce_rows, draw_seed, read_arrays
 from relaxon.wire.conversions.convex import ENGINE as WIRE
-from relaxon.wire.conversions.fields import read_settings
+from relaxon.wire.conversions.fields import collect_fields, read_settings
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.convex import ConvexNetworkClassifier, ConvexNetworkRegressor, ConvexProgress
     from relaxon.server.config.settings import ServerSettings
-    from relaxon.server.training.service import Context, TrainingService
 
 TENSORS = WIRE.files[1]
 MAX_REFINEMENTS = 1000
@@ -73,7 +72,8 @@ def train(folder: Path, request: Json, tell: Tell) -> None:
     def watch(progress: ConvexProgress) -> bool:
         nonlocal reports
         reports += 1
-        return tell(_report(progress, reports, time.perf_counter() - since))
+        seconds = time.perf_counter() - since
+        return tell(collect_fields(pb.ConvexProgress, progress, report=reports, seconds=seconds))
 
     estimator.fit(arrays["features"], arrays["target"], arrays.get("weights"), callback=watch)
     estimator.save(folder / MODEL)
@@ -87,28 +87,10 @@ def build_estimator(request: Json) -> Any:
     return made.set_params(**request["parameters"])
 
 
-def _report(progress: ConvexProgress, number: int, seconds: float) -> dict[str, Any]:
-    """Return the entries of a report on the best bounds so far."""
-    return {
-        "report": number,
-        "iteration": progress.iteration,
-        "primal": progress.primal,
-        "dual": progress.dual,
-        "relative_gap": progress.relative_gap,
-        "primal_residual": progress.primal_residual,
-        "dual_residual": progress.dual_residual,
-        "seconds": seconds,
-    }
-
-
-def describe(
-    name: str, created: float, model: ConvexNetworkRegressor | ConvexNetworkClassifier, whole: bool = True
-) -> pb.ConvexModel:
+def describe(model: ConvexNetworkRegressor | ConvexNetworkClassifier, whole: bool) -> pb.ConvexModel:
     """Return the message of a stored model; see `TrainingEngine.describe`."""
     message = pb.ConvexModel(
-        name=name,
-        create_time=timestamp(created),
-        **supervised_fields(model, model.network_.output.shape[1], whole),
+        **collect_supervised_fields(model, model.network_.output.shape[1], whole),
         units=model.n_units_,
         iterations=model.n_iter_,
         loss=model.loss,
@@ -149,11 +131,6 @@ def check(folder: Path, settings: ServerSettings) -> None:
     check_most("bytes", 8 * held.entries(), settings.max_table_bytes)
     if len({held.tensors[name][1] for name in HISTORY}) > 1:
         raise errors.invalid(TENSORS, f"{TENSORS} must hold a history whose arrays have one length")
-
-
-async def predict(service: TrainingService, request: Any, context: Context) -> None:
-    """Answer a `Predict` call."""
-    await answer_rows(service, context, lambda header: service.load(header.model))
 
 
 def _check_size(rows: AnnouncedRows, estimator: Any, settings: ServerSettings) -> None:
@@ -202,5 +179,5 @@ ENGINE = TrainingEngine(
     describe=describe,
     check=check,
     probe=lambda model: model.predict(np.zeros((1, model.n_features_in_))),
-    calls={"Predict": predict},
+    calls={"Predict": answer_rows},
 )

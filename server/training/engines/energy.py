@@ -20,10 +20,10 @@ from relaxon.proto import energy_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.jobs.folder import CHECKPOINT
 from relaxon.server.jobs.model_files import check_count
-from relaxon.server.jobs.records import Json, timestamp
+from relaxon.server.jobs.records import Json
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
-from relaxon.server.training.engine import TrainingEngine, TrainingPlan
+from relaxon.server.training.engine import TrainingEngine, TrainingPlan, load_later
 from relaxon.server.training.limits import MAX_COLUMNS, MAX_LAYERS, MAX_STEPS, check_bytes, check_most
 from relaxon.server.training.predictions import write_output
 from relaxon.server.training.tables import (
@@ -36,7 +36,7 @@ from relaxon.server.training.tables import (
 from relaxon.wire import tensors
 from relaxon.wire.conversions.energy import ENGINE as WIRE
 from relaxon.wire.conversions.energy import estimate_message
-from relaxon.wire.conversions.fields import read_settings
+from relaxon.wire.conversions.fields import collect_fields, read_settings
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy import EnergyDensity, LogPartition
@@ -133,28 +133,16 @@ def build_density(request: Json) -> EnergyDensity:
 
 
 def _report(progress: Any, steps: int) -> Json:
-    record = progress.record
-    return {
-        "report": math.ceil(progress.step / REPORT_EVERY),
-        "step": progress.step,
-        "steps_wanted": steps,
-        "loss": record.loss,
-        "log_partition": _finite_or_none(record.log_partition),
-        "effective_sample_size": _finite_or_none(record.effective_sample_size),
-        "seconds": record.seconds,
-    }
+    record, report = progress.record, math.ceil(progress.step / REPORT_EVERY)
+    estimates = {"log_partition": record.log_partition, "effective_sample_size": record.effective_sample_size}
+    finite = {name: value if math.isfinite(value) else None for name, value in estimates.items()}
+    return collect_fields(pb.EnergyProgress, progress, record, report=report, steps_wanted=steps, **finite)
 
 
-def _finite_or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def describe(name: str, created: float, model: EnergyDensity, whole: bool = True) -> pb.EnergyModel:
+def describe(model: EnergyDensity, whole: bool) -> pb.EnergyModel:
     """Return the message of a stored model; see `TrainingEngine.describe`."""
     training = model.training_
     return pb.EnergyModel(
-        name=name,
-        create_time=timestamp(created),
         n_features=model.n_features_in_,
         objective=str(model.objective),
         noise=type(getattr(model.noise_, "inner", model.noise_)).__name__,
@@ -165,13 +153,6 @@ def describe(name: str, created: float, model: EnergyDensity, whole: bool = True
         reason=model.verdict_.reason,
         validation=model.validation_.tolist() if whole else (),
     )
-
-
-def load(folder: Path) -> Any:
-    """Read a stored model."""
-    from relaxon.neuromorphic.energy import load_estimator
-
-    return load_estimator(folder)
 
 
 def check(folder: Path, settings: ServerSettings) -> None:
@@ -310,7 +291,7 @@ ENGINE = TrainingEngine(
     step="report",
     # The optimisers of torch import its compiler at their first step.
     imports=("relaxon.neuromorphic.energy.estimators.density", "torch._dynamo"),
-    load=load,
+    load=load_later("relaxon.neuromorphic.energy", "load_estimator"),
     describe=describe,
     check=check,
     probe=lambda model: model._evaluate_log_density(np.zeros((1, model.n_features_in_))),

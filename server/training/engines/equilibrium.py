@@ -20,10 +20,10 @@ from relaxon.proto import equilibrium_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.jobs.folder import CHECKPOINT
 from relaxon.server.jobs.model_files import check_classes, check_count
-from relaxon.server.jobs.records import Json, timestamp
+from relaxon.server.jobs.records import Json
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import stored_files
-from relaxon.server.training.engine import Arrays, TrainingEngine, TrainingPlan
+from relaxon.server.training.engine import Arrays, TrainingEngine, TrainingPlan, load_later
 from relaxon.server.training.limits import MAX_COLUMNS, MAX_LAYERS, check_bytes, check_most
 from relaxon.server.training.predictions import METHODS, write_output
 from relaxon.server.training.tables import (
@@ -38,8 +38,7 @@ from relaxon.server.training.tables import (
 )
 from relaxon.wire.conversions import labels
 from relaxon.wire.conversions.equilibrium import ENGINE as WIRE
-from relaxon.wire.conversions.equilibrium import comparison_message
-from relaxon.wire.conversions.fields import read_settings
+from relaxon.wire.conversions.fields import collect_fields, read_settings, write_fields
 from relaxon.wire.conversions.labels import LONGEST_LABEL, MAX_CLASSES
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def plan(header: pb.TrainEquilibriumHeader, settings: ServerSettings) -> Trainin
     try:
         classifier.check_parameters()
     except (ValueError, TypeError) as error:
-        raise _rename_argument(errors.refused(error)) from error
+        raise _rename_argument(errors.build_refusal(error)) from error
 
     def check_data(arrays: Arrays) -> None:
         check_finite("features", arrays["features"])
@@ -125,51 +124,27 @@ def _report(step: Any, wanted: int) -> Json | None:
     metrics = step.metrics
     if metrics is None:
         return None
-    return {
-        "epoch": metrics.epoch + 1,
-        "epochs_wanted": wanted,
-        "loss": metrics.loss,
-        "accuracy": metrics.accuracy,
-        "free_steps": metrics.free_steps,
-        "nudged_steps": metrics.nudged_steps,
-        "verdicts": metrics.verdicts,
-        "seconds": metrics.seconds,
-    }
+    return collect_fields(pb.EquilibriumProgress, metrics, epoch=metrics.epoch + 1, epochs_wanted=wanted)
 
 
-def describe(name: str, created: float, model: EquilibriumClassifier, whole: bool = True) -> pb.EquilibriumModel:
+def describe(model: EquilibriumClassifier, whole: bool) -> pb.EquilibriumModel:
     """Return the message of a stored model; see `TrainingEngine.describe`."""
     report = model.report_
-    message = pb.EquilibriumModel(
-        name=name,
-        create_time=timestamp(created),
+    message = write_fields(
+        pb.EquilibriumModel,
+        report,
+        model,
         n_features=model.n_features_in_,
         class_count=len(model.classes_),
         hidden_sizes=model.hidden_sizes if model.channels is None else (),
         image=model.image if model.channels is not None else (),
-        channels=model.channels or (),
-        activation=model.activation,
-        feedback=model.feedback,
         outcome=pb.EquilibriumOutcome.Value(f"EQUILIBRIUM_OUTCOME_{report.ended.name}"),
-        steps=report.steps,
-        message=report.message,
-        binary=model.binary,
-        loss=model.loss,
-        optimizer=model.optimizer,
-        residual=model.residual,
     )
     if whole:
         message.classes.CopyFrom(labels.classes_message(model.classes_))
         message.train_loss.extend(epoch.loss for epoch in report.epochs)
         message.train_accuracy.extend(math.nan if one.accuracy is None else one.accuracy for one in report.epochs)
     return message
-
-
-def load(folder: Path) -> EquilibriumClassifier:
-    """Read a stored model."""
-    from relaxon.neuromorphic.equilibrium.classifier.storage import load_classifier
-
-    return load_classifier(folder)
 
 
 def check(folder: Path, settings: ServerSettings) -> None:
@@ -282,9 +257,8 @@ def _compare(
     check_places("target", target, len(model.classes_))
     with errors.refusing():
         found = model.compare_gradients(features, model.classes_[target.astype(np.int64)], estimators)
-    return pb.CompareGradientsReply(
-        reference=comparison_message(found.reference), rows=map(comparison_message, found.rows)
-    )
+    reference, *rows = (write_fields(pb.GradientComparison, row) for row in (found.reference, *found.rows))
+    return pb.CompareGradientsReply(reference=reference, rows=rows)
 
 
 def _check_size(
@@ -357,7 +331,7 @@ ENGINE = TrainingEngine(
     step="epoch",
     # The optimisers of torch import its compiler at their first step.
     imports=("relaxon.neuromorphic.equilibrium.classifier.storage", "torch._dynamo"),
-    load=load,
+    load=load_later("relaxon.neuromorphic.equilibrium.classifier.storage", "load_classifier"),
     describe=describe,
     check=check,
     probe=lambda model: model.predict(np.zeros((1, model.n_features_in_))),

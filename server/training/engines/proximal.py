@@ -16,14 +16,14 @@ import numpy as np
 from relaxon.proto import proximal_pb2 as pb
 from relaxon.server.gate import errors
 from relaxon.server.jobs.folder import CHECKPOINT
-from relaxon.server.jobs.records import Json, timestamp
+from relaxon.server.jobs.records import Json
 from relaxon.server.jobs.worker import MODEL, Tell
 from relaxon.server.training import proximal_limits, stored_files
-from relaxon.server.training.engine import TrainingEngine, TrainingPlan
+from relaxon.server.training.engine import TrainingEngine, TrainingPlan, load_later
 from relaxon.server.training.predictions import write_output
-from relaxon.server.training.signals import announce_signals, announce_training_data
+from relaxon.server.training.proximal_limits import announce_signals, announce_training_data
 from relaxon.server.training.tables import check_finite, read_arrays
-from relaxon.wire.conversions.fields import read_settings
+from relaxon.wire.conversions.fields import collect_fields, read_settings
 from relaxon.wire.conversions.proximal import ENGINE as WIRE
 
 if TYPE_CHECKING:
@@ -77,41 +77,20 @@ def build_settings(request: Json) -> tuple[NetworkSettings, MatchingSettings]:
 
 
 def _report(progress: MatchingProgress, every: int) -> dict[str, Any]:
-    record = progress.record
-    return {
-        "report": math.ceil(progress.step / every),
-        "step": progress.step,
-        "steps_wanted": progress.steps,
-        "stage": record.stage,
-        "loss": record.loss,
-        "mean_square": record.mean_square,
-        "gradient_norm": record.gradient_norm,
-        "seconds": record.seconds,
-    }
+    numbers = {"report": math.ceil(progress.step / every), "steps_wanted": progress.steps}
+    return collect_fields(pb.ProximalProgress, progress, progress.record, **numbers)
 
 
-def describe(name: str, created: float, model: ProximalModel, whole: bool = True) -> pb.ProximalModel:
+def describe(model: ProximalModel, whole: bool) -> pb.ProximalModel:
     """Return the message of a stored model; see `TrainingEngine.describe`."""
     training = model.training
-    message = pb.ProximalModel(
-        name=name,
-        create_time=timestamp(created),
-        network=pb.ProximalNetwork(**model.settings.describe()),
-        noise=model.noise,
-    )
+    message = pb.ProximalModel(network=pb.ProximalNetwork(**model.settings.describe()), noise=model.noise)
     if training is not None:
         message.steps, message.outcome, message.message = training.steps, training.ended.value, training.reason
         if whole:
             message.train_loss.extend(record.loss for record in training.records)
             message.mean_square.extend(record.mean_square for record in training.records)
     return message
-
-
-def load(folder: Path) -> ProximalModel:
-    """Read a stored model."""
-    from relaxon.neuromorphic.proximal import load_proximal
-
-    return load_proximal(folder)
 
 
 def check(folder: Path, settings: ServerSettings) -> None:
@@ -148,20 +127,6 @@ async def denoise(service: TrainingService, request: Any, context: Context) -> N
         await write_output(service, context, output.reshape(announced.array.shape), "Denoise")
 
 
-async def evaluate_prior(service: TrainingService, request: Any, context: Context) -> None:
-    """Answer a `Prior` call."""
-    from relaxon.server.training import inverse_calls
-
-    await inverse_calls.evaluate_prior(service, context)
-
-
-async def solve_inverse(service: TrainingService, request: Any, context: Context) -> None:
-    """Answer a `Solve` call."""
-    from relaxon.server.training import inverse_calls
-
-    await inverse_calls.solve(service, context)
-
-
 ENGINE = TrainingEngine(
     module=__name__,
     wire=WIRE,
@@ -173,9 +138,13 @@ ENGINE = TrainingEngine(
     step="report",
     # The optimisers of torch import its compiler at their first step.
     imports=("relaxon.neuromorphic.proximal.training.matching", "torch._dynamo"),
-    load=load,
+    load=load_later("relaxon.neuromorphic.proximal", "load_proximal"),
     describe=describe,
     check=check,
     probe=lambda model: model.denoise(np.zeros((1, *model.shape))),
-    calls={"Denoise": denoise, "Prior": evaluate_prior, "Solve": solve_inverse},
+    calls={
+        "Denoise": denoise,
+        "Prior": load_later("relaxon.server.training.inverse_calls", "evaluate_prior"),
+        "Solve": load_later("relaxon.server.training.inverse_calls", "solve"),
+    },
 )

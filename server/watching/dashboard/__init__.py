@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from relaxon.server.config.settings import ServerSettings
-from relaxon.server.jobs.records import JobStore
+from relaxon.server.jobs.database import SqliteJobStore
 from relaxon.server.solving.background_compiler import BackgroundCompiler
 from relaxon.server.solving.observations import Observations
 from relaxon.server.solving.sessions import SessionStore
@@ -21,7 +21,7 @@ async def show(
     target: str,
     observations: Observations | None,
     sessions: SessionStore,
-    jobs: JobStore,
+    jobs: SqliteJobStore,
     compiler: BackgroundCompiler,
 ) -> AsyncIterator[None]:
     """Serve the page while the block runs, unless `observations` is None; OSError for a port that is taken."""

@@ -64,13 +64,13 @@ def _application(view: View) -> web.Application:
         application.router.add_get(path, _static(name, kind))
 
     async def state(request: web.Request) -> web.StreamResponse:
-        return _json(view.state(_whole(request.query.get("jobs", "0"))))
+        return _json(view.state(_parse_whole(request.query.get("jobs", "0"))))
 
     async def solve(request: web.Request) -> web.StreamResponse:
-        return _found(view.solve(_whole(request.match_info["number"])))
+        return _answer_found(view.solve(_parse_whole(request.match_info["number"])))
 
     async def job(request: web.Request) -> web.StreamResponse:
-        return _found(view.job(request.match_info["id"]))
+        return _answer_found(view.job(request.match_info["id"]))
 
     application.router.add_get("/api/state", state)
     application.router.add_get("/api/solves/{number}", solve)
@@ -111,13 +111,13 @@ def _static(name: str, kind: str) -> Handler:
     return answer
 
 
-def _whole(text: str) -> int:
+def _parse_whole(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER):
         raise web.HTTPBadRequest
     return int(text)
 
 
-def _found(answer: Json | None) -> web.Response:
+def _answer_found(answer: Json | None) -> web.Response:
     if answer is None:
         raise web.HTTPNotFound
     return _json(answer)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from relaxon._version import __version__
 from relaxon.server.config.settings import ServerSettings
 from relaxon.server.gate import errors
-from relaxon.server.jobs.records import JobRecord, JobStore, Json
+from relaxon.server.jobs.database import SqliteJobStore
+from relaxon.server.jobs.records import JobRecord, Json
 from relaxon.server.solving.background_compiler import BackgroundCompiler
 from relaxon.server.solving.observations import CURVE_POINTS, Observations, SolveState, SolveTrace
 from relaxon.server.solving.session import Session
 from relaxon.server.solving.sessions import SessionStore
 from relaxon.server.watching.capabilities import describe_missing
+from relaxon.server.watching.status_service import read_memory
 from relaxon.wire.conversions.jobs import JobState
 
 DRAWN_SOLVES = 8
@@ -29,7 +29,6 @@ SHORT_ID = 6
 LOSSES = ("loss", "validation_loss")
 WANTED = "_wanted"
 """The suffix of a report's entry with the number of steps planned; the entry without it has those done."""
-STATUS = Path("/proc/self/statm")
 
 
 class View:
@@ -41,7 +40,7 @@ class View:
         settings: ServerSettings,
         observations: Observations,
         sessions: SessionStore,
-        jobs: JobStore,
+        jobs: SqliteJobStore,
         compiler: BackgroundCompiler | None = None,
     ) -> None:
         self._target = target
@@ -92,7 +91,7 @@ class View:
             "target": self._target,
             "time": time.time(),
             "uptime": time.time() - self._since,
-            "memory": _memory(),
+            "memory": read_memory()[0] or None,
             "solves_running": states[SolveState.RUNNING],
             "solves_waiting": states[SolveState.WAITING],
             "solves_limit": self._settings.max_pending,
@@ -154,17 +153,11 @@ class View:
 
 def _solve(trace: SolveTrace, drawn: bool) -> Json:
     now = trace.ended or time.time()
-    return {
-        "number": trace.number,
-        "solver": trace.solver,
+    plain = ("number", "solver", "unknowns", "outcome", "iterations", "submitted", "setup_seconds")
+    return {name: getattr(trace, name) for name in plain} | {
         "shape": list(trace.shape),
-        "unknowns": trace.unknowns,
         "state": trace.state.value,
-        "outcome": trace.outcome,
-        "iterations": trace.iterations,
-        "submitted": trace.submitted,
         "seconds": None if trace.started is None else now - trace.started,
-        "setup_seconds": trace.setup_seconds,
         "tolerance": _number(trace.tolerance),
         "backward_error": _number(trace.backward_error),
         "residuals": [[x, _number(y)] for x, y in trace.residuals.points()] if drawn else None,
@@ -184,11 +177,3 @@ def _curve(steps: Sequence[Json], name: str) -> list[list[Any]]:
 def _number(value: Any) -> Any:
     """Return a value that JSON can hold: None for NaN and infinity."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _memory() -> int | None:
-    """Return the bytes of this process in memory; None where the system does not say."""
-    try:
-        return int(STATUS.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return None

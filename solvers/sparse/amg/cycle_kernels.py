@@ -321,6 +321,20 @@ def make_conjugate(start, stop, bounds, z, one, p, two, q, d):  # type: ignore[n
             d[i] = z[i] - one * p[i] - two * q[i]
 
 
+@plain
+def gather(start, stop, source, order, target):  # type: ignore[no-untyped-def]
+    """Write `target[i] ← source[order[i]]`."""
+    for i in range(start, stop):
+        target[i] = source[order[i]]
+
+
+@plain
+def scatter(start, stop, source, order, target):  # type: ignore[no-untyped-def]
+    """Write `target[order[i]] ← source[i]`; `order` is a permutation."""
+    for i in range(start, stop):
+        target[order[i]] = source[i]
+
+
 @rows_kernel
 def apply_direction(start, stop, bounds, indptr, indices, data, d, image, r, parts):  # type: ignore[no-untyped-def]
     """Write `image ← A d` in float64; `parts[block]` gets `⟨d, image⟩` and `⟨d, r⟩`."""

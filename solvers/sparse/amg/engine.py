@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
-from relaxon.solvers.kernels.threads import divide
+from relaxon.solvers.kernels.threads import Kernel, divide
 from relaxon.solvers.sparse.amg import cycle_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy
@@ -36,6 +36,8 @@ NEGATIVE = 1e-10
 """A negative curvature of a direction beyond this fraction of `‖d‖² max a_ii` is not rounding."""
 SLIGHT = 1e-8
 """Fraction of the squared residual along the constants of a singular system above which they are projected out."""
+PROJECTED = 8
+"""Steps from one projection to the next where a singular system has several components."""
 OUTER_BLOCKS = 16
 """Number of partial sums of the outer iteration, whatever the number of threads."""
 
@@ -162,7 +164,7 @@ class MultigridDirections(MatrixEngine):
         least, since, taken = norm, 0, 0.0
         singular = self.system.null.labels is not None
         connected = self.system.null.sizes.tolist() == [0, n] and not self.system.null_vectors
-        for _ in range(max_iterations):
+        for step in range(max_iterations):
             z = self._preconditioned(short) if self._weights is None else self._in_units(r, norm, self._weights)
             found = self._direction(z, r, past)
             if not (found.curvature > 0.0 and math.isfinite(found.projection)):
@@ -178,7 +180,7 @@ class MultigridDirections(MatrixEngine):
             scale, alpha = 1.0 / norm, found.projection / found.curvature
             square, total = self._sums(kernels.take_step, alpha, found.d, found.image, x, r, scale, short)
             # Where all unknowns are one component, the sum is that of its null vector, and usually mere rounding.
-            projected = singular and not (connected and total * total <= SLIGHT * n * square)
+            projected = singular and (total * total > SLIGHT * n * square if connected else step % PROJECTED == 0)
             norm = self._projected(r, scale, short) if projected else math.sqrt(square)
             reason = monitor.record(norm)
             if reason is not None:
@@ -203,11 +205,9 @@ class MultigridDirections(MatrixEngine):
         order = self.hierarchy.order
         if order is None:
             self.cycle.right[...] = short
-            z = self.cycle.apply()
-        else:
-            np.take(short, order, out=self.cycle.right)
-            z = np.empty_like(short)
-            z[order] = self.cycle.apply()
+            return self.cycle.apply()
+        permute(kernels.gather, short, order, self.cycle.right)
+        permute(kernels.scatter, self.cycle.apply(), order, z := np.empty_like(short))
         return z
 
     def _in_units(self, r: Array, norm: float, weights: Array) -> Floats:
@@ -228,3 +228,8 @@ class MultigridDirections(MatrixEngine):
         self._over(kernels.make_conjugate, z, one, last.d, two, d, d)
         curvature, projection = self._sums(kernels.apply_direction, *self._rows, d, image, r)
         return ConjugateDirection(d, image, curvature, projection)
+
+
+def permute(kernel: Kernel, source: Floats, order: NDArray[np.uint32], target: Floats) -> None:
+    """Write `target` by `gather` or `scatter`, the entries divided among threads."""
+    divide(kernel, len(order), source, order, target, chunks=count_threads(len(order)))

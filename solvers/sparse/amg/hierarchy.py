@@ -15,6 +15,7 @@ from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
 from relaxon.solvers.sparse.amg.smoothed_aggregation import (
+    STRENGTH,
     AggregateRows,
     Smoothed,
     aggregate,
@@ -41,6 +42,8 @@ on the first level, and below a level that uses it. Pairs of pairs have 1.0 for 
 bilinear elements stretched 1 : 10, and 2.0 for lines."""
 BETTER_FIT = 1.6
 """With smoothed aggregation the deviation must be smaller by at least this factor."""
+LINED = 0.8
+"""Fraction of rows with two strong couplings from which a level is made of lines."""
 FILLED = 2.7
 """Largest mean number of entries in a row of a smoothed interpolation: with more, coarse matrices fill in and cost more
 than they save."""
@@ -292,11 +295,17 @@ def build_next_level(level: Level, constants: Constants, allowed: float | None) 
     """Aggregate a level's rows, and build the level of the aggregates; None where coarsening has come to a halt.
 
     Aggregates are pairs of pairs, or where their deviation is above `allowed`, those of smoothed aggregation if these
-    fit better. With `allowed` None the deviation is not computed.
+    fit better. With `allowed` None the deviation is not computed. Lines are too far from pairs of pairs to try these
+    first.
     """
+    errors = () if allowed is None else smooth_errors(level)
+    found = None
+    if allowed is not None and is_made_of_lines(level):
+        found = build_smoothed_level(level, constants, errors, allowed)
+    if found is not None:
+        return found
     group, offsets, rows = coarsen(level, constants, constants.strength, False)
     if allowed is not None:
-        errors = smooth_errors(level)
         misfit = deviation(level, errors, group)
         found = build_smoothed_level(level, constants, errors, misfit) if misfit > allowed else None
         if found is not None:
@@ -309,10 +318,22 @@ def build_next_level(level: Level, constants: Constants, allowed: float | None) 
     return build_below(level, rows, constants)
 
 
+def is_made_of_lines(level: Level) -> bool:
+    """Return whether most rows, in a sample, have two strong couplings, as cells stretched in one direction have."""
+    rows = np.random.default_rng(0).integers(0, level.rows, 500)  # evenly spaced ones might all be ends
+    lengths = (level.last - level.first)[rows].astype(np.int64)
+    own = np.repeat(np.arange(len(rows)), lengths)
+    places = np.arange(len(own)) + np.repeat(level.first[rows] - np.cumsum(lengths) + lengths, lengths)
+    a, most = -level.values[places], level.most
+    strong = (a > 0) & (a * a >= np.float32(STRENGTH**2) * most[rows][own] * most[level.columns[places]])
+    return bool((np.bincount(own, strong, len(rows)) == 2).mean() >= LINED)
+
+
 def build_smoothed_level(
     level: Level, constants: Constants, errors: tuple[SmoothError, ...], misfit: float
 ) -> Level | None:
-    """Build the next level by smoothed aggregation; None where it fits no better, coarsens too little or fills in."""
+    """Build the next level by smoothed aggregation; None where it fits no better than `misfit`, coarsens too little or
+    fills in."""
     group, offsets = aggregate(level, constants.dominated)
     if not 0 < int(offsets[-1]) <= STALLED * level.rows:
         return None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import smoothed_aggregation_kernels as kernels
+from relaxon.solvers.sparse.system.row_runs import count_runs, split_rows
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.amg.hierarchy import Level
@@ -22,6 +23,8 @@ STRENGTH = 0.5
 elements count as strong, and nothing converges."""
 OMEGA = 2 / 3
 """The step of the interpolation's smoothing: 4/3 over 2, an upper bound on the eigenvalues of `D_F⁻¹ A_F`."""
+RUNS = 4
+"""Runs of rows among which passes over a level of one block are divided."""
 ROOM = 2
 """Entries first allocated for a product, over those of its first factor."""
 
@@ -105,13 +108,21 @@ def build_interpolation(level: Level, group: NDArray[np.int32], coarse: int) -> 
     n = level.rows
     total = np.empty(n)
     size = len(level.columns) + n
+    bounds = _split_runs(level.bounds)
     begin, end, columns = np.empty(n, np.uint32), np.empty(n, np.uint32), np.empty(size, np.uint32)
     p = Sparse(begin, end, columns, np.empty(size, np.float32), coarse)
-    level.over(
-        kernels.fill_interpolation, level.first, level.last, level.columns, level.values, level.diagonal, level.surplus,
-        level.most, np.float32(STRENGTH**2), OMEGA, group, coarse, p.begin, p.end, p.columns, p.values, total,
+    divide(
+        kernels.fill_interpolation, len(bounds) - 1, bounds, level.first, level.last, level.columns, level.values,
+        level.diagonal, level.surplus, level.most, np.float32(STRENGTH**2), OMEGA, group, coarse, p.begin, p.end,
+        p.columns, p.values, total, chunks=level.chunks,
     )  # fmt: skip
-    return compact(p, level.bounds), total
+    return compact(p, bounds), total
+
+
+def _split_runs(bounds: Indices) -> Indices:
+    """Return the blocks of a level, or where it is one block, runs of its rows for passes that need no blocks."""
+    rows = int(bounds[-1])
+    return bounds if len(bounds) > 2 else split_rows(rows, count_runs(rows, RUNS))
 
 
 def project_smoothed(
@@ -122,15 +133,17 @@ def project_smoothed(
     The diagonal is among the entries but not used: it follows from the row sums, which are exact where `P` interpolates
     constants exactly.
     """
-    bounds, chunks = level.bounds, level.chunks
+    bounds, chunks = _split_runs(level.bounds), level.chunks
+    below = offsets if len(offsets) > 2 else split_rows(p.width, len(bounds) - 1)
     r = transpose(p, bounds, chunks)
     a = Sparse(level.first, level.last, level.columns, level.values, level.rows)
     ap = multiply(a, level.diagonal, p, bounds, chunks)
-    product = multiply(r, np.empty(0, np.float32), ap, offsets, chunks)
+    product = multiply(r, np.empty(0, np.float32), ap, below, chunks)
     image, surplus = np.empty(level.rows), np.empty(p.width)
-    level.over(kernels.apply_to_sums, level.first, level.last, level.columns, level.values, level.surplus, total, image)
+    rows = level.first, level.last, level.columns, level.values, level.surplus
+    divide(kernels.apply_to_sums, len(bounds) - 1, bounds, *rows, total, image, chunks=chunks)
     divide(
-        kernels.sum_coarse_rows, len(offsets) - 1, offsets, r.begin, r.end, r.columns, r.values, image, surplus,
+        kernels.sum_coarse_rows, len(below) - 1, below, r.begin, r.end, r.columns, r.values, image, surplus,
         chunks=chunks,
     )  # fmt: skip
     none = np.empty(0, np.float32)

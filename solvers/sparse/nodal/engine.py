@@ -7,8 +7,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.sparse.amg import cycle_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import Cycle
-from relaxon.solvers.sparse.amg.engine import MultigridDirections
+from relaxon.solvers.sparse.amg.engine import MultigridDirections, permute
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
 from relaxon.solvers.sparse.nodal.blocks import Floats
@@ -53,5 +54,6 @@ class NodeDirections(MultigridDirections):
         return cast(Cycle, BlockCycle(cast(BlockHierarchy, hierarchy)))
 
     def _preconditioned(self, short: Floats) -> Floats:
-        self.cycle.right[self._place] = short
-        return np.take(self.cycle.apply(), self._place)
+        permute(kernels.scatter, short, self._place, self.cycle.right)
+        permute(kernels.gather, self.cycle.apply(), self._place, z := np.empty_like(short))
+        return z

@@ -332,7 +332,21 @@ def dense_inverse(level: BlockLevel) -> Floats:
     dense = (dense + dense.T) / 2
     diagonal = dense.diagonal()
     root = np.where(diagonal > 0, 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 0.0)
-    values, vectors = np.linalg.eigh(dense * root * root[:, None])
+    dense *= root
+    dense *= root[:, None]
+    dense[np.diag_indices(n)] += root == 0
+    return np.ascontiguousarray(_invert_range(dense) * root * root[:, None], np.float32)
+
+
+def _invert_range(matrix: Array) -> Array:
+    """Return the inverse of a symmetric matrix on the part of its spectrum that is not rounding."""
+    try:
+        np.linalg.cholesky(matrix)
+        inverse = np.linalg.inv(matrix)
+        if LEAST * np.linalg.norm(inverse) * np.linalg.norm(matrix) < 1:  # a bound on the condition number
+            return np.asarray(inverse)
+    except np.linalg.LinAlgError:
+        pass
+    values, vectors = np.linalg.eigh(matrix)
     good = values > LEAST * values[-1]
-    inverse = (vectors[:, good] / values[good]) @ vectors[:, good].T
-    return np.ascontiguousarray(inverse * root * root[:, None], np.float32)
+    return np.asarray((vectors[:, good] / values[good]) @ vectors[:, good].T)

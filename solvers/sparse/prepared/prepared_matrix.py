@@ -22,7 +22,8 @@ from relaxon.solvers.interface.elimination import MatrixElimination
 from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.interface.prepared_system import PreparedSystem
 from relaxon.solvers.interface.request import Request, RequestMemory, packed_vector
-from relaxon.solvers.interface.verdict import Figures, backward_error
+from relaxon.solvers.interface.verdict import Figures
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.precompile import compiling
 from relaxon.solvers.sparse.choice.automatic import Automatic
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
@@ -34,10 +35,13 @@ from relaxon.solvers.sparse.prepared.set_up import DEFAULT_SOLVER, find_eliminat
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 from relaxon.solvers.sparse.system.new_values import StoredPattern, same_pattern, update_system
 from relaxon.solvers.sparse.system.properties import MatrixProperties
+from relaxon.solvers.sparse.system.row_runs import count_runs, count_threads, split_rows
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
+PARTS = 16
+"""Partial sums of a verdict's figures, whatever the number of threads."""
 NEARLY_SINGULAR = (
     "nearly singular: rows sum to no more than the rounding of float32; if the entries were computed in float32, pass "
     "A.astype(numpy.float32), which takes the sums for zero"
@@ -304,14 +308,19 @@ class PreparedMatrix(PreparedSystem):
     def _figures(self, b: Array, x: Array) -> Figures:
         if self.system.is_complex:
             return complex_figures(self.system, b.view(np.complex128), x.view(np.complex128))
-        a, r, m = self.system.matrix, np.empty_like(b), np.empty_like(b)
-        kernels.row_figures(a.indptr, a.indices, a.data, b, x, r, m)
-        residual, error = euclidean_norm(r), backward_error(r, m)
-        inverse, left, side = row_weights(self.system), r, b
-        if self.elimination is not None:
-            index, side = self.elimination.index, self.elimination.side(b, x)
-            inverse, left = inverse[index], r[index]
-        root = np.sqrt(inverse)
+        a, n, r = self.system.matrix, self.system.unknowns, np.empty_like(b)
+        inverse, count = row_weights(self.system), count_runs(n, PARTS)
+        parts = np.empty((count, 5))
+        divide(
+            kernels.sum_figures, count, split_rows(n, count), a.indptr, a.indices, a.data, b, x, inverse, r, parts,
+            chunks=count_threads(n),
+        )  # fmt: skip
+        residual, scaled, scaled_side, size = (float(norm) for norm in np.sqrt(parts[:, :4].sum(axis=0)))
+        error = float(parts[:, 4].max())
+        if self.elimination is None:
+            return Figures(residual, error, scaled, scaled_side, residual, size)
+        index, side = self.elimination.index, self.elimination.side(b, x)
+        root, left = np.sqrt(inverse[index]), r[index]
         return Figures(residual, error, *map(euclidean_norm, (root * left, root * side, left, side)))
 
     @property

@@ -28,6 +28,14 @@ ALIASES = {"pyamg": ("pyamg-sa", "pyamg-rs")}
 REFUSED = "refused"
 """The `result` of a comparison that could not be run."""
 
+REPORTED = (
+    *("solver", "result", "converged", "iterations", "setup_seconds", "solve_seconds", "total_seconds"),
+    *("transport_seconds", "wall_seconds", "warm_up_seconds", "relative_residual", "reported_residual"),
+    *("scaled_residual", "backward_error", "reported_backward_error"),
+)
+"""The figures of a run in JSON, in this order."""
+RENAMED = {"reported_residual": "reported_relative_residual"}
+"""Those that have another name there."""
 Watch = Callable[[Progress], object]
 Order = NDArray[np.int64] | None
 """The order in which a solver took the rows of a matrix; None for their own order."""
@@ -78,25 +86,9 @@ class Run:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything but the solution as JSON values."""
-        return {
-            "solver": self.solver,
-            "result": self.result,
-            "converged": self.converged,
-            "iterations": self.iterations,
-            "setup_seconds": self.setup_seconds,
-            "solve_seconds": self.solve_seconds,
-            "total_seconds": self.total_seconds,
-            "transport_seconds": self.transport_seconds,
-            "wall_seconds": self.wall_seconds,
-            "warm_up_seconds": self.warm_up_seconds,
-            "relative_residual": _json_number(self.relative_residual),
-            "reported_relative_residual": _json_number(self.reported_residual),
-            "scaled_residual": _json_number(self.scaled_residual),
-            "backward_error": _json_number(self.backward_error),
-            "reported_backward_error": _json_number(self.reported_backward_error),
-            "residuals": [_json_number(residual) for residual in self.residuals],
-            "message": self.message,
-        }
+        found = {RENAMED.get(name, name): getattr(self, name) for name in REPORTED}
+        finite = {name: _json_number(value) if isinstance(value, float) else value for name, value in found.items()}
+        return finite | {"residuals": [_json_number(residual) for residual in self.residuals], "message": self.message}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import struct
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any
 
 HEADER_LENGTH = struct.Struct("<Q")
 """A safetensors file starts with the length of its JSON header."""
@@ -18,32 +17,31 @@ LONGEST_HEADER = 2**24
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A weights file: its place in the package, the numbers in it, its bytes, and the JSON file that describes it."""
+    """A weights file: its place in the package, the numbers in it, and its bytes."""
 
     path: str
     parameters: int
     size: int
-    card: dict[str, Any]
 
 
 def read_shipped_weights() -> list[Weights]:
     """Return every safetensors file in `relaxon.solvers`; ValueError for a damaged one."""
     root = resources.files("relaxon.solvers")
-    return [_read_weights(path, file, folder) for path, file, folder in _list_files(root, "relaxon/solvers")]
+    return [_read_weights(path, file) for path, file in _list_files(root, "relaxon/solvers")]
 
 
-def _list_files(folder: Traversable, path: str) -> list[tuple[str, Traversable, Traversable]]:
+def _list_files(folder: Traversable, path: str) -> list[tuple[str, Traversable]]:
     found = []
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         here = f"{path}/{entry.name}"
         if entry.is_dir():
             found += _list_files(entry, here)
         elif entry.name.endswith(".safetensors"):
-            found.append((here, entry, folder))
+            found.append((here, entry))
     return found
 
 
-def _read_weights(path: str, file: Traversable, folder: Traversable) -> Weights:
+def _read_weights(path: str, file: Traversable) -> Weights:
     with file.open("rb") as stream:
         start = stream.read(HEADER_LENGTH.size)
         length = HEADER_LENGTH.unpack(start)[0] if len(start) == HEADER_LENGTH.size else LONGEST_HEADER + 1
@@ -58,5 +56,4 @@ def _read_weights(path: str, file: Traversable, folder: Traversable) -> Weights:
         raise ValueError(f"{path} is not a safetensors file: its header cannot be read") from error
     if HEADER_LENGTH.size + length + end != size:
         raise ValueError(f"{path} must hold {HEADER_LENGTH.size + length + end} bytes by its header, has {size}")
-    card = folder / (file.name.removesuffix(".safetensors") + ".json")
-    return Weights(path, parameters, size, json.loads(card.read_text("utf-8")) if card.is_file() else {})
+    return Weights(path, parameters, size)

@@ -32,27 +32,26 @@ class InvalidArgument(RelaxonError, ValueError, TypeError):
         """The argument; empty if it is not known."""
 
 
-class NotFound(RelaxonError):
-    """The server does not have this grid, model or job (any more)."""
+class ResourceError(RelaxonError):
+    """Base class of errors about one thing that the server keeps, or should."""
 
     def __init__(self, message: str, resource_type: str = "", resource_name: str = "") -> None:
         super().__init__(message)
         self.resource_type = resource_type
-        """What was not found, such as `relaxon.v1.Grid`; empty if the server did not say."""
+        """What it is, such as `relaxon.v1.Grid`; empty if the server did not say."""
         self.resource_name = resource_name
+
+
+class NotFound(ResourceError):
+    """The server does not have this grid, model or job (any more)."""
 
 
 class GridLost(NotFound):
     """A grid that was made and not deleted here is unknown to the server, which restarted or has forgotten it."""
 
 
-class AlreadyExists(RelaxonError):
+class AlreadyExists(ResourceError):
     """The name is already in use."""
-
-    def __init__(self, message: str, resource_type: str = "", resource_name: str = "") -> None:
-        super().__init__(message)
-        self.resource_type = resource_type
-        self.resource_name = resource_name
 
 
 class FailedPrecondition(RelaxonError):
@@ -164,26 +163,26 @@ def _make(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> Relaxo
     from google.rpc import error_details_pb2 as pb
 
     details = list(details)
-    retry = _found(details, pb.RetryInfo())
+    retry = _find_detail(details, pb.RetryInfo())
     seconds = float(retry.retry_delay.ToMilliseconds()) / 1000 if retry is not None else None
     if code is grpc.StatusCode.INVALID_ARGUMENT:
-        request = _found(details, pb.BadRequest())
+        request = _find_detail(details, pb.BadRequest())
         return InvalidArgument(
             message, request.field_violations[0].field if request and request.field_violations else ""
         )
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        quota = _found(details, pb.QuotaFailure())
+        quota = _find_detail(details, pb.QuotaFailure())
         return ResourceExhausted(message, seconds, quota.violations[0].subject if quota and quota.violations else "")
     kind = _CLASSES.get(code, InternalError)
-    if issubclass(kind, NotFound | AlreadyExists):
-        resource = _found(details, pb.ResourceInfo())
+    if issubclass(kind, ResourceError):
+        resource = _find_detail(details, pb.ResourceInfo())
         return kind(message, resource.resource_type, resource.resource_name) if resource else kind(message)
     error = kind(message)
     error.retry_seconds = seconds
     return error
 
 
-def _found(details: Iterable[Any], kind: Any) -> Any:
+def _find_detail(details: Iterable[Any], kind: Any) -> Any:
     """Return the detail of a kind; None if there is none."""
     return kind if any(detail.Unpack(kind) for detail in details) else None
 

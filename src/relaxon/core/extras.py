@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -97,6 +99,31 @@ def offer_lazily(
         return value
 
     return load, lambda: sorted(names)
+
+
+def offer_imports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` for a package that offers what its block `if TYPE_CHECKING:` imports.
+
+    Each name is imported on first use, and `__all__` has all of them. The block is read from the package's own source.
+    """
+
+    @cache
+    def find_homes() -> dict[str, str]:
+        spec = sys.modules[package].__spec__
+        source = spec.loader.get_source(package)  # type: ignore[union-attr]
+        blocks = [node for node in ast.parse(source).body if isinstance(node, ast.If)]
+        imports = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
+        return {name.name: node.module or "" for node in imports for name in node.names}
+
+    def load(name: str) -> Any:
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        home = find_homes()
+        value = sorted(home) if name == "__all__" else offer_lazily(package, home, ())[0](name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return load, lambda: sorted(find_homes())
 
 
 def explain(error: ModuleNotFoundError, needed_by: str = "") -> ModuleNotFoundError:

@@ -83,7 +83,7 @@ def masks_as_nan(value: Any) -> Any:
     return np.where(mask, array.dtype.type(np.nan), array)
 
 
-def masked_refusal(name: str, value_count: int | None = None, size: int | None = None) -> str:
+def describe_masked(name: str, value_count: int | None = None, size: int | None = None) -> str:
     """Return the message that refuses an argument in which entries that are used are masked."""
     counted = "" if value_count is None else f", got {value_count} of {size}"
     return (
@@ -95,16 +95,16 @@ def masked_refusal(name: str, value_count: int | None = None, size: int | None =
 def fill_coefficient(coefficient: Any, cells: NDArray[np.uint8], periodic: tuple[bool, ...]) -> Any:
     """Return κ, an array of cells or one of faces per axis, in which masked values that are not used are 1."""
     if not isinstance(coefficient, tuple | list):
-        return fill_unused("coefficient", coefficient, lambda: used_coefficients(cells, periodic), 1.0)
+        return fill_unused("coefficient", coefficient, lambda: find_used_coefficients(cells, periodic), 1.0)
     if len(coefficient) != cells.ndim:
         return coefficient
     return [
-        fill_unused(f"coefficient[{axis}]", face, partial(used_faces, cells, axis, periodic[axis]), 1.0)
+        fill_unused(f"coefficient[{axis}]", face, partial(find_used_faces, cells, axis, periodic[axis]), 1.0)
         for axis, face in enumerate(coefficient)
     ]
 
 
-def used_coefficients(cells: NDArray[np.uint8], periodic: tuple[bool, ...]) -> NDArray[np.bool_]:
+def find_used_coefficients(cells: NDArray[np.uint8], periodic: tuple[bool, ...]) -> NDArray[np.bool_]:
     """Return where a cell's κ enters the system: in the fluid, and in AIR cells beside it; of shape `cells.shape`."""
     fluid = cells == FLUID
     used: NDArray[np.bool_] = fluid.copy()
@@ -119,7 +119,7 @@ def used_coefficients(cells: NDArray[np.uint8], periodic: tuple[bool, ...]) -> N
     return used
 
 
-def used_faces(cells: NDArray[np.uint8], axis: int, wraps: bool) -> NDArray[np.bool_]:
+def find_used_faces(cells: NDArray[np.uint8], axis: int, wraps: bool) -> NDArray[np.bool_]:
     """Return where κ on the faces across an axis is used: beside the fluid, except on faces that touch SOLID."""
     width = [(0, 0)] * cells.ndim
     width[axis] = (1, 1)
@@ -170,4 +170,4 @@ def _holds_masked(values: Any) -> bool:
 
 
 def _refusal(name: str, count: int, size: int) -> ValueError:
-    return ValueError(masked_refusal(name, count, size))
+    return ValueError(describe_masked(name, count, size))

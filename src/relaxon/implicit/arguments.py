@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from relaxon.implicit.modules import named_tensors, with_parameters
+from relaxon.implicit.modules import collect_tensors, with_parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ class Arguments:
 
     def _slot(self, leaf: Any, fixed: bool) -> Any:
         if isinstance(leaf, Tensor):
-            return _Tensor(self._added(leaf, fixed))
+            return _Tensor(self._add(leaf, fixed))
         if isinstance(leaf, nn.Module):
-            return _Module(leaf, {name: self._added(p, fixed) for name, p in named_tensors(leaf).items()})
+            return _Module(leaf, {name: self._add(p, fixed) for name, p in collect_tensors(leaf).items()})
         return _Constant(leaf)
 
-    def _added(self, tensor: Tensor, fixed: bool) -> int:
+    def _add(self, tensor: Tensor, fixed: bool) -> int:
         self.tensors.append(tensor)
         self.active.append(not fixed and (tensor.is_floating_point() or tensor.is_complex()))
         return len(self.tensors) - 1
@@ -66,10 +66,10 @@ class Arguments:
 
     def rebuild(self, tensors: Sequence[Tensor], numpy: bool = False) -> list[Any]:
         """Return the arguments with other tensors in the same places, as NumPy arrays where `numpy`."""
-        return [pytree.tree_unflatten([_filled(s, tensors, numpy) for s in slots], tree) for slots, tree in self.slots]
+        return [pytree.tree_unflatten([_fill(s, tensors, numpy) for s in slots], tree) for slots, tree in self.slots]
 
 
-def _filled(slot: Any, tensors: Sequence[Tensor], numpy: bool) -> Any:
+def _fill(slot: Any, tensors: Sequence[Tensor], numpy: bool) -> Any:
     if isinstance(slot, _Constant):
         return slot.value
     if isinstance(slot, _Module):

@@ -71,7 +71,7 @@ class SolverCall:
         """Return F(x, θ) with the dtypes of x."""
         raise NotImplementedError
 
-    def structured(
+    def apply_structured(
         self, function: Callable[..., Any], vector: Sequence[Tensor], x: Sequence[Tensor], theta: Sequence[Tensor]
     ) -> list[Tensor]:
         """Apply a user's map `function(vector, x, *theta)` of pytrees like x, to one sample of a `vmap` at a time."""
@@ -157,7 +157,7 @@ class PlainCall(SolverCall):
         values = [value.to(one.dtype) for value, one in zip(values, x, strict=True)]
         return tuple(v - one for v, one in zip(values, x, strict=True)) if self._fixed_point else tuple(values)
 
-    def structured(
+    def apply_structured(
         self, function: Callable[..., Any], vector: Sequence[Tensor], x: Sequence[Tensor], theta: Sequence[Tensor]
     ) -> list[Tensor]:
         theta_trees = self._theta.rebuild([one.detach() for one in theta])
@@ -213,12 +213,12 @@ class VmappedCall(SolverCall):
         mapped = torch.vmap(lambda *all_: self.inner.residual(all_[:count], all_[count:]), dims)
         return mapped(*x, *theta)
 
-    def structured(
+    def apply_structured(
         self, function: Callable[..., Any], vector: Sequence[Tensor], x: Sequence[Tensor], theta: Sequence[Tensor]
     ) -> list[Tensor]:
         dims = self._dims[self.starts_count :]
         found = [
-            self.inner.structured(
+            self.inner.apply_structured(
                 function,
                 [one[i] for one in vector],
                 [one[i] for one in x],

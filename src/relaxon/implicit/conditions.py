@@ -19,17 +19,6 @@ from torch import Tensor
 from torch.func import grad, jacrev
 from torch.utils import _pytree as pytree
 
-__all__ = [
-    "block_proximal_gradient",
-    "karush_kuhn_tucker",
-    "mirror_descent",
-    "newton",
-    "projected_gradient",
-    "proximal_gradient",
-    "quadratic_program",
-    "stationary",
-]
-
 Objective = Callable[..., Tensor]
 Map = Callable[..., Any]
 

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["ConeSolution", "conic_residual", "read_cone_solution", "self_dual_residual"]
-
 Projection = Callable[[Tensor], Tensor]
 
 

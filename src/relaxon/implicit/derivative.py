@@ -38,9 +38,9 @@ def solve_and_judge(
     while isinstance(call, VmappedCall) and call.shared:
         # One point for the whole axis: several right-hand sides of one system.
         call, x, motion = call.inner, [one[0] for one in x], {}
-    jacobian, b = _prepared(call, right, x, theta)
+    jacobian, b = _prepare(call, right, x, theta)
     packing = jacobian.packing
-    solution = _judged(jacobian, b, transposed, motion)
+    solution = _judge(jacobian, b, transposed, motion)
     parts = [packing.unpack(part) for part in torch.split(solution, packing.samples)]
     return [torch.stack(same).reshape(one.shape) for same, one in zip(zip(*parts, strict=True), right, strict=True)]
 
@@ -53,12 +53,12 @@ def reverse_gradient(
 
     The same as `solve_and_judge` and a product, with F run once for both; raises the same.
     """
-    jacobian, b = _prepared(call, right, x, theta)
-    slopes = jacobian.theta_pull(_judged(jacobian, b, True, {}))
+    jacobian, b = _prepare(call, right, x, theta)
+    slopes = jacobian.theta_pull(_judge(jacobian, b, True, {}))
     return {index: -slope for index, slope in zip(jacobian.active, slopes, strict=True)}
 
 
-def _prepared(
+def _prepare(
     call: SolverCall, right: Sequence[Tensor], x: Sequence[Tensor], theta: Sequence[Tensor]
 ) -> tuple[StateJacobian, Tensor]:
     """Return the Jacobian and the packed right-hand side, which may have axes before those of x."""
@@ -74,7 +74,7 @@ def _prepared(
     return jacobian, torch.cat([jacobian.packing.pack([one[k] for one in flat]) for k in range(len(flat[0]))])
 
 
-def _judged(jacobian: StateJacobian, b: Tensor, transposed: bool, motion: Mapping[int, Tensor]) -> Tensor:
+def _judge(jacobian: StateJacobian, b: Tensor, transposed: bool, motion: Mapping[int, Tensor]) -> Tensor:
     """Solve the system and deliver the verdict; skip the solve where the derivative is rejected anyway."""
     options, sinks = jacobian.options, jacobian.call.sinks
     roots, root_tolerance, is_root = judge_root(jacobian)

@@ -63,16 +63,16 @@ class StateJacobian:
     def product(self, v: Tensor, transposed: bool) -> Tensor:
         """Return J v, or Jᵀ v."""
         packing = self.packing
-        apply = self._transposed if transposed else self._plain
+        apply = self._apply_transposed if transposed else self._apply_plain
         if len(v) == packing.samples:
             return packing.pack(apply(packing.unpack(v)))
         stacked = v.reshape(-1, packing.samples, packing.unknowns)
         return torch.vmap(lambda one: packing.pack(apply(packing.unpack(one))))(stacked).reshape(v.shape)
 
-    def _transposed(self, v: Sequence[Tensor]) -> Sequence[Tensor]:
+    def _apply_transposed(self, v: Sequence[Tensor]) -> Sequence[Tensor]:
         return _grad(self._values, self.x, v)
 
-    def _plain(self, v: Sequence[Tensor]) -> Sequence[Tensor]:
+    def _apply_plain(self, v: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return J v as the transpose of the transpose, which only requires that F is twice differentiable."""
         if not self._dummies:
             self._dummies = [torch.zeros_like(one, requires_grad=True) for one in self._values]

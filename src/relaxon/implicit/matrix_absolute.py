@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
-__all__ = ["absolute_matrix"]
-
 
 def absolute_matrix(x: Tensor) -> Tensor:
     """Return |X| = V |Λ| Vᵀ of symmetric matrices X = V Λ Vᵀ, of shape (..., n, n)."""

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 
-def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+def collect_tensors(module: nn.Module) -> dict[str, Tensor]:
     """Return the parameters of a module by their dotted names, shared ones once."""
     return dict(module.named_parameters())
 
 
 def with_parameters(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """Return a module that computes with `tensors`, by the dotted names that `named_tensors` gives.
+    """Return a module that computes with `tensors`, by the dotted names that `collect_tensors` gives.
 
     Only the tree of modules is copied; buffers are the original's. Modules and parameters that occur more than once
     stay shared. Several threads may do this to one module at a time.

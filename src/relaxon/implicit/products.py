@@ -17,7 +17,7 @@ def pullback(function: TensorMap, at: Sequence[Tensor]) -> tuple[tuple[Tensor, .
     return outputs, lambda *cotangents: pull(tuple(cotangents))
 
 
-def linearised(function: TensorMap, at: Sequence[Tensor]) -> TensorMap:
+def linearise(function: TensorMap, at: Sequence[Tensor]) -> TensorMap:
     """Return the map of tangents to the derivative of `function(*at)` along them.
 
     It is the transpose of the transpose, which asks of the function only that reverse mode goes through it twice; the
@@ -29,10 +29,10 @@ def linearised(function: TensorMap, at: Sequence[Tensor]) -> TensorMap:
 
 def push(function: TensorMap, at: Sequence[Tensor], tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return the derivative of `function(*at)` along the tangents."""
-    return linearised(function, at)(*tangents)
+    return linearise(function, at)(*tangents)
 
 
-def with_chosen(function: TensorMap, at: Sequence[Tensor], chosen: Sequence[int]) -> TensorMap:
+def choose_arguments(function: TensorMap, at: Sequence[Tensor], chosen: Sequence[int]) -> TensorMap:
     """Return a function of some of its arguments, by their indices; the others stay what they are in `at`."""
 
     def of_chosen(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -44,7 +44,7 @@ def with_chosen(function: TensorMap, at: Sequence[Tensor], chosen: Sequence[int]
     return of_chosen
 
 
-def transposed_image(function: TensorMap, count: int, left: Sequence[Tensor]) -> TensorMap:
+def compute_transposed_image(function: TensorMap, count: int, left: Sequence[Tensor]) -> TensorMap:
     """Return `(at, others) ↦ ∂₁f(at, others)ᵀ left`, f's first `count` arguments being `at`."""
 
     def image(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -15,20 +15,6 @@ from torch import Tensor
 
 from relaxon.implicit.matrix_absolute import absolute_matrix
 
-__all__ = [
-    "project_affine_set",
-    "project_box",
-    "project_halfspace",
-    "project_hyperplane",
-    "project_l1_ball",
-    "project_l2_ball",
-    "project_nonnegative",
-    "project_positive_semidefinite",
-    "project_second_order_cone",
-    "project_simplex",
-    "project_simplex_entropic",
-]
-
 
 def project_nonnegative(x: Tensor) -> Tensor:
     """Project onto the vectors without a negative entry, `max(x, 0)`; a tensor of any shape.

@@ -10,8 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["group_soft_threshold", "prox_elastic_net", "prox_squared_l2", "soft_threshold"]
-
 
 def soft_threshold(x: Tensor, weight: Tensor | float) -> Tensor:
     """Return the proximal operator of `weight · ‖x‖₁`: `sign(x) max(|x| − weight, 0)`, entry by entry; weight ≥ 0.

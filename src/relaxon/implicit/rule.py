@@ -18,7 +18,7 @@ from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from relaxon.implicit.calls import SolverCall, VmappedCall
 from relaxon.implicit.derivative import reverse_gradient, solve_and_judge
-from relaxon.implicit.products import image, pullback, push, transposed_image, with_chosen
+from relaxon.implicit.products import choose_arguments, compute_transposed_image, image, pullback, push
 
 
 def differentiable_root(call: SolverCall, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -79,7 +79,7 @@ class _Root(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], call: SolverCall, *tensors: Tensor) -> tuple[Any, Any]:
-        moved, dims = _moved(tensors, in_dims[1:])
+        moved, dims = _move_axes(tensors, in_dims[1:])
         outputs = _apply(_Root, VmappedCall(call, info.batch_size, dims), *moved)
         return outputs, (0,) * len(outputs)
 
@@ -121,7 +121,7 @@ class _Solve(torch.autograd.Function):
         if wanted:
             # ⟨w, A u⟩ for `A u = right`, ⟨u, A w⟩ for `Aᵀ u = right`: both by the transpose, as a function of (x, θ).
             left, right = (u, w) if transposed else (w, u)
-            function = with_chosen(transposed_image(_flat(call), count, left), point, wanted)
+            function = choose_arguments(compute_transposed_image(_flat(call), count, left), point, wanted)
             slopes = pullback(function, [point[i] for i in wanted])[1](*right)
             for index, slope in zip(wanted, slopes, strict=True):
                 found[index] = -slope
@@ -138,8 +138,8 @@ class _Solve(torch.autograd.Function):
         wanted = [i for i, on in enumerate(_active(call)) if on and moved[i] is not None]
         with _set_fwd_grad_enabled(True):
             if wanted:
-                product = (transposed_image if transposed else image)(_flat(call), count, u)
-                function = with_chosen(product, point, wanted)
+                product = (compute_transposed_image if transposed else image)(_flat(call), count, u)
+                function = choose_arguments(product, point, wanted)
                 change = push(function, [point[i] for i in wanted], [moved[i] for i in wanted])
                 right = [r - c for r, c in zip(right, change, strict=True)]
             return _solve(call, transposed, right, point[:count], point[count:])
@@ -154,7 +154,7 @@ class _Solve(torch.autograd.Function):
         theta_count: int,
         *tensors: Tensor,
     ) -> tuple[Any, Any]:
-        moved, dims = _moved(tensors, in_dims[4:])
+        moved, dims = _move_axes(tensors, in_dims[4:])
         count, size = call.x_count, info.batch_size
         first = 2 * count + theta_count
         shared = all(dim is None for dim in dims[count:first])
@@ -215,7 +215,7 @@ def _active(call: SolverCall) -> list[bool]:
     return [True] * call.x_count + list(call.active)
 
 
-def _moved(tensors: Sequence[Tensor], dims: Sequence[int | None]) -> tuple[list[Tensor], list[int | None]]:
+def _move_axes(tensors: Sequence[Tensor], dims: Sequence[int | None]) -> tuple[list[Tensor], list[int | None]]:
     """The tensors with the mapped axis first."""
     return (
         [t if dim is None else t.movedim(dim, 0) for t, dim in zip(tensors, dims, strict=True)],
@@ -230,4 +230,4 @@ def _flat(call: SolverCall) -> Any:
 
 def _of_theta(call: SolverCall, x: Sequence[Tensor], theta: Sequence[Tensor], wanted: Sequence[int]) -> Any:
     """F as a function of the wanted tensors of θ."""
-    return with_chosen(lambda *full: call.residual(x, full), theta, wanted)
+    return choose_arguments(lambda *full: call.residual(x, full), theta, wanted)

@@ -53,7 +53,7 @@ class ImplicitSolver:
         if on_verdict is not None and not callable(on_verdict):
             raise TypeError(f"on_verdict must be callable or None, got {type(on_verdict).__name__}")
         self.solver, self.F = solver, F
-        self._owner, self._function = _owner(F)
+        self._owner, self._function = _find_owner(F)
         self._constants = constant_positions(F, constants)
         self._fixed_point, self._options = fixed_point, options or ImplicitOptions()
         self._has_aux, self._batch_dims, self._numpy, self._on_verdict = has_aux, batch_dims, numpy, on_verdict
@@ -245,7 +245,7 @@ def custom_fixed_point(
     )
 
 
-def _owner(F: Callable[..., Any]) -> tuple[nn.Module | None, Callable[..., Any]]:
+def _find_owner(F: Callable[..., Any]) -> tuple[nn.Module | None, Callable[..., Any]]:
     """Return the module whose parameters F has, and F as a function of that module; (None, F) without a module."""
     if isinstance(F, nn.Module):
         return F, lambda module, *arguments: module(*arguments)

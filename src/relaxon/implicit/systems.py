@@ -76,12 +76,12 @@ def _solve_by_krylov(jacobian: StateJacobian, right: Tensor, transposed: bool) -
 def _preconditioner(jacobian: StateJacobian, transposed: bool) -> krylov.Map | None:
     options = jacobian.options
     function = (options.adjoint_preconditioner if transposed else None) or options.preconditioner
-    return None if function is None else lambda v: _by_structure(jacobian, v, lambda tree, *_: function(tree))
+    return None if function is None else lambda v: _apply_by_structure(jacobian, v, lambda tree, *_: function(tree))
 
 
-def _by_structure(jacobian: StateJacobian, v: Tensor, function: Callable[..., Any]) -> Tensor:
+def _apply_by_structure(jacobian: StateJacobian, v: Tensor, function: Callable[..., Any]) -> Tensor:
     """A map `(v, x, *theta)` of pytrees like x, on packed vectors."""
-    packing, apply = jacobian.packing, jacobian.call.structured
+    packing, apply = jacobian.packing, jacobian.call.apply_structured
     parts = torch.split(v, packing.samples)
     return torch.cat([packing.pack(apply(function, packing.unpack(v), jacobian.x, jacobian.theta)) for v in parts])
 
@@ -89,7 +89,7 @@ def _by_structure(jacobian: StateJacobian, v: Tensor, function: Callable[..., An
 def _solve_by_user(jacobian: StateJacobian, right: Tensor, transposed: bool) -> SystemSolution:
     solver = jacobian.options.linear_solver
     assert solver is not None
-    u = _by_structure(jacobian, right, lambda *arguments: solver(*arguments, transposed=transposed))
+    u = _apply_by_structure(jacobian, right, lambda *arguments: solver(*arguments, transposed=transposed))
     if jacobian.rtol == math.inf:
         return SystemSolution(u, torch.full_like(u[:, 0], math.nan), 0, "linear_solver")
     left = krylov.relative(right - jacobian.product(u, transposed), krylov.norms(right))[:, 0]

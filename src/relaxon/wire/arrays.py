@@ -38,8 +38,3 @@ class Wire:
     def outgoing(self) -> grpc.Compression:
         """The compression as gRPC's calls take it."""
         return COMPRESSIONS[self.compression][0]
-
-    @property
-    def incoming(self) -> tensor_pb2.Compression.ValueType:
-        """The compression as headers ask the server for it."""
-        return COMPRESSIONS[self.compression][1]

@@ -283,10 +283,10 @@ def offer_file(entries: int, wanted: bool) -> Iterator[tuple[SharedFile | None, 
 _ALL: weakref.WeakSet[Slots] = weakref.WeakSet()
 
 
-def _forked() -> None:
+def _note_fork() -> None:
     for places in list(_ALL):
         places.forked()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_forked)
+    os.register_at_fork(before=_note_fork)

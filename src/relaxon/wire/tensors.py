@@ -17,13 +17,8 @@ CHUNK_BYTES = 1 << 20
 """Bytes of a chunk: the fastest of 1, 4 and 16 MiB, and well below gRPC's default limit of 4 MiB per message."""
 
 DTYPES: dict[pb.DataType.ValueType, np.dtype[np.generic]] = {
-    pb.DATA_TYPE_FLOAT32: np.dtype("<f4"),
-    pb.DATA_TYPE_FLOAT64: np.dtype("<f8"),
-    pb.DATA_TYPE_UINT8: np.dtype("u1"),
-    pb.DATA_TYPE_INT32: np.dtype("<i4"),
-    pb.DATA_TYPE_INT64: np.dtype("<i8"),
-    pb.DATA_TYPE_COMPLEX64: np.dtype("<c8"),
-    pb.DATA_TYPE_COMPLEX128: np.dtype("<c16"),
+    pb.DataType.Value(f"DATA_TYPE_{name.upper()}"): np.dtype(np.dtype(name).newbyteorder("<").str)
+    for name in ("float32", "float64", "uint8", "int32", "int64", "complex64", "complex128")
 }
 FLOATS = ("float32", "float64")
 """The dtypes of most arrays that a request may carry."""
@@ -113,7 +108,7 @@ class AnnouncedArray:
 
     @classmethod
     def of(cls, name: str, header: pb.TensorHeader, dtypes: Sequence[str] = FLOATS) -> AnnouncedArray:
-        """Read the array's header; TensorError, as `checked_header`, if no such array is accepted."""
+        """Read the array's header; TensorError, as `read_header`, if no such array is accepted."""
         return cls(name, *read_header(name, header, dtypes))
 
     @property
@@ -136,7 +131,7 @@ def check_range(field: str, offset: int, size: int, file: SharedFile) -> None:
 class Assembler:
     """Assembles one array from its parts, which arrive in order.
 
-    `dtype` and `shape` come from `checked_header`, once the caller has checked that there is memory for them. The array
+    `dtype` and `shape` come from `read_header`, once the caller has checked that there is memory for them. The array
     is allocated with the first chunk.
     """
 

@@ -307,7 +307,7 @@ def test_what_cannot_be_binary_is_refused_before_work(options, words):
 def test_activations_refuse_what_is_no_power_or_frequency(make):
     with pytest.raises(ValueError, match=r"must be"):
         make()
-    with pytest.raises(ValueError, match="share must be from 0 to 1"):
+    with pytest.raises(ValueError, match="share must be at least 0 and at most 1"):
         ReSTE().progress(1.5)
 
 

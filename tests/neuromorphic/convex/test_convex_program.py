@@ -23,7 +23,7 @@ from relaxon.neuromorphic.convex.program.losses import (
 )
 from relaxon.neuromorphic.convex.program.maps import PatternMap, RobustMap
 from relaxon.neuromorphic.convex.program.patterns import draw_patterns
-from relaxon.neuromorphic.convex.reference import project_plainly, published_admm
+from relaxon.neuromorphic.convex.reference import project_plainly, run_published_admm
 from relaxon.neuromorphic.convex.solving.admm import AdmmSettings, AdmmSolution, solve_admm
 from relaxon.neuromorphic.convex.solving.certificate import certify
 from relaxon.neuromorphic.convex.solving.refinement import refine
@@ -120,7 +120,7 @@ def test_maps_and_their_adjoints_and_products_belong_together(name: str) -> None
     width = z.shape[1] // 2
     expected = sum((c @ np.square(z[:, k * width : (k + 1) * width])).sum() for k in range(2))
     assert np.isclose(sum(row @ made.map.gram(c) @ row for row in q), expected)
-    if isinstance(made.map, PatternMap):
+    if type(made.map) is PatternMap:
         basis = np.eye(made.map.unknowns)
         matrix = np.hstack([made.map.forward(row[None]) for row in basis])
         assert np.allclose(made.map.outer(), matrix @ matrix.T)
@@ -178,7 +178,7 @@ def test_the_optimum_is_that_of_the_published_algorithm() -> None:
     cones = PatternCones.of(x, patterns, np.zeros(D))
     made = PatternProgram(ConvexObjective(SquaredError(y[:, None]), shares, BETA, 1), x, patterns, cones)
     ours = solve(made, 1e-7)
-    published = published_admm(x, patterns.astype(float), y, BETA, 0.05, 4000)
+    published = run_published_admm(x, patterns.astype(float), y, BETA, 0.05, 4000)
     assert published.infeasibility[-1] < 1e-6
     assert np.isclose(published.objective[-1], ours.primal, rtol=1e-5)
     assert np.allclose(published.groups, ours.variables.reshape(-1, D), atol=1e-3)

@@ -15,8 +15,9 @@ from relaxon.neuromorphic.diagnostics import (
     representation_geometry,
     train_snapshots,
 )
-from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES, gradient_moments, is_sequence_of_linear
-from relaxon.neuromorphic.diagnostics.subjects import as_subject, validate_rows
+from relaxon.neuromorphic.diagnostics.gradients import MAX_BYTES, is_sequence_of_linear, measure_moments
+from relaxon.neuromorphic.diagnostics.models import as_subject
+from relaxon.neuromorphic.diagnostics.subjects import validate_rows
 from relaxon.neuromorphic.equilibrium import (
     ConvolutionalNetwork,
     FixedStep,
@@ -96,7 +97,7 @@ def test_gradients_and_their_moments_are_those_of_a_loop(name: str) -> None:
     expected = looped(model, x, nn.functional.cross_entropy, Y)
     torch.testing.assert_close(whole(model, x, Y), expected, rtol=1e-10, atol=1e-12)
     subject = as_subject(model, "auto", Y)
-    moments = gradient_moments(subject, *validate_rows(subject, x, Y), MAX_BYTES)
+    moments = measure_moments(subject, *validate_rows(subject, x, Y), MAX_BYTES)
     np.testing.assert_allclose(moments.norms, expected.norm(dim=1), rtol=1e-10)
     mean = np.concatenate([part.ravel() for part in moments.means.values()])
     np.testing.assert_allclose(mean, expected.mean(0), atol=1e-12)

@@ -25,7 +25,7 @@ from relaxon.neuromorphic.diagnostics import (
     train_snapshots,
     train_starts,
 )
-from relaxon.neuromorphic.diagnostics.shallow import shallow_module
+from relaxon.neuromorphic.diagnostics.shallow import build_shallow_module
 from relaxon.neuromorphic.diagnostics.stored import load_model
 from relaxon.neuromorphic.equilibrium import EquilibriumClassifier, LayeredNetwork
 from relaxon.neuromorphic.equilibrium.classifier.storage import save_classifier
@@ -159,7 +159,7 @@ class Convex:
 
 
 def test_the_weights_of_a_convex_network_make_the_same_function() -> None:
-    module = shallow_module(Convex())
+    module = build_shallow_module(Convex())
     assert module is not None
     rows = np.hstack([(X - Weights.shift) * Weights.scale, np.ones((ROWS, 1))])
     expected = Weights.target_shift + Weights.target_unit * (np.maximum(rows @ Weights.hidden.T, 0) @ Weights.output)

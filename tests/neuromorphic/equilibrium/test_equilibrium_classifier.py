@@ -98,7 +98,7 @@ def test_a_run_from_before_convolutional_networks_had_bounds_goes_on_to_the_same
     options = {"image": (2, 4, 4), "channels": (3,), "epochs": 3, "random_state": 0}
     before = EquilibriumClassifier(**options, contraction=None, readout_bound=None)
     free = FixedStep(300, tolerance=1e-4)
-    monkeypatch.setattr(before, "_phases", lambda: Phases(free, FixedStep(100, tolerance=1e-3)))
+    monkeypatch.setattr(before, "_choose_phases", lambda: Phases(free, FixedStep(100, tolerance=1e-3)))
     whole = before.fit(x, y).predict_proba(x)
     with pytest.warns(ConvergenceWarning, match="ended early"):
         before.fit(x, y, watcher=lambda step: step.step == 3, checkpoints=Checkpoints(tmp_path, 0.0))

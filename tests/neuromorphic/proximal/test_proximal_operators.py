@@ -15,8 +15,8 @@ from relaxon.neuromorphic.proximal import (
     PoissonMap,
     RadonOperator,
 )
-from relaxon.neuromorphic.proximal.classical import ClassicalMethods, difference_matrix
-from relaxon.neuromorphic.proximal.forward.normal_equations import NormalEquations, dense_matrix
+from relaxon.neuromorphic.proximal.classical import ClassicalMethods, build_differences
+from relaxon.neuromorphic.proximal.forward.normal_equations import NormalEquations, build_dense_matrix
 from relaxon.solvers import PoissonGrid
 
 RNG = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_the_adjoint_is_the_transpose(name):
 @pytest.mark.parametrize("name", MADE)
 def test_the_norm_is_the_largest_singular_value_or_a_little_more(name):
     operator = MADE[name]
-    largest = np.linalg.svd(dense_matrix(operator), compute_uv=False)[0]
+    largest = np.linalg.svd(build_dense_matrix(operator), compute_uv=False)[0]
     assert largest <= operator.norm <= 1.01 * largest
 
 
@@ -72,7 +72,7 @@ def test_the_norm_is_the_largest_singular_value_or_a_little_more(name):
 def test_the_normal_equations_are_solved_by_factor_and_by_iteration(name, monkeypatch):
     operator = MADE[name]
     right = RNG.standard_normal(operator.input_shape)
-    matrix = dense_matrix(operator)
+    matrix = build_dense_matrix(operator)
     expected = np.linalg.solve(3.0 * matrix.T @ matrix + 0.5 * np.eye(right.size), right.ravel())
     found = NormalEquations(operator, 3.0, 0.5).solve(right, np.zeros_like(right))
     monkeypatch.setattr("relaxon.neuromorphic.proximal.forward.normal_equations.DENSE_SIDE", 0)
@@ -137,7 +137,7 @@ def test_total_variation_is_optimal_in_two_dimensions_alone_and_in_a_batch():
     operator = BlurOperator.gaussian((6, 5), 0.7)
     classical = ClassicalMethods(operator)
     b = RNG.standard_normal((3, 6, 5))
-    weight, differences = 4.0, difference_matrix((6, 5))
+    weight, differences = 4.0, build_differences((6, 5))
 
     def objective(x, b):
         lengths = np.sqrt(((differences @ x.ravel()).reshape(2, -1) ** 2).sum(0))
@@ -156,7 +156,7 @@ def test_total_variation_is_optimal_in_two_dimensions_alone_and_in_a_batch():
 
 def test_tikhonov_solves_its_normal_equations():
     operator = BlurOperator.gaussian((6, 5), 0.7)
-    b, matrix, differences = RNG.standard_normal((6, 5)), dense_matrix(operator), difference_matrix((6, 5))
+    b, matrix, differences = RNG.standard_normal((6, 5)), build_dense_matrix(operator), build_differences((6, 5))
     for order, penalty in ((0, np.eye(30)), (1, (differences.T @ differences).toarray())):
         x = ClassicalMethods(operator).solve_tikhonov(b, 7.0, order).x
         np.testing.assert_allclose(

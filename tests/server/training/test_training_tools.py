@@ -94,7 +94,7 @@ def test_binary_models_are_whole_where_they_are_uploaded_and_told_of(folders, ki
     check_whole(ENGINES[kind], home / kind, ServerSettings())
     loaded = ENGINES[kind].load(home / kind)
     assert np.array_equal(loaded.predict_proba(X), models[kind].predict_proba(X))
-    assert ENGINES[kind].describe("checked", 0.0, loaded, True).binary
+    assert ENGINES[kind].describe(loaded, True).binary
 
 
 def test_models_of_sign_units_are_not_exported_and_the_reason_is_given(folders):

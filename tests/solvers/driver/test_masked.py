@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from relaxon.core.masked import used_coefficients, used_faces
+from relaxon.core.masked import find_used_coefficients, find_used_faces
 from relaxon.solvers import MultigridCG, PoissonGrid, prepare, solve, solve_many
 from relaxon.solvers.grid.faces import validate_air_values, validate_side_values
 
@@ -118,7 +118,7 @@ def test_a_coefficient_is_taken_where_the_masked_cells_are_solid():
 def test_faces_are_taken_where_the_masked_ones_touch_solid_alone():
     rng = np.random.default_rng(0)
     faces = [rng.uniform(0.5, 2.0, (7, 7)), rng.uniform(0.5, 2.0, (6, 8))]
-    coast = [~used_faces(CELLS, axis, False) for axis in (0, 1)]
+    coast = [~find_used_faces(CELLS, axis, False) for axis in (0, 1)]
     assert all(0 < mask.sum() < mask.size for mask in coast)
     b = np.ones(SHAPE)
     found = solve(grid(coefficient=[masked(m, f) for m, f in zip(coast, faces, strict=True)]), b, solver="cg")
@@ -133,7 +133,7 @@ def test_what_counts_as_used_is_what_the_matrix_feels(boundary):
     periodic = boundary == "periodic"
     kappa = rng.uniform(1.0, 2.0, cells.shape)
     base = PoissonGrid(cells, boundary=boundary, coefficient=kappa).operator().to_csr().toarray()
-    used = used_coefficients(cells, (periodic, periodic))
+    used = find_used_coefficients(cells, (periodic, periodic))
     for place in np.ndindex(cells.shape):
         other = kappa.copy()
         other[place] *= 3.0
@@ -147,7 +147,7 @@ def test_what_counts_as_used_is_what_the_matrix_feels(boundary):
         if periodic:
             faces[0][-1], faces[1][:, -1] = faces[0][0], faces[1][:, 0]
         base = PoissonGrid(cells, boundary=boundary, coefficient=faces).operator().to_csr().toarray()
-        found = used_faces(cells, axis, periodic)
+        found = find_used_faces(cells, axis, periodic)
         for place in np.ndindex(faces[axis].shape):
             other = [face.copy() for face in faces]
             other[axis][place] *= 3.0

@@ -8,6 +8,7 @@ from scipy import sparse
 from relaxon.solvers import AlgebraicMultigrid, Result, gallery, prepare, solve
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import Constants, MatrixSystem
+from relaxon.solvers.sparse.amg import hierarchy, smoothed_aggregation
 from relaxon.solvers.sparse.amg.cycle import Cycle, count_steps
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 from relaxon.solvers.sparse.system.inspection import inspect
@@ -431,3 +432,27 @@ def test_the_fast_look_and_the_slow_one_agree_on_singular_parts():
     assert fast.null.dimension == other.null.dimension > 0
     np.testing.assert_array_equal(fast.null.labels, other.null.labels)
     np.testing.assert_array_equal(fast.matrix.toarray(), doubled.toarray())
+
+
+@pytest.mark.parametrize("name", ["stretched-3d", "bilinear-2d", "chain", "laplacian-2d", "lognormal-3d"])
+def test_lines_are_recognised_and_get_the_aggregates_that_they_would_get_after_a_trial_of_pairs(name, monkeypatch):
+    system = MatrixSystem.of(gallery.matrix(name, N))
+    level = hierarchy.build_finest(system, 1.0)[0]
+    lined = hierarchy.is_made_of_lines(level)
+    assert lined is (name in ("stretched-3d", "bilinear-2d", "chain"))
+    first = Hierarchy.of(system).levels[0]
+    assert (first.smoothed is not None) is lined
+    monkeypatch.setattr(hierarchy, "is_made_of_lines", lambda level: False)
+    np.testing.assert_array_equal(Hierarchy.of(system).levels[0].group, first.group)
+
+
+def test_products_in_runs_of_rows_have_the_bits_of_one_pass(monkeypatch):
+    system = MatrixSystem.of(gallery.matrix("stretched-3d", 22_000))  # one block, and enough rows for two threads
+    with num_threads(2):
+        divided = Hierarchy.of(system)
+    monkeypatch.setattr(smoothed_aggregation, "RUNS", 1)
+    whole = Hierarchy.of(system)
+    assert divided.levels[0].smoothed is not None
+    for one, other in zip(divided.levels, whole.levels, strict=True):
+        np.testing.assert_array_equal(one.values[: one.last[-1]], other.values[: other.last[-1]])
+        np.testing.assert_array_equal(one.columns[: one.last[-1]], other.columns[: other.last[-1]])

@@ -370,3 +370,13 @@ def test_flat_elements_are_aggregated_along_their_strongest_couplings(name, stri
     diagonal = np.einsum("gkk->gk", products)
     assert (np.minimum(abs(diagonal - 1), abs(diagonal)) < 1e-5).all()
     assert abs(products - diagonal[:, :, None] * np.eye(diagonal.shape[1])).max() < 1e-5
+
+
+def test_the_last_level_is_inverted_on_its_range_whether_it_is_regular_or_not():
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((30, 30))
+    for matrix in (np.eye(30) + root @ root.T / 30, root[:, :27] @ root[:, :27].T):
+        scale = 1 / np.sqrt(matrix.diagonal())
+        matrix = matrix * scale * scale[:, None]
+        expected = np.linalg.pinv(matrix, rcond=hierarchy.LEAST, hermitian=True)
+        np.testing.assert_allclose(hierarchy._invert_range(matrix), expected, atol=1e-9 * abs(expected).max())

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from relaxon.client._async.caller import RetryingCaller
-from relaxon.client._async.jobs import Job
-from relaxon.client._async.training import TrainingClient
-from relaxon.client.shared.asyncio_runtime import Channel
+from relaxon.client._async.training import SupervisedClient
 from relaxon.proto import convex_pb2_grpc
-from relaxon.wire.conversions import labels
-from relaxon.wire.conversions.convex import (
-    ENGINE,
-    Array,
-    BoundsProgress,
-    ConvexModel,
-    ConvexSettings,
-    predict_requests,
-    train_requests,
-)
-from relaxon.wire.conversions.supervised import ARGUMENTS, Task
+from relaxon.wire.conversions.convex import ENGINE, BoundsProgress, ConvexModel, ConvexSettings
 
 
-class ConvexClient(TrainingClient[BoundsProgress, ConvexModel]):
-    """The calls of a `relaxon.aio.Client` for convex networks.
+class ConvexClient(SupervisedClient[BoundsProgress, ConvexModel, ConvexSettings]):
+    """The calls of a `relaxon.aio.Client` for convex networks; probabilities are those of the loss "logistic".
 
     Examples
     --------
@@ -49,82 +31,5 @@ class ConvexClient(TrainingClient[BoundsProgress, ConvexModel]):
     """
 
     _engine = ENGINE
-
-    def __init__(self, channel: Channel, caller: RetryingCaller) -> None:
-        super().__init__(convex_pb2_grpc.ConvexServiceStub(channel), channel, caller)
-
-    async def train(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        *,
-        task: Task = "regression",
-        settings: ConvexSettings | None = None,
-        sample_weight: ArrayLike | None = None,
-        model: str = "",
-        request_id: str = "",
-        timeout: float | None = None,
-    ) -> Job[BoundsProgress, ConvexModel]:
-        """Send the data and start a training job on them; return once the server has received them.
-
-        Parameters
-        ----------
-        X : numbers, (n, d).
-        y : numbers, (n,) or (n, K); for a classification labels, (n,): strings, whole numbers or booleans.
-        task : "regression" or "classification".
-        sample_weight : weights of the rows, (n,), at least 0.
-        model : the name under which the model is stored; the server makes one up where it is empty.
-        request_id : your own name for this call, with which your program can repeat it without starting a second job;
-            where it is empty, one is made up, with which the client repeats a call that the end of a server cut off.
-        timeout : seconds for sending; None for the client's.
-
-        Raises
-        ------
-        InvalidArgument : for a bad argument, which it names. AlreadyExists : the name is taken, or the request id
-        belongs to another call. ResourceExhausted : a limit of the server is reached, or its queue is full.
-        FailedPrecondition : the server lacks packages. Unavailable : the server was away for the client's timeout.
-        """
-        data = X, y, task, settings, sample_weight, model, request_id
-        return await self._train(train_requests, *data, timeout=timeout, arguments=ARGUMENTS)
-
-    async def predict(
-        self,
-        model: str | ConvexModel,
-        X: ArrayLike,
-        *,
-        timeout: float | None = None,
-    ) -> NDArray[Any]:
-        """Predict numbers `(n,)` or `(n, K)`, or the labels `(n,)` of a classification."""
-        numbers, classes = await self._predict("predict", model, X, timeout)
-        return numbers if classes is None else classes[numbers.astype(np.int64)]
-
-    async def predict_proba(
-        self,
-        model: str | ConvexModel,
-        X: ArrayLike,
-        *,
-        timeout: float | None = None,
-    ) -> Array:
-        """Return probabilities, `(n, classes)`, for the loss "logistic", in the order of the model's `classes`."""
-        numbers, _ = await self._predict("predict_proba", model, X, timeout)
-        return numbers
-
-    async def decision_function(
-        self,
-        model: str | ConvexModel,
-        X: ArrayLike,
-        *,
-        timeout: float | None = None,
-    ) -> Array:
-        """Return outputs: `(n,)`, of the second class, where there are two, else `(n, classes)`."""
-        numbers, _ = await self._predict("decision_function", model, X, timeout)
-        return numbers
-
-    async def _predict(
-        self, output: str, model: str | ConvexModel, X: ArrayLike, timeout: float | None
-    ) -> tuple[Array, NDArray[Any] | None]:
-        data = output, model, X
-        header, numbers = await self._evaluate(
-            self._stub.Predict, predict_requests, *data, timeout=timeout, arguments=ARGUMENTS
-        )
-        return numbers, labels.decode_classes(header.classes)
+    _settings = ConvexSettings
+    _new_stub = convex_pb2_grpc.ConvexServiceStub

@@ -5,35 +5,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from relaxon.client._async.caller import RetryingCaller
 from relaxon.client._async.jobs import Job
-from relaxon.client._async.training import TrainingClient
-from relaxon.client.shared.asyncio_runtime import Channel
+from relaxon.client._async.training import PredictingClient
 from relaxon.proto import equilibrium_pb2_grpc
 from relaxon.wire.conversions.equilibrium import (
     ARGUMENTS,
     ENGINE,
-    Array,
     ComparisonRequest,
     EpochProgress,
     EquilibriumModel,
     EquilibriumSettings,
     GradientComparison,
     GradientEstimator,
-    predict_requests,
+    check_prediction,
     read_comparisons,
-    read_prediction,
     train_requests,
 )
 
 
-class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
+class EquilibriumClient(PredictingClient[EpochProgress, EquilibriumModel]):
     """The equilibrium-propagation calls of a `relaxon.aio.Client`; jobs and models are as in `client.boosting`.
+
+    A prediction warns where its free phase did not come to rest.
 
     Examples
     --------
@@ -57,9 +53,8 @@ class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
     """
 
     _engine = ENGINE
-
-    def __init__(self, channel: Channel, caller: RetryingCaller) -> None:
-        super().__init__(equilibrium_pb2_grpc.EquilibriumServiceStub(channel), channel, caller)
+    _check_prediction = staticmethod(check_prediction)
+    _new_stub = equilibrium_pb2_grpc.EquilibriumServiceStub
 
     async def train(
         self,
@@ -79,27 +74,6 @@ class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
         data = X, y, settings, model, request_id
         return await self._train(train_requests, *data, timeout=timeout, arguments=ARGUMENTS)
 
-    async def predict(
-        self, model: str | EquilibriumModel, X: ArrayLike, *, timeout: float | None = None
-    ) -> NDArray[Any]:
-        """Predict the label of each row; warn where the free phase did not come to rest."""
-        numbers, classes = await self._predict("predict", model, X, timeout)
-        return classes[numbers.astype(np.int64)]
-
-    async def predict_proba(
-        self, model: str | EquilibriumModel, X: ArrayLike, *, timeout: float | None = None
-    ) -> Array:
-        """Return probabilities, `(n, classes)`, the columns in the order of the model's `classes`."""
-        numbers, _ = await self._predict("predict_proba", model, X, timeout)
-        return numbers
-
-    async def decision_function(
-        self, model: str | EquilibriumModel, X: ArrayLike, *, timeout: float | None = None
-    ) -> Array:
-        """Return the logits at the free equilibrium: `(n, classes)`, or `(n,)` for two classes."""
-        numbers, _ = await self._predict("decision_function", model, X, timeout)
-        return numbers
-
     async def compare_gradients(
         self,
         model: str | EquilibriumModel,
@@ -118,11 +92,3 @@ class EquilibriumClient(TrainingClient[EpochProgress, EquilibriumModel]):
             self._stub.CompareGradients, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS
         )
         return read_comparisons(reply)
-
-    async def _predict(
-        self, output: str, model: str | EquilibriumModel, X: ArrayLike, timeout: float | None
-    ) -> tuple[Array, NDArray[Any]]:
-        header, numbers = await self._evaluate(
-            self._stub.Predict, predict_requests, output, model, X, timeout=timeout, arguments=ARGUMENTS
-        )
-        return read_prediction(header, numbers)

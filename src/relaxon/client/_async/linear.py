@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from relaxon.client._async.remote import RemoteSystem, ServerLink
-from relaxon.client._async.steps_call import StepSequence
 from relaxon.client.shared.asyncio_runtime import Opening
-from relaxon.core import errors
-from relaxon.core.solution import Callback, Solution
 from relaxon.core.sparse_matrix import SparseMatrix
 from relaxon.proto import linear_pb2 as pb
 from relaxon.proto import linear_pb2_grpc, poisson_pb2
 from relaxon.wire.chunks import wrap_channel
 from relaxon.wire.conversions.grid import SolverInfo, read_solver_infos
 from relaxon.wire.conversions.matrix import ARGUMENTS, MatrixSetUps, MatrixStep, SentMatrix
-from relaxon.wire.conversions.solve import Inconsistent
 from relaxon.wire.conversions.system import MatrixHandle
 from relaxon.wire.handover import Handover, offer_file
 from relaxon.wire.ownership import NotPickled
@@ -98,8 +94,29 @@ class LinearClient(NotPickled):
         return read_solver_infos(await self._caller.make(self._stub.ListMatrixSolvers, request, idempotent=True))
 
 
-class RemoteMatrix(MatrixHandle, RemoteSystem):
-    """A matrix that a server keeps, from `client.linear.matrix`; right-hand sides are vectors."""
+class RemoteMatrix(MatrixHandle, RemoteSystem[MatrixStep]):
+    """A matrix that a server keeps, from `client.linear.matrix`; right-hand sides are vectors.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> import numpy as np
+    >>> import relaxon.aio
+    >>> from relaxon.client import MatrixStep
+    >>> from relaxon.server.app import EmbeddedServer
+    >>> from scipy.sparse import diags_array
+    >>> A = diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(50, 50)).tocsr()
+    >>> async def solve(target):
+    ...     async with relaxon.aio.connect(target) as client, client.linear.matrix(A) as matrix:
+    ...         steps = (MatrixStep(np.ones(50), A * (1 + k)) for k in range(3))
+    ...         return [solution.x[25] async for solution in matrix.solve_steps(steps, rtol=1e-10)]
+    >>> with EmbeddedServer() as server:
+    ...     values = asyncio.run(solve(server.target))
+    >>> bool(np.allclose(values, values[0] / np.arange(1, 4)))
+    True
+    """
+
+    _arguments = ARGUMENTS
 
     def __init__(
         self,
@@ -109,74 +126,9 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
         handover: Handover,
         link: ServerLink,
     ) -> None:
-        super().__init__(stub.SolveMatrix, handover, link)
+        super().__init__(stub.SolveMatrix, stub.SolveMatrixSteps, handover, link)
         self._stub = stub
-        self._told(kept, sent)
-
-    def solve_steps(
-        self,
-        steps: Iterable[ArrayLike | MatrixStep] | AsyncIterable[ArrayLike | MatrixStep],
-        *,
-        solver: str | None = None,
-        device: str | None = None,
-        rtol: float = 1e-6,
-        atol: float = 0.0,
-        max_iterations: int | None = None,
-        x0: ArrayLike | None = None,
-        warm_start: bool = True,
-        read_ahead: bool = True,
-        callback: Callback | None = None,
-        inconsistent: Inconsistent = "error",
-        timeout: float | None = None,
-    ) -> AsyncIterator[Solution]:
-        """Solve for one right-hand side after another, each starting from the solution before it.
-
-        Parameters
-        ----------
-        steps : right-hand sides, or a `MatrixStep` where the values of the matrix change as well (time steps, Newton's
-            method); what is set up is then updated, as by `update`. They are read
-            in the event loop's thread, and may be an async iterable, as solutions are taken.
-            The arrays of a step may change once the next one is asked for.
-        warm_start : start each step from the last solution; False starts from zero, as for Newton's method.
-        read_ahead : take a step from `steps` before yielding the solution of the step before it, so that sending it
-            overlaps with the solve. Use False where a step depends on the last solution.
-        timeout : seconds for each step, None for the client's.
-
-        The other arguments are those of `solve`; `x0` is the start of the first step. Leaving the iteration ends the
-        call and the step that is being solved. A callback that returns True stops only its own step.
-
-        Raises
-        ------
-        As `solve`: for an argument at once, and for a step when its turn has come. InvalidArgument then names `b[3]`,
-        say, or `matrix`.
-
-        Examples
-        --------
-        >>> import asyncio
-        >>> import numpy as np
-        >>> import relaxon.aio
-        >>> from relaxon.client import MatrixStep
-        >>> from relaxon.server.app import EmbeddedServer
-        >>> from scipy.sparse import diags_array
-        >>> A = diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(50, 50)).tocsr()
-        >>> async def solve(target):
-        ...     async with relaxon.aio.connect(target) as client, client.linear.matrix(A) as matrix:
-        ...         steps = (MatrixStep(np.ones(50), A * (1 + k)) for k in range(3))
-        ...         return [solution.x[25] async for solution in matrix.solve_steps(steps, rtol=1e-10)]
-        >>> with EmbeddedServer() as server:
-        ...     values = asyncio.run(solve(server.target))
-        >>> bool(np.allclose(values, values[0] / np.arange(1, 4)))
-        True
-        """
-        seconds = self._caller.transfer_seconds(timeout)
-        terms = self._terms(solver, device, rtol, atol, max_iterations, inconsistent, callback is not None)
-        messages_for = self._step_messages(self._matrix_step_messages, terms, x0, warm_start, seconds)
-        with errors.refusals():
-            if not isinstance(steps, Iterable | AsyncIterable):
-                raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
-        method = partial(self._stub.SolveMatrixSteps, compression=self._wire.outgoing)
-        call = StepSequence(self._caller, method, steps, callback, read_ahead, seconds, ARGUMENTS)
-        return self._yield_solutions(call.solutions(self._handover, messages_for))
+        self._note_kept(kept, sent)
 
     async def update(self, matrix: SparseMatrix, *, timeout: float | None = None) -> None:
         """Replace the values of the matrix and keep its pattern, as in time steps or Newton's method.
@@ -197,7 +149,7 @@ class RemoteMatrix(MatrixHandle, RemoteSystem):
         requests = partial(change.update_requests, self.id, self._wire)
         with self._in_use():
             reply = await self._caller.make(method, requests, idempotent=True, seconds=seconds, arguments=ARGUMENTS)
-            self._changed(reply)
+            self._note_reply(reply)
 
     async def describe(self) -> MatrixSetUps:
         """Return what the server has set up for the matrix: solvers, their levels, sizes and complexities."""

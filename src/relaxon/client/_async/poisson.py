@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from relaxon.client._async.remote import RemoteSystem, ServerLink
-from relaxon.client._async.steps_call import StepSequence
 from relaxon.client.shared.asyncio_runtime import Opening
 from relaxon.core import errors
-from relaxon.core.solution import Callback, Solution
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import poisson_pb2_grpc
 from relaxon.solvers.grid.arguments import SpacingLike
@@ -28,7 +26,6 @@ from relaxon.wire.conversions.grid import (
     read_solver_infos,
 )
 from relaxon.wire.conversions.grid_change import Kappa, Reaction, Unchanged, change_of, change_requests
-from relaxon.wire.conversions.solve import Inconsistent
 from relaxon.wire.conversions.steps import Step
 from relaxon.wire.conversions.system import GridHandle
 from relaxon.wire.handover import Handover, offer_file
@@ -95,7 +92,7 @@ class PoissonClient(NotPickled):
         )
 
 
-class RemoteGrid(GridHandle, RemoteSystem):
+class RemoteGrid(GridHandle, RemoteSystem[Step]):
     """A grid that a server keeps, from `client.poisson.grid` of a `relaxon.aio.Client`."""
 
     def __init__(
@@ -106,73 +103,9 @@ class RemoteGrid(GridHandle, RemoteSystem):
         handover: Handover,
         link: ServerLink,
     ) -> None:
-        super().__init__(stub.Solve, handover, link)
+        super().__init__(stub.Solve, stub.SolveSteps, handover, link)
         self._stub = stub
-        self._told(kept, shape)
-
-    def solve_steps(
-        self,
-        steps: Iterable[ArrayLike | Step] | AsyncIterable[ArrayLike | Step],
-        *,
-        solver: str | None = None,
-        device: str | None = None,
-        rtol: float = 1e-6,
-        atol: float = 0.0,
-        max_iterations: int | None = None,
-        x0: ArrayLike | None = None,
-        warm_start: bool = True,
-        read_ahead: bool = True,
-        callback: Callback | None = None,
-        inconsistent: Inconsistent = "error",
-        timeout: float | None = None,
-    ) -> AsyncIterator[Solution]:
-        """Solve for one right-hand side after another, each starting from the solution before it.
-
-        Parameters
-        ----------
-        steps : right-hand sides, or a `Step` where cells, κ, σ or volumes change as well. They are read
-            in the event loop's thread, and may be an async iterable, as solutions are taken.
-            The arrays of a step may change once the next one is asked for.
-        warm_start : start each step from the last solution; False starts from zero.
-        read_ahead : take a step from `steps` before yielding the solution of the step before it, so that sending it
-            overlaps with the solve. Use False where a right-hand side depends on the last solution.
-        timeout : seconds for each step, None for the client's.
-
-        The other arguments are those of `solve`; `x0` is the start of the first step. Leaving the iteration ends the
-        call and the step that is being solved. A callback that returns True stops only its own step.
-
-        Raises
-        ------
-        As `solve`: for an argument at once, and for a step when its turn has come. InvalidArgument then names `b[3]`,
-        say.
-
-        Examples
-        --------
-        >>> import asyncio
-        >>> import numpy as np
-        >>> import relaxon.aio
-        >>> from relaxon.server.app import EmbeddedServer
-        >>> cells = np.zeros((32, 32), np.uint8)
-        >>> b = np.outer(np.hanning(32), np.hanning(32))
-        >>> async def count_iterations(target):
-        ...     async with relaxon.aio.connect(target) as client:
-        ...         async with client.poisson.grid(cells, boundary="dirichlet") as grid:
-        ...             sides = (b * (1 + 1e-3 * k) for k in range(3))
-        ...             return [solution.iterations async for solution in grid.solve_steps(sides)]
-        >>> with EmbeddedServer() as server:
-        ...     counts = asyncio.run(count_iterations(server.target))
-        >>> counts[0] > counts[1] >= counts[2]
-        True
-        """
-        seconds = self._caller.transfer_seconds(timeout)
-        terms = self._terms(solver, device, rtol, atol, max_iterations, inconsistent, callback is not None)
-        messages_for = self._step_messages(self._grid_step_messages, terms, x0, warm_start, seconds)
-        with errors.refusals():
-            if not isinstance(steps, Iterable | AsyncIterable):
-                raise TypeError(f"steps must be an iterable of right-hand sides, got {type(steps).__name__}")
-        method = partial(self._stub.SolveSteps, compression=self._wire.outgoing)
-        call = StepSequence(self._caller, method, steps, callback, read_ahead, seconds)
-        return self._yield_solutions(call.solutions(self._handover, messages_for))
+        self._note_kept(kept, shape)
 
     async def update(
         self,
@@ -207,7 +140,7 @@ class RemoteGrid(GridHandle, RemoteSystem):
         method = partial(self._stub.UpdateGrid, compression=self._wire.outgoing)
         requests = partial(change_requests, self.id, change, self._wire)
         with self._in_use():
-            self._changed(await self._caller.make(method, requests, idempotent=True, seconds=seconds))
+            self._note_reply(await self._caller.make(method, requests, idempotent=True, seconds=seconds))
 
     def _deletion_call(self) -> tuple[Callable[..., Any], Any]:
         return self._stub.DeleteGrid, pb.DeleteGridRequest(id=self.id)

@@ -8,18 +8,15 @@ from functools import partial
 
 from numpy.typing import ArrayLike
 
-from relaxon.client._async.caller import RetryingCaller
 from relaxon.client._async.jobs import Job
 from relaxon.client._async.solve_call import solve
 from relaxon.client._async.training import TrainingClient
-from relaxon.client.shared.asyncio_runtime import Channel
 from relaxon.proto import proximal_pb2_grpc
 from relaxon.wire.conversions.forward_maps import ForwardMap
 from relaxon.wire.conversions.inverse import WIRE, InverseCallback, InverseSolution, Method, inverse_request
 from relaxon.wire.conversions.proximal import (
     ENGINE,
     Array,
-    GatheredArrays,
     PriorValues,
     ProximalModelInfo,
     ProximalNetwork,
@@ -30,7 +27,7 @@ from relaxon.wire.conversions.proximal import (
     read_prior,
     train_requests,
 )
-from relaxon.wire.conversions.tables import reshape_array
+from relaxon.wire.conversions.tables import GatheredArrays, reshape_array
 
 
 class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
@@ -60,9 +57,7 @@ class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
     """
 
     _engine = ENGINE
-
-    def __init__(self, channel: Channel, caller: RetryingCaller) -> None:
-        super().__init__(proximal_pb2_grpc.ProximalServiceStub(channel), channel, caller)
+    _new_stub = proximal_pb2_grpc.ProximalServiceStub
 
     async def train(
         self,
@@ -80,16 +75,8 @@ class ProximalClient(TrainingClient[ProximalProgress, ProximalModelInfo]):
         ----------
         data : finite numbers, `(n, *network.shape)`.
         network, settings : like `NetworkSettings` and `MatchingSettings` in process.
-        model : the name under which the model is stored; the server makes one up where it is empty.
-        request_id : your own name for this call, with which your program can repeat it without starting a second job;
-            where it is empty, one is made up, with which the client repeats a call that the end of a server cut off.
-        timeout : seconds for sending; None for the client's.
 
-        Raises
-        ------
-        InvalidArgument : for a bad argument, which it names. AlreadyExists : the name is taken, or the request id
-        belongs to another call. ResourceExhausted : a limit of the server is reached, or its queue is full.
-        FailedPrecondition : the server lacks packages. Unavailable : the server was away for the client's timeout.
+        The other arguments and the errors are those of `client.boosting.train`.
         """
         return await self._train(train_requests, data, network, settings, model, request_id, timeout=timeout)
 

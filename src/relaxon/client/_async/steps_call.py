@@ -12,7 +12,7 @@ from relaxon.client.shared.asyncio_runtime import Outbox, ReplyStream, StepDeadl
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Progress, Solution
 from relaxon.wire.conversions.solution import SolutionReader
-from relaxon.wire.conversions.solve import numbered
+from relaxon.wire.conversions.solve import number_refusal
 from relaxon.wire.conversions.steps import AHEAD, StepMessages
 from relaxon.wire.handover import Handover, Slots
 
@@ -83,7 +83,7 @@ class StepSequence:
             with errors.refusals():
                 sent, reader = await asyncio.to_thread(messages.step, step)
         except errors.InvalidArgument as error:
-            self._refused = numbered(error, self._done + len(self._waiting))
+            self._refused = number_refusal(error, self._done + len(self._waiting))
             return False
         for message in sent:
             outbox.put(message)
@@ -99,7 +99,7 @@ class StepSequence:
             async with deadline.step(f"step {self._done} took longer than {self._seconds:g} s"):
                 solution = await self._read(call, reader, outbox, messages)
         except errors.InvalidArgument as error:
-            raise numbered(reader.refused(error), self._done) from None
+            raise number_refusal(reader.translate_refusal(error), self._done) from None
         self._waiting.popleft()
         self._done += 1
         return solution
@@ -115,4 +115,4 @@ class StepSequence:
             if isinstance(found, Progress) and callback is not None and await wants_to_stop(callback, found):
                 callback = None
                 outbox.put(messages.cancel(self._done))
-        raise reader.ended()
+        raise reader.explain_end()

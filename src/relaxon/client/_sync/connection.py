@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from relaxon.client._sync.attendance import Attendance
@@ -130,17 +129,8 @@ class Client(NotPickled):
         self.energy = EnergyClient(channel, caller)
         self.proximal = ProximalClient(channel, caller)
         self.models = ModelsClient(channel, caller)
-        self.jobs = JobsClient(
-            channel,
-            caller,
-            {
-                "boosting": self.boosting,
-                "convex": self.convex,
-                "equilibrium": self.equilibrium,
-                "energy": self.energy,
-                "proximal": self.proximal,
-            },
-        )
+        training = (self.boosting, self.convex, self.equilibrium, self.energy, self.proximal)
+        self.jobs = JobsClient(channel, caller, {one._engine.kind: one for one in training})
 
     def wait_until_ready(self) -> None:
         """Return once the server answers; Unavailable after the timeout."""
@@ -176,9 +166,7 @@ class Client(NotPickled):
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -7,10 +7,8 @@ from functools import partial
 
 from numpy.typing import ArrayLike
 
-from relaxon.client._sync.caller import RetryingCaller
 from relaxon.client._sync.jobs import Job
 from relaxon.client._sync.training import TrainingClient
-from relaxon.client.shared.blocking_runtime import Channel
 from relaxon.proto import energy_pb2_grpc
 from relaxon.wire.conversions.energy import (
     ARGUMENTS,
@@ -55,9 +53,7 @@ class EnergyClient(TrainingClient[EnergyProgress, EnergyModel]):
     """
 
     _engine = ENGINE
-
-    def __init__(self, channel: Channel, caller: RetryingCaller) -> None:
-        super().__init__(energy_pb2_grpc.EnergyServiceStub(channel), channel, caller)
+    _new_stub = energy_pb2_grpc.EnergyServiceStub
 
     def train(
         self,
@@ -70,19 +66,8 @@ class EnergyClient(TrainingClient[EnergyProgress, EnergyModel]):
     ) -> Job[EnergyProgress, EnergyModel]:
         """Send the rows and start a training job on them; return once the server has received them.
 
-        Parameters
-        ----------
-        X : numbers, (n, d); each column must vary.
-        model : the name under which the model is stored; the server makes one up where it is empty.
-        request_id : your own name for this call, with which your program can repeat it without starting a second job;
-            where it is empty, one is made up, with which the client repeats a call that the end of a server cut off.
-        timeout : seconds for sending; None for the client's.
-
-        Raises
-        ------
-        InvalidArgument : for a bad argument, which it names. AlreadyExists : the name is taken, or the request id
-        belongs to another call. ResourceExhausted : a limit of the server is reached, or its queue is full.
-        FailedPrecondition : the server lacks packages. Unavailable : the server was away for the client's timeout.
+        `X` holds numbers, (n, d), of which each column must vary. The other arguments and the errors are those of
+        `client.boosting.train`.
         """
         data = X, settings, model, request_id
         return self._train(train_requests, *data, timeout=timeout, arguments=ARGUMENTS)

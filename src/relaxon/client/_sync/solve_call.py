@@ -24,10 +24,10 @@ class AnswerReader(Protocol[Answer_co]):
     def take(self, reply: Any) -> Progress | Answer_co | None:
         """Return the answer with the last of its replies, and progress where the reply is that."""
 
-    def refused(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
+    def translate_refusal(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
         """Return a refusal in the caller's terms."""
 
-    def ended(self) -> errors.RelaxonError:
+    def explain_end(self) -> errors.RelaxonError:
         """Return the error for a stream that ended before the answer was complete."""
 
 
@@ -72,9 +72,9 @@ def solve(
                 elif found is not None:
                     answer = found
     except errors.InvalidArgument as error:
-        raise reader.refused(error) from None
+        raise reader.translate_refusal(error) from None
     finally:
         outbox.end()
     if answer is None:
-        raise reader.ended()
+        raise reader.explain_end()
     return answer

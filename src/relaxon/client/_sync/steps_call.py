@@ -12,7 +12,7 @@ from relaxon.client.shared.blocking_runtime import Outbox, ReplyStream, StepDead
 from relaxon.core import errors
 from relaxon.core.solution import Callback, Progress, Solution
 from relaxon.wire.conversions.solution import SolutionReader
-from relaxon.wire.conversions.solve import numbered
+from relaxon.wire.conversions.solve import number_refusal
 from relaxon.wire.conversions.steps import AHEAD, StepMessages
 from relaxon.wire.handover import Handover, Slots
 
@@ -83,7 +83,7 @@ class StepSequence:
             with errors.refusals():
                 sent, reader = messages.step(step)
         except errors.InvalidArgument as error:
-            self._refused = numbered(error, self._done + len(self._waiting))
+            self._refused = number_refusal(error, self._done + len(self._waiting))
             return False
         for message in sent:
             outbox.put(message)
@@ -99,7 +99,7 @@ class StepSequence:
             with deadline.step(f"step {self._done} took longer than {self._seconds:g} s"):
                 solution = self._read(call, reader, outbox, messages)
         except errors.InvalidArgument as error:
-            raise numbered(reader.refused(error), self._done) from None
+            raise number_refusal(reader.translate_refusal(error), self._done) from None
         self._waiting.popleft()
         self._done += 1
         return solution
@@ -113,4 +113,4 @@ class StepSequence:
             if isinstance(found, Progress) and callback is not None and wants_to_stop(callback, found):
                 callback = None
                 outbox.put(messages.cancel(self._done))
-        raise reader.ended()
+        raise reader.explain_end()

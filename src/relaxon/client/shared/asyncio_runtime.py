@@ -11,7 +11,6 @@ import inspect
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import grpc
@@ -40,9 +39,7 @@ OTHER_LOOP = (
 class Closing(Protocol):
     """Anything that an `async with` statement closes."""
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    async def __aexit__(self, *error: Any) -> None: ...
 
 
 Opened = TypeVar("Opened", bound=Closing)
@@ -65,11 +62,9 @@ class Opening(Generic[Opened]):
         self._opened = await self._open()
         return self._opened
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: Any) -> None:
         assert self._opened is not None
-        await self._opened.__aexit__(kind, error, trace)
+        await self._opened.__aexit__(*error)
 
 
 class EventLoopOwner(Owner):

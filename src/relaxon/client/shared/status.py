@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
 from relaxon.proto import status_pb2 as pb
+from relaxon.wire.conversions.fields import read_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,31 +86,4 @@ class ServerStatus:
 
 def parse_status(reply: pb.ServerStatus) -> ServerStatus:
     """Return the status in a server's reply."""
-    return ServerStatus(
-        version=reply.version,
-        started=reply.start_time.ToDatetime(UTC),
-        uptime_seconds=reply.uptime.ToMilliseconds() / 1000,
-        sessions=_amount(reply.sessions),
-        cells=_amount(reply.cells),
-        calls=_amount(reply.calls),
-        solves=_amount(reply.solves),
-        jobs=dict(sorted(reply.jobs.items())),
-        job_places=_amount(reply.job_places),
-        models=dict(sorted(reply.models.items())),
-        memory=_amount(reply.memory),
-        threads=reply.threads,
-        caller=reply.caller,
-        role=reply.role,
-        encrypted=reply.encrypted,
-        authenticated=reply.authenticated,
-        engines=tuple(EngineInfo(one.name, tuple(one.missing), one.extra) for one in reply.engines),
-        compiling=CompileStatus(
-            tuple(reply.compiling.waiting),
-            _amount(reply.compiling.kernels),
-            reply.compiling.time_left.ToMilliseconds() / 1000,
-        ),
-    )
-
-
-def _amount(message: Any) -> Amount:
-    return Amount(message.used, message.limit)
+    return read_fields(ServerStatus, reply)

@@ -15,17 +15,16 @@ from relaxon.core import errors, validation
 from relaxon.core.html import table as html_table
 from relaxon.core.pictures import draw_training
 from relaxon.proto import boosting_pb2 as pb
-from relaxon.wire.conversions import supervised
+from relaxon.wire.conversions import tables
 from relaxon.wire.conversions.engine import EngineMessages
-from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model
-from relaxon.wire.conversions.supervised import Task, output_requests, supervised_requests, task_text
-from relaxon.wire.conversions.tables import Requests
+from relaxon.wire.conversions.fields import SettingsMessage, read_fields, read_model
+from relaxon.wire.conversions.tables import Requests, Task, output_requests, task_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
-ARGUMENTS = {**supervised.ARGUMENTS, "balanced": "class_weight", "class_weights": "class_weight"}
+ARGUMENTS = {**tables.ARGUMENTS, "balanced": "class_weight", "class_weights": "class_weight"}
 """The client's names of the arguments that the messages call otherwise."""
 
 
@@ -135,33 +134,14 @@ class BoostingModel:
         return html_table(f"boosted network {self.name!r}", rows)
 
 
-def train_requests(
-    X: ArrayLike,
-    y: ArrayLike,
-    task: str,
-    settings: BoostingSettings | None,
-    sample_weight: ArrayLike | None,
-    model: str,
-    request_id: str,
-) -> Requests:
-    """Return the messages that have a network trained; InvalidArgument where they can be refused on this side."""
-    with errors.refusals():
-        chosen = BoostingSettings() if settings is None else settings
-        check_settings(chosen, BoostingSettings)
-        missing = chosen.missing in ("mean", "indicate")
-        return supervised_requests(
-            ENGINE, chosen.message(), X, y, task, sample_weight, model, request_id, missing=missing
-        )
-
-
 def predict_requests(
-    output: str, model: str | BoostingModel, X: ArrayLike, n_units: int | None
+    engine: EngineMessages[Any, Any], output: str, model: str | BoostingModel, X: ArrayLike, n_units: int | None
 ) -> tuple[Requests, int]:
     """Return the messages that ask for a prediction, and the number of rows that it will have."""
     with errors.refusals():
         units = None if n_units is None else validation.whole_number("n_units", n_units)
-        # Only the model knows whether NaN may stand for a missing entry.
-        return output_requests(ENGINE, output, model, X, missing=True, n_units=units)
+    # Only the model knows whether NaN may stand for a missing entry.
+    return output_requests(engine, output, model, X, missing=True, n_units=units)
 
 
 def truncate_request(model: str | BoostingModel, n_units: int, name: str) -> pb.TruncateBoostingRequest:

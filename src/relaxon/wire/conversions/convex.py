@@ -8,16 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from relaxon.core import errors
 from relaxon.core.html import table as html_table
 from relaxon.core.pictures import draw_training
 from relaxon.proto import convex_pb2 as pb
 from relaxon.wire.conversions.engine import EngineMessages
-from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model
-from relaxon.wire.conversions.supervised import Task, output_requests, supervised_requests, task_text
-from relaxon.wire.conversions.tables import Requests
+from relaxon.wire.conversions.fields import SettingsMessage, read_fields, read_model
+from relaxon.wire.conversions.tables import Task, task_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -145,42 +143,11 @@ class ConvexModel:
         return html_table(f"convex network {self.name!r}", rows)
 
 
-def train_requests(
-    X: ArrayLike,
-    y: ArrayLike,
-    task: str,
-    settings: ConvexSettings | None,
-    sample_weight: ArrayLike | None,
-    model: str,
-    request_id: str,
-) -> Requests:
-    """Return the messages that have a network trained; InvalidArgument where they can be refused on this side."""
-    with errors.refusals():
-        chosen = ConvexSettings() if settings is None else settings
-        check_settings(chosen, ConvexSettings)
-        return supervised_requests(ENGINE, chosen.message(), X, y, task, sample_weight, model, request_id)
-
-
-def predict_requests(output: str, model: str | ConvexModel, X: ArrayLike) -> tuple[Requests, int]:
-    """Return the messages that ask for a prediction, and the number of rows that it will have."""
-    with errors.refusals():
-        return output_requests(ENGINE, output, model, X)
-
-
-def _read_model(message: pb.ConvexModel) -> ConvexModel:
-    return read_model(
-        ConvexModel,
-        message,
-        certificate=read_fields(OptimalityCertificate, message.certificate),
-        history=read_fields(BoundsHistory, message.history),
-    )
-
-
 ENGINE = EngineMessages(
     kind="convex",
     service=pb.DESCRIPTOR.services_by_name["ConvexService"],
     files=("model.json", "network.safetensors"),
     model=ConvexModel,
-    told=_read_model,
+    told=partial(read_model, ConvexModel),
     step=partial(read_fields, BoundsProgress),
 )

@@ -17,7 +17,7 @@ from relaxon.core.pictures import draw_training
 from relaxon.proto import energy_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.conversions.engine import EngineMessages
-from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model
+from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model, write_fields
 from relaxon.wire.conversions.tables import Prediction, Requests, stream_messages, table
 from relaxon.wire.conversions.tables import train_requests as train
 
@@ -220,20 +220,10 @@ def estimate_message(estimate: Any) -> pb.LogPartitionEstimate:
 
     Numbers that are not finite are left out.
     """
-    message = pb.LogPartitionEstimate(
-        value=estimate.value,
-        effective_sample_size=estimate.effective_sample_size,
-        trusted=estimate.trusted,
-        reason=estimate.reason,
-        method=estimate.method,
-        draws=estimate.draws,
-    )
     low, high = estimate.interval
     optional = {"low": low, "high": high, "standard_error": estimate.standard_error, "pareto_k": estimate.pareto_k}
-    for name, value in optional.items():
-        if math.isfinite(value):
-            setattr(message, name, value)
-    return message
+    finite = {name: value if math.isfinite(value) else None for name, value in optional.items()}
+    return write_fields(pb.LogPartitionEstimate, estimate, **finite)
 
 
 def _read_model(message: pb.EnergyModel) -> EnergyModel:

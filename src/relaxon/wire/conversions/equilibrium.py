@@ -20,7 +20,6 @@ from relaxon.wire import tensors
 from relaxon.wire.conversions import labels, tables
 from relaxon.wire.conversions.engine import EngineMessages
 from relaxon.wire.conversions.fields import SettingsMessage, check_settings, check_text, read_fields, read_model
-from relaxon.wire.conversions.supervised import output_requests
 from relaxon.wire.conversions.tables import Requests, stream_messages, table
 
 if TYPE_CHECKING:
@@ -185,23 +184,15 @@ def train_requests(
         return tables.train_requests(ENGINE, chosen.message(), arrays, model, request_id, classes=classes)
 
 
-def predict_requests(output: str, model: str | EquilibriumModel, X: ArrayLike) -> tuple[Requests, int]:
-    """Return the messages that ask for a prediction, and the number of rows that it will have."""
-    with errors.refusals():
-        return output_requests(ENGINE, output, model, X)
-
-
-def read_prediction(found: pb.PredictEquilibriumReplyHeader, numbers: Array) -> tuple[Array, NDArray[Any]]:
-    """Return the numbers and the classes of a prediction; warn where the free phase has not converged."""
+def check_prediction(found: pb.PredictEquilibriumReplyHeader) -> None:
+    """Warn where the free phase of a prediction has not converged; InternalError for one without classes."""
+    if found.classes.WhichOneof("kind") is None:
+        raise errors.InternalError("the server's answer has no classes")
     if found.relaxation != CONVERGED:
         warnings.warn(
             f"the free phase did not come to rest: residual {found.residual:.1e} after {found.steps} steps",
             stacklevel=4,
         )
-    classes = labels.decode_classes(found.classes)
-    if classes is None:
-        raise errors.InternalError("the server's answer has no classes")
-    return numbers, classes
 
 
 class ComparisonRequest:
@@ -250,21 +241,6 @@ class ComparisonRequest:
 def read_comparisons(reply: pb.CompareGradientsReply) -> tuple[GradientComparison, ...]:
     """Return the rows of a comparison of gradients."""
     return tuple(read_fields(GradientComparison, row) for row in reply.rows)
-
-
-def comparison_message(row: Any) -> pb.GradientComparison:
-    """Return the message of a row, which has the attributes of `GradientComparison`."""
-    return pb.GradientComparison(
-        estimator=row.estimator,
-        cosine=row.cosine,
-        angle=row.angle,
-        relative_error=row.relative_error,
-        truncation=row.truncation,
-        verdict=row.verdict.value,
-        message=row.message,
-        evaluations=row.evaluations,
-        seconds=row.seconds,
-    )
 
 
 def _encode_batch(X: ArrayLike, y: ArrayLike, least: int) -> tuple[NDArray[Any], Any, Array]:

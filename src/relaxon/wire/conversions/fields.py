@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, MutableSequence
-from dataclasses import fields
+import sys
+from collections.abc import MutableMapping, MutableSequence
+from dataclasses import Field, fields
 from datetime import UTC
+from enum import Enum
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from google.protobuf.message_factory import GetMessageClass
 
 from relaxon.core import errors, validation
 from relaxon.wire.conversions import labels
 
 T = TypeVar("T")
+M = TypeVar("M")
 ARRAYS = {"Array": np.float64, "NDArray[np.int64]": np.int64}
 """The annotations of array fields and the dtypes that they stand for."""
+TIMES = {
+    "created": "create_time",
+    "started": "start_time",
+    "ended": "end_time",
+    "uptime_seconds": "uptime",
+    "seconds_left": "time_left",
+}
+"""The dataclasses' names of times and durations that the messages call otherwise."""
 
 
 class SettingsMessage:
@@ -101,20 +113,19 @@ def read_settings(message: Any) -> dict[str, Any]:
 def read_fields(kind: type[T], message: Any, **given: Any) -> T:
     """Return a dataclass read from the message with the same field names; `given` holds the fields read elsewhere.
 
-    Repeated numbers become arrays or tuples, as the field's annotation says; a scalar that is not set becomes None
-    where its annotation allows that; an enumeration's value becomes its name in lower case without the prefix.
+    Repeated numbers become arrays or tuples, as the field's annotation says; what is not set becomes None where its
+    annotation allows that; an enumeration's value becomes its name in lower case without the prefix. A message becomes
+    the dataclass that the annotation names, a time a date in UTC, and a duration seconds.
     """
-    descriptors = message.DESCRIPTOR.fields_by_name
     for field in fields(kind):  # type: ignore[arg-type]
         if field.name not in given:
-            given[field.name] = _read_field(message, descriptors[field.name], str(field.type))
+            given[field.name] = _read_field(kind, message, field)
     return kind(**given)
 
 
 def read_model(kind: type[T], message: Any, **given: Any) -> T:
-    """Return a stored model's description from its message, as `read_fields` does, with its date and its classes."""
+    """Return a stored model's description from its message, as `read_fields` does, with its task and its classes."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    given["created"] = message.create_time.ToDatetime(UTC)
     if "classes" in names:
         given["classes"] = labels.decode_classes(message.classes)
     if "task" in names:
@@ -122,21 +133,69 @@ def read_model(kind: type[T], message: Any, **given: Any) -> T:
     return read_fields(kind, message, **given)
 
 
-def _read_field(message: Any, descriptor: Any, annotation: str) -> Any:
-    value = getattr(message, descriptor.name)
+def write_fields(kind: type[M], *sources: Any, **given: Any) -> M:
+    """Return a message of the values that `collect_fields` finds for it."""
+    return kind(**collect_fields(kind, *sources, **given))
+
+
+def collect_fields(kind: Any, *sources: Any, **given: Any) -> dict[str, Any]:
+    """Return the fields of a message type, each from the first of `sources` that has an attribute of its name.
+
+    `given` holds the fields that come from elsewhere. What no source has, or is None there, is left out. A member of an
+    enumeration becomes its number in the message's, or its value; objects in a sequence become messages.
+    """
+    for descriptor in kind.DESCRIPTOR.fields:
+        if descriptor.name not in given:
+            value = next((getattr(one, descriptor.name) for one in sources if hasattr(one, descriptor.name)), None)
+            if value is not None:
+                given[descriptor.name] = _write_value(descriptor, value)
+    return given
+
+
+def _read_field(kind: type[Any], message: Any, field: Field[Any]) -> Any:
+    annotation = str(field.type)
+    descriptor = message.DESCRIPTOR.fields_by_name[TIMES.get(field.name, field.name)]
+    value, optional = getattr(message, descriptor.name), annotation.endswith("| None")
     if isinstance(value, MutableMapping):
-        return dict(value)
+        return dict(sorted(value.items()))
     if isinstance(value, MutableSequence):
-        return np.array(value, ARRAYS[annotation]) if annotation in ARRAYS else tuple(value)
+        if annotation in ARRAYS:
+            return np.array(value, ARRAYS[annotation])
+        found = value if descriptor.message_type is None else [_read_message(kind, field, one) for one in value]
+        return None if optional and not found else tuple(found)
     if descriptor.enum_type is not None:
         return _enum_name(descriptor, value)
-    if annotation.endswith("| None") and not message.HasField(descriptor.name):
+    if optional and not message.HasField(descriptor.name):
         return None
+    return value if descriptor.message_type is None else _read_message(kind, field, value)
+
+
+def _read_message(kind: type[Any], field: Field[Any], message: Any) -> Any:
+    full_name = message.DESCRIPTOR.full_name
+    if full_name == "google.protobuf.Timestamp":
+        return message.ToDatetime(UTC)
+    if full_name == "google.protobuf.Duration":
+        return message.ToMilliseconds() / 1000
+    name = str(field.type).removeprefix("tuple[").partition(",")[0]
+    return read_fields(getattr(sys.modules[kind.__module__], name), message)
+
+
+def _write_value(descriptor: Any, value: Any) -> Any:
+    if isinstance(value, Enum):
+        if descriptor.enum_type is None:
+            return value.value
+        return descriptor.enum_type.values_by_name[_enum_prefix(descriptor) + value.name].number
+    if descriptor.message_type is not None and not isinstance(value, MutableMapping):
+        return [write_fields(GetMessageClass(descriptor.message_type), one) for one in value]
     return value
 
 
+def _enum_prefix(descriptor: Any) -> str:
+    return str(descriptor.enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED"))
+
+
 def _enum_name(descriptor: Any, number: int) -> str:
-    names: Mapping[int, Any] = descriptor.enum_type.values_by_number
+    names = descriptor.enum_type.values_by_number
     if number not in names:
         raise errors.InternalError(f"the server's {descriptor.name} is the unknown {number}")
-    return str(names[number].name.removeprefix(names[0].name.removesuffix("UNSPECIFIED")).lower())
+    return str(names[number].name.removeprefix(_enum_prefix(descriptor)).lower())

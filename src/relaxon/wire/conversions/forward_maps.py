@@ -24,7 +24,7 @@ Arrays = tuple[NDArray[Any], ...]
 class IdentityMap:
     """The signal itself: denoising."""
 
-    def described(self, _: str) -> tuple[pb.ForwardMap, Arrays]:
+    def describe(self, _: str) -> tuple[pb.ForwardMap, Arrays]:
         """Return the message that describes the map and the arrays that follow."""
         return pb.ForwardMap(identity=pb.IdentityMap()), ()
 
@@ -35,7 +35,7 @@ class MaskMap:
 
     observed: ArrayLike
 
-    def described(self, name: str) -> tuple[pb.ForwardMap, Arrays]:
+    def describe(self, name: str) -> tuple[pb.ForwardMap, Arrays]:
         """Return the message that describes the map and the arrays that follow; refusals call it `name`."""
         array = plain_array(f"{name}.observed", self.observed)
         if array.dtype != np.bool_:
@@ -56,7 +56,7 @@ class BlurMap:
     width: float | None = None
     boundary: Literal["zero", "periodic"] = "zero"
 
-    def described(self, name: str) -> tuple[pb.ForwardMap, Arrays]:
+    def describe(self, name: str) -> tuple[pb.ForwardMap, Arrays]:
         """Return the message that describes the map and the arrays that follow; refusals call it `name`."""
         if (self.kernel is None) == (self.width is None):
             given = "neither" if self.kernel is None else "both"
@@ -80,7 +80,7 @@ class RadonMap:
     angles: ArrayLike
     detectors: int | None = None
 
-    def described(self, name: str) -> tuple[pb.ForwardMap, Arrays]:
+    def describe(self, name: str) -> tuple[pb.ForwardMap, Arrays]:
         """Return the message that describes the map and the arrays that follow; refusals call it `name`."""
         angles = validation.real_array(f"{name}.angles", self.angles)
         if angles.ndim != 1:
@@ -102,7 +102,7 @@ class FieldMap:
     solver: str = "scipy-direct"
     rtol: float = 1e-12
 
-    def described(self, name: str) -> tuple[pb.ForwardMap, Arrays]:
+    def describe(self, name: str) -> tuple[pb.ForwardMap, Arrays]:
         """Return the message that describes the map and the arrays that follow; refusals call it `name`."""
         if not isinstance(self.grid, PoissonGrid):
             raise TypeError(f"{name}.grid must be a PoissonGrid, got {type(self.grid).__name__}")
@@ -119,22 +119,22 @@ class FieldMap:
 ForwardMap = IdentityMap | MaskMap | BlurMap | RadonMap | FieldMap
 
 
-def described_maps(operator: ForwardMap | Sequence[ForwardMap]) -> tuple[list[pb.ForwardMap], list[NDArray[Any]]]:
+def describe_maps(operator: ForwardMap | Sequence[ForwardMap]) -> tuple[list[pb.ForwardMap], list[NDArray[Any]]]:
     """Return the messages that describe one map or several, the first applied first, and all their arrays."""
     maps = [operator] if isinstance(operator, ForwardMap) else operator
     if isinstance(maps, str) or not isinstance(maps, Sequence) or not maps:
         raise TypeError(f"operator must be a forward map such as MaskMap, or several, got {type(operator).__name__}")
     messages, arrays = list[pb.ForwardMap](), list[NDArray[Any]]()
-    for name, one in _named(maps):
+    for name, one in _name_maps(maps):
         if not isinstance(one, ForwardMap):
             raise TypeError(f"{name} must be a forward map such as MaskMap, got {type(one).__name__}")
-        message, own = one.described(name)
+        message, own = one.describe(name)
         messages.append(message)
         arrays.extend(own)
     return messages, arrays
 
 
-def _named(maps: Sequence[ForwardMap]) -> Iterator[tuple[str, ForwardMap]]:
+def _name_maps(maps: Sequence[ForwardMap]) -> Iterator[tuple[str, ForwardMap]]:
     for place, one in enumerate(maps):
         yield "operator" if len(maps) == 1 else f"operator[{place}]", one
 

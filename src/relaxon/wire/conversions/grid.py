@@ -30,17 +30,13 @@ from relaxon.solvers.grid.poisson_grid import (
 from relaxon.solvers.grid.sides import Side, check_films
 from relaxon.wire import chunks, tensors
 from relaxon.wire.arrays import Wire
+from relaxon.wire.conversions.fields import read_fields, write_fields
 from relaxon.wire.tensors import AnnouncedArray
 
 MOST_INLINE = 300_000
 """Numbers that a grid's header may hold: cell widths and the h of Robin sides travel inline, and as float64 this many
 stay within gRPC's limit of 4 MiB per message."""
-_CODES = {
-    Boundary.NEUMANN: pb.BOUNDARY_NEUMANN,
-    Boundary.DIRICHLET: pb.BOUNDARY_DIRICHLET,
-    Boundary.DIRICHLET_NODE: pb.BOUNDARY_DIRICHLET_NODE,
-    Boundary.PERIODIC: pb.BOUNDARY_PERIODIC,
-}
+_CODES = {side: pb.Boundary.Value(f"BOUNDARY_{side.name}") for side in Boundary}
 _SIDES = {code: side for side, code in _CODES.items()}
 Shape = tuple[int, ...]
 
@@ -66,17 +62,12 @@ class SolverInfo:
 
 def read_solver_infos(reply: pb.ListSolversReply) -> tuple[SolverInfo, ...]:
     """Return the solvers of a reply, in its order."""
-    return tuple(SolverInfo(one.name, one.summary, tuple(one.missing), one.extra) for one in reply.solvers)
+    return tuple(read_fields(SolverInfo, one) for one in reply.solvers)
 
 
 def write_solver_infos(infos: Iterable[SolverInfo]) -> pb.ListSolversReply:
     """Return the reply that lists these solvers."""
-    return pb.ListSolversReply(
-        solvers=[
-            pb.SolverInfo(name=info.name, summary=info.summary, missing=info.missing, extra=info.extra)
-            for info in infos
-        ]
-    )
+    return pb.ListSolversReply(solvers=[write_fields(pb.SolverInfo, info) for info in infos])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

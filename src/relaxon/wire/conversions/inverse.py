@@ -17,9 +17,11 @@ from relaxon.proto import poisson_pb2
 from relaxon.proto import proximal_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.arrays import Wire
-from relaxon.wire.conversions.forward_maps import ForwardMap, described_maps
+from relaxon.wire.conversions.fields import check_text, read_fields, write_fields
+from relaxon.wire.conversions.forward_maps import ForwardMap, describe_maps
 from relaxon.wire.conversions.proximal import ENGINE, Array, ProximalModelInfo
-from relaxon.wire.conversions.tables import GatheredArrays, array_messages, reshape_array
+from relaxon.wire.conversions.solution import read_result
+from relaxon.wire.conversions.tables import GatheredArrays, reshape_array, stream_messages
 from relaxon.wire.handover import Slots
 
 Method = Literal["pgd", "admm", "mirror"]
@@ -128,11 +130,11 @@ class InverseReader:
         self._gathered.take(reply)
         return _solution_of(self._gathered) if self._gathered.complete else None
 
-    def refused(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
+    def translate_refusal(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
         """Return the refusal unchanged: the fields of the messages have the names of the arguments."""
         return error
 
-    def ended(self) -> errors.RelaxonError:
+    def explain_end(self) -> errors.RelaxonError:
         """Return the error for a stream that ended before the solution was complete."""
         return errors.InternalError("the server ended the call before the reconstruction was complete")
 
@@ -154,13 +156,13 @@ def inverse_request(
     `numbers` are the fields of the header that must be greater than 0, by name.
     """
     with errors.refusals():
-        maps, arrays = described_maps(operator)
+        maps, arrays = describe_maps(operator)
         b = _array("observation", observation)
         header = pb.SolveInverseHeader(
             model=ENGINE.name_of(model),
             operator=maps,
             observation=tensors.describe_array(b),
-            method=_method(method),
+            method=check_text("method", method),
             shape=() if shape is None else [validation.positive_int("shape", side) for side in shape],
         )
         for name, value in numbers.items():
@@ -181,59 +183,29 @@ def inverse_request(
 def _solution_of(gathered: GatheredArrays) -> InverseSolution:
     header, arrays = gathered.finished()
     count = (header.iterations + 1,)
-    try:
-        result = Result[poisson_pb2.Result.Name(header.result).removeprefix("RESULT_")]
-    except (KeyError, ValueError):
-        raise errors.InternalError(f"the server's result is the unknown {header.result}") from None
-    return InverseSolution(
+    return read_fields(
+        InverseSolution,
+        header,
         x=arrays["x"],
-        result=result,
+        result=read_result(header.result),
         residuals=reshape_array("residuals", arrays["residuals"], count),
         objectives=reshape_array("objectives", arrays["objectives"], count),
-        iterations=header.iterations,
-        seconds=header.seconds,
-        tolerance=header.tolerance,
-        method=header.method,
-        data_weight=header.data_weight,
-        operator_norm=header.operator_norm,
         penalty=header.penalty if header.HasField("penalty") else math.nan,
-        guaranteed=header.guaranteed,
-        message=header.message,
     )
 
 
 def progress_message(progress: Any) -> pb.SolveInverseReply:
     """Return the reply that carries progress, which has the attributes of `InverseProgress`."""
-    return pb.SolveInverseReply(
-        progress=pb.InverseProgress(
-            iteration=progress.iteration,
-            residual=progress.residual,
-            objective=progress.objective,
-            tolerance=progress.tolerance,
-        )
-    )
+    return pb.SolveInverseReply(progress=write_fields(pb.InverseProgress, progress))
 
 
 def solution_messages(found: Any) -> Iterator[pb.SolveInverseReply]:
     """Yield the replies that carry a reconstruction, which has the attributes of `InverseSolution`."""
-    header = {
-        name: getattr(found, name)
-        for name in (
-            "iterations",
-            "seconds",
-            "tolerance",
-            "method",
-            "data_weight",
-            "operator_norm",
-            "guaranteed",
-            "message",
-        )
-    }
-    header["result"] = poisson_pb2.Result.Value(f"RESULT_{found.result.name}")
-    if math.isfinite(found.penalty):
-        header["penalty"] = found.penalty
     arrays = {"x": found.x, "residuals": found.residuals, "objectives": found.objectives}
-    return array_messages(pb.SolveInverseReply, arrays, **header)
+    announced = {name: tensors.describe_array(array) for name, array in arrays.items()}
+    penalty = found.penalty if math.isfinite(found.penalty) else None
+    header = write_fields(pb.ReconstructionHeader, found, **announced, penalty=penalty)
+    return stream_messages(pb.SolveInverseReply, header, arrays)
 
 
 def _array(name: str, value: ArrayLike) -> NDArray[np.generic]:
@@ -241,9 +213,3 @@ def _array(name: str, value: ArrayLike) -> NDArray[np.generic]:
     if not array.size or array.ndim > 3:
         raise ValueError(f"{name} must have 1 to 3 axes and at least one entry, got shape {array.shape}")
     return array
-
-
-def _method(method: object) -> str:
-    if not isinstance(method, str):
-        raise TypeError(f"method must be a string, got {type(method).__name__}")
-    return method

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from relaxon.core import errors, validation
 from relaxon.core.html import table
 from relaxon.proto import job_pb2
+from relaxon.wire.conversions.fields import check_text, read_fields
 from relaxon.wire.ownership import NotPickled
 
 Trained = TypeVar("Trained")
@@ -120,18 +121,11 @@ def metadata_of(operation: Any) -> job_pb2.Job:
 def read_job(operation: Any) -> JobInfo:
     """Return a job from its operation."""
     job = metadata_of(operation)
-    return JobInfo(
+    return read_fields(
+        JobInfo,
+        job,
         name=operation.name,
-        kind=job.kind,
-        model=job.model,
         state=JobState[job_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_")],
-        steps=job.steps,
-        created=job.create_time.ToDatetime(UTC),
-        started=job.start_time.ToDatetime(UTC) if job.HasField("start_time") else None,
-        ended=job.end_time.ToDatetime(UTC) if job.HasField("end_time") else None,
-        cancel_requested=job.cancel_requested,
-        starts=job.starts,
-        request_id=job.request_id,
         error=operation.error.message if operation.HasField("error") else "",
     )
 
@@ -139,8 +133,7 @@ def read_job(operation: Any) -> JobInfo:
 def full_name(name: str) -> str:
     """Return the full name of a job that is given by its name or the last part of it."""
     with errors.refusals():
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a string, got {type(name).__name__}")
+        check_text("name", name)
     return name if "/" in name else OPERATIONS + name
 
 
@@ -168,9 +161,7 @@ class Listing:
 
     def __init__(self, filter: str) -> None:
         with errors.refusals():
-            if not isinstance(filter, str):
-                raise TypeError(f"filter must be a string, got {type(filter).__name__}")
-        self._filter = filter
+            self._filter = check_text("filter", filter)
         self._token = ""
         self._found: list[JobInfo] = []
         self.complete = False
@@ -208,6 +199,4 @@ def validate_skip(skip: int) -> int:
 
 def validate_request_id(request_id: str) -> str:
     """Return a call's request id, a random one if it is empty; the server checks which strings are valid."""
-    if not isinstance(request_id, str):
-        raise TypeError(f"request_id must be a string, got {type(request_id).__name__}")
-    return request_id or uuid.uuid4().hex
+    return check_text("request_id", request_id) or uuid.uuid4().hex

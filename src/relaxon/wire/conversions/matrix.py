@@ -16,12 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import errors, validation
 from relaxon.core.masked import refuse_masks
-from relaxon.core.set_up_summary import LevelSize, SetUpSummary
+from relaxon.core.set_up_summary import SetUpSummary
 from relaxon.core.sparse_matrix import SparseMatrix
 from relaxon.proto import linear_pb2 as pb
 from relaxon.proto import tensor_pb2
 from relaxon.wire import chunks, tensors
 from relaxon.wire.arrays import Wire
+from relaxon.wire.conversions.fields import read_fields, write_fields
 from relaxon.wire.conversions.grid import Arr
 from relaxon.wire.conversions.steps import StepMessages
 from relaxon.wire.handover import Slots
@@ -259,6 +260,7 @@ class MatrixStepMessages(StepMessages):
     """The messages of steps with a matrix."""
 
     _requests = pb.MatrixStepsRequest
+    _step_header = pb.MatrixStepHeader
 
     def __init__(
         self,
@@ -279,9 +281,6 @@ class MatrixStepMessages(StepMessages):
     @property
     def _shapes(self) -> tuple[tuple[int, ...], ...]:
         return ((self._unknowns,),)
-
-    def _header(self, b: NDArray[Any], change: Any) -> pb.MatrixStepHeader:
-        return pb.MatrixStepHeader(b=tensors.describe_array(b), change=None if change is None else change.message())
 
 
 def _vectors(near_null: ArrayLike | None) -> NDArray[Any] | None:
@@ -316,20 +315,8 @@ class MatrixSetUps:
     @classmethod
     def of(cls, reply: pb.MatrixDescription) -> MatrixSetUps:
         """Read the server's answer."""
-        return cls(
-            tuple(
-                SetUpSummary(
-                    solver=one.solver,
-                    unknowns=reply.unknowns,
-                    nonzeros=reply.entries,
-                    levels=tuple(LevelSize(level.rows, level.nonzeros) for level in one.levels),
-                    setup_seconds=one.setup_seconds,
-                    updates=one.updates,
-                    reason=one.reason,
-                )
-                for one in reply.set_ups
-            )
-        )
+        shared = {"unknowns": reply.unknowns, "nonzeros": reply.entries}
+        return cls(tuple(read_fields(SetUpSummary, one, **shared) for one in reply.set_ups))
 
     def __str__(self) -> str:
         return "\n\n".join(map(str, self.summaries)) or "nothing is set up"
@@ -339,11 +326,5 @@ def write_set_ups(
     matrix_id: str, unknowns: int, entries: int, summaries: Iterable[tuple[str, SetUpSummary]]
 ) -> pb.MatrixDescription:
     """Return the message that `MatrixSetUps.of` reads; each summary comes with the name of its solver."""
-    reply = pb.MatrixDescription(id=matrix_id, unknowns=unknowns, entries=entries)
-    for solver, summary in summaries:
-        described = reply.set_ups.add(
-            solver=solver, setup_seconds=summary.setup_seconds, updates=summary.updates, reason=summary.reason
-        )
-        for level in summary.levels:
-            described.levels.add(rows=level.rows, nonzeros=level.nonzeros)
-    return reply
+    set_ups = [write_fields(pb.MatrixSetUp, summary, solver=solver) for solver, summary in summaries]
+    return pb.MatrixDescription(id=matrix_id, unknowns=unknowns, entries=entries, set_ups=set_ups)

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, NoReturn, get_args
@@ -15,6 +15,7 @@ from typing import BinaryIO, Literal, NoReturn, get_args
 from relaxon.core import errors
 from relaxon.proto import models_pb2 as pb
 from relaxon.wire.conversions import boosting, convex, energy, equilibrium, proximal
+from relaxon.wire.conversions.fields import check_text, read_fields
 from relaxon.wire.tensors import CHUNK_BYTES
 
 Kind = Literal["boosting", "convex", "energy", "equilibrium", "proximal"]
@@ -41,9 +42,8 @@ FILES = {engine.kind: engine.files for engine in ENGINES}
 EXPORTED = "model.onnx"
 
 
-def read_stored_model(message: pb.StoredModel) -> StoredModel:
-    """Return a stored model from its message."""
-    return StoredModel(message.kind, message.name, message.create_time.ToDatetime(UTC), message.size, message.owner)
+read_stored_model = partial(read_fields, StoredModel)
+"""Returns a stored model from its message."""
 
 
 def list_request(kind: str | None) -> pb.ListStoredModelsRequest:
@@ -77,15 +77,14 @@ def upload_requests(kind: str, folder: str | Path, name: str) -> Callable[[], It
     with errors.refusals():
         if kind not in FILES:
             raise ValueError(f"kind must be one of {', '.join(FILES)}, got {kind!r}")
-        if not isinstance(name, str):
-            raise TypeError(f"name must be a string, got {type(name).__name__}")
+        check_text("name", name)
     contents = {file: (Path(folder) / file).read_bytes() for file in FILES[kind]}
     files = [pb.ModelFile(name=file, size=len(one), crc32=zlib.crc32(one)) for file, one in contents.items()]
     header = pb.UploadModelHeader(kind=kind, name=name, files=files)
-    return partial(_uploaded, header, tuple(contents.values()))
+    return partial(_yield_upload, header, tuple(contents.values()))
 
 
-def _uploaded(header: pb.UploadModelHeader, contents: tuple[bytes, ...]) -> Iterator[pb.UploadModelRequest]:
+def _yield_upload(header: pb.UploadModelHeader, contents: tuple[bytes, ...]) -> Iterator[pb.UploadModelRequest]:
     yield pb.UploadModelRequest(header=header)
     for content in contents:
         for start in range(0, len(content), CHUNK_BYTES):

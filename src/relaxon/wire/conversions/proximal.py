@@ -18,13 +18,12 @@ from relaxon.proto import proximal_pb2 as pb
 from relaxon.wire import tensors
 from relaxon.wire.conversions import tables
 from relaxon.wire.conversions.engine import EngineMessages
-from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model, read_settings
-from relaxon.wire.conversions.tables import GatheredArrays, Requests, array_messages, reshape_array, stream_messages
+from relaxon.wire.conversions.fields import SettingsMessage, check_settings, read_fields, read_model
+from relaxon.wire.conversions.tables import Requests, array_messages, reshape_array, stream_messages
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ENGINE", "GatheredArrays", "reshape_array"]
 Array = NDArray[np.float64]
 MOST_AXES = 3
 """The axes of an array on the wire, at most: one with more travels along one axis, with its shape beside it."""
@@ -217,21 +216,11 @@ def prior_messages(found: Any, shape: tuple[int, ...]) -> Iterator[pb.PriorReply
     return array_messages(pb.PriorReply, arrays, iterations=preimage.iterations)
 
 
-def _read_model(message: pb.ProximalModel) -> ProximalModelInfo:
-    return read_model(ProximalModelInfo, message, network=_read_network(message.network))
-
-
-def _read_network(message: pb.ProximalNetwork) -> ProximalNetwork:
-    given = read_settings(message)
-    sequences = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-    return ProximalNetwork(**{"shape": (), **given, **sequences})
-
-
 ENGINE = EngineMessages(
     kind="proximal",
     service=pb.DESCRIPTOR.services_by_name["ProximalService"],
     files=("model.json", "model.safetensors"),
     model=ProximalModelInfo,
-    told=_read_model,
+    told=partial(read_model, ProximalModelInfo),
     step=partial(read_fields, ProximalProgress),
 )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from relaxon.core import compile_progress, errors
 from relaxon.core.compile_progress import CompileProgress
-from relaxon.core.masked import masked_refusal
+from relaxon.core.masked import describe_masked
 from relaxon.core.solution import Progress, Result, Solution
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2
@@ -148,13 +148,13 @@ class SolutionReader:
             raise errors.InternalError(f"the server's answer is damaged: {error}") from error
         raise errors.InternalError(f"the server sent {kind or 'an empty message'} out of order")
 
-    def refused(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
+    def translate_refusal(self, error: errors.InvalidArgument) -> errors.InvalidArgument:
         """Return a refusal that speaks of a mask where the server saw the NaN that stood for a masked entry."""
         if error.field not in self.masked or "must be finite" not in str(error):
             return error
-        return errors.InvalidArgument(masked_refusal(error.field), error.field)
+        return errors.InvalidArgument(describe_masked(error.field), error.field)
 
-    def ended(self) -> errors.RelaxonError:
+    def explain_end(self) -> errors.RelaxonError:
         """Return the error for a stream that ended before the solution was complete."""
         if self._header is None:
             return errors.InternalError("the server ended the call without a solution")
@@ -212,24 +212,25 @@ class SolutionReader:
     def _solution(self, residuals: NDArray[np.float64]) -> Solution:
         header = self._header
         if header is None or self._x is None:
-            raise self.ended()
+            raise self.explain_end()
         self.kept = None
         return Solution(
             x=self._x.reshape(-1, 1) if self.column else self._x,
-            result=_read_result(header.result),
+            result=read_result(header.result),
             residuals=residuals,
             info=dict(header.info),
             **{name: getattr(header, name) for name in SCALARS},
         )
 
 
-def _read_result(code: pb.Result.ValueType) -> Result:
+def read_result(code: pb.Result.ValueType) -> Result:
+    """Return the result for its number in a message; InternalError for an unknown one."""
     try:
         return Result[pb.Result.Name(code).removeprefix(_RESULT)]
     except (KeyError, ValueError):
         raise errors.InternalError(f"the server sent the unknown result {code}") from None
 
 
-def with_one_set_up(solutions: list[Solution]) -> tuple[Solution, ...]:
+def share_set_up(solutions: list[Solution]) -> tuple[Solution, ...]:
     """Return the solutions with the seconds of the set-up that all of them share, as in process."""
     return tuple(replace(one, setup_seconds=solutions[0].setup_seconds) for one in solutions)

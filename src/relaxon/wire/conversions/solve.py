@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import compile_progress, errors, validation
 from relaxon.core.masked import is_masked, masks_as_nan
+from relaxon.core.solve_options import INCONSISTENT, SolveOptions
 from relaxon.core.solve_options import Inconsistent as Inconsistent
-from relaxon.core.solve_options import SolveOptions
 from relaxon.proto import poisson_pb2 as pb
 from relaxon.proto import tensor_pb2
 from relaxon.wire import chunks, tensors
@@ -27,10 +27,8 @@ PROGRESS_SECONDS = 0.05
 """The shortest time between two calls of a callback: a solve can make thousands of iterations a second."""
 MOST_ITERATIONS = 2**63 - 1
 """The largest limit that the protocol can express; a larger one means the same."""
-_INCONSISTENT = {
-    "error": pb.INCONSISTENT_ERROR,
-    "report": pb.INCONSISTENT_REPORT,
-    "project": pb.INCONSISTENT_PROJECT,
+_INCONSISTENT: dict[str, pb.Inconsistent.ValueType] = {
+    name: pb.Inconsistent.Value(f"INCONSISTENT_{name.upper()}") for name in INCONSISTENT
 }
 _INCONSISTENT_NAMES = {code: name for name, code in _INCONSISTENT.items()} | {pb.INCONSISTENT_UNSPECIFIED: "error"}
 _COMPRESSION_NAMES = {code: name for name, (_, code) in COMPRESSIONS.items()}
@@ -152,14 +150,14 @@ def side(name: str, value: ArrayLike, shapes: Shapes, *, finite: bool = True) ->
         value = masks_as_nan(value)  # the server ignores NaN outside the fluid, and refuses it inside
     array = validation.real_or_complex_array(name, value, finite=finite and not whole)
     if array.shape not in shapes:
-        vector = _packed(name, array, shapes[-1])
+        vector = _flatten_column(name, array, shapes[-1])
         if vector is not None:
             return vector
         raise ValueError(f"{name} must have {describe_shapes(shapes)}, got {array.shape}")
     return array
 
 
-def masked_names(b: ArrayLike, x0: ArrayLike | None = None) -> tuple[str, ...]:
+def find_masked(b: ArrayLike, x0: ArrayLike | None = None) -> tuple[str, ...]:
     """Return which of the two hold masked entries."""
     return tuple(name for name, value in (("b", b), ("x0", x0)) if is_masked(value))
 
@@ -169,7 +167,7 @@ def is_column(value: ArrayLike, vector: NDArray[Any]) -> bool:
     return vector.ndim == 1 and np.ndim(value) == 2
 
 
-def _packed(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
+def _flatten_column(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
     if array.ndim != 2 or len(shape) != 1 or array.shape[0] != shape[0]:
         return None
     if array.shape[1] == 1:
@@ -266,7 +264,7 @@ def solve_requests(
     return chain.from_iterable(parts), reader
 
 
-def several(sides: ArrayLike | Iterable[ArrayLike], starts: Any, shapes: Shapes) -> tuple[list[Any], list[Any]]:
+def split_sides(sides: ArrayLike | Iterable[ArrayLike], starts: Any, shapes: Shapes) -> tuple[list[Any], list[Any]]:
     """Return the right-hand sides of `solve_many`, and an initial guess or None for each.
 
     Raises
@@ -287,7 +285,7 @@ def several(sides: ArrayLike | Iterable[ArrayLike], starts: Any, shapes: Shapes)
     return found, begun
 
 
-def numbered(error: errors.InvalidArgument, number: int) -> errors.InvalidArgument:
+def number_refusal(error: errors.InvalidArgument, number: int) -> errors.InvalidArgument:
     """Return a refusal of `b` as one of `b[number]`: the server has one right-hand side at a time and cannot know."""
     if error.field != "b":
         return error

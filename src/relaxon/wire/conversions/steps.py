@@ -15,7 +15,7 @@ from relaxon.wire import chunks, tensors
 from relaxon.wire.arrays import Wire
 from relaxon.wire.conversions.grid_change import GridChange, Kappa, Reaction, Unchanged, change_of
 from relaxon.wire.conversions.solution import SolutionReader
-from relaxon.wire.conversions.solve import SolveTerms, is_column, masked_names, side, side_requests
+from relaxon.wire.conversions.solve import SolveTerms, find_masked, is_column, side, side_requests
 from relaxon.wire.handover import Sheet, Slots
 
 AHEAD = 2
@@ -54,6 +54,8 @@ class StepMessages(ABC):
 
     _requests: ClassVar[Any]
     """The class of the request messages."""
+    _step_header: ClassVar[Any]
+    """The class of a step's header."""
 
     def __init__(self, wire: Wire, places: Slots | None) -> None:
         self._wire = wire
@@ -90,10 +92,6 @@ class StepMessages(ABC):
     def _shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes of right-hand sides once the last step's change is made."""
 
-    @abstractmethod
-    def _header(self, b: NDArray[Any], change: SteppedChange | None) -> Any:
-        """Return the header of a step."""
-
     def step(self, step: Any) -> tuple[list[Any], SolutionReader]:
         """Return the messages of a step and the reader of the replies to it.
 
@@ -108,10 +106,11 @@ class StepMessages(ABC):
                 "b must not be in the memory of a step that is not answered yet, from which the server still reads: "
                 "take a new array from `empty` for each step, or solve with read_ahead=False"
             )
-        header = self._header(b, change)
+        announced = None if change is None else change.message()
+        header = self._step_header(b=tensors.describe_array(b), change=announced)
         right, reader = side_requests(self._requests, header, b, self._wire, self._places, Sheet)
         reader.column = is_column(given, b)
-        reader.masked = (*masked_names(given), *self._masked_start)
+        reader.masked = (*find_masked(given), *self._masked_start)
         self._masked_start = ()
         messages = [self._requests(step=header)]
         if change is not None:
@@ -124,6 +123,7 @@ class GridStepMessages(StepMessages):
     """The messages of steps on a grid."""
 
     _requests = pb.StepsRequest
+    _step_header = pb.StepHeader
 
     def __init__(
         self,
@@ -154,6 +154,3 @@ class GridStepMessages(StepMessages):
     @property
     def _shapes(self) -> tuple[tuple[int, ...], ...]:
         return self._shape, (self._unknowns,)
-
-    def _header(self, b: NDArray[Any], change: Any) -> pb.StepHeader:
-        return pb.StepHeader(b=tensors.describe_array(b), change=None if change is None else change.message())

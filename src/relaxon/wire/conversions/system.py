@@ -29,12 +29,12 @@ from relaxon.wire.conversions.solution import SolutionReader
 from relaxon.wire.conversions.solve import (
     Shapes,
     SolveTerms,
+    find_masked,
     is_column,
-    masked_names,
-    numbered,
-    several,
+    number_refusal,
     side,
     solve_requests,
+    split_sides,
 )
 from relaxon.wire.conversions.steps import GridStepMessages, StepMessages
 from relaxon.wire.handover import Handover, Slots
@@ -84,13 +84,20 @@ class SystemHandle(NotPickled, ABC):
     _default_solver: ClassVar[str]
     id: str
     unknowns: int
+    singular_components: int
+    """Components without a fixed value, over each of which `b` must sum to zero: fluid that touches neither air nor a
+    Dirichlet side, or rows that sum to zero."""
+    setup_seconds: float
+    """Seconds that the server spent on checking the system, or its newest change, and finding its components."""
+    expires: datetime
+    """When the server would forget the system if it were not used after it was made."""
     _wire: Wire
     _handover: Handover
     _owner: Owner
     _complex_valued = False
     """Whether solutions are complex even for real right-hand sides."""
 
-    def _kept_at(self, target: str) -> None:
+    def _note_server(self, target: str) -> None:
         """Note which server keeps the system, and that it was there just now."""
         self._target = target
         self._used = time.monotonic()
@@ -100,6 +107,21 @@ class SystemHandle(NotPickled, ABC):
     @abstractmethod
     def _shapes(self) -> Shapes:
         """The shapes of right-hand sides and initial guesses."""
+
+    @abstractmethod
+    def _new_step_messages(self, places: Slots | None) -> StepMessages:
+        """Return the maker of a sequence's messages, with a shared file's places."""
+
+    def _note(self, kept: pb.Grid | linear_pb2.Matrix) -> None:
+        """Note what the server said of the system that it keeps."""
+        self.id = kept.id
+        self.unknowns = kept.unknowns
+        self.expires = kept.expire_time.ToDatetime(UTC)
+        self._note_change(kept)
+
+    def _note_change(self, kept: pb.Grid | linear_pb2.Matrix) -> None:
+        self.singular_components = kept.singular_components
+        self.setup_seconds = kept.setup_seconds
 
     def empty(self, dtype: DTypeLike = np.float64, *, packed: bool = False) -> NDArray[Any]:
         """Return an uninitialised array (as `numpy.empty`) to write a right-hand side into and hand over.
@@ -175,26 +197,21 @@ class SystemHandle(NotPickled, ABC):
             start = None if x0 is None else side("x0", x0, self._shapes, finite=finite)
             if start is not None and right.dtype.kind != "c" and not self._complex_valued:
                 start = validation.real_array("x0", start, finite=False)
-        return SolveRequest(self.id, terms, right, start, self._wire, is_column(b, right), masked_names(b, x0))
+        return SolveRequest(self.id, terms, right, start, self._wire, is_column(b, right), find_masked(b, x0))
 
     def _step_messages(
-        self,
-        make: Callable[[Slots | None], StepMessages],
-        terms: SolveTerms,
-        x0: ArrayLike | None,
-        warm_start: bool,
-        seconds: float,
+        self, terms: SolveTerms, x0: ArrayLike | None, warm_start: bool, seconds: float
     ) -> Callable[[Slots | None], tuple[list[Any], StepMessages]]:
         """Check the initial guess, and return a function of a shared file's places that begins a sequence of steps.
 
-        That function returns the first messages, and `make(places)`, which makes the messages of the steps.
+        That function returns the first messages, and what makes the messages of the steps.
         """
         with errors.refusals():
             start = None if x0 is None else side("x0", x0, self._shapes)
         masked = is_masked(x0)
 
         def messages_for(places: Slots | None) -> tuple[list[Any], StepMessages]:
-            messages = make(places)
+            messages = self._new_step_messages(places)
             return messages.header(self.id, terms, start, warm_start, seconds, masked), messages
 
         return messages_for
@@ -204,7 +221,7 @@ class SystemHandle(NotPickled, ABC):
     ) -> list[SolveRequest]:
         """Check several right-hand sides; all of them are checked before the first is sent."""
         with errors.refusals():
-            pairs = list(zip(*several(b, x0, self._shapes), strict=True))
+            pairs = list(zip(*split_sides(b, x0, self._shapes), strict=True))
         return [self._request(terms, f"b[{i}]", right, start) for i, (right, start) in enumerate(pairs)]
 
 
@@ -213,31 +230,22 @@ class GridHandle(SystemHandle):
 
     _default_solver = "dcdm"
 
-    def _told(self, kept: pb.Grid, shape: tuple[int, ...]) -> None:
+    def _note_kept(self, kept: pb.Grid, shape: tuple[int, ...]) -> None:
         """Note what the server said of the grid."""
-        self.id: str = kept.id
+        self._note(kept)
         self.shape = shape
         self.extended: bool = kept.extended
         """Whether the server knows reactions, volumes and the widths of single cells."""
-        self.unknowns: int = kept.unknowns
-        self.singular_components: int = kept.singular_components
-        """Fluid components that touch neither air nor a Dirichlet side; `b` must sum to zero over each of them."""
-        self.setup_seconds: float = kept.setup_seconds
-        """Seconds that the server spent on checking the grid and finding its components."""
-        self.expires: datetime = kept.expire_time.ToDatetime(UTC)
-        """When the server would forget the grid if it were not used after it was made."""
 
-    def _changed(self, reply: pb.Grid) -> None:
-        self._now_has(reply.unknowns)
-        self.singular_components = reply.singular_components
-        self.setup_seconds = reply.setup_seconds
+    def _note_reply(self, reply: pb.Grid) -> None:
+        self._set_unknowns(reply.unknowns)
+        self._note_change(reply)
 
-    def _now_has(self, unknowns: int) -> None:
+    def _set_unknowns(self, unknowns: int) -> None:
         self.unknowns = unknowns
 
-    def _grid_step_messages(self, places: Slots | None) -> GridStepMessages:
-        """Return the maker of a sequence's messages, with a shared file's places."""
-        return GridStepMessages(self.shape, self.unknowns, self._wire, places, self._now_has, self._check_change)
+    def _new_step_messages(self, places: Slots | None) -> GridStepMessages:
+        return GridStepMessages(self.shape, self.unknowns, self._wire, places, self._set_unknowns, self._check_change)
 
     def _check_change(self, change: GridChange[NDArray[Any]]) -> None:
         check_extended(self.extended, change.needs_extended)
@@ -265,32 +273,23 @@ class MatrixHandle(SystemHandle):
 
     _default_solver = "auto"
 
-    def _told(self, kept: linear_pb2.Matrix, sent: SentMatrix) -> None:
+    def _note_kept(self, kept: linear_pb2.Matrix, sent: SentMatrix) -> None:
         """Note what the server said of the matrix that it was sent."""
         self._order = sent.order()
         self._complex_valued = sent.data.dtype.kind == "c"
-        self.id: str = kept.id
-        self.unknowns: int = kept.unknowns
+        self._note(kept)
         self.entries: int = kept.entries
         """The number of entries that are not zero."""
-        self.singular_components: int = kept.singular_components
-        """Components whose rows sum to zero; `b` must sum to zero over each of them."""
-        self.setup_seconds: float = kept.setup_seconds
-        """Seconds that the server spent on checking the matrix, or its newest values."""
-        self.expires: datetime = kept.expire_time.ToDatetime(UTC)
-        """When the server would forget the matrix if it were not used after it was made."""
 
     def _change(self, matrix: SparseMatrix) -> ValuesChange[NDArray[Any]]:
         """Return new values for the matrix; InvalidArgument if they cannot be sent."""
         return change_values(matrix, self.unknowns, self._order)
 
-    def _changed(self, reply: linear_pb2.Matrix) -> None:
+    def _note_reply(self, reply: linear_pb2.Matrix) -> None:
         self.entries = reply.entries
-        self.singular_components = reply.singular_components
-        self.setup_seconds = reply.setup_seconds
+        self._note_change(reply)
 
-    def _matrix_step_messages(self, places: Slots | None) -> MatrixStepMessages:
-        """Return the maker of a sequence's messages, with a shared file's places."""
+    def _new_step_messages(self, places: Slots | None) -> MatrixStepMessages:
         return MatrixStepMessages(self.unknowns, self._change, self._wire, places)
 
     @property
@@ -306,9 +305,9 @@ class MatrixHandle(SystemHandle):
 
 
 @contextmanager
-def numbered_as(number: int) -> Iterator[None]:
+def number_refusals(number: int) -> Iterator[None]:
     """Number the refusals of `b` in the block: the server gets one right-hand side per call and cannot know."""
     try:
         yield
     except errors.InvalidArgument as error:
-        raise numbered(error, number) from error
+        raise number_refusal(error, number) from error
