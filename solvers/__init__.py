@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from relaxon.core.extras import offer_lazily
+from relaxon.solvers.grid import hooks
 
 if TYPE_CHECKING:
     from relaxon.core.compile_progress import CompileProgress, watch_compiling
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from relaxon.solvers.interface.registry import list_solvers
     from relaxon.solvers.interface.system_form import SingularSystemError
     from relaxon.solvers.kernels.threads import get_num_threads, num_threads, set_num_threads
-    from relaxon.solvers.krylov.conjugate_gradients import ConjugateGradient, JacobiCG
-    from relaxon.solvers.krylov.incomplete_cholesky import IncompleteCholeskyCG
+    from relaxon.solvers.krylov.conjugate_gradients import ConjugateGradient, IncompleteCholeskyCG, JacobiCG
     from relaxon.solvers.matrix_files import MatrixFileError, read_matrix, read_vector
     from relaxon.solvers.multigrid import MultigridCG
     from relaxon.solvers.multigrid.constants import LearnedConstants
@@ -44,111 +44,38 @@ if TYPE_CHECKING:
         PreparedMatrix,
     )
 
-_HOME = {
-    "AlgebraicMultigrid": "sparse",
-    "AlgebraicMultigridCG": "sparse",
-    "Boundary": "grid.poisson_grid",
-    "Callback": "relaxon.core.solution",
-    "CellType": "grid.poisson_grid",
-    "CompileProgress": "relaxon.core.compile_progress",
-    "ConjugateDirectionsWith": "sparse",
-    "ConjugateGradient": "krylov.conjugate_gradients",
-    "DeepConjugateDirection": "dcdm",
-    "DeepConjugateDirectionCNN": "dcdm",
-    "DeepConjugateDirectionCycle": "dcdm",
-    "DeepConjugateDirectionMultigrid": "sparse",
-    "DeviceConjugateDirections": "dcdm.device",
-    "DeviceUnavailableError": "relaxon.core.naming",
-    "DirectFactorisation": "sparse",
-    "FastDiagonalisation": "separable",
-    "IncompleteCholeskyCG": "krylov.incomplete_cholesky",
-    "JacobiCG": "krylov.conjugate_gradients",
-    "MatrixDirect": "sparse",
-    "MatrixFileError": "matrix_files",
-    "MatrixIncompleteCholeskyCG": "sparse",
-    "LearnedConstants": "multigrid.constants",
-    "LearnedCycle": "dcdm.torch_cycle",
-    "LevelSize": "relaxon.core.set_up_summary",
-    "MultigridCG": "multigrid",
-    "PoissonGrid": "grid.poisson_grid",
-    "PoissonOperator": "grid.operator",
-    "PreparedMatrix": "sparse",
-    "PreparedSolver": "driver.prepared",
-    "Progress": "relaxon.core.solution",
-    "PyAMG": "external.adapters",
-    "Result": "relaxon.core.solution",
-    "Robin": "grid.sides",
-    "SciPyCG": "external.adapters",
-    "SciPyDirect": "external.adapters",
-    "SetUpSummary": "relaxon.core.set_up_summary",
-    "SingularSystemError": "interface.system_form",
-    "Solution": "relaxon.core.solution",
-    "boundary_source": "grid.faces",
-    "get_num_threads": "kernels.threads",
-    "list_solvers": "interface.registry",
-    "num_threads": "kernels.threads",
-    "prepare": "driver.solve",
-    "read_matrix": "matrix_files",
-    "read_vector": "matrix_files",
-    "set_num_threads": "kernels.threads",
-    "solve": "driver.solve",
-    "solve_many": "driver.solve",
-    "warm_up": "driver.warm_up",
-    "watch_compiling": "relaxon.core.compile_progress",
+_MODULES = {
+    "dcdm": "DeepConjugateDirection DeepConjugateDirectionCNN DeepConjugateDirectionCycle",
+    "dcdm.device": "DeviceConjugateDirections",
+    "dcdm.torch_cycle": "LearnedCycle",
+    "driver.prepared": "PreparedSolver",
+    "driver.solve": "prepare solve solve_many",
+    "driver.warm_up": "warm_up",
+    "external.adapters": "PyAMG SciPyCG SciPyDirect",
+    "grid.faces": "boundary_source",
+    "grid.operator": "PoissonOperator",
+    "grid.poisson_grid": "Boundary CellType PoissonGrid",
+    "grid.sides": "Robin",
+    "interface.registry": "list_solvers",
+    "interface.system_form": "SingularSystemError",
+    "kernels.threads": "get_num_threads num_threads set_num_threads",
+    "krylov.conjugate_gradients": "ConjugateGradient IncompleteCholeskyCG JacobiCG",
+    "matrix_files": "MatrixFileError read_matrix read_vector",
+    "multigrid": "MultigridCG",
+    "multigrid.constants": "LearnedConstants",
+    "relaxon.core.compile_progress": "CompileProgress watch_compiling",
+    "relaxon.core.naming": "DeviceUnavailableError",
+    "relaxon.core.set_up_summary": "LevelSize SetUpSummary",
+    "relaxon.core.solution": "Callback Progress Result Solution",
+    "separable": "FastDiagonalisation",
+    "sparse": (
+        "AlgebraicMultigrid AlgebraicMultigridCG ConjugateDirectionsWith DeepConjugateDirectionMultigrid "
+        "DirectFactorisation MatrixDirect MatrixIncompleteCholeskyCG PreparedMatrix"
+    ),
 }
+"""The names that each module offers here on first use."""
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+__all__ = sorted(_HOME)
 
-__all__ = [
-    "AlgebraicMultigrid",
-    "AlgebraicMultigridCG",
-    "Boundary",
-    "Callback",
-    "CellType",
-    "CompileProgress",
-    "ConjugateDirectionsWith",
-    "ConjugateGradient",
-    "DeepConjugateDirection",
-    "DeepConjugateDirectionCNN",
-    "DeepConjugateDirectionCycle",
-    "DeepConjugateDirectionMultigrid",
-    "DeviceConjugateDirections",
-    "DeviceUnavailableError",
-    "DirectFactorisation",
-    "FastDiagonalisation",
-    "IncompleteCholeskyCG",
-    "JacobiCG",
-    "LearnedConstants",
-    "LearnedCycle",
-    "LevelSize",
-    "MatrixDirect",
-    "MatrixFileError",
-    "MatrixIncompleteCholeskyCG",
-    "MultigridCG",
-    "PoissonGrid",
-    "PoissonOperator",
-    "PreparedMatrix",
-    "PreparedSolver",
-    "Progress",
-    "PyAMG",
-    "Result",
-    "Robin",
-    "SciPyCG",
-    "SciPyDirect",
-    "SetUpSummary",
-    "SingularSystemError",
-    "Solution",
-    "boundary_source",
-    "get_num_threads",
-    "list_solvers",
-    "num_threads",
-    "prepare",
-    "read_matrix",
-    "read_vector",
-    "set_num_threads",
-    "solve",
-    "solve_many",
-    "warm_up",
-    "watch_compiling",
-]
-
-
+hooks.provide("preconditioner", "relaxon.solvers.dcdm.preconditioner", "make_preconditioner")
 __getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)

@@ -45,7 +45,7 @@ def keep_apart() -> None:
 def bind() -> None:
     """Bind the calling thread, which solves, and its helpers; do nothing without `keep_apart`."""
     if _apart:
-        from relaxon.solvers.kernels.binding import bind_threads
+        from relaxon.solvers.kernels.threads import bind_threads
 
         bind_threads()
 

@@ -19,7 +19,7 @@ from relaxon.core.solution import Result
 from relaxon.solvers.external.adapters import SciPyDirect
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared
-from relaxon.solvers.krylov.incomplete_cholesky import IncompleteCholeskyCG
+from relaxon.solvers.krylov.conjugate_gradients import IncompleteCholeskyCG
 
 WATCHED = 30
 """The number of iterations after which the pace is measured."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from relaxon.core.extras import offer_lazily
 
 if TYPE_CHECKING:
     from relaxon.solvers.distributed.communicator import Communicator, MPICommunicator
@@ -11,27 +13,13 @@ if TYPE_CHECKING:
     from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
     from relaxon.solvers.distributed.prepared import PreparedDistributed
 
-_HOMES = {
-    "Communicator": "communicator",
-    "MPICommunicator": "communicator",
-    "Decomposition": "decomposition",
-    "DistributedPoissonGrid": "grid",
-    "DistributedPreconditioner": "preconditioner",
-    "PreparedDistributed": "prepared",
+_MODULES = {
+    "communicator": "Communicator MPICommunicator",
+    "decomposition": "Decomposition",
+    "grid": "DistributedPoissonGrid",
+    "preconditioner": "DistributedPreconditioner",
+    "prepared": "PreparedDistributed",
 }
-__all__ = [
-    "Communicator",
-    "Decomposition",
-    "DistributedPoissonGrid",
-    "DistributedPreconditioner",
-    "MPICommunicator",
-    "PreparedDistributed",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        from importlib import import_module
-
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+__all__ = sorted(_HOME)
+__getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)

@@ -67,7 +67,7 @@ class MPICommunicator:
         # Not MPI's own reduction: it may add in another order from one process to the next.
         everyone = np.empty((self.size, len(values)))
         self._comm.Allgather(np.ascontiguousarray(values, np.float64), everyone)
-        return ordered_totals(everyone)
+        return add_in_order(everyone)
 
     def gathered(self, array: NDArray[Any]) -> list[NDArray[Any]]:
         from mpi4py import MPI
@@ -99,7 +99,7 @@ class Alone:
         return [np.array(array).reshape(-1)]
 
 
-def ordered_totals(everyone: NDArray[np.float64]) -> NDArray[np.float64]:
+def add_in_order(everyone: NDArray[np.float64]) -> NDArray[np.float64]:
     """`(size, k)` → `(k,)`, added in the order of the ranks."""
     total = np.zeros(everyone.shape[1])
     for values in everyone:

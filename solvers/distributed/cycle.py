@@ -290,13 +290,13 @@ def _cut_tables(tables: TransferTables, fine: slice, coarse: slice) -> TransferT
     if (count, many) == (len(tables.base), len(tables.own)):
         return tables
 
-    def moved(target: NDArray[np.int64], weight: Single) -> tuple[NDArray[np.int64], Single]:
+    def move(target: NDArray[np.int64], weight: Single) -> tuple[NDArray[np.int64], Single]:
         place = target[fine] - coarse.start
         inside = (place >= 0) & (place < count)
         return np.clip(place, 0, count - 1), np.where(inside, weight[fine], 0).astype(np.float32)
 
-    own, near = moved(tables.own, tables.near)
-    other, far = moved(tables.other, tables.far)
+    own, near = move(tables.own, tables.near)
+    other, far = move(tables.other, tables.far)
     base = tables.base[coarse] - fine.start
     reached = base[:, None] + np.arange(tables.weights.shape[1])
     weights = np.where((reached >= 0) & (reached < many), tables.weights[coarse], 0).astype(np.float32)

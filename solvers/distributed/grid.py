@@ -17,21 +17,20 @@ from relaxon.core import validation
 from relaxon.core.cached import cached_property
 from relaxon.core.masked import fill_unused, plain_array
 from relaxon.core.solution import Callback, Solution
-from relaxon.core.solve_options import Inconsistent
+from relaxon.core.solve_options import Inconsistent, SolveOptions
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, DeepConjugateDirectionCycle, constants_for
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.distributed.communicator import Communicator, any_failure, as_communicator
 from relaxon.solvers.distributed.cycle import DistributedCycle, Plan
 from relaxon.solvers.distributed.decomposition import Decomposition
-from relaxon.solvers.distributed.halo import Halo, HaloBox
+from relaxon.solvers.distributed.halo import Halo, HaloBox, Part
 from relaxon.solvers.distributed.nullspace import null_space
-from relaxon.solvers.distributed.part import Part
-from relaxon.solvers.distributed.piece import Given, PieceGrid, piece_of, widths_of
+from relaxon.solvers.distributed.piece import Given, piece_of, widths_of
 from relaxon.solvers.distributed.prepared import PreparedDistributed, PreparedPiece
-from relaxon.solvers.grid.arguments import SpacingLike, validate_widths
+from relaxon.solvers.grid.arguments import SpacingLike, validate_cells, validate_widths
 from relaxon.solvers.grid.nullspace import closes_faces
 from relaxon.solvers.grid.operator import Planes, PoissonOperator
-from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike, CellType, validate_boundary
+from relaxon.solvers.grid.poisson_grid import Boundary, BoundaryLike, CellType, CheckedGrid, validate_boundary
 from relaxon.solvers.grid.sides import PLAIN_SIDES, check_films
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ class DistributedPoissonGrid:
         """This process's own, read-only; SOLID where coefficients of 0 close a cell and nothing else holds it."""
         self.constant = self._takes_the_learned_cycle(given)
         """Whether κ is 1 on equal cells, with nothing else: what is learned serves it."""
-        self._piece: PieceGrid | None = None
+        self._piece: CheckedGrid | None = None
         if not self.constant:
             self._bring_together(given)
         self.unknowns = int(self.communicator.totals(np.array([float(np.count_nonzero(own == CellType.FLUID))]))[0])
@@ -136,7 +135,7 @@ class DistributedPoissonGrid:
         self.closes, self.reacts = (bool(n) for n in self.communicator.totals(np.array([float(closes), float(reacts)])))
 
     @property
-    def piece(self) -> PieceGrid:
+    def piece(self) -> CheckedGrid:
         """This process's part with a layer of its neighbours, where the grid is not `constant`."""
         assert self._piece is not None
         return self._piece
@@ -210,7 +209,7 @@ class DistributedPoissonGrid:
         plan, rank = self.plan, self.communicator.rank
         wide = plan.box(rank, 0, wide=True)
         margin = self._with_neighbours(wide, plan.halo(self.communicator, 0, wide=True))
-        planes = self._box_planes(margin, wide)
+        planes = PoissonOperator(self._box_grid(margin, wide)).planes
         constants = constants_for(self.ndim) if learned else {}
         return DistributedCycle(self.communicator, plan, margin, planes, self._whole, self.unknowns, constants)
 
@@ -235,30 +234,14 @@ class DistributedPoissonGrid:
 
         `callback` is asked in process 0 only, and its answer holds for all.
         """
-        return self.prepare().solve(
-            b,
-            rtol=rtol,
-            atol=atol,
-            max_iterations=max_iterations,
-            x0=x0,
-            callback=callback,
-            inconsistent=inconsistent,
-        )
+        return self.prepare().solve_with(SolveOptions(rtol, atol, max_iterations, inconsistent), b, x0, callback)
 
     def _validate_cells(self, cells: ArrayLike) -> NDArray[np.uint8]:
         array = plain_array("cells", cells)
         expected = tuple(part.stop - part.start for part in self.owned)
         if array.shape != expected:
             raise ValueError(f"cells must have the shape {expected} of this process's part, got {array.shape}")
-        if array.dtype.kind not in "iu":
-            raise TypeError(f"cells must be integers (CellType values), got dtype {array.dtype}")
-        low, high = int(array.min()), int(array.max())
-        if low < CellType.FLUID or high > CellType.AIR:
-            unknown = low if low < CellType.FLUID else high
-            raise ValueError(f"cells must be FLUID (0), SOLID (1) or AIR (2), got the value {unknown}")
-        own = np.array(array, np.uint8, order="C")
-        own.flags.writeable = False
-        return own
+        return validate_cells(array)
 
     @property
     def _shape3(self) -> tuple[int, int, int]:
@@ -273,7 +256,7 @@ class DistributedPoissonGrid:
         halo.exchange(found)
         return found
 
-    def _box_grid(self, cells: NDArray[np.uint8], box: HaloBox) -> PieceGrid:
+    def _box_grid(self, cells: NDArray[np.uint8], box: HaloBox) -> CheckedGrid:
         sides = []
         for axis, pair in enumerate(self.boundary):
             cut = axis < self.ndim - 1 and self.decomposition.parts[axis] > 1
@@ -284,13 +267,10 @@ class DistributedPoissonGrid:
                 high = Boundary.NEUMANN
             sides.append((low, high))
         shape = cells.shape if self.ndim == 3 else (cells.shape[0], cells.shape[2])
-        return PieceGrid(cells.reshape(shape), self.spacing, tuple(sides))
-
-    def _box_planes(self, cells: NDArray[np.uint8], box: HaloBox) -> Planes:
-        return PoissonOperator(self._box_grid(cells, box)).planes
+        return CheckedGrid(cells.reshape(shape), self.spacing, tuple(sides))
 
     def _planes(self, cells: NDArray[np.uint8], boundary: Any) -> Planes:
-        return PoissonOperator(PieceGrid(cells, self.spacing, boundary)).planes
+        return PoissonOperator(CheckedGrid(cells, self.spacing, boundary)).planes
 
     def _whole(self, cells: NDArray[np.uint8]) -> Planes:
         """Return the whole grid's planes, given the cells of the level that is gathered."""

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from relaxon.core import validation
 from relaxon.core.masked import plain_array
-from relaxon.solvers.distributed.part import Part
+from relaxon.solvers.distributed.halo import Part
 from relaxon.solvers.grid.arguments import (
-    Kappa,
     Widths,
     shut_cells,
     validate_coefficient,
@@ -22,7 +21,7 @@ from relaxon.solvers.grid.arguments import (
     validate_volume,
 )
 from relaxon.solvers.grid.operator import PoissonOperator
-from relaxon.solvers.grid.poisson_grid import CellType, PoissonGrid, Robin
+from relaxon.solvers.grid.poisson_grid import CellType, CheckedGrid, PoissonGrid, Robin
 from relaxon.solvers.grid.sides import Boundary, Side, Sides
 
 Array = NDArray[np.float64]
@@ -119,28 +118,6 @@ def _of_part(part: Part, side: Side, axis: int, ndim: int) -> Side:
     return Robin(whole)
 
 
-class PieceGrid(PoissonGrid):
-    """A piece of a grid, already checked; unlike a `PoissonGrid` it may hold no fluid."""
-
-    def __init__(
-        self,
-        cells: NDArray[np.uint8],
-        spacing: Widths,
-        boundary: Any,
-        coefficient: Kappa = None,
-        reaction: float | Array | None = None,
-        volume: Array | None = None,
-    ) -> None:
-        self.cells = self.given_cells = np.ascontiguousarray(cells)
-        self.spacing = spacing
-        self.boundary = boundary
-        self.coefficient = coefficient
-        self.reaction = self.given_reaction = reaction
-        self.volume = self.given_volume = volume
-        self._ignored = None
-        self.unknowns = int(np.count_nonzero(self.cells == CellType.FLUID))
-
-
 class PieceOperator(PoissonOperator):
     """`A` of the whole grid on the owned cells of a piece, of arrays that are 0 beside them."""
 
@@ -151,14 +128,14 @@ class PieceOperator(PoissonOperator):
 
     def apply(self, x: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
         """`out ← A x`, 0 beside the owned cells; every process calls it."""
-        return self._applied(x, out, self.couplings)
+        return self._apply_couplings(x, out, self.couplings)
 
     def magnitudes(self, x: NDArray[Any]) -> NDArray[Any]:
         """`|A| |x|`."""
         lower = self.couplings
-        return self._applied(np.abs(x), np.empty_like(x), (-lower[0], -lower[1], -lower[2]))
+        return self._apply_couplings(np.abs(x), np.empty_like(x), (-lower[0], -lower[1], -lower[2]))
 
-    def _applied(self, x: NDArray[Any], out: NDArray[Any], lower: tuple[NDArray[Any], ...]) -> NDArray[Any]:
+    def _apply_couplings(self, x: NDArray[Any], out: NDArray[Any], lower: tuple[NDArray[Any], ...]) -> NDArray[Any]:
         from relaxon.solvers.grid import stencil_kernels
 
         self._wide[...] = x
@@ -199,21 +176,21 @@ class Neighbourhood:
     spacing: Widths
     boundary: Sides
 
-    def checked(self) -> PieceGrid:
+    def checked(self) -> CheckedGrid:
         """Return the grid of the part; TypeError or ValueError where something is not valid in it."""
         cells, kappa = self.cells, self.coefficient
         if isinstance(kappa, tuple):
-            kappa = tuple(_joined(axis, low, high) for axis, (low, high) in enumerate(kappa))
+            kappa = tuple(_join_faces(axis, low, high) for axis, (low, high) in enumerate(kappa))
         kappa, _ = validate_coefficient(kappa, cells, self.boundary)
         reaction, _ = validate_reaction(self.reaction, cells == CellType.FLUID)
         if isinstance(kappa, tuple) and not all(face.all() for face in kappa):
             shut = shut_cells(cells, self.boundary, kappa, reaction, self.volume)
             cells = np.where(shut, np.uint8(CellType.SOLID), cells)
         volume, _ = validate_volume(self.volume, cells == CellType.FLUID)
-        return PieceGrid(cells, self.spacing, self.boundary, kappa, reaction, volume)
+        return CheckedGrid(cells, self.spacing, self.boundary, kappa, reaction, volume)
 
 
-def _joined(axis: int, low: Array, high: Array) -> Array:
+def _join_faces(axis: int, low: Array, high: Array) -> Array:
     """Return the faces along an axis, from those below and above each cell."""
     below, above = _layers(low, axis, 1, None), _layers(high, axis, 0, -1)
     other = (below != above) & np.isfinite(below) & np.isfinite(above)

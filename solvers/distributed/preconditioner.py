@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import validation
-from relaxon.solvers.distributed.deflation import distributed_cycle
 from relaxon.solvers.distributed.system import WorkingPiece
+from relaxon.solvers.distributed.variable import distributed_cycle
 from relaxon.solvers.grid.poisson_grid import CellType
 
 if TYPE_CHECKING:

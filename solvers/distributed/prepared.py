@@ -16,10 +16,10 @@ from relaxon.core.solution import Callback, Progress, Solution
 from relaxon.core.solve_options import SolveOptions
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, DeepConjugateDirectionCycle
 from relaxon.solvers.distributed.communicator import any_failure
-from relaxon.solvers.distributed.deflation import distributed_cycle
 from relaxon.solvers.distributed.halo import Halo, HaloBox
 from relaxon.solvers.distributed.nullspace import DistributedNullSpace
 from relaxon.solvers.distributed.system import PieceDirections, WorkingPiece, figures_of
+from relaxon.solvers.distributed.variable import distributed_cycle
 from relaxon.solvers.grid.poisson_grid import CellType
 from relaxon.solvers.interface.complex_parts import ComplexRequest, is_complex, split
 from relaxon.solvers.interface.elimination import GridElimination
@@ -44,7 +44,7 @@ class PreparedDistributed(PreparedSystem):
     halo: Halo
     nullspace: DistributedNullSpace
 
-    def _used(self) -> NDArray[np.bool_]:
+    def _find_used(self) -> NDArray[np.bool_]:
         fluid: NDArray[np.bool_] = self.grid.cells == CellType.FLUID
         return fluid
 
@@ -58,7 +58,7 @@ class PreparedDistributed(PreparedSystem):
         """Refuse in all processes what one of them was given wrongly."""
         problem: Exception | None = None
         try:
-            b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
+            b, x0 = fill_unused(name, b, self._find_used), fill_unused("x0", x0, self._find_used)
             self._check(name, b)
             if x0 is not None:
                 self._check("x0", x0)
@@ -77,12 +77,12 @@ class PreparedDistributed(PreparedSystem):
     ) -> Solution:
         communicator = self.grid.communicator
 
-        def asked(progress: Progress) -> bool:
+        def ask(progress: Progress) -> bool:
             says = communicator.rank == 0 and callback is not None and callback(progress) is True
             return bool(communicator.totals(np.array([float(says)]))[0])
 
         asks = communicator.totals(np.array([float(communicator.rank == 0 and callback is not None)]))[0]
-        return PreparedSystem.answer(self, request, asked if asks else None, x0)
+        return PreparedSystem.answer(self, request, ask if asks else None, x0)
 
     def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         own = self.grid.cells
@@ -102,29 +102,24 @@ class PreparedDistributed(PreparedSystem):
         shape: tuple[int, ...] = engine.cycle.shape
         return shape
 
-    def _packed(self, side: NDArray[Any]) -> bool:
+    def _is_packed(self, side: NDArray[Any]) -> bool:
         return False
 
-    def _answered(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
+    def _form_answer(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
         return np.ascontiguousarray(x[self.box.own]).reshape(self.grid.cells.shape)
 
-    def _defect(self, b: NDArray[np.float64]) -> tuple[float, int]:
-        return self.nullspace.defect(b)
-
-    def _component(self, number: int) -> str:
-        return f"fluid component {number} ({self.nullspace.sizes[number]} cells, no Dirichlet face)"
-
-    def _project(self, v: NDArray[np.float64]) -> None:
-        self.nullspace.project(v)
+    @property
+    def _null(self) -> DistributedNullSpace:
+        return self.nullspace
 
     def _norm(self, v: NDArray[np.float64]) -> float:
         own = v[self.box.own]
         return math.sqrt(self.grid.communicator.totals(np.array([float(np.vdot(own, own))]))[0])
 
-    def _largest(self, v: NDArray[np.float64]) -> float:
-        return self._largest_of_all(float(np.abs(v[self.box.own]).max()))
+    def _find_largest(self, v: NDArray[np.float64]) -> float:
+        return self._reduce_largest(float(np.abs(v[self.box.own]).max()))
 
-    def _largest_of_all(self, value: float) -> float:
+    def _reduce_largest(self, value: float) -> float:
         """Return the largest of what the processes give."""
         return float(np.concatenate(self.grid.communicator.gathered(np.array([value]))).max())
 
@@ -133,7 +128,7 @@ class PreparedDistributed(PreparedSystem):
         self.halo.exchange(x)
         mine = constant_figures(engine.operator.planes, engine.owned, b, x)
         square = self.grid.communicator.totals(np.array([mine.residual**2]))[0]
-        return Figures(math.sqrt(square), self._largest_of_all(mine.backward_error))
+        return Figures(math.sqrt(square), self._reduce_largest(mine.backward_error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +161,14 @@ class PreparedPiece(PreparedDistributed):
             side *= weights.reshape(side.shape)
         return side
 
-    def _answered(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
+    def _form_answer(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
         return np.ascontiguousarray(self.grid.part.own(x)).reshape(self.grid.cells.shape)
 
     def _norm(self, v: NDArray[np.float64]) -> float:
         return math.sqrt(self.grid.communicator.totals(np.array([float(np.vdot(v, v))]))[0])
 
-    def _largest(self, v: NDArray[np.float64]) -> float:
-        return self._largest_of_all(float(np.abs(v).max()))
+    def _find_largest(self, v: NDArray[np.float64]) -> float:
+        return self._reduce_largest(float(np.abs(v).max()))
 
     def _figures(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> Figures:
         return figures_of(self.working, self.grid.communicator, b, x)
@@ -215,7 +210,7 @@ class ReducedPiece(PreparedPiece):
     ) -> Solution:
         return PreparedSystem.answer(self, request, callback, x0)  # the callback asks all processes already
 
-    def _used(self) -> NDArray[np.bool_]:
+    def _find_used(self) -> NDArray[np.bool_]:
         return self.working.operator.grid.fluid
 
     def _vector(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
@@ -224,5 +219,5 @@ class ReducedPiece(PreparedPiece):
     def _side(self, name: str, array: NDArray[Any], out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         return self._vector(name, array, out)
 
-    def _answered(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
+    def _form_answer(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
         return x.reshape(self.working.operator.grid.shape)

@@ -15,7 +15,7 @@ from relaxon.solvers.distributed.nullspace import DistributedNullSpace, join_com
 from relaxon.solvers.distributed.piece import PieceOperator, widths_of
 from relaxon.solvers.grid.couplings import add_faces_above, open_faces, reaction_term, side_couplings
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
-from relaxon.solvers.grid.scaled import exponents_of, largest_coefficient, scaled_by
+from relaxon.solvers.grid.scaled import exponents_of, largest_coefficient, scale_by
 from relaxon.solvers.interface.elimination import GridElimination, ReducedGrid, is_decided
 from relaxon.solvers.interface.verdict import Figures
 
@@ -47,7 +47,7 @@ class WorkingPiece:
         scaled: PoissonGrid = piece
         exponent = 0
         if exponents is not None:
-            scaled, exponent = scaled_by(piece, exponents)
+            scaled, exponent = scale_by(piece, exponents)
             halved = exponents[0] // 2
             whole = tuple(np.ldexp(h, halved) for h in grid.spacing)
             scaled.spacing = widths_of(part, tuple(h if np.ndim(h) else float(h) for h in whole), grid.shape)

@@ -14,25 +14,29 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.distributed import cycle as fused
-from relaxon.solvers.distributed.communicator import Communicator
-from relaxon.solvers.distributed.decomposition import Decomposition, Range
-from relaxon.solvers.distributed.halo import box_of
-from relaxon.solvers.distributed.part import Part, Shape
+from relaxon.solvers.distributed.decomposition import Range
+from relaxon.solvers.distributed.halo import Part, Shape, box_of
+from relaxon.solvers.distributed.nullspace import DistributedNullSpace
 from relaxon.solvers.distributed.piece import PieceOperator
+from relaxon.solvers.distributed.system import null_space_of
 from relaxon.solvers.grid.cell_metrics import share_of
 from relaxon.solvers.grid.couplings import by_layer, open_faces, reaction_term, side_couplings
 from relaxon.solvers.grid.faces import conductances, face_coefficients, face_scales, films, slab
-from relaxon.solvers.grid.poisson_grid import Boundary
+from relaxon.solvers.grid.poisson_grid import Boundary, Robin
 from relaxon.solvers.grid.sides import Sides
 from relaxon.solvers.multigrid.cycle import Array, CycleLevel, Single, SingleCycle, run_cycle
+from relaxon.solvers.multigrid.deflation import DeflatedCycle, select_weak, sum_by_component
 from relaxon.solvers.multigrid.transfers import COARSEST_UNKNOWNS, axes_to_halve, coarsen_shape
 from relaxon.solvers.multigrid.variable_levels import VariableLevel, VariableLevelBuilder, VariableStage
+
+if TYPE_CHECKING:
+    from relaxon.solvers.distributed.grid import DistributedPoissonGrid
 
 SWEEPS = 2
 SMALL = 64
@@ -111,39 +115,29 @@ class SharedVariableLevel(CycleLevel):
 class DistributedVariableCycle(SingleCycle):
     """`z ← M r` on arrays of the operator's part, as `VariableCycle` on the whole grid to rounding.
 
-    Every process calls it at the same time. `closes` and `reacts` say whether κ closes faces, and whether there is a
-    reaction, in any process.
+    Every process calls it at the same time.
     """
 
-    def __init__(
-        self,
-        operator: PieceOperator,
-        boundary: Sides,
-        shape: Shape,
-        periodic: tuple[bool, ...],
-        communicator: Communicator,
-        decomposition: Decomposition,
-        closes: bool,
-        reacts: bool,
-    ) -> None:
-        self._communicator, self._decomposition, self._operator = communicator, decomposition, operator
-        self._flat = len(decomposition.shape) == 2
-        around = (False,) * (3 - len(periodic)) + periodic
+    def __init__(self, operator: PieceOperator, grid: DistributedPoissonGrid) -> None:
+        self._communicator, self._decomposition, self._operator = grid.communicator, grid.decomposition, operator
+        self._flat = grid.ndim == 2
+        shape: Shape = (1, *grid.shape) if self._flat else grid.shape  # type: ignore[assignment]
+        around = (False,) * (3 - grid.ndim) + grid.around
         self._periodic = (around[1], False) if self._flat else (around[0], around[1])
-        self._cut = [axis for axis in range(2) if decomposition.parts[axis] > 1]
+        self._cut = [axis for axis in range(2) if grid.decomposition.parts[axis] > 1]
         wrap = np.array([wraps and n > 1 for wraps, n in zip(around, shape, strict=True)])
         local_wrap = wrap.copy()
         for axis in self._cut:  # the parts' cut axes are not periodic
             local_wrap[axis + self._flat] = False
-        every = not (closes or any(str(side) == "robin" for pair in boundary for side in pair))
+        every = not (grid.closes or any(str(side) == "robin" for pair in grid.boundary for side in pair))
         builder, self._local = (
-            VariableLevelBuilder(w, operator.grid.ndim, every, closes or reacts, "jacobi", SWEEPS)
+            VariableLevelBuilder(w, grid.ndim, every, grid.closes or grid.reacts, "jacobi", SWEEPS)
             for w in (wrap, local_wrap)
         )
         self._shared: list[SharedVariableLevel] = []
         self._shapes: list[Shape] = []
         self.unit = 1.0
-        stage = self._first_stage(shape, reacts, self._inside_parts(boundary))
+        stage = self._first_stage(shape, grid.reacts, self._inside_parts(grid.boundary))
         while (part := self._part_of(stage)) is not None:
             after = self._share(stage, part)
             if after is None:
@@ -160,7 +154,7 @@ class DistributedVariableCycle(SingleCycle):
             "levels": float(len(self._levels)),
             "grid_complexity": total / math.prod(shape),
             "shared_levels": float(len(self._shared)),
-            "processes": float(communicator.size),
+            "processes": float(self._communicator.size),
         }
 
     # --- the cycle ----------------------------------------------------------------------------------------------------
@@ -191,7 +185,7 @@ class DistributedVariableCycle(SingleCycle):
 
     def gather(self, owned: NDArray[Any]) -> NDArray[Any]:
         """Return every process's owned cells of the level that is gathered, put together."""
-        return self._gathered(owned, self._end, self.shape)
+        return self._gather_cells(owned, self._end, self.shape)
 
     def planes_of(self, whole: NDArray[Any]) -> NDArray[Any]:
         """Return an array of a whole level in the order of a box's axes; shares memory."""
@@ -254,46 +248,46 @@ class DistributedVariableCycle(SingleCycle):
         starts = [kept[0] // step for kept, step in zip(part.box.kept, by, strict=True)]
         planes: Shape = (shape[1], shape[0], shape[2]) if self._flat else (shape[0], shape[1], shape[2])
         ranges = ((starts[0], starts[0] + planes[0]), (starts[1], starts[1] + planes[1]))
-        owned = self._owned(self._communicator.rank, after)
+        owned = self._find_owned(self._communicator.rank, after)
         first, second = (slice(a - s, b - s) for (a, b), s in zip(owned, starts, strict=True))
         x, r, diagonal = (np.zeros(shape, np.float32) for _ in range(3))
         return SharedVariableLevel(self, part, level, ranges, (first, second), planes, x, r, diagonal)
 
     def _move(self, stage: SharedStage, part: Part) -> VariableStage:
         """Return a stage's arrays on the part of a level that is shared, with the neighbours' cells."""
-        return self._mapped(stage, lambda array: part.spread(self._owned_of(stage, array)))
+        return self._map_stage(stage, lambda array: part.spread(self._take_owned(stage, array)))
 
     def _gather_stage(self, stage: SharedStage) -> VariableStage:
         """Return a stage's arrays for the whole level, in every process."""
-        return self._mapped(
-            stage, lambda array: self._gathered(self._owned_of(stage, array), stage.coarsening, stage.shape)
+        return self._map_stage(
+            stage, lambda array: self._gather_cells(self._take_owned(stage, array), stage.coarsening, stage.shape)
         )
 
     @staticmethod
-    def _mapped(stage: SharedStage, move: Callable[[NDArray[Any]], NDArray[Any]]) -> VariableStage:
+    def _map_stage(stage: SharedStage, move: Callable[[NDArray[Any]], NDArray[Any]]) -> VariableStage:
         given = stage.cells
         faces = [move(face) for face in given.faces[:3]]
         faces.append(np.stack([move(side) for side in given.faces[3]]))
         faces += [move(term) for term in given.faces[4:]]
         return VariableStage(move(given.cells), faces, given.inside, None if given.least is None else move(given.least))
 
-    def _owned_of(self, stage: SharedStage, array: NDArray[Any]) -> NDArray[Any]:
+    def _take_owned(self, stage: SharedStage, array: NDArray[Any]) -> NDArray[Any]:
         """Return the owned cells of a stage's array: of the operator's part, or of the last shared level's."""
         if not self._shared:
             return self._operator.part.own(array)
         last = self._shared[-1]
         return last.view(array)[last.owned]
 
-    def _gathered(self, owned: NDArray[Any], by: tuple[int, int], shape: Shape) -> NDArray[Any]:
+    def _gather_cells(self, owned: NDArray[Any], by: tuple[int, int], shape: Shape) -> NDArray[Any]:
         """Return every process's owned cells of a level, put together in an array of its shape."""
         whole = np.empty(shape, owned.dtype)
         planes = self.planes_of(whole)
         for rank, piece in enumerate(self._communicator.gathered(owned)):
-            place = planes[tuple(slice(*cut) for cut in self._owned(rank, by))]
+            place = planes[tuple(slice(*cut) for cut in self._find_owned(rank, by))]
             place[...] = piece.reshape(place.shape)
         return whole
 
-    def _owned(self, rank: int, by: tuple[int, int]) -> tuple[Range, Range]:
+    def _find_owned(self, rank: int, by: tuple[int, int]) -> tuple[Range, Range]:
         return box_of(self._decomposition, rank, self._periodic, (0, 0), by).owned
 
     def _cuts_at(self, by: tuple[int, int]) -> bool:
@@ -339,3 +333,22 @@ class DistributedVariableCycle(SingleCycle):
         total = self._communicator.totals(sums.reshape(-1)).reshape(3, 2, 2)
         np.divide(total[..., 0], total[..., 1], out=found, where=total[..., 1] > 0)
         return found
+
+
+def distributed_cycle(operator: PieceOperator, grid: DistributedPoissonGrid) -> SingleCycle:
+    """Return `deflation.variable_cycle` of the whole grid, of which `operator` is a part; every process calls it."""
+    cycle = DistributedVariableCycle(operator, grid)
+    if not grid.reacts and not any(isinstance(side, Robin) for pair in grid.boundary for side in pair):
+        return cycle
+    components = null_space_of(operator, grid, holding_by_little=False)
+    if components.labels is None:
+        return cycle
+    count = components.dimension + 1
+    mine = sum_by_component(operator, components.labels, count)
+    held, strength = grid.communicator.totals(np.concatenate(mine)).reshape(2, count)
+    found = select_weak(held, strength, components.sizes, max(grid.shape))
+    if found is None:
+        return cycle
+    number, sizes, weakly_held = found
+    space = DistributedNullSpace(number[components.labels], sizes, grid.communicator, components.cells)
+    return DeflatedCycle(cycle, space, weakly_held)

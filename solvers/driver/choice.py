@@ -40,16 +40,16 @@ class AutomaticGridSolver(Solver):
     summary: ClassVar[str] = "chooses by the grid, and says why"
 
     def prepare(self, operator: PoissonOperator) -> Prepared:
-        return self._prepared(operator, None)
+        return self._set_up(operator, None)
 
     def cycle(self, operator: PoissonOperator) -> SingleCycle:
         """Return the V-cycle of `dcdm`, which is linear and symmetric."""
         return DeepConjugateDirectionCycle().cycle(operator)
 
     def update(self, prepared: Prepared, operator: PoissonOperator) -> Prepared:
-        return self._prepared(operator, prepared)
+        return self._set_up(operator, prepared)
 
-    def _prepared(self, operator: PoissonOperator, before: Prepared | None) -> Prepared:
+    def _set_up(self, operator: PoissonOperator, before: Prepared | None) -> Prepared:
         choice = choose(operator)
         if choice.system is not None:
             engine = FastDiagonalisation().engine(operator, choice.system)

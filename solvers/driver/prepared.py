@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core import validation
+from relaxon.solvers.grid.nullspace import NullSpace
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.elimination import GridElimination
@@ -39,7 +40,7 @@ class PreparedSolver(PreparedSystem):
     reduces: bool = field(default=False, repr=False, compare=False)
     """Whether it solves the rest of a larger system after elimination: its right-hand sides are weighted already."""
 
-    def _used(self) -> NDArray[np.bool_]:
+    def _find_used(self) -> NDArray[np.bool_]:
         return self.operator.grid.fluid
 
     @property
@@ -117,7 +118,7 @@ class PreparedSolver(PreparedSystem):
         grid = self.operator.grid
         if array.shape == grid.shape:
             full = np.empty(grid.shape3) if out is None else out
-            if not self._fluid_copy(array, full):
+            if not self._copy_fluid(array, full):
                 validation.finite_entries(name, np.where(grid.fluid, array, 0))
         elif (vector := packed_vector(name, array, grid.unknowns)) is not None:
             validation.finite_entries(name, vector)
@@ -135,7 +136,7 @@ class PreparedSolver(PreparedSystem):
             side *= weights.reshape(side.shape)
         return side
 
-    def _fluid_copy(self, array: NDArray[Any], out: NDArray[np.float64]) -> bool:
+    def _copy_fluid(self, array: NDArray[Any], out: NDArray[np.float64]) -> bool:
         """Copy an array's values in the fluid and set the rest to 0; return whether all copied values are finite."""
         from relaxon.solvers.grid.stencil_kernels import masked_copy
 
@@ -145,27 +146,21 @@ class PreparedSolver(PreparedSystem):
 
     def copy_answer(self, x: NDArray[Any], out: NDArray[Any]) -> None:
         if x.shape == self.operator.grid.shape and x.dtype == out.dtype == np.float64 and out.flags.c_contiguous:
-            self._fluid_copy(x, out)  # by several threads
+            self._copy_fluid(x, out)  # by several threads
         else:
             PreparedSystem.copy_answer(self, x, out)
 
-    def _packed(self, side: NDArray[Any]) -> bool:
+    def _is_packed(self, side: NDArray[Any]) -> bool:
         return side.shape != self.operator.grid.shape
 
-    def _answered(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
+    def _form_answer(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
         grid = self.operator.grid
         shaped = x.reshape(grid.shape)
         return grid.pack(shaped) if packed else shaped
 
-    def _defect(self, b: NDArray[np.float64]) -> tuple[float, int]:
-        return self.operator.grid.nullspace.defect(b)
-
-    def _component(self, number: int) -> str:
-        size = self.operator.grid.nullspace.sizes[number]
-        return f"fluid component {number} ({size} cells, no Dirichlet face)"
-
-    def _project(self, v: NDArray[np.float64]) -> None:
-        self.operator.grid.nullspace.project(v)
+    @property
+    def _null(self) -> NullSpace:
+        return self.operator.grid.nullspace
 
     def _norm(self, v: NDArray[np.float64]) -> float:
         from relaxon.solvers.grid.stencil_kernels import dot

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +17,6 @@ from relaxon.core.solution import Result
 from relaxon.solvers.external.aggregation import smoothed_aggregation_solver
 from relaxon.solvers.external.factors import Factor
 from relaxon.solvers.grid.operator import PoissonOperator
-from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
 
 Array = NDArray[np.float64]
@@ -31,14 +31,20 @@ class _StopIterating(Exception):
     """Leaves a foreign iteration from inside its callback."""
 
 
+Iterate = Callable[[Array, Array, float, int, Callable[[Array], None]], object]
+"""`iterate(b, x0, tolerance, limit, watch)` takes at most `limit` steps, and calls `watch(x)` after each."""
+
+
 class _Assembled(Prepared):
     """Packs, calls a foreign iteration on the CSR matrix, and watches the true residual after each of its steps."""
 
-    def __init__(self, operator: PoissonOperator) -> None:
+    def __init__(self, operator: PoissonOperator, max_iterations: int) -> None:
         self.operator = operator
         self.grid = operator.grid
         self.matrix = operator.to_csr()
         self.info = {"nonzeros": float(self.matrix.nnz)}
+        self.default_max_iterations = max_iterations
+        self.iterate: Iterate
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         shape, grid = self.grid.shape, self.grid
@@ -72,9 +78,20 @@ class _Assembled(Prepared):
             return reason
         return Result.MAX_ITERATIONS if left <= 0 else Result.STAGNATED
 
-    def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:
-        """Run the foreign iteration for at most `limit` steps, calling `watch(x)` after each."""
-        raise AssertionError("a subclass iterates")
+    def held_matrix(self) -> Any:
+        """Return the matrix with one entry more on the diagonal for each singular component, scaled like the matrix.
+
+        It adds an equation `x_i = 0`, which a consistent right-hand side lets the solution meet exactly; the driver
+        sets the component's mean afterwards.
+        """
+        from scipy.sparse import diags
+
+        held = np.zeros(self.grid.unknowns)
+        null = self.grid.nullspace
+        if null.labels is not None:
+            found, first = np.unique(self.grid.pack(null.labels.reshape(self.grid.shape)), return_index=True)
+            held[first[found > 0]] = float(self.matrix.diagonal().max()) or 1.0
+        return self.matrix + diags(held).tocsr()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,51 +116,22 @@ class PyAMG(Solver):
 
     def prepare(self, operator: PoissonOperator) -> Prepared:
         require(("pyamg",), f"solver 'pyamg-{self.method}'")
-        return _PyAMG(operator, self.method)
-
-
-class _PyAMG(_Assembled):
-    default_max_iterations = 300
-
-    def __init__(self, operator: PoissonOperator, method: str) -> None:
-        super().__init__(operator)
         import pyamg
         from scipy.sparse import csr_matrix
 
+        engine = _Assembled(operator, 300)
         # Closed components are made regular: with a singular matrix PyAMG's CG stops early now and then.
-        matrix = csr_matrix(self.matrix) + _diagonal(_held(self.grid, self.matrix))
-        make = smoothed_aggregation_solver if method == "sa" else pyamg.ruge_stuben_solver
-        self.hierarchy = make(matrix.tocsr(), coarse_solver="pinv")
-        self.info |= {
-            "levels": float(len(self.hierarchy.levels)),
-            "operator_complexity": float(self.hierarchy.operator_complexity()),
-        }
+        make = smoothed_aggregation_solver if self.method == "sa" else pyamg.ruge_stuben_solver
+        hierarchy = make(csr_matrix(engine.held_matrix()), coarse_solver="pinv")
+        complexity = float(hierarchy.operator_complexity())
+        engine.info |= {"levels": float(len(hierarchy.levels)), "operator_complexity": complexity}
 
-    def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:
-        scale = float(np.linalg.norm(b))
-        self.hierarchy.solve(
-            b, x0=x0, tol=max(0.01 * tolerance / scale, 1e-15), maxiter=limit, accel="cg", callback=watch
-        )
+        def iterate(b: Array, x0: Array, tolerance: float, limit: int, watch: Callable[[Array], None]) -> None:
+            share = max(0.01 * tolerance / float(np.linalg.norm(b)), 1e-15)
+            hierarchy.solve(b, x0=x0, tol=share, maxiter=limit, accel="cg", callback=watch)
 
-
-def _held(grid: PoissonGrid, matrix: Any) -> Array:
-    """Return one entry on the diagonal for each singular component, scaled like the matrix: `(unknowns,)`.
-
-    It adds an equation `x_i = 0`, which a consistent right-hand side lets the solution meet exactly; the driver sets
-    the component's mean afterwards.
-    """
-    held = np.zeros(grid.unknowns)
-    null = grid.nullspace
-    if null.labels is not None:
-        found, first = np.unique(grid.pack(null.labels.reshape(grid.shape)), return_index=True)
-        held[first[found > 0]] = float(matrix.diagonal().max()) or 1.0
-    return held
-
-
-def _diagonal(values: Array) -> Any:
-    from scipy.sparse import diags
-
-    return diags(values).tocsr()
+        engine.iterate = iterate
+        return engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +142,13 @@ class SciPyCG(Solver):
     summary: ClassVar[str] = "SciPy's conjugate gradients on the CSR matrix"
 
     def prepare(self, operator: PoissonOperator) -> Prepared:
-        return _SciPyCG(operator)
-
-
-class _SciPyCG(_Assembled):
-    default_max_iterations = 20_000
-
-    def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:
         from scipy.sparse.linalg import cg
 
-        cg(self.matrix, b, x0=x0, rtol=0.0, atol=0.1 * tolerance, maxiter=limit, callback=watch)
+        engine = _Assembled(operator, 20_000)
+        engine.iterate = lambda b, x0, tolerance, limit, watch: cg(
+            engine.matrix, b, x0=x0, rtol=0.0, atol=0.1 * tolerance, maxiter=limit, callback=watch
+        )
+        return engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,19 +167,14 @@ class SciPyDirect(Solver):
             raise ValueError(
                 f"solver 'scipy-direct' takes at most {limit} unknowns in {dimensions} dimensions, got {grid.unknowns}"
             )
-        return _SciPyDirect(operator)
+        engine = _Assembled(operator, 5)
+        factor = Factor(engine.held_matrix().tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
 
+        def iterate(b: Array, x0: Array, tolerance: float, limit: int, watch: Callable[[Array], None]) -> None:
+            x = x0.copy()
+            for _ in range(limit):  # the second is iterative refinement
+                x += factor.solve(b - engine.matrix @ x)
+                watch(x)
 
-class _SciPyDirect(_Assembled):
-    default_max_iterations = 5
-
-    def __init__(self, operator: PoissonOperator) -> None:
-        super().__init__(operator)
-        matrix = self.matrix + _diagonal(_held(self.grid, self.matrix))
-        self.factor = Factor(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
-
-    def iterate(self, b: Array, x0: Array, tolerance: float, limit: int, watch: Any) -> None:
-        x = x0.copy()
-        for _ in range(limit):  # the second is iterative refinement
-            x += self.factor.solve(b - self.matrix @ x)
-            watch(x)
+        engine.iterate = iterate
+        return engine

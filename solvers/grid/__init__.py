@@ -1,7 +1,11 @@
 """Cartesian grids: cells, widths, sides and coefficients, and the operator that they make."""
 
-from relaxon.core.cell_types import CellType
-from relaxon.solvers.grid.poisson_grid import AIR, FLUID, MAX_CELLS, SOLID, Boundary, PoissonGrid
-from relaxon.solvers.grid.sides import Robin
+from typing import TYPE_CHECKING
+
+from relaxon.core.extras import offer_lazily
+
+if TYPE_CHECKING:
+    from relaxon.solvers.grid.poisson_grid import AIR, FLUID, MAX_CELLS, SOLID, Boundary, CellType, PoissonGrid, Robin
 
 __all__ = ["AIR", "FLUID", "MAX_CELLS", "SOLID", "Boundary", "CellType", "PoissonGrid", "Robin"]
+__getattr__, __dir__ = offer_lazily(__name__, dict.fromkeys(__all__, "poisson_grid"), __all__)

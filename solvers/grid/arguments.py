@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.core import validation
 from relaxon.core.cell_types import CellType
 from relaxon.core.masked import fill_unused, refuse_masks
+from relaxon.solvers.grid.neighbours import gather
 from relaxon.solvers.grid.sides import Boundary, Robin, Sides
 
 Array = NDArray[np.float64]
@@ -54,7 +55,7 @@ def validate_spacing(spacing: float | Sequence[float], ndim: int) -> tuple[float
     """Return one width an axis."""
     refuse_masks(spacing=spacing)
     entries = _entries(spacing, ndim)
-    return tuple(_validate_width(_named(spacing, axis), value) for axis, value in enumerate(entries))
+    return tuple(_validate_width(_name_entry(spacing, axis), value) for axis, value in enumerate(entries))
 
 
 def validate_widths(spacing: SpacingLike, shape: tuple[int, ...]) -> Widths:
@@ -62,7 +63,7 @@ def validate_widths(spacing: SpacingLike, shape: tuple[int, ...]) -> Widths:
     refuse_masks(spacing=spacing)
     entries = _entries(spacing, len(shape))
     return tuple(
-        _validate_width(_named(spacing, axis), value) if np.ndim(value) == 0 else _validate_axis(axis, value, n)
+        _validate_width(_name_entry(spacing, axis), value) if np.ndim(value) == 0 else _validate_axis(axis, value, n)
         for axis, (value, n) in enumerate(zip(entries, shape, strict=True))
     )
 
@@ -79,7 +80,7 @@ def _entries(spacing: Any, ndim: int) -> list[Any]:
     return values
 
 
-def _named(spacing: Any, axis: int) -> str:
+def _name_entry(spacing: Any, axis: int) -> str:
     return f"spacing[{axis}]" if isinstance(spacing, list | tuple) or np.ndim(spacing) else "spacing"
 
 
@@ -162,19 +163,12 @@ def _validate_kappa(
 
 def cells_read(cells: NDArray[np.uint8], boundary: Sides) -> Mask:
     """Return the cells whose κ enters the matrix: the fluid, and the AIR beside it."""
-    fluid = cells == CellType.FLUID
+    lead = 3 - cells.ndim
+    fluid = np.ascontiguousarray(cells == CellType.FLUID).reshape((1,) * lead + cells.shape)
     beside = fluid.copy()
     for axis, (low, _) in enumerate(boundary):
-        n = cells.shape[axis]
-        below = (slice(None),) * axis + (slice(0, n - 1),)
-        above = (slice(None),) * axis + (slice(1, n),)
-        beside[below] |= fluid[above]
-        beside[above] |= fluid[below]
-        if low is Boundary.PERIODIC:
-            first, last = (slice(None),) * axis + (0,), (slice(None),) * axis + (n - 1,)
-            beside[first] |= fluid[last]
-            beside[last] |= fluid[first]
-    read: Mask = beside & (cells != CellType.SOLID)
+        gather(np.logical_or, fluid, lead + axis, low is Boundary.PERIODIC, beside)
+    read: Mask = beside.reshape(cells.shape) & (cells != CellType.SOLID)
     return read
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.cell_types import CellType
 from relaxon.solvers.grid import cell_metrics
 from relaxon.solvers.grid.faces import slab
-from relaxon.solvers.grid.poisson_grid import Boundary, CellType, PoissonGrid, Robin
-from relaxon.solvers.grid.sides import Side, film_of
+from relaxon.solvers.grid.sides import Boundary, Robin, Side, film_of
+
+if TYPE_CHECKING:
+    from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 Array = NDArray[np.float64]
 

@@ -7,16 +7,19 @@ periodic axis are one face, which counts at index 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import validation
+from relaxon.core.cell_types import CellType
 from relaxon.core.masked import fill_unused
 from relaxon.solvers.grid import cell_metrics
-from relaxon.solvers.grid.poisson_grid import Boundary, CellType, PoissonGrid, Robin
-from relaxon.solvers.grid.sides import film_of
+from relaxon.solvers.grid.sides import Boundary, Robin, film_of
+
+if TYPE_CHECKING:
+    from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 Array = NDArray[np.float64]
 HALF_CELL = 2.0

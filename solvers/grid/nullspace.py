@@ -1,7 +1,6 @@
 """The constant null vectors of a Poisson operator: one for each fluid component that nothing holds."""
 
-# Imported on first use, for weight or because it imports this module in turn: `couplings`, `label_kernels`,
-# `stencil_kernels`.
+# Imported on first use, for their weight: `label_kernels`, `stencil_kernels`.
 
 from __future__ import annotations
 
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.grid.couplings import open_faces, side_couplings
 from relaxon.solvers.grid.neighbours import dirichlet_cells
 from relaxon.solvers.grid.sides import Boundary, Robin
 
@@ -77,6 +77,10 @@ class NullSpace:
         worst = int(ratio.argmax())
         return float(ratio[worst]), worst
 
+    def describe(self, number: int) -> str:
+        """Return a description of a singular component, for people."""
+        return f"fluid component {number} ({self.sizes[number]} cells, no Dirichlet face)"
+
     def project(self, v: NDArray[Any]) -> NDArray[Any]:
         """Subtract each singular component's mean in place, and return `v` (`shape3`, any float dtype)."""
         if self.labels is not None:
@@ -132,7 +136,6 @@ def _by_faces(
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return labels and sizes of the components, joined through open faces only."""
     from relaxon.solvers.grid import label_kernels as kernels
-    from relaxon.solvers.grid.couplings import open_faces, side_couplings
 
     fluid = grid.fluid.reshape(grid.shape3)
     faces = open_faces(grid)

@@ -16,11 +16,13 @@ from relaxon.core import validation
 from relaxon.core.masked import fill_unused
 from relaxon.solvers.grid.couplings import couplings_and_diagonal
 from relaxon.solvers.grid.neighbours import count_faces
-from relaxon.solvers.grid.poisson_grid import Boundary, PoissonGrid
+from relaxon.solvers.grid.sides import Boundary
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
     from scipy.sparse.linalg import LinearOperator
+
+    from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """A Cartesian grid with cell types, sides and coefficients: the geometry of a Poisson problem."""
 
-# Imported on first use, for weight or because it imports this module in turn: `solvers.dcdm.preconditioner`,
-# `nullspace`, `operator`, `solvers.multigrid.preconditioner`.
+# Imported on first use, for their weight: `nullspace`, `operator`.
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +14,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from relaxon.core.cached import cached_property
 from relaxon.core.cell_types import AIR, FLUID, SOLID, CellType
 from relaxon.core.masked import fill_coefficient, fill_unused, plain_array
-from relaxon.solvers.grid import cell_metrics
+from relaxon.solvers.grid import cell_metrics, hooks
 from relaxon.solvers.grid.arguments import (
     MAX_CELLS,
     SMALLEST_WIDTH,
+    Kappa,
     SpacingLike,
+    Widths,
     shut_cells,
     validate_cells,
     validate_coefficient,
@@ -44,6 +46,7 @@ __all__ = [
     "Boundary",
     "BoundaryLike",
     "CellType",
+    "CheckedGrid",
     "PoissonGrid",
     "Robin",
     "Sides",
@@ -269,12 +272,7 @@ class PoissonGrid:
         >>> info
         0
         """
-        from relaxon.solvers.dcdm.preconditioner import learned_cycle
-        from relaxon.solvers.multigrid.preconditioner import as_linear_operator, unlearned_cycle
-
-        operator = self.operator()
-        cycle = learned_cycle(operator) if learned else unlearned_cycle(operator)
-        return as_linear_operator(operator, cycle)
+        return hooks.load("preconditioner")(self.operator(), learned)
 
     @cached_property
     def nullspace(self) -> NullSpace:
@@ -293,3 +291,38 @@ class PoissonGrid:
         }
         more = "".join(f", {name}" for name, there in given.items() if there)
         return f"PoissonGrid({'×'.join(map(str, self.shape))}, {self.unknowns} unknowns, sides {sides}{more})"
+
+
+Array = NDArray[np.float64]
+
+
+class CheckedGrid(PoissonGrid):
+    """A grid of arguments that have been checked, or are parts of such; unlike a `PoissonGrid` it may hold no fluid."""
+
+    def __init__(
+        self,
+        cells: NDArray[np.uint8],
+        spacing: Widths,
+        boundary: Sides,
+        coefficient: Kappa = None,
+        reaction: float | Array | None = None,
+        volume: Array | None = None,
+    ) -> None:
+        self.cells = self.given_cells = np.ascontiguousarray(cells)
+        self.spacing, self.boundary, self.coefficient = spacing, boundary, coefficient
+        self.reaction = self.given_reaction = reaction
+        self.volume = self.given_volume = volume
+        self._ignored = None
+        self.unknowns = int(np.count_nonzero(self.cells == FLUID))
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A system to solve: `b` is a full float64 array, zero outside the fluid and in the operator's range."""
+
+    name: str
+    grid: PoissonGrid
+    b: Array
+    exact: Array | None = None
+    """The continuous problem's solution at cell centres, where it is known."""
+    summary: str = ""

@@ -14,7 +14,7 @@ from relaxon.solvers.grid.poisson_grid import PoissonGrid, Robin
 from relaxon.solvers.grid.sides import Side
 
 
-def scaled_grid(grid: PoissonGrid) -> tuple[PoissonGrid, int]:
+def scale_grid(grid: PoissonGrid) -> tuple[PoissonGrid, int]:
     """Return a grid whose operator times `2^exponent` is that of `grid`, and that exponent.
 
     The grid itself, and 0, where the largest `κ/h²` is not extreme.
@@ -22,7 +22,7 @@ def scaled_grid(grid: PoissonGrid) -> tuple[PoissonGrid, int]:
     inverse_square = max(h**-2 for h in grid.mean_spacing)
     sigma = None if grid.reaction is None else float(np.max(grid.reaction))
     exponents = exponents_of(inverse_square, largest_coefficient(grid.coefficient), sigma)
-    return (grid, 0) if exponents is None else scaled_by(grid, exponents)
+    return (grid, 0) if exponents is None else scale_by(grid, exponents)
 
 
 def exponents_of(inverse_square: float, kappa: float, sigma: float | None) -> tuple[int, int] | None:
@@ -34,7 +34,7 @@ def exponents_of(inverse_square: float, kappa: float, sigma: float | None) -> tu
     return None if abs(sum(exponents)) <= SAFE_EXPONENT else exponents
 
 
-def scaled_by(grid: PoissonGrid, exponents: tuple[int, int]) -> tuple[PoissonGrid, int]:
+def scale_by(grid: PoissonGrid, exponents: tuple[int, int]) -> tuple[PoissonGrid, int]:
     """Return a grid scaled by the exponents of 1/h² and κ, and what its operator's exponent is."""
     halved = exponents[0] // 2
     own = copy.copy(grid)

@@ -62,11 +62,6 @@ class Robin:
         array.flags.writeable = False
         object.__setattr__(self, "h", array)
 
-    @property
-    def lets_through(self) -> bool:
-        """Whether h is positive anywhere."""
-        return bool(np.max(self.h, initial=0.0) > 0)
-
     def __str__(self) -> str:
         return "robin"
 

@@ -18,7 +18,7 @@ from relaxon.core.solution import Progress, Result
 from relaxon.solvers.grid.couplings import add_faces_above
 from relaxon.solvers.grid.faces import face_coefficients
 from relaxon.solvers.grid.operator import PoissonOperator
-from relaxon.solvers.grid.poisson_grid import CellType, PoissonGrid
+from relaxon.solvers.grid.poisson_grid import CellType, CheckedGrid, PoissonGrid
 
 if TYPE_CHECKING:
     from relaxon.solvers.interface.engine import Monitor
@@ -110,21 +110,15 @@ class GridElimination(Elimination):
         np.copyto(x, left.reshape(x.shape), where=~self.decided)
 
 
-class ReducedGrid(PoissonGrid):
-    """A grid in which decided cells hold a known value; it is not checked again."""
+class ReducedGrid(CheckedGrid):
+    """A grid in which decided cells hold a known value."""
 
     def __init__(self, whole: PoissonGrid, decided: NDArray[np.bool_]) -> None:
+        cells, kappa = np.where(decided, np.uint8(CellType.AIR), whole.cells), face_coefficients(whole)
+        super().__init__(cells, whole.spacing, whole.boundary, kappa, whole.reaction, whole.volume)
+        self.cells.flags.writeable = False
         self.whole = whole
         """The grid whose `pack` a caller's own preconditioner expects."""
-        self.cells = np.where(decided, np.uint8(CellType.AIR), whole.cells)
-        self.cells.flags.writeable = False
-        self.given_cells = self.cells
-        self.spacing, self.boundary = whole.spacing, whole.boundary
-        self.coefficient = face_coefficients(whole)
-        self.reaction = self.given_reaction = whole.reaction
-        self.volume = self.given_volume = whole.volume
-        self._ignored = None
-        self.unknowns = int(np.count_nonzero(self.cells == CellType.FLUID))
 
 
 class MatrixElimination(Elimination):

@@ -97,7 +97,7 @@ class PreparedSystem(SystemForm):
             request,
             self._sides(request),
             lambda part, ask: self._real_answer(part, ask, next(starts)),
-            self._unsolved,
+            self._judge_start,
             callback,
         )
 
@@ -161,7 +161,7 @@ class PreparedSystem(SystemForm):
             backward_error=figures.backward_error,
         )
 
-    def _unsolved(self, request: Request) -> tuple[float, float, NDArray[Any]]:
+    def _judge_start(self, request: Request) -> tuple[float, float, NDArray[Any]]:
         """Return the residual norm and the backward error of a request's initial guess, and the guess as an answer."""
         figures, x = self._figures(request.b, request.x), request.x.copy()
         scaling.scale(x, request.exponent - self.exponent)
@@ -170,7 +170,7 @@ class PreparedSystem(SystemForm):
 
     def _form(self, x: NDArray[np.float64], request: Request) -> NDArray[Any]:
         """Return a solution in the form of the request's right-hand side."""
-        answered = self._answered(x, request.packed)
+        answered = self._form_answer(x, request.packed)
         return answered.reshape(-1, 1) if request.column else answered
 
     def _run(self, request: Request, monitor: Monitor) -> tuple[Result, str, Figures | None]:
@@ -210,7 +210,7 @@ class PreparedSystem(SystemForm):
         if self.elimination is not None:
             self.elimination.decide(request.b, request.x)  # all unknowns are decided
         result = self.engine.run(request.b, request.x, monitor, limit)
-        self._project(request.x)
+        self._null.project(request.x)
         return result, self.engine.failure
 
     def _go_back(
@@ -223,14 +223,14 @@ class PreparedSystem(SystemForm):
         b, x = request.b, request.x
         said = ""
         if monitor.undo_worse_step():
-            self._project(x)
+            self._null.project(x)
             figures, said = self._figures(b, x), BETTER["step"]
         figures = self._figures(b, x) if figures is None else figures
         first = monitor.history[0] if monitor.history else np.inf
         if request.warm and x0 is not None and not figures.residual <= first:
             np.copyto(x, self._vector("x0", validation.real_array("x0", x0, finite=False)))
             scaling.scale(x, self.exponent - request.exponent)
-            self._project(x)
+            self._null.project(x)
             figures, said = self._figures(b, x), BETTER["start"]
         if not figures.residual <= request.b_norm:
             x.fill(0.0)

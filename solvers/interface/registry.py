@@ -12,6 +12,8 @@ from relaxon.core.naming import split_device
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.engine import Solver
 
+DEFAULT_NEEDS = ("numba", "scipy")
+
 
 @dataclass(frozen=True, slots=True)
 class SolverEntry:
@@ -22,7 +24,7 @@ class SolverEntry:
     module: str
     factory: str
     arguments: tuple[tuple[str, str], ...] = ()
-    needs: tuple[str, ...] = ("numba", "scipy")
+    needs: tuple[str, ...] = DEFAULT_NEEDS
 
     def make(self) -> Solver:
         """Return the solver with its default options; MissingPackageError if a package that it needs is missing."""
@@ -31,71 +33,51 @@ class SolverEntry:
         return factory(**dict(self.arguments))
 
 
-_NETWORK = ("numba", "scipy", "torch", "safetensors")
 _HERE = "relaxon.solvers."
 DEVICE_MODULE = _HERE + "dcdm.device"
 DEVICE_NEEDS = ("numba", "scipy", "torch")
 """The modules that a solver on a device of torch (`dcdm@DEVICE`) needs."""
-ENTRIES = (
-    SolverEntry(
-        "dcdm",
-        "deep conjugate directions, a multigrid cycle with learned constants",
-        _HERE + "dcdm",
-        "DeepConjugateDirectionCycle",
+_GRID_SOLVERS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "dcdm", "deep conjugate directions, a multigrid cycle with learned constants",
+        "dcdm", "DeepConjugateDirectionCycle",
     ),
-    SolverEntry("auto", "chooses by the grid, and says why", _HERE + "driver.choice", "AutomaticGridSolver"),
-    SolverEntry(
-        "fast-diagonalisation",
-        "direct, for boxes: transforms along two axes, tridiagonal systems along the third",
-        _HERE + "separable",
-        "FastDiagonalisation",
+    ("auto", "chooses by the grid, and says why", "driver.choice", "AutomaticGridSolver"),
+    (
+        "fast-diagonalisation", "direct, for boxes: transforms along two axes, tridiagonal systems along the third",
+        "separable", "FastDiagonalisation",
     ),
-    SolverEntry(
-        "dcdm-cnn",
-        "deep conjugate directions, the published network (Kaneda et al. 2023)",
-        _HERE + "dcdm",
-        "DeepConjugateDirectionCNN",
-        needs=_NETWORK,
+    (
+        "dcdm-cnn", "deep conjugate directions, the published network (Kaneda et al. 2023)",
+        "dcdm", "DeepConjugateDirectionCNN",
     ),
-    SolverEntry(
-        "mg-cg",
-        "geometric multigrid, damped Jacobi, as preconditioner of CG",
-        _HERE + "multigrid",
-        "MultigridCG",
+    ("mg-cg", "geometric multigrid, damped Jacobi, as preconditioner of CG", "multigrid", "MultigridCG"),
+    ("mg-rbgs-cg", "geometric multigrid, red-black Gauss-Seidel, as preconditioner of CG", "multigrid", "MultigridCG"),
+    (
+        "ic-cg", "CG with a modified incomplete Cholesky preconditioner",
+        "krylov.conjugate_gradients", "IncompleteCholeskyCG",
     ),
-    SolverEntry(
-        "mg-rbgs-cg",
-        "geometric multigrid, red-black Gauss-Seidel, as preconditioner of CG",
-        _HERE + "multigrid",
-        "MultigridCG",
-        (("smoother", "red-black"),),
-    ),
-    SolverEntry(
-        "ic-cg",
-        "CG with a modified incomplete Cholesky preconditioner",
-        _HERE + "krylov.incomplete_cholesky",
-        "IncompleteCholeskyCG",
-    ),
-    SolverEntry("jacobi-cg", "CG with a diagonal preconditioner", _HERE + "krylov.conjugate_gradients", "JacobiCG"),
-    SolverEntry("cg", "conjugate gradients", _HERE + "krylov.conjugate_gradients", "ConjugateGradient"),
-    SolverEntry(
-        "pyamg-sa",
-        "PyAMG smoothed aggregation, CG-accelerated",
-        _HERE + "external.adapters",
-        "PyAMG",
-        (("method", "sa"),),
-        ("scipy", "numba", "pyamg"),
-    ),
-    SolverEntry(
-        "pyamg-rs",
-        "PyAMG Ruge-Stüben, CG-accelerated",
-        _HERE + "external.adapters",
-        "PyAMG",
-        (("method", "rs"),),
-        ("scipy", "numba", "pyamg"),
-    ),
-    SolverEntry("scipy-cg", "SciPy's conjugate gradients on the CSR matrix", _HERE + "external.adapters", "SciPyCG"),
-    SolverEntry("scipy-direct", "SciPy's sparse LU; for small grids", _HERE + "external.adapters", "SciPyDirect"),
+    ("jacobi-cg", "CG with a diagonal preconditioner", "krylov.conjugate_gradients", "JacobiCG"),
+    ("cg", "conjugate gradients", "krylov.conjugate_gradients", "ConjugateGradient"),
+    ("pyamg-sa", "PyAMG smoothed aggregation, CG-accelerated", "external.adapters", "PyAMG"),
+    ("pyamg-rs", "PyAMG Ruge-Stüben, CG-accelerated", "external.adapters", "PyAMG"),
+    ("scipy-cg", "SciPy's conjugate gradients on the CSR matrix", "external.adapters", "SciPyCG"),
+    ("scipy-direct", "SciPy's sparse LU; for small grids", "external.adapters", "SciPyDirect"),
+)  # fmt: skip
+"""Name, summary, module and class."""
+_ARGUMENTS = {
+    "mg-rbgs-cg": (("smoother", "red-black"),),
+    "pyamg-sa": (("method", "sa"),),
+    "pyamg-rs": (("method", "rs"),),
+}
+_NEEDS = {
+    "dcdm-cnn": ("numba", "scipy", "torch", "safetensors"),
+    "pyamg-sa": ("scipy", "numba", "pyamg"),
+    "pyamg-rs": ("scipy", "numba", "pyamg"),
+}
+ENTRIES = tuple(
+    SolverEntry(name, summary, _HERE + module, factory, _ARGUMENTS.get(name, ()), _NEEDS.get(name, DEFAULT_NEEDS))
+    for name, summary, module, factory in _GRID_SOLVERS
 )
 _BY_NAME = {entry.name: entry for entry in ENTRIES}
 

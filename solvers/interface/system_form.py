@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from math import hypot
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,19 @@ class SingularSystemError(ValueError):
     """`b` is not in the range of a singular operator: a closed pocket of fluid has a net source."""
 
 
+class NullVectors(Protocol):
+    """The null vectors of an operator, a number for each."""
+
+    def defect(self, b: NDArray[np.float64]) -> tuple[float, int]:
+        """Return how far `b` is from the range, relative to its worst singular component's total, and which one."""
+
+    def describe(self, number: int) -> str:
+        """Return the description of a singular component, for people."""
+
+    def project(self, v: NDArray[np.float64]) -> object:
+        """Project the null vectors out of `v`, in place."""
+
+
 class SystemForm(ABC):
     """A grid's or a matrix's system as it is solved; it makes requests of right-hand sides."""
 
@@ -37,14 +50,14 @@ class SystemForm(ABC):
     ) -> Request | ComplexRequest:
         """Check the arguments of a solve and convert its arrays to the engine's form; of a complex `b`, both parts."""
         validation.array_like(name, b)
-        b, x0 = fill_unused(name, b, self._used), fill_unused("x0", x0, self._used)
+        b, x0 = fill_unused(name, b, self._find_used), fill_unused("x0", x0, self._find_used)
         if not is_complex(b):
             return self._real_request(b, options, x0, name)
         b = validation.real_or_complex_array(name, b, finite=False)
         starts = (None, None) if x0 is None else split(validation.real_or_complex_array("x0", x0, finite=False))
         parts = split(b)
         # A part that is mere rounding beside the other need not sum to zero.
-        sizes = [self._largest(self._side(name, part)) for part in parts]
+        sizes = [self._find_largest(self._side(name, part)) for part in parts]
         negligible = self._consistency(parts[0].dtype) * max(sizes)
         real, imaginary = (
             self._real_request(
@@ -78,16 +91,16 @@ class SystemForm(ABC):
         if not scaling.is_safe(norm):
             # The squares of very large and very small numbers are not representable: scale the right-hand side first.
             right = self._side(name, side, right)
-            exponent = scaling.exponent_of(self._largest(right))
+            exponent = scaling.exponent_of(self._find_largest(right))
             scaling.scale(right, -exponent)
             refusal = self._make_consistent(name, right, side.dtype, options.inconsistent)
             norm = self._norm(right)
         scaling.scale(start, self.exponent - exponent)
         if exponent != self.exponent and not np.isfinite(start).all():
             start.fill(0.0)  # so much larger than the solution that float64 cannot represent both
-        self._project(start)
+        self._null.project(start)
         rtol, atol = options.rtol, scaling.scaled(options.atol, -exponent)
-        tolerance, packed, warm = rtol * norm + atol, self._packed(side), x0 is not None or last is not None
+        tolerance, packed, warm = rtol * norm + atol, self._is_packed(side), x0 is not None or last is not None
         column = packed and side.ndim == 2
         return Request(
             right,
@@ -109,16 +122,17 @@ class SystemForm(ABC):
 
         SingularSystemError if there is none and `inconsistent` is "error".
         """
-        defect, component = self._defect(right)
+        defect, component = self._null.defect(right)
         if defect > self._consistency(dtype) and inconsistent != "project":
+            which = self._null.describe(component)
             refusal = (
-                f"{name} is not in the range of the singular operator: {self._component(component)} has a net source "
-                f"of {defect:.2e} of its total; remove it or pass inconsistent='project'"
+                f"{name} is not in the range of the singular operator: {which} has a net source of {defect:.2e} of its "
+                "total; remove it or pass inconsistent='project'"
             )
             if inconsistent == "error":
                 raise SingularSystemError(refusal)
             return refusal
-        self._project(right)
+        self._null.project(right)
         return ""
 
     def _start(self, right: NDArray[np.float64], x0: ArrayLike | None) -> NDArray[np.float64]:
@@ -131,7 +145,7 @@ class SystemForm(ABC):
         return spare
 
     @abstractmethod
-    def _used(self) -> NDArray[np.bool_]:
+    def _find_used(self) -> NDArray[np.bool_]:
         """Return where the entries of a whole array are used; masked entries elsewhere do not matter."""
 
     @property
@@ -158,7 +172,7 @@ class SystemForm(ABC):
         """Return the largest net source of a component, relative to its total, that counts as rounding of the dtype."""
         return CONSISTENCY[dtype]
 
-    def _largest(self, v: NDArray[np.float64]) -> float:
+    def _find_largest(self, v: NDArray[np.float64]) -> float:
         """Return the largest magnitude in `v`."""
         return float(np.abs(v).max())
 
@@ -187,24 +201,17 @@ class SystemForm(ABC):
         out[...] = x
 
     @abstractmethod
-    def _packed(self, side: NDArray[Any]) -> bool:
+    def _is_packed(self, side: NDArray[Any]) -> bool:
         """Return whether the caller's right-hand side is a vector of the unknowns."""
 
     @abstractmethod
-    def _answered(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
+    def _form_answer(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
         """Return the solution in the form of the right-hand side."""
 
+    @property
     @abstractmethod
-    def _defect(self, b: NDArray[np.float64]) -> tuple[float, int]:
-        """Return how far `b` is from the range, relative to its worst singular component's total, and which one."""
-
-    @abstractmethod
-    def _component(self, number: int) -> str:
-        """Return the description of a singular component, for people."""
-
-    @abstractmethod
-    def _project(self, v: NDArray[np.float64]) -> None:
-        """Project the null vectors out of `v`, in place."""
+    def _null(self) -> NullVectors:
+        """The operator's null vectors."""
 
     @abstractmethod
     def _norm(self, v: NDArray[np.float64]) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.grid.operator import Planes, PoissonOperator
-from relaxon.solvers.grid.scaled import scaled_grid
+from relaxon.solvers.grid.scaled import scale_grid
 from relaxon.solvers.interface.elimination import GridElimination
 from relaxon.solvers.interface.verdict import Figures
 
@@ -34,7 +34,7 @@ class WorkingOperator:
     @classmethod
     def of(cls, operator: PoissonOperator) -> WorkingOperator:
         """Scale a float64 operator, look for decided cells and find the null vectors; this is part of the set-up."""
-        grid, exponent = scaled_grid(operator.grid)
+        grid, exponent = scale_grid(operator.grid)
         operator = operator if grid is operator.grid else grid.operator()
         operator.grid.nullspace  # noqa: B018  computed here so that it counts as set-up
         elimination = GridElimination.of(operator)

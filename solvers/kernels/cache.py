@@ -47,7 +47,7 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
         self._py_func = kernel.py_func
         self._name = repr(kernel.py_func)
         self._impl = _Implementation(kernel.py_func)
-        options = sorted((name, _ordered(value)) for name, value in kernel.targetoptions.items())
+        options = sorted((name, _spell_option(value)) for name, value in kernel.targetoptions.items())
         self._identity = (self._impl.filename_base, options, _own_source(self._impl.locator._py_file))
         self.enable()
 
@@ -118,7 +118,7 @@ class _Implementation(FunctionCache._impl_class):  # type: ignore[misc]
         self._filename_base = f"{module}.{py_func.__qualname__}".replace("<", "").replace(">", "")
 
 
-def _ordered(option: Any) -> str:
+def _spell_option(option: Any) -> str:
     """Return an option as text. The order of a set, by its hashes, differs between processes."""
     return repr(sorted(option) if isinstance(option, set | frozenset) else option)
 

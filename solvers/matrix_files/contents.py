@@ -55,14 +55,14 @@ class MatrixBytes:
 
     def read(self, count: int) -> bytes:
         """Return the next `count` bytes, fewer only at the end of the file."""
-        with self._damage_named():
+        with self._name_damage():
             found = self._file.read(count)
         self._advance(len(found))
         return found
 
     def readline(self) -> bytes:
         """Return the next line with its end, empty at the end of the file."""
-        with self._damage_named():
+        with self._name_damage():
             found = self._file.readline(LONGEST_LINE)
         self._advance(len(found))
         self.line += bool(found)
@@ -73,7 +73,7 @@ class MatrixBytes:
     def readlines(self, count: int) -> list[bytes]:
         """Return the next `count` lines with their ends, fewer only at the end of the file."""
         found: list[bytes] = []
-        with self._damage_named():
+        with self._name_damage():
             while len(found) < count and (line := self._file.readline(LONGEST_LINE)):
                 found.append(line)
         self._advance(sum(map(len, found)))
@@ -121,7 +121,7 @@ class MatrixBytes:
             )
 
     @contextmanager
-    def _damage_named(self) -> Iterator[None]:
+    def _name_damage(self) -> Iterator[None]:
         try:
             yield
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:

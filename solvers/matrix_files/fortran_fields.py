@@ -85,14 +85,14 @@ class FortranFormat:
             numbers, problem, field = np.empty(0), error.problem, error.line
         if not problem and len(numbers) != count:
             problem, field = "expected a number, got blanks", int((cells > SPACE).any(axis=1).argmin())
-        if problem and (apart_by_blanks := _by_blanks(b"\n".join(whole), count)) is not None:
+        if problem and (apart_by_blanks := _split_at_blanks(b"\n".join(whole), count)) is not None:
             return apart_by_blanks
         if problem:
             place = f"line {first + field // self.per_line}, field {field % self.per_line + 1} of {self.text}"
             raise file.error_at(place, f"{what}: {problem}")
-        return self._scaled(numbers, cells)
+        return self._scale(numbers, cells)
 
-    def _scaled(self, numbers: NDArray[np.float64], cells: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def _scale(self, numbers: NDArray[np.float64], cells: NDArray[np.uint8]) -> NDArray[np.float64]:
         if self.decimals:
             pointless = ~(cells == POINT).any(axis=1)
             numbers[pointless] /= 10.0**self.decimals
@@ -103,7 +103,7 @@ class FortranFormat:
         return numbers
 
 
-def _by_blanks(text: bytes, count: int) -> NDArray[np.float64] | None:
+def _split_at_blanks(text: bytes, count: int) -> NDArray[np.float64] | None:
     """Return the numbers that blanks separate, each with a decimal point; None where they are not `count`."""
     pieces = text.split()
     if len(pieces) != count or not all(b"." in piece for piece in pieces):

@@ -16,7 +16,7 @@ from relaxon.solvers.matrix_files.contents import MAX_BYTES, MatrixBytes, Matrix
 
 START = 4096
 """Bytes by which formats are recognised: a header's comments may come first."""
-MARKET, BOEING, PETSC, OPENFOAM, NPZ, NPY, TEXT = (
+FORMATS = MARKET, BOEING, PETSC, OPENFOAM, NPZ, NPY, TEXT = (
     "Matrix Market",
     "Harwell-Boeing",
     "PETSc binary",
@@ -25,7 +25,6 @@ MARKET, BOEING, PETSC, OPENFOAM, NPZ, NPY, TEXT = (
     "npy",
     "text",
 )
-FORMATS = (MARKET, BOEING, PETSC, OPENFOAM, NPZ, NPY, TEXT)
 
 
 def read_matrix(
@@ -105,7 +104,7 @@ def load_matrix(
         elif layout == NPZ:
             read = numpy_files.read_npz_matrix(path, max_bytes)
         elif layout == NPY:
-            read = _dense(path, numpy_files.read_array(path, "", file.read_all()))
+            read = _read_dense(path, numpy_files.read_array(path, "", file.read_all()))
         else:
             read = numpy_files.read_text_matrix(file, index_base)
     return complete_half(read, path, symmetric_half)
@@ -149,7 +148,7 @@ def read_vector(path: str | PathLike[str], *, column: int | None = None, max_byt
             columns = numpy_files.as_columns(path, numpy_files.read_array(path, "", file.read_all()))
         else:
             columns = numpy_files.read_text_columns(file)
-    return _one_column(path, columns, column)
+    return _take_column(path, columns, column)
 
 
 def find_format(file: MatrixBytes) -> str:
@@ -175,7 +174,7 @@ def find_format(file: MatrixBytes) -> str:
     return TEXT
 
 
-def _dense(path: Path, array: NDArray[Any]) -> MatrixFile:
+def _read_dense(path: Path, array: NDArray[Any]) -> MatrixFile:
     from scipy.sparse import csr_array
 
     if array.ndim != 2 or array.dtype.kind not in "biufc":
@@ -183,7 +182,7 @@ def _dense(path: Path, array: NDArray[Any]) -> MatrixFile:
     return MatrixFile(csr_array(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)), "dense npy")
 
 
-def _one_column(path: Path, columns: NDArray[Any], column: int | None) -> NDArray[Any]:
+def _take_column(path: Path, columns: NDArray[Any], column: int | None) -> NDArray[Any]:
     count = columns.shape[1]
     if column is None and count != 1:
         raise MatrixFileError(

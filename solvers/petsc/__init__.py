@@ -10,38 +10,22 @@ All are of PETSc's types "python": a program that embeds petsc4py chooses them b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from relaxon.core.extras import offer_lazily
 
 if TYPE_CHECKING:
     from relaxon.solvers.petsc.algebraic import AlgebraicCycle
     from relaxon.solvers.petsc.directions import DeepConjugateDirections
     from relaxon.solvers.petsc.preconditioner import LearnedCycle
-    from relaxon.solvers.petsc.recognition import Recognised, recognise
-    from relaxon.solvers.petsc.varying_recognition import AnyGrid, read_any_grid
+    from relaxon.solvers.petsc.recognition import AnyGrid, Recognised, read_any_grid, recognise
 
-_HOMES = {
-    "AlgebraicCycle": "algebraic",
-    "AnyGrid": "varying_recognition",
-    "DeepConjugateDirections": "directions",
-    "LearnedCycle": "preconditioner",
-    "Recognised": "recognition",
-    "read_any_grid": "varying_recognition",
-    "recognise": "recognition",
+_MODULES = {
+    "algebraic": "AlgebraicCycle",
+    "directions": "DeepConjugateDirections",
+    "preconditioner": "LearnedCycle",
+    "recognition": "AnyGrid Recognised read_any_grid recognise",
 }
-__all__ = [
-    "AlgebraicCycle",
-    "AnyGrid",
-    "DeepConjugateDirections",
-    "LearnedCycle",
-    "Recognised",
-    "read_any_grid",
-    "recognise",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        from importlib import import_module
-
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+__all__ = sorted(_HOME)
+__getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.distributed.communicator import any_failure, as_communicator
-from relaxon.solvers.petsc.finalise import end_before_python
+from relaxon.solvers.petsc.layout import end_before_python
 from relaxon.solvers.petsc.levels import GATHERED, DistributedAggregationCycle
 
 PLAIN = ("seqaij", "mpiaij")

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 from relaxon.solvers.dcdm.outer import NEGLIGIBLE
-from relaxon.solvers.petsc.finalise import end_before_python
+from relaxon.solvers.petsc.layout import end_before_python
 
 WINDOW = 1
 
@@ -58,32 +59,32 @@ class DeepConjugateDirections:
         null = null if null.handle else None
         r, z = self._vectors[:2]
         directions, images = self._vectors[2 : 3 + self.window], self._vectors[3 + self.window :]
-        self.fallbacks = 0
+        search = _Search(ksp.getPC(), matrix, null, r, z, directions, images)
 
-        def renewed() -> float:
+        def renew() -> float:
             matrix.mult(x, r)
             r.aypx(-1.0, b)
             return float(r.norm())
 
+        self.fallbacks = 0
         if not ksp.getInitialGuessNonzero():
             x.set(0.0)
-        norm = renewed()
+        norm = renew()
         recomputed = True
-        past: list[tuple[int, float]] = []
         step = 0
         while True:
-            if self._ended(ksp, norm):
+            if self._ask_to_stop(ksp, norm):
                 if recomputed or ksp.getConvergedReason() <= 0:
                     return
-                norm, recomputed = renewed(), True
+                norm, recomputed = renew(), True
                 if ksp.callConvergenceTest(ksp.getIterationNumber(), norm) > 0:
                     ksp.setResidualNorm(norm)
                     return
                 ksp.setConvergedReason(PETSc.KSP.ConvergedReason.ITERATING)
-                past = []
+                search.past = []
             slot = step % (self.window + 1)
-            found = self._searched(ksp.getPC(), matrix, null, r, z, directions, images, slot, past, norm)
-            curvature, projection = found
+            curvature, projection = search.find(slot, norm)
+            self.fallbacks = search.fallbacks
             if not curvature > 0:
                 broken = PETSc.KSP.ConvergedReason
                 reason = broken.DIVERGED_NANORINF if not math.isfinite(curvature) else broken.DIVERGED_INDEFINITE_MAT
@@ -92,7 +93,7 @@ class DeepConjugateDirections:
             alpha = projection / curvature
             x.axpy(alpha, directions[slot])
             r.axpy(-alpha, images[slot])
-            past = [(slot, curvature), *past][: self.window]
+            search.past = [(slot, curvature), *search.past][: self.window]
             norm, recomputed = float(r.norm()), False
             step += 1
             ksp.setIterationNumber(ksp.getIterationNumber() + 1)
@@ -111,7 +112,7 @@ class DeepConjugateDirections:
         self._vectors = []
 
     @staticmethod
-    def _ended(ksp: Any, norm: float) -> bool:
+    def _ask_to_stop(ksp: Any, norm: float) -> bool:
         """Tell PETSc of a residual's norm and ask whether to stop."""
         steps = ksp.getIterationNumber()
         ksp.setResidualNorm(norm)
@@ -125,50 +126,44 @@ class DeepConjugateDirections:
             return True
         return bool(reason)
 
-    def _searched(
-        self,
-        pc: Any,
-        matrix: Any,
-        null: Any,
-        r: Any,
-        z: Any,
-        directions: list[Any],
-        images: list[Any],
-        slot: int,
-        past: list[tuple[int, float]],
-        norm: float,
-    ) -> tuple[float, float]:
-        """Put the next direction and its image into `slot`; its curvature `dᵀAd` and projection `dᵀr`."""
-        pc.apply(r, z)
-        found = self._conjugate(matrix, null, r, z, directions, images, slot, past)
+
+@dataclass(slots=True)
+class _Search:
+    """The search for directions of one solve: PETSc's objects, and slots for the last directions and their images."""
+
+    pc: Any
+    matrix: Any
+    null: Any
+    r: Any
+    z: Any
+    directions: list[Any]
+    images: list[Any]
+    past: list[tuple[int, float]] = field(default_factory=list)
+    """The slot and the curvature of earlier directions, the last one first."""
+    fallbacks: int = 0
+
+    def find(self, slot: int, norm: float) -> tuple[float, float]:
+        """Put the next direction and its image into `slot`; return its curvature `dᵀAd` and projection `dᵀr`."""
+        self.pc.apply(self.r, self.z)
+        found = self._make_conjugate(slot, self.past)
         if found[0] > 0 and abs(found[1]) > NEGLIGIBLE * norm * math.sqrt(found[0]):
             return found
         self.fallbacks += 1
-        r.copy(z)
-        found = self._conjugate(matrix, null, r, z, directions, images, slot, past)
-        return found if found[0] > 0 else self._conjugate(matrix, null, r, z, directions, images, slot, [])
+        self.r.copy(self.z)
+        found = self._make_conjugate(slot, self.past)
+        return found if found[0] > 0 else self._make_conjugate(slot, [])
 
-    @staticmethod
-    def _conjugate(
-        matrix: Any,
-        null: Any,
-        r: Any,
-        z: Any,
-        directions: list[Any],
-        images: list[Any],
-        slot: int,
-        past: list[tuple[int, float]],
-    ) -> tuple[float, float]:
-        d, image = directions[slot], images[slot]
-        z.copy(d)
-        if null is not None:
-            null.remove(d)
+    def _make_conjugate(self, slot: int, past: list[tuple[int, float]]) -> tuple[float, float]:
+        d, image = self.directions[slot], self.images[slot]
+        self.z.copy(d)
+        if self.null is not None:
+            self.null.remove(d)
         if past:
-            products = _products(d, [images[other] for other, _ in past])
+            products = _products(d, [self.images[other] for other, _ in past])
             factors = [-p / c for p, (_, c) in zip(products, past, strict=True)]
-            d.maxpy(factors, [directions[other] for other, _ in past])
-        matrix.mult(d, image)
-        curvature, projection = _products(d, [image, r])
+            d.maxpy(factors, [self.directions[other] for other, _ in past])
+        self.matrix.mult(d, image)
+        curvature, projection = _products(d, [image, self.r])
         return curvature, projection
 
 

@@ -17,12 +17,15 @@ NOTHING, ALL_AIR, ALL_SOLID, ONE = 0, 1, 2, 3
 
 
 @plain
-def entries(starts, columns, data, first, own, bounds, counts, offsets, shape, periodic, diagonal, faces, least, most):  # type: ignore[no-untyped-def]
+def entries(  # type: ignore[no-untyped-def]
+    starts, columns, data, first, own, bounds, counts, offsets, shape, periodic, diagonal, faces, least, most, couplings
+):  # fmt: skip
     """Sort a process's rows into diagonal and couplings.
 
     `first` is its first row, `own (3, 2)` where its cells begin and end, `bounds (3, k)` where each axis's parts begin,
     of which there are `counts`, and `offsets` the first row of each part, in C order. Fills `diagonal` and `faces`, the
-    couplings' bits, and each axis's `least` and `most` coupling. Returns the number of entries that couple no
+    couplings' bits, each axis's `least` and `most` coupling, and where it has rows, the `couplings (6, rows)` through
+    each face, which begin as 0. Returns the number of entries that couple no
     neighbours and of those that are not finite.
     """
     nz, ny, nx = own[0, 1] - own[0, 0], own[1, 1] - own[1, 0], own[2, 1] - own[2, 0]
@@ -75,6 +78,8 @@ def entries(starts, columns, data, first, own, bounds, counts, offsets, shape, p
                 far += 1
                 continue
             bits |= 1 << face
+            if len(couplings):
+                couplings[face, row] += value
             axis = face // 2
             least[axis] = min(least[axis], value)
             most[axis] = max(most[axis], value)
@@ -170,7 +175,7 @@ def verdicts(kinds, scores, excess, closed, weights, slack, guess, says):  # typ
 
 
 @lean
-def heard(says, kinds):  # type: ignore[no-untyped-def]
+def apply_verdicts(says, kinds):  # type: ignore[no-untyped-def]
     """Make AIR or SOLID of UNKNOWN cells by what fluid cells beside them say; both wide. Returns how many."""
     nz, ny, nx = kinds.shape[0] - 2, kinds.shape[1] - 2, kinds.shape[2] - 2
     count = 0
@@ -211,7 +216,7 @@ def likeness(kinds, scores):  # type: ignore[no-untyped-def]
 
 
 @lean
-def remaining(kinds, excess, closed, weights, slack):  # type: ignore[no-untyped-def]
+def count_remaining(kinds, excess, closed, weights, slack):  # type: ignore[no-untyped-def]
     """Count the cells whose excess is not that of the AIR beside them; `kinds` is wide."""
     nz, ny, nx = kinds.shape[0] - 2, kinds.shape[1] - 2, kinds.shape[2] - 2
     count = 0

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class Layout:
         if self.direct:
             array: NDArray[np.float64] = vector.getArray(readonly=True)
         else:
-            scatter, mine = self._scattered(vector)
+            scatter, mine = self._make_scatter(vector)
             scatter.scatter(vector, mine, addv=False, mode=False)
             array = mine.getArray(readonly=True)
         return array.reshape(self.part)
@@ -78,11 +79,11 @@ class Layout:
         if self.direct:
             vector.getArray()[...] = values.reshape(-1)
             return
-        scatter, mine = self._scattered(vector)
+        scatter, mine = self._make_scatter(vector)
         mine.getArray()[...] = values.reshape(-1)
         scatter.scatter(mine, vector, addv=False, mode=True)
 
-    def _scattered(self, vector: Any) -> tuple[Any, Any]:
+    def _make_scatter(self, vector: Any) -> tuple[Any, Any]:
         if self._scatter is None:
             from petsc4py import PETSc
 
@@ -176,3 +177,19 @@ class Layout:
         for bounds in self._bounds[1:]:
             volumes = np.multiply.outer(volumes, np.diff(bounds))
         return np.concatenate([[0], np.cumsum(volumes.reshape(-1))[:-1]]).reshape(volumes.shape)
+
+
+_registered: list[bool] = []
+
+
+def end_before_python() -> None:
+    """Have PETSc finalised among Python's exit handlers.
+
+    By default petsc4py finalises PETSc after the interpreter is gone, and destroys what is left then. An object of type
+    python among it would call the interpreter (a segmentation fault with 3.18).
+    """
+    if not _registered:
+        from petsc4py import PETSc
+
+        _registered.append(True)
+        atexit.register(PETSc._finalize)

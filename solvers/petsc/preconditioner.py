@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from relaxon.solvers.distributed.grid import DistributedPoissonGrid
 from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
 from relaxon.solvers.grid.poisson_grid import CellType
-from relaxon.solvers.petsc.finalise import end_before_python
-from relaxon.solvers.petsc.layout import Layout
-from relaxon.solvers.petsc.recognition import OtherKindError, Recognised, recognise
-from relaxon.solvers.petsc.varying_recognition import AnyGrid, read_any_grid
+from relaxon.solvers.petsc.layout import Layout, end_before_python
+from relaxon.solvers.petsc.recognition import AnyGrid, OtherKindError, Recognised, read_any_grid, recognise
 
 
 class LearnedCycle:
@@ -59,8 +57,8 @@ class LearnedCycle:
         if self._comm is None:
             self._comm = pc.getComm().tompi4py()
         found = grid_of(matrix, layout, self._comm)
-        own = self._moved(layout, found.cells).astype(np.uint8)
-        more = self._given(layout, found) if isinstance(found, AnyGrid) else {}
+        own = self._move(layout, found.cells).astype(np.uint8)
+        more = self._take_terms(layout, found) if isinstance(found, AnyGrid) else {}
         self.grid = DistributedPoissonGrid(
             own, layout.decomposition, self._comm, spacing=found.spacing, boundary=found.boundary, **more
         )
@@ -70,7 +68,7 @@ class LearnedCycle:
         self._inverse = None
         if self.grid.unknowns < math.prod(self.grid.shape):
             # Rows of zeros are left as they are.
-            lone = self._moved(layout, found.diagonal)
+            lone = self._move(layout, found.diagonal)
             self._inverse = np.where(fluid, 0.0, 1.0 / np.where(lone == 0, 1.0, lone))
         self.recognised, self._layout = found, layout
 
@@ -102,16 +100,16 @@ class LearnedCycle:
             levels, shared = (int(self._cycle.info[name]) for name in ("levels", "shared_levels"))
             viewer.printfASCII(f"  {self.grid!r}, {levels} levels, {shared} of them shared among processes\n")
 
-    def _given(self, layout: Layout, found: AnyGrid) -> dict[str, Any]:
+    def _take_terms(self, layout: Layout, found: AnyGrid) -> dict[str, Any]:
         """Return κ on faces and σ, of this process's part of the decomposition."""
         faces = []
         for axis, (below, above) in enumerate(found.faces):
-            low, high = self._moved(layout, below), self._moved(layout, above)
+            low, high = self._move(layout, below), self._move(layout, above)
             faces.append(np.concatenate([low, high.take([-1], axis)], axis))
-        return {"coefficient": faces, "reaction": self._moved(layout, found.reaction)}
+        return {"coefficient": faces, "reaction": self._move(layout, found.reaction)}
 
     @staticmethod
-    def _moved(layout: Layout, owned: NDArray[Any]) -> NDArray[np.float64]:
+    def _move(layout: Layout, owned: NDArray[Any]) -> NDArray[np.float64]:
         """Return an array of the DMDA's own cells, as this process's part of the decomposition; a copy."""
         vector = layout.da.getGlobalVec()
         vector.getArray()[...] = owned.reshape(-1)

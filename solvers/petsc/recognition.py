@@ -1,4 +1,9 @@
-"""Which grid a matrix of a DMDA is the operator of: cell types, spacing and sides, read off its entries."""
+"""Which grid a matrix of a DMDA is the operator of: cell types, spacing and sides, read off its entries.
+
+Any symmetric matrix of five or seven points whose couplings have one sign, and whose rows do not sum to less than 0, is
+that of a grid with a coefficient on each face and a reaction. What the rows beside a side hold beyond their couplings
+counts as a Dirichlet side where it is as large as a coupling, as the multigrid then knows where the value is.
+"""
 
 # Imported on first use, for its weight: `kernels`.
 
@@ -59,7 +64,7 @@ def recognise(matrix: Any, layout: Layout, comm: Any) -> Recognised:
     names = AXES[-ndim:]
     rows, problem = None, None
     try:
-        rows = _rows(matrix, layout)
+        rows = read_rows(matrix, layout)
     except ValueError as error:
         problem = error
     any_failure(communicator, problem)
@@ -69,16 +74,19 @@ def recognise(matrix: Any, layout: Layout, comm: Any) -> Recognised:
 
 
 @dataclass(frozen=True, slots=True)
-class _MatrixRows:
-    """A process's rows: the diagonal, the bits of the couplings, and each axis's smallest and largest."""
+class MatrixRows:
+    """A process's rows: the diagonal, the bits of the couplings, each axis's smallest and largest, and where they are
+    wanted, the couplings through each face, `(6, count)`."""
 
     diagonal: NDArray[np.float64]
     faces: NDArray[np.uint8]
     least: NDArray[np.float64]
     most: NDArray[np.float64]
+    couplings: NDArray[np.float64]
 
 
-def _rows(matrix: Any, layout: Layout) -> _MatrixRows:
+def read_rows(matrix: Any, layout: Layout, couplings: bool = False) -> MatrixRows:
+    """Read a process's rows; ValueError where they are not those of neighbours on a DMDA."""
     from relaxon.solvers.petsc import kernels
 
     ndim = len(layout.shape)
@@ -94,10 +102,13 @@ def _rows(matrix: Any, layout: Layout) -> _MatrixRows:
         if np.abs(data.imag).max(initial=0) > 0:
             raise ValueError("the matrix must be real, got complex entries")
         data = np.ascontiguousarray(data.real)
-    found = _MatrixRows(np.empty(count), np.empty(count, np.uint8), np.full(3, np.inf), np.full(3, -np.inf))
+    found = MatrixRows(
+        np.empty(count), np.empty(count, np.uint8), np.full(3, np.inf), np.full(3, -np.inf),
+        np.zeros((6 if couplings else 0, count)),
+    )  # fmt: skip
     far, broken = kernels.entries(
         starts, columns, data, matrix.getOwnershipRange()[0], layout.own3, *layout.blocks, layout.shape3,
-        layout.periodic3, found.diagonal, found.faces, found.least, found.most,
+        layout.periodic3, found.diagonal, found.faces, found.least, found.most, found.couplings,
     )  # fmt: skip
     if broken:
         raise ValueError(f"the matrix must be finite, got {broken} entries that are not")
@@ -108,7 +119,7 @@ def _rows(matrix: Any, layout: Layout) -> _MatrixRows:
     return found
 
 
-def _weights(rows: _MatrixRows, names: str, communicator: Communicator) -> tuple[float, NDArray[np.float64]]:
+def _weights(rows: MatrixRows, names: str, communicator: Communicator) -> tuple[float, NDArray[np.float64]]:
     """Return the operator's sign, and the coupling along each axis; along an axis of one node, that of the others."""
     mine = np.concatenate([rows.least, rows.most, [rows.diagonal.sum()]])
     everyone = np.stack([np.asarray(part) for part in communicator.gathered(mine)])
@@ -130,7 +141,7 @@ def _weights(rows: _MatrixRows, names: str, communicator: Communicator) -> tuple
 
 
 def _recognise(
-    rows: _MatrixRows, scale: float, weights: NDArray[np.float64], layout: Layout, communicator: Communicator
+    rows: MatrixRows, scale: float, weights: NDArray[np.float64], layout: Layout, communicator: Communicator
 ) -> Recognised:
     from relaxon.solvers.petsc import kernels
 
@@ -165,7 +176,7 @@ def _recognise(
     left = float(np.count_nonzero(np.abs(excess) > slack))
     if communicator.totals(np.array([left]))[0] > 0 and everyone[:, 2].any():
         kinds = _with_air(fluid, excess, closed, weights, layout, communicator)
-        left = float(kernels.remaining(kinds, excess, closed, weights, slack))
+        left = float(kernels.count_remaining(kinds, excess, closed, weights, slack))
         cells[(kinds[1:-1, 1:-1, 1:-1] == kernels.AIR).reshape(-1)] = CellType.AIR
     same = all(not v or abs(v - 2 * weights[n // 2]) <= TOLERANCE * weights[n // 2] for n, v in enumerate(values))
     exact = communicator.totals(np.array([left]))[0] == 0 and same
@@ -219,7 +230,7 @@ def _with_air(
     guess = False
     while True:
         kernels.verdicts(kinds, scores, excess, closed, weights, slack, guess, says)
-        found = kernels.heard(layout.around(says, kernels.NOTHING), kinds)
+        found = kernels.apply_verdicts(layout.around(says, kernels.NOTHING), kinds)
         found = communicator.totals(np.array([float(found)]))[0]
         if not found and guess:
             return kinds
@@ -230,3 +241,125 @@ def _with_air(
             near = np.empty(layout.sizes3, np.int8)
             kernels.likeness(kinds, near)
             scores = layout.around(near.reshape(-1), -np.int8(6))
+
+
+Array = NDArray[np.float64]
+ROUNDING = 1e-12
+"""A row sum below this part of the diagonal entry counts as 0."""
+SYMMETRIC = 1e-8
+"""The two entries of a coupling may differ by this part, and a row sum may be below 0 by this part of its diagonal."""
+SIDE = 0.5
+"""A side is a Dirichlet side where its cells hold at least this part of their inward couplings beyond them."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnyGrid:
+    """A grid of spacing 1 of which a matrix is `scale` times the operator; arrays are of the DMDA's own cells."""
+
+    cells: NDArray[np.uint8]
+    faces: tuple[tuple[Array, Array], ...]
+    """For each axis the coefficient on the faces below and above the cells."""
+    reaction: Array
+    boundary: Sides
+    scale: float
+    diagonal: Array
+    """Of the matrix."""
+    exact: bool = True
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        return (1.0,) * self.cells.ndim
+
+
+def read_any_grid(matrix: Any, layout: Layout, comm: Any) -> AnyGrid:
+    """Read the grid off a matrix whose entries are finite and couple neighbours alone; every process calls it.
+
+    Raises
+    ------
+    ValueError, in every process : where couplings have the diagonal's sign or are not those of the neighbour's row,
+        or a row sums to less than 0.
+    """
+    communicator = as_communicator(comm)
+    rows = read_rows(matrix, layout, couplings=True)
+    low, diagonal = rows.couplings, rows.diagonal
+    scale = 1.0 if communicator.totals(np.array([diagonal.sum()]))[0] >= 0 else -1.0
+    values, held = -scale * low, scale * diagonal
+    problem: ValueError | None = None
+    if values.min(initial=0.0) < 0:
+        wrong = -scale * values.min()
+        problem = ValueError(
+            f"the matrix must couple neighbours with the sign opposite to its diagonal's, got {wrong:.6g}"
+        )
+    any_failure(communicator, problem)
+    fluid: NDArray[np.bool_] = np.asarray((values > 0).any(axis=0))
+    near = layout.around(np.asarray(fluid, np.uint8), 0)
+    for face in range(6):
+        values[face] *= _beside(near, face).reshape(-1)  # what a cell outside the fluid holds is known
+    any_failure(communicator, _asymmetry(values, layout))
+    excess = np.where(fluid, held - values.sum(axis=0), 0.0)
+    least = float((excess + SYMMETRIC * np.abs(held)).min(initial=0.0))
+    if least < 0:
+        problem = ValueError(f"the diagonal must be no less than its couplings' sum, got {-excess.min():.6g} less")
+    any_failure(communicator, problem)
+    excess[excess <= ROUNDING * held] = 0.0
+    sides = _take_sides(values, excess, fluid, layout, communicator)
+    ndim, sizes = len(layout.shape), layout.sizes3
+    shaped = [value.reshape(sizes[-ndim:]) for value in values]
+    return AnyGrid(
+        np.where(fluid, CellType.FLUID, CellType.SOLID).astype(np.uint8).reshape(sizes[-ndim:]),
+        tuple((shaped[2 * axis], shaped[2 * axis + 1]) for axis in range(3 - ndim, 3)),
+        excess.reshape(sizes[-ndim:]),
+        validate_boundary(sides[-ndim:], ndim),
+        scale,
+        diagonal.reshape(sizes[-ndim:]),
+    )
+
+
+def _beside(wide: NDArray[Any], face: int) -> NDArray[Any]:
+    """Return what an array that is wider by a cell on each side holds beyond a face of each own cell."""
+    place = [slice(1, -1)] * 3
+    place[face // 2] = slice(2, None) if face % 2 else slice(0, -2)
+    found: NDArray[Any] = wide[tuple(place)]
+    return found
+
+
+def _asymmetry(values: Array, layout: Layout) -> ValueError | None:
+    """Compare each coupling with that of the neighbour's row; every process calls it."""
+    for axis in range(3):
+        if layout.shape3[axis] == 0:
+            continue
+        other = _beside(layout.around(values[2 * axis], 0.0), 2 * axis + 1).reshape(-1)
+        mine = values[2 * axis + 1]
+        wrong = np.abs(mine - other) > SYMMETRIC * np.maximum(mine, other)
+        if wrong.any():
+            pair = f"{mine[wrong][0]:.9g} and {other[wrong][0]:.9g}"
+            return ValueError(f"the matrix must be symmetric, got couplings {pair} of two neighbours")
+    return None
+
+
+def _take_sides(
+    values: Array, excess: Array, fluid: NDArray[np.bool_], layout: Layout, communicator: Communicator
+) -> list[Any]:
+    """Return the sides; what the cells at a Dirichlet side hold becomes a coefficient on their faces, in place."""
+    sizes, own = layout.sizes3, layout.own3
+    sides: list[Any] = []
+    shaped, cells = excess.reshape(sizes), fluid.reshape(sizes)
+    for axis in range(3):
+        if layout.shape3[axis] == 0 or layout.periodic3[axis]:
+            sides.append("periodic" if layout.shape3[axis] else "neumann")
+            continue
+        pair = []
+        for side in range(2):
+            at_side = own[axis, side] == (0, layout.shape3[axis])[side]
+            place = (slice(None),) * axis + ((slice(0, 1), slice(-1, None))[side],)
+            inward = values[2 * axis + 1 - side].reshape(sizes)[place]
+            layer, here = shaped[place], cells[place] & (inward > 0)
+            mine = [float(layer[here].sum()), float(inward[here].sum())] if at_side else [0.0, 0.0]
+            held, inner = communicator.totals(np.array(mine))
+            pair.append("dirichlet" if held > SIDE * inner > 0 else "neumann")
+            if pair[-1] == "dirichlet" and at_side:
+                taken = np.where(here, np.minimum(layer, 2 * inward), 0.0)
+                values[2 * axis + side].reshape(sizes)[place] = taken / 2
+                layer -= taken
+        sides.append(tuple(pair))
+    return sides

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from relaxon.core import validation
 from relaxon.core.solution import Solution
-from relaxon.solvers.gallery import Problem
-from relaxon.solvers.grid.poisson_grid import CellType, PoissonGrid
+from relaxon.solvers.grid.poisson_grid import CellType, PoissonGrid, Problem
 from relaxon.solvers.interface.engine import Solver
 
 Array = NDArray[np.float64]

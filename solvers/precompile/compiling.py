@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from relaxon.core.compile_progress import tell
 from relaxon.core.naming import split_device
@@ -20,9 +20,6 @@ from relaxon.solvers.kernels import cache_folder
 from relaxon.solvers.kernels.threads import get_num_threads
 from relaxon.solvers.precompile.table import CompileTask, KernelTable, grid_kind, load_table, matrix_kind
 from relaxon.solvers.precompile.work import Child, Work, compile_here
-
-if TYPE_CHECKING:
-    pass
 
 WORTH_A_CHILD = 4.0
 """Seconds of compilation from which a second process pays: its start takes about a second of processor time."""
@@ -85,7 +82,7 @@ def missing_kernels(table: KernelTable, kind: str) -> list[int]:
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return []
     called = [number for number in table.kinds.get(kind, ()) if not _is_there(table.tasks[number])]
-    return [number for number in table.needed(called) if not _is_there(table.tasks[number])]
+    return [number for number in table.list_needed(called) if not _is_there(table.tasks[number])]
 
 
 def compile_seconds(kind: str | None) -> float:

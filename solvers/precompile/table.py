@@ -51,7 +51,7 @@ class KernelTable:
     tasks: tuple[CompileTask, ...]
     kinds: dict[str, tuple[int, ...]]
 
-    def needed(self, called: Sequence[int]) -> list[int]:
+    def list_needed(self, called: Sequence[int]) -> list[int]:
         """Return the numbers of tasks and of all kernels that they call, in the order of the table."""
         found: set[int] = set()
         waiting = list(called)

@@ -59,7 +59,7 @@ def axes_of(operator: PoissonOperator) -> tuple[Axis, Axis, Axis]:
     if grid.unknowns < grid.cells.size:
         other = grid.cells.size - grid.unknowns
         raise NotSeparableError(f"all cells must be unknowns, {other} of {grid.cells.size} are solid, air or decided")
-    axes = _constant_axes(operator) if operator.constant else factored(operator.couplings, operator.diagonal)
+    axes = _constant_axes(operator) if operator.constant else factor_axes(operator.couplings, operator.diagonal)
     if grid.nullspace.dimension > 1:
         raise NotSeparableError(f"closed faces part the grid into {grid.nullspace.dimension} components")
     return axes
@@ -81,7 +81,7 @@ def _constant_axes(operator: PoissonOperator) -> tuple[Axis, Axis, Axis]:
     return found[0], found[1], found[2]
 
 
-def factored(couplings: Sequence[Array], diagonal: Array) -> tuple[Axis, Axis, Axis]:
+def factor_axes(couplings: Sequence[Array], diagonal: Array) -> tuple[Axis, Axis, Axis]:
     """Return the axes of a matrix from its couplings to the cell below along each axis and its diagonal, `shape3` each.
 
     Raises

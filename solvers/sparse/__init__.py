@@ -6,9 +6,8 @@ from relaxon.solvers.sparse.direct import DirectFactorisation, FactorTooLargeErr
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.krylov.bicgstab import MatrixBiCGStab
 from relaxon.solvers.sparse.krylov.conjugate_directions import ConjugateDirectionsWith
-from relaxon.solvers.sparse.krylov.conjugate_gradients import MatrixCG, MatrixJacobiCG
+from relaxon.solvers.sparse.krylov.conjugate_gradients import MatrixCG, MatrixIncompleteCholeskyCG, MatrixJacobiCG
 from relaxon.solvers.sparse.krylov.gmres import MatrixGMRES
-from relaxon.solvers.sparse.krylov.incomplete_cholesky import MatrixIncompleteCholeskyCG
 from relaxon.solvers.sparse.krylov.minres import MatrixMINRES
 from relaxon.solvers.sparse.krylov.pyamg_cycle import AlgebraicMultigridCG
 from relaxon.solvers.sparse.learned import DeepConjugateDirectionMultigrid

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -89,3 +90,29 @@ class DelegatingEngine(MatrixEngine):
 
     def look_ahead(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float] | None) -> None:
         self.running.look_ahead(sides, tolerances)
+
+
+class ConjugateDirection(NamedTuple):
+    """A direction `d`, its image `A d`, its curvature `dᵀAd` and its projection `dᵀr`; arrays for several columns."""
+
+    d: NDArray[Any]
+    image: NDArray[Any]
+    curvature: Any
+    projection: Any
+
+
+LOOK = 10
+"""Iterations between two looks at the rate of convergence."""
+SLOW = 10.0
+"""A residual that has not decreased is taken to need this many times the iterations so far."""
+
+
+def expected_left(history: Sequence[float], tolerance: float) -> float:
+    """Return how many more iterations a run with these residual norms is expected to take, at its mean rate.
+
+    The least residual so far counts, as the residual of conjugate gradients oscillates.
+    """
+    done, first, least = len(history) - 1, history[0], min(history)
+    if not 0 < least < first:
+        return SLOW * done
+    return min(done * math.log(least / tolerance) / math.log(first / least), SLOW * SLOW * done)

@@ -1,6 +1,5 @@
 """Random difficult systems, solved and judged by a residual that is computed independently of the solvers."""
 
-from relaxon.solvers.stress.assembly import assembled
 from relaxon.solvers.stress.cases import Case, make_case
 from relaxon.solvers.stress.matrix_cases import MatrixCase, make_matrix_case
 from relaxon.solvers.stress.matrix_residual import MatrixResidual, matrix_residual
@@ -11,7 +10,7 @@ from relaxon.solvers.stress.matrix_trial import (
     measure_regret,
     run_matrix_trial,
 )
-from relaxon.solvers.stress.trial import Trial, TrialSettings, run_trial
+from relaxon.solvers.stress.trial import Trial, TrialSettings, assembled, run_trial
 
 __all__ = [
     "Case",

@@ -124,7 +124,7 @@ def _empty(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
     return np.zeros(shape, np.uint8)
 
 
-def _strewn(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
+def _strew(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
     """Return scattered cells of wall, and sometimes of air, with many pockets."""
     wall, air = rng.uniform(0.05, 0.45), rng.choice([0.0, 0.02])
     u = rng.random(shape)
@@ -219,7 +219,7 @@ def _sheets(rng: np.random.Generator, shape: tuple[int, ...]) -> Cells:
 
 _GEOMETRIES: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Cells]] = {
     "empty": _empty,
-    "strewn cells": _strewn,
+    "strewn cells": _strew,
     "blocks": _boxes,
     "pool": _pool,
     "drops in air": _drops,

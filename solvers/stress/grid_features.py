@@ -112,16 +112,16 @@ def draw_cut(rng: np.random.Generator, shape: tuple[int, ...], boundary: Pairs) 
         return found
 
     inner = (np.arange(POINTS) + 0.5) / POINTS
-    faces = [_sampled(outside, shape, inner, axis) for axis in range(len(shape))]
+    faces = [_sample(outside, shape, inner, axis) for axis in range(len(shape))]
     for axis, (low, _) in enumerate(boundary):
         if low is Boundary.PERIODIC:
             ends = np.moveaxis(faces[axis], axis, 0)
             ends[-1] = ends[0]
-    volume = np.maximum(_sampled(outside, shape, inner, None), LEAST_VOLUME)
+    volume = np.maximum(_sample(outside, shape, inner, None), LEAST_VOLUME)
     return Cut(faces, volume, f"{count} balls cut out")
 
 
-def _sampled(
+def _sample(
     outside: Callable[[Sequence[Array]], Array], shape: tuple[int, ...], inner: Array, across: int | None
 ) -> Array:
     """Return the mean of `outside` over the sample points of each cell, or of each face across an axis."""

@@ -63,7 +63,7 @@ def matrix_residual(matrix: Any, b: NDArray[Any], x: NDArray[Any]) -> MatrixResi
     with np.errstate(invalid="ignore", divide="ignore"):
         backward = float(np.max(np.where(size > 0, np.abs(r) / np.where(size > 0, size, 1), 0))) if n else 0.0
     relative, rounding = _quotients(right, r, unit)
-    scaled = _scaled(sums, rows, columns, values, right, solution, r, unit)
+    scaled = _judge_scaled(sums, rows, columns, values, right, solution, r, unit)
     return MatrixResidual(relative, rounding, *scaled, backward)
 
 
@@ -81,7 +81,7 @@ class _RowSums:
         return found
 
 
-def _scaled(
+def _judge_scaled(
     sums: _RowSums,
     rows: NDArray[Any],
     columns: NDArray[Any],

@@ -39,16 +39,14 @@ class MatrixTrialSettings:
             validation.positive_int("limit", self.limit)
 
 
-@dataclass(frozen=True, slots=True)
-class MatrixTrial:
-    """The outcome of a case and a solver; residuals are those of `matrix_residual` on `MatrixCase.judged`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialOutcome:
+    """What became of a case with a solver."""
 
     seed: int
     number: int
     summary: str
-    solver: str
     unknowns: int
-    singular_parts: int
     result: str
     iterations: int = 0
     relative_residual: float = 1.0
@@ -57,11 +55,19 @@ class MatrixTrial:
     seconds: float = 0.0
     wrong: bool = False
     """Whether it reported CONVERGED although one of the recomputed residuals does not meet the tolerance."""
-    message: str = ""
     raised: str = ""
     """The error that the solver raised, if any, although all these systems are valid."""
     explanation: str = ""
     """Where it did not converge, the findings of a direct solver."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixTrial(TrialOutcome):
+    """The outcome of a case and a solver; residuals are those of `matrix_residual` on `MatrixCase.judged`."""
+
+    solver: str
+    singular_parts: int
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,35 +93,35 @@ class Regret:
 
 def run_matrix_trial(case: MatrixCase, solver: str, settings: MatrixTrialSettings) -> MatrixTrial:
     """Run a solver on a case and return the outcome; errors of the solver are not raised."""
-    start = time.perf_counter()
-    known: dict[str, Any] = {
-        "seed": case.seed,
-        "number": case.number,
-        "summary": case.summary,
-        "solver": solver,
-        "unknowns": case.judged.shape[0],
-        "singular_parts": case.singular_parts,
-    }
-    try:
-        solution = solve(case.matrix, case.b, solver=solver, rtol=settings.rtol, max_iterations=settings.limit)
-    except Exception as error:  # a crash is a finding, and must not hide later cases
-        raised = f"{type(error).__name__}: {error}"
-        return MatrixTrial(**known, result="raised", seconds=time.perf_counter() - start, raised=raised)
-    seconds = time.perf_counter() - start
+    outcome, solution = try_solver(case, case.matrix, solver, settings.rtol, settings.limit)
+    outcome |= {"solver": solver, "unknowns": case.judged.shape[0], "singular_parts": case.singular_parts}
+    if solution is None:
+        return MatrixTrial(**outcome)
     found = matrix_residual(case.judged, case.b, solution.x)
-    right = found.meets(settings.rtol)
     return MatrixTrial(
-        **known,
-        result=solution.result.value,
-        iterations=solution.iterations,
+        **outcome,
         relative_residual=found.relative,
         scaled_residual=0.0 if found.scaled is None else found.scaled,
         rounding=found.rounding,
-        seconds=seconds,
-        wrong=solution.converged and not right,
+        wrong=solution.converged and not found.meets(settings.rtol),
         message=solution.message,
         explanation="" if solution.converged else explain_failure(case, solution, settings),
     )
+
+
+def try_solver(
+    case: Any, operator: Any, solver: Any, rtol: float, limit: int | None
+) -> tuple[dict[str, Any], Solution | None]:
+    """Solve a case; return what of its outcome is known without a check, and the solution, None for a crash."""
+    start = time.perf_counter()
+    known = {"seed": case.seed, "number": case.number, "summary": case.summary}
+    try:
+        solution = solve(operator, case.b, solver=solver, rtol=rtol, max_iterations=limit)
+    except Exception as error:  # a crash is a finding, and must not hide later cases
+        known |= {"result": "raised", "raised": f"{type(error).__name__}: {error}"}
+        return known | {"seconds": time.perf_counter() - start}, None
+    known |= {"result": solution.result.value, "iterations": solution.iterations}
+    return known | {"seconds": time.perf_counter() - start}, solution
 
 
 def explain_failure(case: MatrixCase, solution: Solution, settings: MatrixTrialSettings) -> str:

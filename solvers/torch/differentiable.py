@@ -18,31 +18,27 @@ from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
 from relaxon.core.solve_options import Inconsistent
-from relaxon.implicit import implicit
 from relaxon.solvers.driver.prepared import PreparedSolver
 from relaxon.solvers.driver.solve import prepare
 from relaxon.solvers.grid.faces import face_coefficients, face_scales
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.engine import Solver
-from relaxon.solvers.torch.arguments import (
+from relaxon.solvers.torch.faces import Pairs, add_films, apply_operator, face_means, known_source, share_periodic_ends
+from relaxon.solvers.torch.solving import (
     Coefficient,
+    DifferentiableOptions,
+    Log,
+    SymmetricSystem,
+    Unconverged,
     check_batch,
     check_boundary_values,
+    derive_solve,
     is_mapped,
     replace_terms,
     to_array,
     unwrap_values,
     validate_coefficient,
     validate_reaction,
-)
-from relaxon.solvers.torch.faces import Pairs, add_films, apply_operator, face_means, known_source, share_periodic_ends
-from relaxon.solvers.torch.solving import (
-    DifferentiableOptions,
-    Log,
-    SymmetricSystem,
-    Unconverged,
-    implicit_options,
-    refuse_non_finite,
 )
 
 
@@ -111,7 +107,7 @@ def poisson_solve(
     prepared, geometry = (grid, grid.operator.grid) if isinstance(grid, PreparedSolver) else (None, grid)
     if not isinstance(geometry, PoissonGrid):
         raise TypeError(f"grid must be a PoissonGrid or a PreparedSolver, got {type(grid).__name__}")
-    terms = DifferentiableOptions.validate(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
+    terms = DifferentiableOptions(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
     check_batch("b", b, geometry.shape)
     check_boundary_values(geometry, air_values, side_values)
     kappa = validate_coefficient(coefficient)
@@ -137,11 +133,7 @@ def poisson_solve(
         _, weights = system.weights(kappa, b)
         source = known_source(geometry, weights, air_values, side_values) / system.rows(b)
         right = b + source.to(b.device, _dtype(b, air_values, side_values))
-    # The solver itself verifies its solutions, x and the adjoint; a second residual would tell nothing more.
-    options = implicit_options(system.solve_adjoint)
-    dims = b.ndim - geometry.ndim
-    refuse = refuse_non_finite("poisson_solve")
-    derive = implicit(system.solve, system.residual, options=options, batch_dims=dims, on_verdict=refuse)
+    derive = derive_solve(system, "poisson_solve", b.ndim - geometry.ndim)
     x: torch.Tensor = derive(x0, right, kappa, sigma)
     return x
 

@@ -21,7 +21,7 @@ from relaxon.solvers.interface.engine import Monitor, Prepared
 from relaxon.solvers.interface.prepared_system import MAX_RESTARTS, TOO_LARGE
 from relaxon.solvers.interface.system_form import SingularSystemError
 from relaxon.solvers.interface.verdict import BETTER, Figures, verdict
-from relaxon.solvers.torch.arguments import check_float
+from relaxon.solvers.torch.solving import check_float
 
 MOST_AT_ONCE = 1000
 """Largest exponent of one scaling step: the largest power of two in float64 is 2^1023."""
@@ -94,24 +94,23 @@ def solve_tensor(
     if inconsistent not in ("error", "project"):
         raise ValueError(f"inconsistent must be 'error' or 'project', got {inconsistent!r}")
     with torch.no_grad(), memory_errors(engine.cycle.device):
-        null = _NullSpace.of(prepared, engine)
-        right = _validate("b", b, prepared, engine)
+        system = _DeviceSystem(prepared, engine)
+        right = system.vector("b", b)
         largest = float(right.abs().max())
         if not math.isfinite(largest):
             raise ValueError(f"b must have a finite norm in float64, got {largest}")
         exponent = scaling.exponent_of(largest)
         exponent = 0 if scaling.is_safe(largest) else exponent
         _scale(right, -exponent)
-        x = torch.zeros_like(right) if x0 is None else _start(x0, prepared, engine, exponent)
-        if null is not None:
-            defect = null.defect(right)
-            if inconsistent == "error" and defect > CONSISTENCY[np.dtype(str(b.dtype).removeprefix("torch."))]:
-                raise SingularSystemError(
-                    "b is not in the range of the singular operator: a fluid component has a net source of "
-                    f"{defect:.2e} of its total; remove it or pass inconsistent='project'"
-                )
-            null.project(right)
-            null.project(x)
+        x = torch.zeros_like(right) if x0 is None else system.start(x0, exponent)
+        defect = system.defect(right)
+        if inconsistent == "error" and defect > CONSISTENCY[np.dtype(str(b.dtype).removeprefix("torch."))]:
+            raise SingularSystemError(
+                "b is not in the range of the singular operator: a fluid component has a net source of "
+                f"{defect:.2e} of its total; remove it or pass inconsistent='project'"
+            )
+        system.project(right)
+        system.project(x)
         norm, atol = float(torch.linalg.vector_norm(right)), scaling.scaled(atol, -exponent)
         tolerance = rtol * norm + atol
         monitor = Monitor(tolerance, scaling.unscaled_callback(callback, exponent))
@@ -120,14 +119,14 @@ def solve_tensor(
             x.zero_()
             figures = Figures(0.0, 0.0)
         else:
-            result, figures = _run(engine, null, right, x, monitor, max_iterations)
+            result, figures = system.run(right, x, monitor, max_iterations)
             if result is Result.NON_FINITE and x0 is not None and monitor.iterations == 0:
                 x.zero_()
                 monitor = Monitor(tolerance, scaling.unscaled_callback(callback, exponent))
-                result, figures = _run(engine, null, right, x, monitor, max_iterations)
+                result, figures = system.run(right, x, monitor, max_iterations)
                 notes.append(TOO_LARGE)
         if result is not Result.CONVERGED:
-            figures, message = _go_back(engine, null, right, x, monitor, figures, norm, x0, prepared, exponent)
+            figures, message = system.go_back(right, x, monitor, figures, norm, x0, exponent)
         _scale(x, exponent - prepared.exponent)
         result, message = verdict(result, message, figures, tolerance, rtol, atol)
         return TensorSolution(
@@ -143,73 +142,6 @@ def solve_tensor(
             fallbacks=monitor.fallbacks,
             backward_error=figures.backward_error,
         )
-
-
-def _run(
-    engine: DeviceDirections,
-    null: _NullSpace | None,
-    right: Tensor,
-    x: Tensor,
-    monitor: Monitor,
-    max_iterations: int | None,
-) -> tuple[Result, Figures]:
-    """Run, and continue where the recurrence meets the tolerance but the true residual does not."""
-    limit = max_iterations or engine.default_max_iterations
-    for _ in range(1 + MAX_RESTARTS):
-        before = monitor.iterations
-        result = engine.run_there(right, x, monitor, limit - before)
-        if null is not None:
-            null.project(x)
-        figures = _figures(engine, right, x)
-        if result is not Result.CONVERGED or figures.residual <= monitor.tolerance or monitor.iterations >= limit:
-            break
-        monitor.history.pop()
-    return result, figures
-
-
-def _go_back(
-    engine: DeviceDirections,
-    null: _NullSpace | None,
-    right: Tensor,
-    x: Tensor,
-    monitor: Monitor,
-    figures: Figures,
-    norm: float,
-    x0: Tensor | None,
-    prepared: PreparedSolver,
-    exponent: int,
-) -> tuple[Figures, str]:
-    """Go back to the step before, to the start or to zero where its residual is less, as `Front` does."""
-    said = ""
-    if monitor.undo_worse_step():
-        if null is not None:
-            null.project(x)
-        figures, said = _figures(engine, right, x), BETTER["step"]
-    if x0 is not None and monitor.history and not figures.residual <= monitor.history[0]:
-        x.copy_(_start(x0, prepared, engine, exponent))
-        if null is not None:
-            null.project(x)
-        figures, said = _figures(engine, right, x), BETTER["start"]
-    if not figures.residual <= norm:
-        x.zero_()
-        figures, said = _figures(engine, right, x), BETTER["zero"]
-    return figures, said
-
-
-def _figures(engine: DeviceDirections, right: Tensor, x: Tensor) -> Figures:
-    r, magnitude = engine.cycle.residual(right, x), engine.cycle.magnitude(right, x)
-    residual = engine.cycle.unit * float(torch.linalg.vector_norm(r))
-    parts = torch.where(magnitude > 0, r.abs() / magnitude, torch.zeros_like(r))
-    return Figures(residual, float(parts.max()))
-
-
-def _start(x0: Tensor, prepared: PreparedSolver, engine: DeviceDirections, exponent: int) -> Tensor:
-    """Return the start in the solver's scale; zero where it is so much larger than `b` that float64 cannot hold
-    both."""
-    x = _validate("x0", x0, prepared, engine)
-    shift = prepared.exponent - exponent
-    _scale(x, shift)
-    return x if not shift or bool(torch.isfinite(x).all()) else torch.zeros_like(x)
 
 
 def _scale(x: Tensor, exponent: int) -> None:
@@ -229,48 +161,96 @@ def _find_engine(prepared: PreparedSolver) -> DeviceDirections:
     return engine
 
 
-def _validate(name: str, tensor: Tensor, prepared: PreparedSolver, engine: DeviceDirections) -> Tensor:
-    """Return a validated tensor as a new float64 tensor of the planes' shape, 0 outside the fluid."""
-    grid = prepared.operator.grid
-    check_float(name, tensor)
-    if tuple(tensor.shape) != grid.shape:
-        raise ValueError(f"{name} must have the grid's shape {grid.shape}, got {tuple(tensor.shape)}")
-    device = engine.cycle.device
-    if tensor.device.type != device.type or (device.index is not None and tensor.device.index != device.index):
-        raise ValueError(f"{name} must be on {device}, got a tensor on {tensor.device}")
-    planes = prepared.operator.planes
-    zero = torch.zeros((), dtype=torch.float64, device=tensor.device)
-    return torch.where(engine.fluid, tensor.reshape(planes.shape).double(), zero)
+class _DeviceSystem:
+    """A grid's system on the device of a prepared solver: its vectors, constant null vectors and figures."""
 
+    def __init__(self, prepared: PreparedSolver, engine: DeviceDirections) -> None:
+        self.prepared, self.engine = prepared, engine
+        null, device = prepared.operator.grid.nullspace, engine.cycle.device
+        self._labels: Tensor | None = None
+        if null.labels is not None:
+            self._labels = torch.as_tensor(null.labels.reshape(-1).astype(np.int64), device=device)
+        self._sizes = torch.as_tensor(np.asarray(null.sizes, np.float64), device=device).clamp(min=1)
 
-@dataclass(frozen=True, slots=True)
-class _NullSpace:
-    """The grid's constant null vectors on the device."""
+    def vector(self, name: str, tensor: Tensor) -> Tensor:
+        """Return a validated tensor as a new float64 tensor of the planes' shape, 0 outside the fluid."""
+        grid = self.prepared.operator.grid
+        check_float(name, tensor)
+        if tuple(tensor.shape) != grid.shape:
+            raise ValueError(f"{name} must have the grid's shape {grid.shape}, got {tuple(tensor.shape)}")
+        device = self.engine.cycle.device
+        if tensor.device.type != device.type or (device.index is not None and tensor.device.index != device.index):
+            raise ValueError(f"{name} must be on {device}, got a tensor on {tensor.device}")
+        planes = self.prepared.operator.planes
+        zero = torch.zeros((), dtype=torch.float64, device=tensor.device)
+        return torch.where(self.engine.fluid, tensor.reshape(planes.shape).double(), zero)
 
-    labels: Tensor
-    sizes: Tensor
+    def start(self, x0: Tensor, exponent: int) -> Tensor:
+        """Return the start in the solver's scale; zero if it is so much larger than `b` that float64 cannot hold
+        both."""
+        x, shift = self.vector("x0", x0), self.prepared.exponent - exponent
+        _scale(x, shift)
+        return x if not shift or bool(torch.isfinite(x).all()) else torch.zeros_like(x)
 
-    @classmethod
-    def of(cls, prepared: PreparedSolver, engine: DeviceDirections) -> _NullSpace | None:
-        null = prepared.operator.grid.nullspace
-        if null.labels is None:
-            return None
-        device = engine.cycle.device
-        labels = torch.as_tensor(null.labels.reshape(-1).astype(np.int64), device=device)
-        return cls(labels, torch.as_tensor(np.asarray(null.sizes, np.float64), device=device).clamp(min=1))
+    def run(self, right: Tensor, x: Tensor, monitor: Monitor, max_iterations: int | None) -> tuple[Result, Figures]:
+        """Run, and continue where the recurrence meets the tolerance but the true residual does not."""
+        limit = max_iterations or self.engine.default_max_iterations
+        for _ in range(1 + MAX_RESTARTS):
+            result = self.engine.run_there(right, x, monitor, limit - monitor.iterations)
+            self.project(x)
+            figures = self.figures(right, x)
+            if result is not Result.CONVERGED or figures.residual <= monitor.tolerance or monitor.iterations >= limit:
+                break
+            monitor.history.pop()
+        return result, figures
 
-    def _sums(self, v: Tensor) -> Tensor:
-        sums = torch.zeros(len(self.sizes), dtype=torch.float64, device=v.device)
-        return sums.index_add_(0, self.labels, v.reshape(-1))
+    def go_back(
+        self,
+        right: Tensor,
+        x: Tensor,
+        monitor: Monitor,
+        figures: Figures,
+        norm: float,
+        x0: Tensor | None,
+        exponent: int,
+    ) -> tuple[Figures, str]:
+        """Go back to the step before, to the start or to zero where its residual is less, as `PreparedSystem` does."""
+        said = ""
+        if monitor.undo_worse_step():
+            self.project(x)
+            figures, said = self.figures(right, x), BETTER["step"]
+        if x0 is not None and monitor.history and not figures.residual <= monitor.history[0]:
+            x.copy_(self.start(x0, exponent))
+            self.project(x)
+            figures, said = self.figures(right, x), BETTER["start"]
+        if not figures.residual <= norm:
+            x.zero_()
+            figures, said = self.figures(right, x), BETTER["zero"]
+        return figures, said
+
+    def figures(self, right: Tensor, x: Tensor) -> Figures:
+        """Return the figures of an `x`, computed in float64."""
+        cycle = self.engine.cycle
+        r, magnitude = cycle.residual(right, x), cycle.magnitude(right, x)
+        parts = torch.where(magnitude > 0, r.abs() / magnitude, torch.zeros_like(r))
+        return Figures(cycle.unit * float(torch.linalg.vector_norm(r)), float(parts.max()))
 
     def defect(self, b: Tensor) -> float:
-        """Return the largest |Σ b| / Σ |b| over the components, as `NullSpace.defect` does."""
-        floor = NEXT_TO_NOTHING * b.abs().mean() * self.sizes
+        """Return the largest |Σ b| / Σ |b| over the singular components, as `NullSpace.defect` does."""
+        if self._labels is None or len(self._sizes) <= 1:
+            return 0.0
+        floor = NEXT_TO_NOTHING * b.abs().mean() * self._sizes
         ratio = self._sums(b).abs() / torch.maximum(self._sums(b.abs()), floor).clamp(min=1e-300)
-        return float(ratio[1:].max()) if len(ratio) > 1 else 0.0
+        return float(ratio[1:].max())
 
     def project(self, v: Tensor) -> None:
-        """Subtract each component's mean, in place."""
-        means = self._sums(v) / self.sizes
-        means[0] = 0.0
-        v.sub_(means[self.labels].reshape(v.shape))
+        """Subtract each singular component's mean, in place."""
+        if self._labels is not None:
+            means = self._sums(v) / self._sizes
+            means[0] = 0.0
+            v.sub_(means[self._labels].reshape(v.shape))
+
+    def _sums(self, v: Tensor) -> Tensor:
+        assert self._labels is not None
+        sums = torch.zeros(len(self._sizes), dtype=torch.float64, device=v.device)
+        return sums.index_add_(0, self._labels, v.reshape(-1))

@@ -18,18 +18,21 @@ from numpy.typing import NDArray
 
 from relaxon.core import scaling
 from relaxon.core.solve_options import Inconsistent
-from relaxon.implicit import implicit
 from relaxon.solvers.driver.solve import prepare
 from relaxon.solvers.sparse.engine import MatrixSolver
 from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
-from relaxon.solvers.torch.arguments import FLOATS, check_batch, check_float, is_mapped, to_array, unwrap_values
 from relaxon.solvers.torch.solving import (
+    FLOATS,
     DifferentiableOptions,
     Log,
     SymmetricSystem,
     Unconverged,
-    implicit_options,
-    refuse_non_finite,
+    check_batch,
+    check_float,
+    derive_solve,
+    is_mapped,
+    to_array,
+    unwrap_values,
 )
 
 LAYOUTS = (torch.sparse_csr, torch.sparse_coo)
@@ -102,7 +105,7 @@ def sparse_solve(
         n = prepared.unknowns
     else:
         rows, columns, values, n = _entries(A)
-    terms = DifferentiableOptions.validate(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
+    terms = DifferentiableOptions(rtol, adjoint_rtol, max_iterations, inconsistent, unconverged, log)
     _check_side("b", b, n)
     if x0 is not None:
         _check_side("x0", x0, n)
@@ -114,10 +117,7 @@ def sparse_solve(
     dtype = torch.promote_types(b.dtype, values.dtype)
     several = b.ndim == 2
     right, start = (None if v is None else (v.T if several else v).to(dtype) for v in (b, x0))
-    options = implicit_options(system.solve_adjoint)
-    refuse = refuse_non_finite("sparse_solve")
-    derive = implicit(system.solve, system.residual, options=options, batch_dims=int(several), on_verdict=refuse)
-    x: torch.Tensor = derive(start, right, values.to(dtype))
+    x: torch.Tensor = derive_solve(system, "sparse_solve", int(several))(start, right, values.to(dtype))
     return x.T if several else x
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from relaxon.solvers.distributed.communicator import Parcel, ordered_totals
+from relaxon.solvers.distributed.communicator import Parcel, add_in_order
 
 PATIENCE = 60.0
 
@@ -69,7 +69,7 @@ class Rank:
             parcel.incoming.reshape(-1)[:] = box.get(timeout=PATIENCE).reshape(-1)
 
     def totals(self, values: Any) -> Any:
-        return ordered_totals(np.stack(self._shared(np.array(values, np.float64))))
+        return add_in_order(np.stack(self._shared(np.array(values, np.float64))))
 
     def gathered(self, array: Any) -> list[Any]:
         return [np.array(one) for one in self._shared(np.array(array).reshape(-1))]

@@ -70,7 +70,7 @@ def peer(name: str, a: Any, b: Any, rtol: float, dimension: int) -> Answer:
     if name == "hypre nodes":
         solver = Hypre(dimension)
     factor = solver.set_up(a)
-    x, iterations = factor.solve(b, rtol)
+    x, iterations = factor(b, rtol)
     return x, {"iterations": iterations}, factor
 
 

@@ -23,8 +23,7 @@ from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy
 from relaxon.solvers.sparse.amg.level_release import release_levels, restore_levels
 from relaxon.solvers.sparse.amg.units import scale_unknowns
-from relaxon.solvers.sparse.direction import ConjugateDirection
-from relaxon.solvers.sparse.engine import MatrixEngine, Precondition
+from relaxon.solvers.sparse.engine import ConjugateDirection, MatrixEngine, Precondition
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 from relaxon.solvers.sparse.system.row_runs import count_runs, count_threads, split_rows
 

@@ -20,8 +20,7 @@ from relaxon.solvers.sparse.amg import multi_column_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.lane_kernels import WIDTH
 from relaxon.solvers.sparse.amg.smoothed_aggregation import Sparse
-from relaxon.solvers.sparse.convergence import LOOK, expected_left
-from relaxon.solvers.sparse.direction import ConjugateDirection
+from relaxon.solvers.sparse.engine import LOOK, ConjugateDirection, expected_left
 from relaxon.solvers.sparse.system.matrix_system import Array
 from relaxon.solvers.sparse.system.row_runs import count_threads
 

@@ -1,8 +1,5 @@
 """The solvers of sparse matrices by name, and the automatic choice among them with its reason."""
 
-# Imported on first use, for weight or because it imports this module in turn: `solvers.interface.registry`,
-# `solvers.sparse.peers`.
-
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from relaxon.solvers.interface.registry import list_solvers
 from relaxon.solvers.sparse.amg import AlgebraicMultigrid
 from relaxon.solvers.sparse.choice.costs import load_costs
 from relaxon.solvers.sparse.choice.estimates import Estimate, Estimates, format_seconds
@@ -21,11 +19,11 @@ from relaxon.solvers.sparse.choice.other_kinds import GENERAL_SOLVERS, prepare_k
 from relaxon.solvers.sparse.choice.watch import Watched
 from relaxon.solvers.sparse.direct import DirectFactorisation, FactorTooLargeError, MatrixDirect
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.krylov.conjugate_gradients import MatrixCG, MatrixJacobiCG
-from relaxon.solvers.sparse.krylov.incomplete_cholesky import MatrixIncompleteCholeskyCG
+from relaxon.solvers.sparse.krylov.conjugate_gradients import MatrixCG, MatrixIncompleteCholeskyCG, MatrixJacobiCG
 from relaxon.solvers.sparse.krylov.pyamg_cycle import AlgebraicMultigridCG
 from relaxon.solvers.sparse.learned import DeepConjugateDirectionMultigrid
-from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+from relaxon.solvers.sparse.peers import PEERS
+from relaxon.solvers.sparse.system.matrix_system import MatrixSystem, real_form
 
 SMALL = 1_000
 """Unknowns up to which even a full factor takes milliseconds."""
@@ -61,6 +59,10 @@ class Automatic(MatrixSolver):
     kinds: ClassVar[tuple[str, ...]] = ALL_KINDS
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
+        if system.kind == "hermitian" and (form := real_form(system)).kind == "spd":
+            engine = self.prepare_matrix(form)
+            engine.reason = engine.reason.replace(": ", ": a Hermitian matrix as a real one of twice its size, ", 1)
+            return engine
         if system.kind != "spd":
             return prepare_kind(system)
         try:
@@ -209,6 +211,11 @@ def _is_tridiagonal(matrix: Any) -> bool:
     return bool((first >= rows - 1).all() and (last <= rows + 1).all())
 
 
+def all_matrix_solvers() -> dict[str, MatrixSolver]:
+    """Return the solvers of sparse matrices by name, those of other libraries last, installed or not."""
+    return {**MATRIX_SOLVERS, **PEERS}
+
+
 def find_solver(name: str, peers: bool = False) -> MatrixSolver:
     """Return the matrix solver of that name; ValueError for one that is unknown or needs a grid.
 
@@ -216,13 +223,8 @@ def find_solver(name: str, peers: bool = False) -> MatrixSolver:
     """
     if name in MATRIX_SOLVERS:
         return MATRIX_SOLVERS[name]
-    if peers:
-        from relaxon.solvers.sparse.peers import PEERS
-
-        if name in PEERS:
-            return PEERS[name]
-    from relaxon.solvers.interface.registry import list_solvers
-
+    if peers and name in PEERS:
+        return PEERS[name]
     hint = ""
     if name in {entry.name for entry in list_solvers()}:
         hint = ", which needs a grid"

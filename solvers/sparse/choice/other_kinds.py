@@ -1,5 +1,5 @@
 """The automatic choice for matrices that are not symmetric positive definite, by their kind."""
-# Imported on first use: SciPy, for its weight, and modules that import this one in turn.
+# Imported on first use, for its weight: SciPy.
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from relaxon.solvers.sparse.engine import MatrixEngine
 from relaxon.solvers.sparse.krylov.bicgstab import MatrixBiCGStab
 from relaxon.solvers.sparse.krylov.gmres import MatrixGMRES
 from relaxon.solvers.sparse.krylov.minres import MatrixMINRES
-from relaxon.solvers.sparse.preconditioners.suitability import is_dominated, is_like_convection
+from relaxon.solvers.sparse.preconditioners.setup import is_dominated, is_like_convection
 from relaxon.solvers.sparse.system.matrix_kinds import NAMES
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
-from relaxon.solvers.sparse.system.real_form import real_form
 
 SMALL = 1_000
 """Unknowns up to which a factor takes milliseconds."""
@@ -37,14 +36,6 @@ DOMINANT = 1.0
 
 def prepare_kind(system: MatrixSystem) -> MatrixEngine:
     """Set up the methods that suit the system's kind; `reason` names the first one, and why."""
-    if system.kind == "hermitian":
-        from relaxon.solvers.sparse.choice.automatic import MATRIX_SOLVERS
-
-        form = real_form(system)
-        if form.kind == "spd":
-            engine = MATRIX_SOLVERS["auto"].prepare_matrix(form)
-            engine.reason = engine.reason.replace(": ", ": a Hermitian matrix as a real one of twice its size, ", 1)
-            return engine
     article = NAMES[system.kind]
     if system.is_complex and system.kind == "nonsymmetric":
         article = "a complex nonsymmetric"

@@ -9,8 +9,7 @@ from typing import Protocol
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.choice.estimates import Estimate, format_seconds
-from relaxon.solvers.sparse.convergence import LOOK, expected_left
-from relaxon.solvers.sparse.engine import DelegatingEngine, MatrixEngine
+from relaxon.solvers.sparse.engine import LOOK, DelegatingEngine, MatrixEngine, expected_left
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 WORTH_IT = 1.3

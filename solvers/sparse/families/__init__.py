@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from relaxon.solvers.sparse.families.bodies import ELEMENTS
 from relaxon.solvers.sparse.families.convection import CONVECTION
-from relaxon.solvers.sparse.families.elements import ELEMENTS
 from relaxon.solvers.sparse.families.graphs import GRAPHS
-from relaxon.solvers.sparse.families.lookup import find_family
-from relaxon.solvers.sparse.families.stencils import STENCILS
+from relaxon.solvers.sparse.families.stencils import STENCILS, find_family
 
 KINDS = {"spd": {**STENCILS, **ELEMENTS, **GRAPHS}, "nonsymmetric": CONVECTION}
 """The families by the kind of their matrices."""

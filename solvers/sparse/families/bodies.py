@@ -1,7 +1,9 @@
-"""Elastic bodies of finite elements with the coordinates of their nodes: clamped and floating, of one or two materials.
+"""Matrices of finite elements: elastic bodies with the coordinates of their nodes, clamped and floating, of one or two
+materials; and diffusion on simplices of random points, slivers included.
 
 Linear elasticity with small strains: `∫ λ (∇·u)(∇·v) + 2μ ε(u):ε(v)`, with Young's modulus 1 unless stated otherwise.
 """
+
 # Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
@@ -13,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sparse.families.lookup import find_family
-from relaxon.solvers.sparse.families.stencils import Array, keep_free, scatter, side
+from relaxon.solvers.sparse.families.stencils import Array, Family, find_family, keep_free, scatter, side
 
 POISSON_RATIO, NEARLY_INCOMPRESSIBLE = 0.3, 0.45
 CONTRAST = 1e4
@@ -25,6 +26,10 @@ MOVED = 0.3
 """Largest displacement of a grid point, relative to the distance of points."""
 FLAT = 1e-6
 """Simplices of smaller volume, in units of the grid, are left out."""
+DECADES = 4.0
+"""Decades between the two coefficients of elements with contrast."""
+SLIVER = 1e-14
+"""Least volume of the simplices of random points."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,11 +114,6 @@ def cantilever(n: int, ndim: int) -> ElasticBody:
     return box((side(n // ndim, ndim),) * ndim)
 
 
-def floating(n: int, ndim: int) -> ElasticBody:
-    """Make a square or a cube without supports, whose rigid motions are null vectors."""
-    return box((side(n // ndim, ndim) - 1,) * ndim, clamped=False)
-
-
 def beam(n: int, ndim: int) -> ElasticBody:
     """Make a slender body, clamped at one end, which bends a thousand times more easily than it stretches."""
     s = side(n // (ndim * SLENDERNESS), ndim)
@@ -127,49 +127,54 @@ def inclusions(n: int, ndim: int) -> ElasticBody:
     return box((s,) * ndim, modulus=np.where(bricks.sum(axis=0) % 2 == 0, 1.0, CONTRAST))
 
 
-def flat(n: int, ndim: int) -> ElasticBody:
-    """Make a body of elements ten times as long as high, clamped on one side."""
-    return box((side(n // ndim, ndim),) * ndim, (1.0,) * (ndim - 1) + (0.1,))
+BOXES: dict[str, Callable[[int, int], ElasticBody]] = {
+    "cantilever": cantilever,
+    # Without supports: rigid motions are null vectors.
+    "floating": lambda n, ndim: box((side(n // ndim, ndim) - 1,) * ndim, clamped=False),
+    "beam": beam,
+    "inclusions": inclusions,
+    # Of elements ten times as long as high.
+    "flat": lambda n, ndim: box((side(n // ndim, ndim),) * ndim, (1.0,) * (ndim - 1) + (0.1,)),
+    # A cantilever of rubber.
+    "incompressible": lambda n, ndim: box((side(n // ndim, ndim),) * ndim, poisson_ratio=NEARLY_INCOMPRESSIBLE),
+}
 
 
-def incompressible(n: int, ndim: int) -> ElasticBody:
-    """Make a `cantilever` of rubber, with Poisson's ratio 0.45."""
-    return box((side(n // ndim, ndim),) * ndim, poisson_ratio=NEARLY_INCOMPRESSIBLE)
-
-
-def simplices(n: int, ndim: int, rng: np.random.Generator) -> ElasticBody:
+def elastic_simplices(n: int, ndim: int, rng: np.random.Generator) -> ElasticBody:
     """Make a body of linear elements on a Delaunay mesh of randomly moved grid points, clamped on one side."""
-    from scipy.spatial import Delaunay
-
     s = side(n // ndim, ndim)
     grid = np.indices((s + 1,) * ndim).reshape(ndim, -1).T
     moved = np.where((grid > 0) & (grid < s), MOVED * rng.uniform(-1.0, 1.0, grid.shape), 0.0)
     points = np.asarray(grid + moved, np.float64)
-    mesh: NDArray[np.int64] = Delaunay(points).simplices.astype(np.int64)
-    edges = points[mesh][:, 1:] - points[mesh][:, :1]
-    volume = np.abs(np.linalg.det(edges))
-    mesh, edges, volume = (array[volume > FLAT] for array in (mesh, edges, volume))
-    gradient = np.linalg.inv(edges).transpose(0, 2, 1)
-    gradient = np.concatenate([-gradient.sum(axis=1, keepdims=True), gradient], axis=1)
+    mesh, _, volume, gradient, _ = _linear_elements(points, FLAT)
     lame = POISSON_RATIO / ((1 + POISSON_RATIO) * (1 - 2 * POISSON_RATIO))
     elements = volume[:, None, None] * _strain_energy(gradient, lame, 1 / (2 * (1 + POISSON_RATIO)))
     return _body(mesh, elements, points, np.flatnonzero(grid[:, 0] > 0))
 
 
+def _linear_elements(points: Array, least: float) -> tuple[NDArray[np.int64], Array, Array, Array, NDArray[np.int64]]:
+    """Return the corners of a Delaunay mesh's simplices above a `least` volume, their centres, volumes and the
+    gradients `(e, corner, axis)` of their linear functions, and the points on the hull."""
+    from scipy.spatial import Delaunay
+
+    delaunay = Delaunay(points)
+    mesh: NDArray[np.int64] = delaunay.simplices.astype(np.int64)
+    corner = points[mesh]
+    edges = corner[:, 1:] - corner[:, :1]
+    volume = np.abs(np.linalg.det(edges))
+    mesh, edges, volume, corner = (array[volume > least] for array in (mesh, edges, volume, corner))
+    gradient = np.linalg.inv(edges).transpose(0, 2, 1)
+    gradient = np.concatenate([-gradient.sum(axis=1, keepdims=True), gradient], axis=1)
+    return mesh, corner.mean(axis=1), volume, gradient, delaunay.convex_hull
+
+
 BODIES: dict[str, Callable[[int, np.random.Generator], ElasticBody]] = {
     f"{name}-{ndim}d": (lambda n, rng, make=make, ndim=ndim: make(n, ndim))
-    for name, make in (
-        ("cantilever", cantilever),
-        ("floating", floating),
-        ("beam", beam),
-        ("inclusions", inclusions),
-        ("flat", flat),
-        ("incompressible", incompressible),
-    )
+    for name, make in BOXES.items()
     for ndim in (2, 3)
 } | {
-    "triangles-2d": lambda n, rng: simplices(n, 2, rng),
-    "tetrahedra-3d": lambda n, rng: simplices(n, 3, rng),
+    "triangles-2d": lambda n, rng: elastic_simplices(n, 2, rng),
+    "tetrahedra-3d": lambda n, rng: elastic_simplices(n, 3, rng),
 }
 
 
@@ -177,3 +182,33 @@ def make_body(name: str, n: int, seed: int) -> ElasticBody:
     """Make the body of a name, as `gallery.elastic_body` does."""
     family, n = find_family(name, BODIES, n)
     return family(n, np.random.default_rng(seed))
+
+
+def simplices(n: int, ndim: int, kappa: Callable[[Array], Array], rng: np.random.Generator) -> Any:
+    """Make the matrix of linear elements of `−∇·(κ∇)` on a Delaunay mesh of random points, with Dirichlet values on its
+    hull."""
+    points = rng.random((n, ndim))
+    points = points[np.lexsort((*points.T[1:], np.floor(points[:, 0] * n ** (1 / ndim))))]
+    mesh, centres, volume, gradient, hull = _linear_elements(points, SLIVER)
+    factor = volume * kappa(centres)
+    elements = factor[:, None, None] * (gradient @ gradient.transpose(0, 2, 1))
+    return keep_free(scatter(mesh, elements, n), np.setdiff1d(np.arange(n), hull))
+
+
+def _one(centres: Array) -> Array:
+    return np.ones(len(centres))
+
+
+def _bubbles(centres: Array) -> Array:
+    """Return a coefficient of 1 or 1e-4, in alternating cubes."""
+    cubes = np.floor(centres * 6).astype(np.int64).sum(axis=1)
+    return np.where(cubes % 2 == 0, 1.0, 10.0**-DECADES)
+
+
+ELEMENTS: dict[str, Family] = {
+    "triangles-2d": lambda n, rng: simplices(n, 2, _one, rng),
+    "tetrahedra-3d": lambda n, rng: simplices(n, 3, _one, rng),
+    "tetrahedra-contrast-3d": lambda n, rng: simplices(n, 3, _bubbles, rng),
+    "elasticity-2d": lambda n, rng: cantilever(n, 2).matrix,
+    "elasticity-3d": lambda n, rng: cantilever(n, 3).matrix,
+}

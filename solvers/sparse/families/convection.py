@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sparse.families.stencils import assemble, side
+from relaxon.solvers.sparse.families.stencils import Family, assemble_grid, cut_axis, side
 
 Array = NDArray[np.float64]
 SKEW = (1.0, -0.6, 0.35)
@@ -41,49 +41,34 @@ def recirculating_winds(shape: tuple[int, ...]) -> list[Array]:
 
 def upwind(shape: tuple[int, ...], peclet: float, winds: list[Array]) -> Any:
     """Return the matrix of `−Δu + peclet · div(w u)` on cells of width 1, Dirichlet values on all sides."""
-    size = int(np.prod(shape))
-    number = np.arange(size).reshape(shape)
-    diagonal = np.zeros(shape)
-    rows, columns, values = [], [], []
+    diagonal, faces = np.zeros(shape), []
     for axis, wind in enumerate(winds):
-        low, high = _ends(len(shape), axis, slice(None, -1)), _ends(len(shape), axis, slice(1, None))
+        low, high, inner = (cut_axis(len(shape), axis, slice(*ends)) for ends in ((None, -1), (1, None), (1, -1)))
         forth, back = np.maximum(peclet * wind, 0.0), np.maximum(-peclet * wind, 0.0)
-        inner = _ends(len(shape), axis, slice(1, -1))
         diagonal[low] += 1.0 + forth[inner]
         diagonal[high] += 1.0 + back[inner]
-        rows += [number[low].ravel(), number[high].ravel()]
-        columns += [number[high].ravel(), number[low].ravel()]
-        values += [-1.0 - back[inner].ravel(), -1.0 - forth[inner].ravel()]
+        faces.append((-1.0 - back[inner], -1.0 - forth[inner]))
         for edge, outwards in ((0, back), (-1, forth)):
-            place = _ends(len(shape), axis, edge)
+            place = cut_axis(len(shape), axis, edge)
             diagonal[place] += 2.0 + outwards[place]
-    rows.append(number.ravel())
-    columns.append(number.ravel())
-    values.append(diagonal.ravel())
-    return assemble(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), size)
+    return assemble_grid(diagonal, faces)
 
 
 def _faces(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return tuple(n + (a == axis) for a, n in enumerate(shape))
 
 
-def _ends(ndim: int, axis: int, part: slice | int) -> tuple[slice | int, ...]:
-    return tuple(part if a == axis else slice(None) for a in range(ndim))
+def in_wind(ndim: int, winds: Callable[[tuple[int, ...]], list[Array]]) -> Family:
+    """Return the family of `upwind` on grids of `ndim` axes. In a recirculating wind no cell is downstream of all."""
+
+    def make(n: int, _: np.random.Generator) -> Any:
+        shape = (side(n, ndim),) * ndim
+        return upwind(shape, PECLET, winds(shape))
+
+    return make
 
 
-def convection_3d(n: int, rng: np.random.Generator) -> Any:
-    """Make a matrix with a constant wind, skew to the grid."""
-    shape = (side(n, 3),) * 3
-    return upwind(shape, PECLET, skew_winds(shape))
-
-
-def recirculating_2d(n: int, rng: np.random.Generator) -> Any:
-    """Make a matrix with a recirculating wind, in which no cell is downstream of all others."""
-    shape = (side(n, 2),) * 2
-    return upwind(shape, PECLET, recirculating_winds(shape))
-
-
-CONVECTION: dict[str, Callable[[int, np.random.Generator], Any]] = {
-    "convection-3d": convection_3d,
-    "recirculating-2d": recirculating_2d,
+CONVECTION: dict[str, Family] = {
+    "convection-3d": in_wind(3, skew_winds),
+    "recirculating-2d": in_wind(2, recirculating_winds),
 }

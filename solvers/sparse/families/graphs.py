@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from relaxon.solvers.sparse.families.stencils import Array, assemble, finite_volumes
+from relaxon.solvers.sparse.families.stencils import Array, Family, assemble, finite_volumes
 
 NEIGHBOURS = 6
 """Number of neighbours of a point."""
@@ -93,7 +92,7 @@ def parts(n: int, rng: np.random.Generator) -> Any:
     return sparse.csr_array(a[order][:, order])
 
 
-GRAPHS: dict[str, Callable[[int, np.random.Generator], Any]] = {
+GRAPHS: dict[str, Family] = {
     "neighbours-3d": neighbours_3d,
     "heavy-tailed": heavy_tailed,
     "random-weights": random_weights,

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from relaxon.core import validation
+
 Array = NDArray[np.float64]
+Family = Callable[[int, np.random.Generator], Any]
+"""Makes a matrix of about that many unknowns."""
+Found = TypeVar("Found")
+LEAST = 64
+"""Least number of unknowns: with fewer some of the meshes degenerate."""
 
 
 def side(n: int, ndim: int) -> int:
@@ -22,30 +30,37 @@ def finite_volumes(kappa: Array, weights: tuple[float, ...], held: str = "all") 
 
     Sides with Dirichlet values are `held`: "all", the "first" one of the first axis, or "none".
     """
-    shape = kappa.shape
-    number = np.arange(kappa.size).reshape(shape)
-    diagonal = np.zeros(shape)
-    rows: list[NDArray[np.int64]] = []
-    columns: list[NDArray[np.int64]] = []
-    values: list[Array] = []
+    diagonal, faces = np.zeros(kappa.shape), []
     for axis, weight in enumerate(weights):
-        low = tuple(slice(None, -1) if a == axis else slice(None) for a in range(len(shape)))
-        high = tuple(slice(1, None) if a == axis else slice(None) for a in range(len(shape)))
+        low, high = (cut_axis(kappa.ndim, axis, part) for part in (slice(None, -1), slice(1, None)))
         face = weight * 2.0 / (1.0 / kappa[low] + 1.0 / kappa[high])
         diagonal[low] += face
         diagonal[high] += face
-        rows += [number[low].ravel(), number[high].ravel()]
-        columns += [number[high].ravel(), number[low].ravel()]
-        values += [-face.ravel(), -face.ravel()]
+        faces.append((-face, -face))
         if held == "all" or (held == "first" and axis == 0):
-            edges = (0, -1) if held == "all" else (0,)
-            for edge in edges:
-                place = tuple(edge if a == axis else slice(None) for a in range(len(shape)))
+            for edge in (0, -1) if held == "all" else (0,):
+                place = cut_axis(kappa.ndim, axis, edge)
                 diagonal[place] += 2.0 * weight * kappa[place]
-    rows.append(number.ravel())
-    columns.append(number.ravel())
-    values.append(diagonal.ravel())
-    return assemble(np.concatenate(rows), np.concatenate(columns), np.concatenate(values), kappa.size)
+    return assemble_grid(diagonal, faces)
+
+
+def assemble_grid(diagonal: Array, faces: Sequence[tuple[Array, Array]]) -> Any:
+    """Return the matrix of a grid's cells: its diagonal, and for each axis the entries between neighbours on the inner
+    faces, in the rows of the cells below and above."""
+    number = np.arange(diagonal.size).reshape(diagonal.shape)
+    rows, columns, values = [], [], []
+    for axis, pair in enumerate(faces):
+        below, above = (number[cut_axis(number.ndim, axis, part)].ravel() for part in (slice(None, -1), slice(1, None)))
+        rows += [below, above]
+        columns += [above, below]
+        values += [entries.ravel() for entries in pair]
+    every = [np.concatenate([*parts, last.ravel()]) for parts, last in ((rows, number), (columns, number))]
+    return assemble(every[0], every[1], np.concatenate([*values, diagonal.ravel()]), diagonal.size)
+
+
+def cut_axis(ndim: int, axis: int, part: slice | int) -> tuple[slice | int, ...]:
+    """Return the index of a part of an axis, and all of the others."""
+    return tuple(part if a == axis else slice(None) for a in range(ndim))
 
 
 def assemble(rows: NDArray[Any], columns: NDArray[Any], values: Array, n: int) -> Any:
@@ -55,52 +70,25 @@ def assemble(rows: NDArray[Any], columns: NDArray[Any], values: Array, n: int) -
     return matrix
 
 
-def laplacian_2d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 2)
-    return finite_volumes(np.ones((s, s)), (1.0, 1.0))
+def on_grid(
+    ndim: int,
+    kappa: Callable[[int, np.random.Generator], Any] | None = None,
+    weights: tuple[float, ...] = (1.0, 1.0, 1.0),
+    held: str = "all",
+) -> Family:
+    """Return the family of `finite_volumes` on grids of `ndim` axes; `kappa` makes κ from the side, None for 1."""
 
+    def make(n: int, rng: np.random.Generator) -> Any:
+        s = side(n, ndim)
+        values = np.ones((s,) * ndim) if kappa is None else kappa(s, rng)
+        return finite_volumes(np.broadcast_to(values, (s,) * ndim), weights[:ndim], held)
 
-def laplacian_3d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 3)
-    return finite_volumes(np.ones((s, s, s)), (1.0, 1.0, 1.0))
-
-
-def neumann_2d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 2)
-    return finite_volumes(np.ones((s, s)), (1.0, 1.0), "none")
-
-
-def lognormal_3d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 3)
-    return finite_volumes(np.exp(2.0 * rng.standard_normal((s, s, s))), (1.0, 1.0, 1.0))
-
-
-def layers_3d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 3)
-    layer = 10.0 ** rng.uniform(-3, 3, -(-s // 4))
-    kappa = np.repeat(layer, 4)[:s, None, None] * np.ones((s, s, s))
-    return finite_volumes(kappa, (1.0, 1.0, 1.0))
-
-
-def checkerboard_2d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 2)
-    i, j = np.indices((s, s)) // 8
-    return finite_volumes(np.where((i + j) % 2 == 0, 1.0, 1e8), (1.0, 1.0))
-
-
-def random_jumps_3d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 3)
-    return finite_volumes(np.where(rng.random((s, s, s)) < 0.3, 1e8, 1.0), (1.0, 1.0, 1.0))
-
-
-def stretched_3d(n: int, rng: np.random.Generator) -> Any:
-    s = side(n, 3)
-    return finite_volumes(np.ones((s, s, s)), (1.0, 100.0, 10_000.0), "first")
+    return make
 
 
 def heat_step_3d(n: int, rng: np.random.Generator) -> Any:
     """Make the matrix of a short implicit time step, which is diagonally dominant."""
-    a = laplacian_3d(n, rng)
+    a = STENCILS["laplacian-3d"](n, rng)
     return sparse.csr_array(a * (0.5 / 6.0) + sparse.eye_array(a.shape[0]))
 
 
@@ -153,22 +141,39 @@ def bilinear_2d(n: int, rng: np.random.Generator) -> Any:
 def plate_2d(n: int, rng: np.random.Generator) -> Any:
     """Make the matrix of a plate, the square of a Laplacian, with positive off-diagonals and a squared condition
     number."""
-    a = laplacian_2d(n, rng)
+    a = STENCILS["laplacian-2d"](n, rng)
     return sparse.csr_array(a @ a)
 
 
-STENCILS: dict[str, Callable[[int, np.random.Generator], Any]] = {
-    "laplacian-2d": laplacian_2d,
-    "laplacian-3d": laplacian_3d,
-    "neumann-2d": neumann_2d,
+def _layers(s: int, rng: np.random.Generator) -> Array:
+    """Return κ in layers of four cells, over six decades."""
+    return np.repeat(10.0 ** rng.uniform(-3, 3, -(-s // 4)), 4)[:s, None, None]
+
+
+STENCILS: dict[str, Family] = {
+    "laplacian-2d": on_grid(2),
+    "laplacian-3d": on_grid(3),
+    "neumann-2d": on_grid(2, held="none"),
     "stencil-27": stencil_27,
-    "lognormal-3d": lognormal_3d,
-    "layers-3d": layers_3d,
-    "checkerboard-2d": checkerboard_2d,
-    "random-jumps-3d": random_jumps_3d,
-    "stretched-3d": stretched_3d,
+    "lognormal-3d": on_grid(3, lambda s, rng: np.exp(2.0 * rng.standard_normal((s, s, s)))),
+    "layers-3d": on_grid(3, _layers),
+    "checkerboard-2d": on_grid(2, lambda s, _: np.where((np.indices((s, s)) // 8).sum(axis=0) % 2 == 0, 1.0, 1e8)),
+    "random-jumps-3d": on_grid(3, lambda s, rng: np.where(rng.random((s, s, s)) < 0.3, 1e8, 1.0)),
+    "stretched-3d": on_grid(3, weights=(1.0, 100.0, 10_000.0), held="first"),
     "rotated-2d": rotated_2d,
     "bilinear-2d": bilinear_2d,
     "heat-step-3d": heat_step_3d,
     "plate-2d": plate_2d,
 }
+
+
+def find_family(name: str, families: Mapping[str, Found], n: int) -> tuple[Found, int]:
+    """Return the family of a name, and `n` as an int; ValueError or TypeError, naming the argument, for a wrong one."""
+    if name not in families:
+        near = get_close_matches(str(name), families, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"name must be one of {', '.join(families)}, got {name!r}{hint}")
+    n = validation.positive_int("n", n)
+    if n < LEAST:
+        raise ValueError(f"n must be at least {LEAST}, got {n}")
+    return families[name], n

@@ -14,11 +14,11 @@ import numpy as np
 
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
+from relaxon.solvers.krylov.iteration import Steps
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.krylov.iteration import KrylovEngine, SteppedEngine, Steps
+from relaxon.solvers.sparse.krylov.iteration import KrylovEngine, SteppedEngine
 from relaxon.solvers.sparse.krylov.vectors import as_field, inner, norm_of
-from relaxon.solvers.sparse.preconditioners.setup import prepare_map
-from relaxon.solvers.sparse.preconditioners.suitability import check_preconditioner
+from relaxon.solvers.sparse.preconditioners.setup import check_preconditioner, prepare_map
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 BREAKDOWN = 1e-14
@@ -40,7 +40,7 @@ class BiCGStab(SteppedEngine, KrylovEngine):
         shadow, p, v = r.copy(), r.copy(), np.zeros_like(r)
         rho, restarted = inner(shadow, r), True
         while True:
-            z = self._preconditioned(p)
+            z = self._apply_preconditioner(p)
             v = self._image(z)
             along = inner(shadow, v)
             if not abs(along) > BREAKDOWN * norm_of(shadow) * norm_of(v):
@@ -53,7 +53,7 @@ class BiCGStab(SteppedEngine, KrylovEngine):
             alpha = rho / along
             found += alpha * z
             r -= alpha * v
-            z = self._preconditioned(r)
+            z = self._apply_preconditioner(r)
             image = self._image(z)
             square = norm_of(image) ** 2
             omega = inner(image, r) / square if square > 0 else 0.0

@@ -21,10 +21,10 @@ from relaxon.core.solution import Result
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared, Solver
 from relaxon.solvers.interface.verdict import subtract
-from relaxon.solvers.sparse.direction import ConjugateDirection
-from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
+from relaxon.solvers.krylov.iteration import Steps
+from relaxon.solvers.sparse.engine import ConjugateDirection, MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov.conjugate_gradients import STAGNATION_STEPS
-from relaxon.solvers.sparse.krylov.iteration import SteppedEngine, Steps
+from relaxon.solvers.sparse.krylov.iteration import SteppedEngine
 from relaxon.solvers.sparse.system import vector_kernels as kernels
 from relaxon.solvers.sparse.system.caller_maps import Map, check_map, wrap_map
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem

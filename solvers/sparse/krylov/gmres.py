@@ -20,8 +20,7 @@ from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.krylov.iteration import KrylovEngine
 from relaxon.solvers.sparse.krylov.vectors import Basis, as_field, norm_of
-from relaxon.solvers.sparse.preconditioners.setup import prepare_map
-from relaxon.solvers.sparse.preconditioners.suitability import check_preconditioner, choose_preconditioner
+from relaxon.solvers.sparse.preconditioners.setup import check_preconditioner, choose_preconditioner, prepare_map
 from relaxon.solvers.sparse.system.caller_maps import Map, Vector
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 

@@ -1,57 +1,31 @@
-"""What the Krylov methods share: one loop with its ending tests, and products with matrix and preconditioner."""
+"""What the Krylov methods share: the loop of all iterative methods, and products with matrix and preconditioner."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Generator
 from typing import ClassVar
 
 import numpy as np
 
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
+from relaxon.solvers.krylov.iteration import Steps, iterate
 from relaxon.solvers.sparse.engine import MatrixEngine
 from relaxon.solvers.sparse.krylov.vectors import as_field, norm_of
 from relaxon.solvers.sparse.system.caller_maps import Map, Vector
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
-Steps = Generator[float, None, Result]
-"""A method at work on one right-hand side: it yields the residual's norm at the start and after each step, and returns
-the result where it breaks down."""
-
-
-def run_steps(steps: Steps, monitor: Monitor, max_iterations: int, patience: int) -> Result:
-    """Take a method's steps until an ending test is met, and return the result.
-
-    The tests are those of `monitor` (converged, diverged, not finite, cancelled), then `patience` steps without a new
-    least residual, which mean that rounding has won. A step beyond `max_iterations` is not begun.
-    """
-    least, since = math.inf, 0
-    for _ in range(max(max_iterations, 0) + 1):
-        try:
-            norm = next(steps)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-        reason = monitor.record(norm)
-        if reason is not None:
-            return reason
-        least, since = (norm, 0) if norm < least else (least, since + 1)
-        if since >= patience:
-            return Result.STAGNATED
-    return Result.MAX_ITERATIONS
-
 
 class SteppedEngine(MatrixEngine):
-    """An engine whose `run` is the loop `run_steps` over the method that a subclass gives as `steps`."""
+    """An engine whose `run` is the loop `iterate` over the method that a subclass gives as `steps`."""
 
     patience: ClassVar[int]
     """Steps without a new least residual after which a run ends as stagnated."""
 
     def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
         self.failure = ""
-        return run_steps(self.steps(b, x, monitor), monitor, max_iterations, self.patience)
+        return iterate(self.steps(b, x, monitor), monitor, max_iterations, self.patience)
 
     @abstractmethod
     def steps(self, b: Array, x: Array, monitor: Monitor) -> Steps:
@@ -71,7 +45,7 @@ class KrylovEngine(MatrixEngine):
         norm = self.system.residual(b, x, r)
         return as_field(r, self.system.is_complex), norm
 
-    def _preconditioned(self, r: Vector) -> Vector:
+    def _apply_preconditioner(self, r: Vector) -> Vector:
         """Return `M r` in a new array; the preconditioner is applied to a vector of norm 1."""
         if self.precondition is None:
             return r.copy()

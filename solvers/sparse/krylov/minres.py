@@ -15,11 +15,11 @@ import numpy as np
 
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import Monitor
+from relaxon.solvers.krylov.iteration import Steps
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.krylov.iteration import KrylovEngine, SteppedEngine, Steps
+from relaxon.solvers.sparse.krylov.iteration import KrylovEngine, SteppedEngine
 from relaxon.solvers.sparse.krylov.vectors import as_field, inner, norm_of
-from relaxon.solvers.sparse.preconditioners.setup import prepare_map
-from relaxon.solvers.sparse.preconditioners.suitability import check_preconditioner
+from relaxon.solvers.sparse.preconditioners.setup import check_preconditioner, prepare_map
 from relaxon.solvers.sparse.system.caller_maps import Vector
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
@@ -40,7 +40,7 @@ class MinimalResiduals(SteppedEngine, KrylovEngine):
         found = as_field(x, self.system.is_complex)
         yield norm
         v, v_old = r.copy(), np.zeros_like(r)
-        z = self._preconditioned(v)
+        z = self._apply_preconditioner(v)
         gamma, gamma_old, failed = self._size(v, z), 1.0, self.failure
         eta, s_old, s, c_old, c = gamma, 0.0, 0.0, 1.0, 1.0
         w, w_old = np.zeros_like(r), np.zeros_like(r)
@@ -51,7 +51,7 @@ class MinimalResiduals(SteppedEngine, KrylovEngine):
             image = self._image(z)
             delta = float(np.real(inner(z, image)))
             v_new = image - (delta / gamma) * v - (gamma / gamma_old) * v_old
-            z_new = self._preconditioned(v_new)
+            z_new = self._apply_preconditioner(v_new)
             gamma_new = self._size(v_new, z_new)
             failed = self.failure
             alpha0 = c * delta - c_old * s * gamma

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from relaxon.solvers.sparse.families.bodies import cantilever
-from relaxon.solvers.sparse.families.elements import simplices
+from relaxon.solvers.sparse.families.bodies import cantilever, simplices
 from relaxon.solvers.sparse.families.graphs import laplacian_of
 from relaxon.solvers.sparse.families.stencils import finite_volumes, quadrilaterals, side
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from relaxon.solvers.sparse.choice.automatic import MATRIX_SOLVERS
-from relaxon.solvers.sparse.engine import MatrixSolver
-from relaxon.solvers.sparse.peers.approximate import ApproximateCholesky
-from relaxon.solvers.sparse.peers.multigrid import AMGCL, Hypre
-from relaxon.solvers.sparse.peers.peer import PeerFactor, PeerSolver
-from relaxon.solvers.sparse.peers.supernodal import Cholmod, Pardiso
+from relaxon.solvers.sparse.peers.libraries import (
+    AMGCL,
+    ApproximateCholesky,
+    Cholmod,
+    Hypre,
+    Pardiso,
+    PeerFactor,
+    PeerSolver,
+)
 
 PEERS: dict[str, PeerSolver] = {
     "hypre": Hypre(),
@@ -19,12 +22,6 @@ PEERS: dict[str, PeerSolver] = {
 """The solvers by name, with the options that are best over the gallery."""
 
 
-def all_matrix_solvers() -> dict[str, MatrixSolver]:
-    """Return the solvers of sparse matrices by name, those of other libraries last, whether they are installed or
-    not."""
-    return {**MATRIX_SOLVERS, **PEERS}
-
-
 __all__ = [
     "AMGCL",
     "PEERS",
@@ -34,5 +31,4 @@ __all__ = [
     "Pardiso",
     "PeerFactor",
     "PeerSolver",
-    "all_matrix_solvers",
 ]

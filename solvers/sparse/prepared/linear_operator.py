@@ -67,10 +67,10 @@ def _make_inner_map(prepared: PreparedMatrix) -> Any:
     system = left.system
     shift = 0 if left is prepared else -left.system.exponent
 
-    def mapped(r: Array) -> Array:
+    def apply_map(r: Array) -> Array:
         z = np.empty_like(r)
         precondition(system.project(r.copy()), z)
         scaling.scale(z, shift)
         return system.project(z)
 
-    return mapped
+    return apply_map

@@ -1,20 +1,23 @@
 """Solvers set up for sparse matrices, with the checks, null space, tolerance and float64 verdict that grids have."""
-# Imported on first use: SciPy, for its weight, and modules that import this one in turn.
+# Imported on first use, for its weight: SciPy.
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from relaxon.core import validation
+from relaxon.core.masked import fill_unused
 from relaxon.core.set_up_summary import LevelSize, SetUpSummary
-from relaxon.core.solution import Result
+from relaxon.core.solution import Callback, Result, Solution
+from relaxon.core.solve_options import SolveOptions
 from relaxon.solvers.grid.nullspace import CONSISTENCY
+from relaxon.solvers.interface.complex_parts import ComplexRequest
 from relaxon.solvers.interface.elimination import MatrixElimination
 from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.interface.prepared_system import PreparedSystem
@@ -22,29 +25,21 @@ from relaxon.solvers.interface.request import Request, RequestMemory, packed_vec
 from relaxon.solvers.interface.verdict import Figures
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.precompile import compiling
-from relaxon.solvers.sparse.choice.automatic import MATRIX_SOLVERS, Automatic, find_solver
+from relaxon.solvers.sparse.choice.automatic import Automatic
 from relaxon.solvers.sparse.engine import MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.krylov.conjugate_directions import ConjugateDirectionsWith
-from relaxon.solvers.sparse.krylov.gmres import MatrixGMRES
-from relaxon.solvers.sparse.krylov.minres import MatrixMINRES
 from relaxon.solvers.sparse.prepared import verdict_kernels as kernels
-from relaxon.solvers.sparse.prepared.figures import euclidean_norm, row_weights
+from relaxon.solvers.sparse.prepared.figures import complex_figures, euclidean_norm, row_weights
 from relaxon.solvers.sparse.prepared.linear_operator import as_linear_operator
 from relaxon.solvers.sparse.prepared.reuse import Course, Reused
-from relaxon.solvers.sparse.prepared.row_elimination import RowElimination
-from relaxon.solvers.sparse.system.matrix_kinds import NAMES
+from relaxon.solvers.sparse.prepared.set_up import DEFAULT_SOLVER, find_elimination, resolve_solver, set_up
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 from relaxon.solvers.sparse.system.new_values import StoredPattern, same_pattern, update_system
 from relaxon.solvers.sparse.system.properties import MatrixProperties
-from relaxon.solvers.sparse.system.real_form import real_form
 from relaxon.solvers.sparse.system.row_runs import count_runs, count_threads, split_rows
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
-DEFAULT_SOLVER = "auto"
-TAKE_MAPS = ("gmres", "bicgstab", "minres")
-"""Solvers that accept a caller's preconditioner, besides "auto"."""
 PARTS = 16
 """Partial sums of a verdict's figures, whatever the number of threads."""
 NEARLY_SINGULAR = (
@@ -63,16 +58,6 @@ def prepare_matrix(matrix: Any, solver: Any = None, properties: MatrixProperties
     return prepare_system(system, chosen, start, M, StoredPattern.of(matrix, system))
 
 
-def resolve_solver(solver: Any) -> MatrixSolver:
-    """Return the solver of that name, "auto" for None; TypeError for neither a name nor a `MatrixSolver`."""
-    if solver is None:
-        solver = DEFAULT_SOLVER
-    chosen = find_solver(solver, peers=True) if isinstance(solver, str) else solver
-    if not isinstance(chosen, MatrixSolver):
-        raise TypeError(f"solver must be a name or a MatrixSolver for a sparse matrix, got {type(solver).__name__}")
-    return chosen
-
-
 def prepare_system(
     system: MatrixSystem,
     solver: MatrixSolver,
@@ -86,83 +71,20 @@ def prepare_system(
     where there were some.
     """
     start = time.perf_counter() if start is None else start
-    elimination = _find_elimination(system)
+    elimination = find_elimination(system)
     left = system if elimination is None or not len(elimination.index) else elimination.system()
-    engine = _set_up(solver, left, M)
+    engine = set_up(solver, left, M)
     seconds = time.perf_counter() - start
     reduced = None if left is system else PreparedMatrix(left, solver, engine, seconds)
-    return choose_front(system)(system, solver, engine, seconds, elimination, reduced, M=M, stored=stored)
-
-
-def choose_front(system: MatrixSystem) -> type[PreparedMatrix]:
-    """Return the class of prepared solvers for a system, real or complex."""
-    if not system.is_complex:
-        return PreparedMatrix
-    from relaxon.solvers.sparse.prepared.prepared_complex import PreparedComplexMatrix
-
-    return PreparedComplexMatrix
-
-
-def _find_elimination(system: MatrixSystem) -> MatrixElimination | None:
-    if system.kind == "spd":
-        return MatrixElimination.of(system)
-    if system.is_complex:
-        return None
-    return RowElimination.of(system)
-
-
-def _set_up(solver: MatrixSolver, system: MatrixSystem, M: Any) -> MatrixEngine:
-    """Set up a solver for what elimination leaves of a system; ValueError where the solver does not accept its kind."""
-    if M is not None:
-        method = use_map(solver, M, system)
-        engine = method.prepare_matrix(system)
-        if solver.name == "auto":
-            engine.reason = f"auto chose {method.name}: with the preconditioner given, for {NAMES[system.kind]} matrix"
-        return engine
-    if system.kind == "hermitian" and "hermitian" not in solver.kinds and "spd" in solver.kinds:
-        form = real_form(system)
-        if form.kind == "spd":
-            return solver.prepare_matrix(form)
-    refuse_kind(solver, system)
-    if system.kind == "nonsymmetric" and solver.name == "auto" and not system.is_complex:
-        compiling.compile_kind(compiling.kind_of("gmres", system.matrix))
-    return solver.prepare_matrix(system)
-
-
-def refuse_kind(solver: MatrixSolver, system: MatrixSystem) -> None:
-    """Raise ValueError where a solver does not accept matrices of the system's kind."""
-    if system.kind not in solver.kinds:
-        fit = [name for name, one in MATRIX_SOLVERS.items() if system.kind in one.kinds]
-        raise ValueError(
-            f"solver {solver.name!r} is for {' or '.join(NAMES[kind] for kind in solver.kinds)} matrix, got "
-            f"{NAMES[system.kind]} one: {system.why}; for that there are {', '.join(fit)}"
-        )
-
-
-def use_map(solver: MatrixSolver, M: Any, system: MatrixSystem) -> MatrixSolver:
-    """Return the solver with `M` as its preconditioner; for "auto", the method that suits the system's kind.
-
-    ValueError where the solver accepts no caller's preconditioner.
-    """
-    if solver.name == "auto":
-        by_kind: dict[str, MatrixSolver] = {
-            "spd": ConjugateDirectionsWith(M),
-            "symmetric-indefinite": MatrixMINRES(M),
-            "hermitian": MatrixMINRES(M),
-        }
-        return by_kind.get(system.kind, MatrixGMRES(M))
-    refuse_kind(solver, system)
-    if solver.name not in TAKE_MAPS:
-        raise ValueError(
-            f"M must be None with solver {solver.name!r}, which has a preconditioner of its own or none; "
-            f"{', '.join(TAKE_MAPS)} and auto take one"
-        )
-    return replace(solver, preconditioner=M)  # type: ignore[type-var]
+    return PreparedMatrix(system, solver, engine, seconds, elimination, reduced, M=M, stored=stored)
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedMatrix(PreparedSystem):
-    """A solver set up for one matrix, from `prepare`; `b` and `x0` are vectors `(n,)` or columns `(n, 1)`."""
+    """A solver set up for one matrix, from `prepare`; `b` and `x0` are vectors `(n,)` or columns `(n, 1)`.
+
+    Where the matrix is complex, the engine's vectors are pairs of real numbers, and `x` is complex128.
+    """
 
     system: MatrixSystem
     solver: MatrixSolver
@@ -228,7 +150,7 @@ class PreparedMatrix(PreparedSystem):
         `stored` is its pattern with stored zeros, where there are some.
         """
         start = time.perf_counter() if start is None else start
-        elimination = _find_elimination(system)
+        elimination = find_elimination(system)
         left = system if elimination is None or not len(elimination.index) else elimination.system()
         had = self.system if self.reduced is None else self.reduced.system
         engine, updates = None, self.updates + 1
@@ -241,7 +163,7 @@ class PreparedMatrix(PreparedSystem):
         ):
             engine = self.engine.update(left)
         if engine is None:
-            engine, course = _set_up(self.solver, left, self.M), Course()
+            engine, course = set_up(self.solver, left, self.M), Course()
         else:
             engine, course = self._with_course(engine, left)
         seconds = time.perf_counter() - start
@@ -250,7 +172,7 @@ class PreparedMatrix(PreparedSystem):
             reduced = PreparedMatrix(left, self.solver, engine, seconds, course=course, updates=updates)
         # The arrays of complex requests are twice as long.
         memory = self.memory if system.is_complex == self.system.is_complex else RequestMemory()
-        return choose_front(system)(
+        return PreparedMatrix(
             system, self.solver, engine, seconds, elimination, reduced, memory, self.M, stored, course, updates
         )
 
@@ -260,7 +182,7 @@ class PreparedMatrix(PreparedSystem):
         if not engine.reuses:
             return engine, Course()
         course = self._course
-        anew = partial(_set_up, self.solver, left, None) if isinstance(self.solver, Automatic) else None
+        anew = partial(set_up, self.solver, left, None) if isinstance(self.solver, Automatic) else None
         return Reused(left, engine, course, anew), course
 
     @property
@@ -316,7 +238,42 @@ class PreparedMatrix(PreparedSystem):
         """
         return as_linear_operator(self)
 
-    def _used(self) -> NDArray[np.bool_]:
+    def request(
+        self, b: ArrayLike, options: SolveOptions, x0: ArrayLike | None = None, name: str = "b"
+    ) -> Request | ComplexRequest:
+        if not self.system.is_complex:
+            return PreparedSystem.request(self, b, options, x0, name)
+        validation.array_like(name, b)
+        b, x0 = fill_unused(name, b, self._find_used), fill_unused("x0", x0, self._find_used)
+        return self._real_request(b, options, x0, name)
+
+    def _real_request(
+        self, b: ArrayLike, options: SolveOptions, x0: ArrayLike | None, name: str, last: Request | None = None
+    ) -> Request:
+        side, start = self._interleave(name, b), self._interleave("x0", x0)
+        return PreparedSystem._real_request(self, side, options, start, name, last)
+
+    def _real_answer(self, request: Request, callback: Callback | None, x0: ArrayLike | None = None) -> Solution:
+        return PreparedSystem._real_answer(self, request, callback, self._interleave("x0", x0))
+
+    def _interleave(self, name: str, value: Any) -> Any:
+        """Return a complex matrix's vector or column, checked, as new pairs of float64; of a real one, as it is."""
+        if not self.system.is_complex or value is None:
+            return value
+        array = validation.real_or_complex_array(name, value, finite=False)
+        vector = self._entries(name, array)
+        pairs = np.array(vector, np.complex128, order="C", copy=True).view(np.float64)
+        return pairs.reshape(-1, 1) if array.ndim == 2 else pairs
+
+    def _entries(self, name: str, array: Any) -> Any:
+        """Return the entries `(n,)` of a vector or a column; ValueError, naming it, where it is malformed."""
+        vector = packed_vector(name, array, self.system.unknowns)
+        if vector is None:
+            raise ValueError(f"{name} must have shape ({self.system.unknowns},), got {array.shape}")
+        validation.finite_entries(name, vector)
+        return vector
+
+    def _find_used(self) -> NDArray[np.bool_]:
         return np.ones(self.system.unknowns, bool)
 
     @property
@@ -329,36 +286,28 @@ class PreparedMatrix(PreparedSystem):
         return self.memory
 
     def _vector(self, name: str, array: Any, out: Array | None = None) -> Array:
-        n = self.system.unknowns
-        vector = packed_vector(name, array, n)
-        if vector is None:
-            raise ValueError(f"{name} must have shape ({n},), got {array.shape}")
-        array = vector
-        validation.finite_entries(name, array)
+        vector = array.reshape(-1) if self.system.is_complex else self._entries(name, array)
         if out is None:
-            return np.array(array, np.float64, order="C", copy=True)
-        out[...] = array
+            return np.array(vector, np.float64, order="C", copy=True)
+        out[...] = vector
         return out
 
-    def _packed(self, side: Any) -> bool:
+    def _is_packed(self, side: Any) -> bool:
         return True
 
-    def _answered(self, x: Array, packed: bool) -> Array:
-        return x
+    def _form_answer(self, x: Array, packed: bool) -> NDArray[Any]:
+        return x.view(np.complex128) if self.system.is_complex else x
 
-    def _defect(self, b: Array) -> tuple[float, int]:
-        return self.system.defect(b)
-
-    def _component(self, number: int) -> str:
-        return self.system.describe(number)
-
-    def _project(self, v: Array) -> None:
-        self.system.project(v)
+    @property
+    def _null(self) -> MatrixSystem:
+        return self.system
 
     def _norm(self, v: Array) -> float:
         return euclidean_norm(v)
 
     def _figures(self, b: Array, x: Array) -> Figures:
+        if self.system.is_complex:
+            return complex_figures(self.system, b.view(np.complex128), x.view(np.complex128))
         a, n, r = self.system.matrix, self.system.unknowns, np.empty_like(b)
         inverse, count = row_weights(self.system), count_runs(n, PARTS)
         parts = np.empty((count, 5))

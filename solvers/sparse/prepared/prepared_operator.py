@@ -14,8 +14,8 @@ from relaxon.solvers.sparse.krylov.gmres import MatrixGMRES
 from relaxon.solvers.sparse.krylov.minres import MatrixMINRES
 from relaxon.solvers.sparse.krylov.vectors import as_field, norm_of
 from relaxon.solvers.sparse.prepared.figures import normwise_figures
-from relaxon.solvers.sparse.prepared.prepared_complex import PreparedComplexMatrix
-from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix, resolve_solver, use_map
+from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
+from relaxon.solvers.sparse.prepared.set_up import resolve_solver, use_map
 from relaxon.solvers.sparse.system.matrix_system import Array
 from relaxon.solvers.sparse.system.properties import MatrixProperties
 
@@ -105,8 +105,7 @@ def prepare_operator(operator: Any, solver: Any, properties: MatrixProperties) -
         method = use_map(method, said.M, system)  # type: ignore[arg-type]
     engine = method.prepare_matrix(system)  # type: ignore[arg-type]
     engine.reason = reason
-    made = PreparedComplexOperator if system.is_complex else PreparedOperator
-    return made(system, chosen, engine, time.perf_counter() - start)  # type: ignore[arg-type]
+    return PreparedOperator(system, chosen, engine, time.perf_counter() - start)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +113,6 @@ class PreparedOperator(PreparedMatrix):
     """A method for one operator without stored entries, from `prepare`; there is no set-up."""
 
     def _figures(self, b: Array, x: Array) -> Figures:
-        return _figures_of(self.system, b, x)
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedComplexOperator(PreparedComplexMatrix):
-    """The same for a complex operator."""
-
-    def _figures(self, b: Array, x: Array) -> Figures:
-        return _figures_of(self.system, b, x)
-
-
-def _figures_of(system: Any, b: Array, x: Array) -> Figures:
-    image = system.apply(x, np.empty_like(x))
-    with np.errstate(over="ignore", invalid="ignore"):
-        return normwise_figures(b - image, image, b)
+        image = self.system.apply(x, np.empty_like(x))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return normwise_figures(b - image, image, b)

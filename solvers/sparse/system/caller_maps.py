@@ -47,15 +47,15 @@ def wrap_map(
         call = given.tocsr().__matmul__
     kinds, wanted = ("fc", "numbers") if is_complex else ("f", "floats")
 
-    def checked(r: Vector) -> Vector:
+    def apply_whole(r: Vector) -> Vector:
         z = np.asarray(call(r))
         if z.shape != (unknowns,) or z.dtype.kind not in kinds:
             raise ValueError(f"{name} must return {wanted} of shape ({unknowns},), got {z.dtype} of shape {z.shape}")
         return z
 
-    def of_part(r: Vector) -> Vector:
+    def apply_part(r: Vector) -> Vector:
         full = np.zeros(unknowns, r.dtype)
         full[kept] = r
-        return np.asarray(checked(full)[kept])
+        return np.asarray(apply_whole(full)[kept])
 
-    return checked if kept is None else of_part
+    return apply_whole if kept is None else apply_part

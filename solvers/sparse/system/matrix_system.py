@@ -1,4 +1,5 @@
 """A sparse matrix as a checked system: validation, canonical form, and its constant null vectors."""
+
 # Imported on first use, for its weight: scipy.
 
 from __future__ import annotations
@@ -327,3 +328,21 @@ def bring_into_range(matrix: Any, sizes: Array) -> int:
     exponent = 0 if largest == 0 or scaling.is_safe(largest) else scaling.exponent_of(largest)
     scaling.scale(matrix.data.view(np.float64), -exponent)
     return exponent
+
+
+def real_form(system: MatrixSystem) -> MatrixSystem:
+    """Return the system on pairs of real and imaginary parts, which has the Hermitian one's eigenvalues, each twice.
+
+    Its kind is "spd" where the diagonal and the 2 × 2 minors allow it, else "symmetric-indefinite".
+    """
+    from scipy.sparse import bsr_array
+
+    a = system.matrix
+    blocks = np.empty((a.nnz, 2, 2))
+    blocks[:, 0, 0] = blocks[:, 1, 1] = a.data.real
+    blocks[:, 1, 0] = a.data.imag
+    blocks[:, 0, 1] = -a.data.imag
+    n = 2 * system.unknowns
+    form = bsr_array((blocks, a.indices, a.indptr), shape=(n, n)).tocsr()
+    form.eliminate_zeros()
+    return MatrixSystem.of(form)

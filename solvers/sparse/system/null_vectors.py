@@ -98,7 +98,7 @@ def find_null_vectors(matrix: Any, near_null: NearNullSpace, constants: bool) ->
         vectors, names = np.column_stack([vectors, np.ones(len(vectors))]), (*names, "the constant vector")
     size = np.abs(vectors).max(axis=0)
     vectors = np.ascontiguousarray(vectors / np.where(size > 0, size, 1.0))
-    label, count = _components(matrix, near_null)
+    label, count = _label_components(matrix, near_null)
     width = vectors.shape[1]
     combinations = [np.eye(width) for _ in range(count)]
     for number in range(PASSES):
@@ -118,11 +118,11 @@ def find_null_vectors(matrix: Any, near_null: NearNullSpace, constants: bool) ->
         component
         for c in range(count)
         if combinations[c].shape[1] > 0
-        if (component := _component(matrix, vectors, names, label, count, c, combinations[c])) is not None
+        if (component := _find_component(matrix, vectors, names, label, count, c, combinations[c])) is not None
     )
 
 
-def _components(matrix: Any, near_null: NearNullSpace) -> tuple[NDArray[np.int32], int]:
+def _label_components(matrix: Any, near_null: NearNullSpace) -> tuple[NDArray[np.int32], int]:
     """Return the number of each unknown's connected component, −1 in small ones, and how many are numbered."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
@@ -181,7 +181,7 @@ def _null_combinations(images: Array, products: Array) -> Array:
     return np.asarray(spanning @ turned[:, small])
 
 
-def _component(
+def _find_component(
     matrix: Any,
     vectors: Array,
     names: tuple[str, ...],
@@ -207,14 +207,14 @@ def _component(
     norms = np.sqrt(np.square(own).sum(axis=0))
     outside = own - np.einsum("im,mk->ik", basis, np.einsum("im,ik->mk", basis, own))
     lies = (norms > 0) & (np.sqrt(np.square(outside).sum(axis=0)) <= OWN * norms)
-    chosen = _independent(own, np.flatnonzero(lies))
+    chosen = _choose_independent(own, np.flatnonzero(lies))
     if len(chosen) == basis.shape[1]:
         return NullComponent(index, basis, own[:, chosen], tuple(names[k] for k in chosen))
     said = tuple(f"combination {k} of the near-null vectors" for k in range(basis.shape[1]))
     return NullComponent(index, basis, basis, said)
 
 
-def _independent(vectors: Array, columns: NDArray[np.int64]) -> list[int]:
+def _choose_independent(vectors: Array, columns: NDArray[np.int64]) -> list[int]:
     """Return those of the columns that do not lie in the span of the ones before."""
     chosen: list[int] = []
     basis: list[Array] = []

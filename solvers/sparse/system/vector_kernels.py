@@ -67,7 +67,7 @@ def dot(x: Array, y: Array) -> float:
     """Return `⟨x, y⟩`."""
     if len(x) < SHORT:
         return float(np.einsum("i,i", x, y))  # not BLAS's, whose order is that of its own threads
-    return _summed(_dot, x, y)
+    return _sum_blocks(_dot, x, y)
 
 
 def step(alpha: float, p: Array, ap: Array, x: Array, r: Array) -> float:
@@ -76,8 +76,8 @@ def step(alpha: float, p: Array, ap: Array, x: Array, r: Array) -> float:
         add_scaled(alpha, p, x)
         add_scaled(-alpha, ap, r)
         return dot(r, r)
-    _summed(_scaled_sum, p, x, alpha, 1.0)
-    return _summed(_scaled_sum, ap, r, -alpha, 1.0)
+    _sum_blocks(_scaled_sum, p, x, alpha, 1.0)
+    return _sum_blocks(_scaled_sum, ap, r, -alpha, 1.0)
 
 
 def next_direction(z: Array, beta: float, p: Array) -> None:
@@ -87,7 +87,7 @@ def next_direction(z: Array, beta: float, p: Array) -> None:
             p *= beta
             p += z
     else:
-        _summed(_scaled_sum, z, p, 1.0, beta)
+        _sum_blocks(_scaled_sum, z, p, 1.0, beta)
 
 
 def add_scaled(factor: float, p: Array, x: Array) -> None:
@@ -96,10 +96,10 @@ def add_scaled(factor: float, p: Array, x: Array) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
             x += factor * p
     else:
-        _summed(_scaled_sum, p, x, factor, 1.0)
+        _sum_blocks(_scaled_sum, p, x, factor, 1.0)
 
 
-def _summed(kernel: Kernel, x: Array, *args: Any) -> float:
+def _sum_blocks(kernel: Kernel, x: Array, *args: Any) -> float:
     """Run a kernel over the blocks of `x`, and add their partial sums in a fixed order."""
     parts = np.empty(-(-len(x) // BLOCK))
     divide(kernel, len(parts), x, *args, parts)

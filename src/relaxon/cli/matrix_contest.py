@@ -43,7 +43,7 @@ class ThisProcess(MatrixVenue):
     """This process."""
 
     def list_solvers(self) -> dict[str, str]:
-        from relaxon.solvers.sparse.peers import all_matrix_solvers
+        from relaxon.solvers.sparse.choice.automatic import all_matrix_solvers
 
         missing = {name: find_missing(solver.needs) for name, solver in all_matrix_solvers().items()}
         return {

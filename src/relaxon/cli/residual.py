@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from relaxon.core.scaling import exponent_of, is_safe
 from relaxon.solvers.grid.poisson_grid import Boundary, CellType, PoissonGrid, Robin
-from relaxon.solvers.grid.scaled import scaled_grid
+from relaxon.solvers.grid.scaled import scale_grid
 
 ROUNDINGS_A_ROW = 8
 """Roundings in a row, which adds up to six differences and the right-hand side, each rounded by half an ulp at most."""
@@ -55,7 +55,7 @@ class _Flows:
 def true_residual(grid: PoissonGrid, b: NDArray[Any], x: NDArray[Any]) -> TrueResidual:
     """Return the residuals of full arrays `b` and `x` (`grid.shape`; values outside the fluid are ignored)."""
     fluid = grid.cells == CellType.FLUID
-    grid, exponent = scaled_grid(grid)
+    grid, exponent = scale_grid(grid)
     right = np.where(fluid, b, 0.0).astype(np.float64, copy=False)
     shares = _volume_shares(grid)
     if shares is not None:

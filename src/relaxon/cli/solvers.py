@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.text import Text
 
     from relaxon.solvers import list_solvers
-    from relaxon.solvers.sparse.peers import all_matrix_solvers
+    from relaxon.solvers.sparse.choice.automatic import all_matrix_solvers
 
     listed = [("grids", entry.name, entry.summary, entry.needs) for entry in list_solvers()]
     listed += [("matrices", name, solver.summary, solver.needs) for name, solver in all_matrix_solvers().items()]

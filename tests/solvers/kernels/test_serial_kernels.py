@@ -17,7 +17,7 @@ from relaxon.neuromorphic.energy import kernels as energy
 from relaxon.neuromorphic.equilibrium import kernels as equilibrium
 from relaxon.solvers import ConjugateDirectionsWith, PoissonGrid, gallery, prepare
 from relaxon.solvers.kernels.threads import num_threads
-from relaxon.solvers.krylov.incomplete_cholesky import IncompleteCholeskyCG
+from relaxon.solvers.krylov.conjugate_gradients import IncompleteCholeskyCG
 from relaxon.solvers.multigrid.solver import MultigridCG
 from relaxon.solvers.plume import SmokePlume
 

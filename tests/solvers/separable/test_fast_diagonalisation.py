@@ -13,7 +13,7 @@ from scipy.sparse.linalg import spsolve
 from relaxon.solvers import FastDiagonalisation, PoissonGrid, prepare, solve, solve_many
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.separable import kernels, system, transforms
-from relaxon.solvers.separable.axes import Axis, NotSeparableError, axes_of, factored
+from relaxon.solvers.separable.axes import Axis, NotSeparableError, axes_of, factor_axes
 
 NAME = "fast-diagonalisation"
 SIDES = ["neumann", "dirichlet", ("neumann", "dirichlet"), ("dirichlet", "neumann"), "periodic"]
@@ -137,15 +137,15 @@ def test_the_axes_are_found_in_an_assembled_matrix():
     diagonal = sum(outer([axes[a].diagonal if a == axis else weights[a] for a in range(3)]) for axis in range(3))
     b, one, two = rng.standard_normal(shape), np.empty(shape), np.empty(shape)
     system.SeparableSystem(axes).solve(b, one)
-    system.SeparableSystem(factored(couplings, diagonal)).solve(b, two)
+    system.SeparableSystem(factor_axes(couplings, diagonal)).solve(b, two)
     np.testing.assert_allclose(two, one, atol=1e-12 * abs(one).max())
     couplings[1][2, 2, 3] *= 1.001
     with pytest.raises(NotSeparableError, match="along axis 1"):
-        factored(couplings, diagonal)
+        factor_axes(couplings, diagonal)
     couplings[1][2, 2, 3] /= 1.001
     diagonal[3, 1, 2] *= 1.001
     with pytest.raises(NotSeparableError, match="reaction"):
-        factored(couplings, diagonal)
+        factor_axes(couplings, diagonal)
 
 
 @pytest.mark.parametrize(("rows", "inner", "columns"), [(1, 1, 1), (4, 4, 16), (7, 9, 5), (130, 131, 261), (3, 257, 2)])

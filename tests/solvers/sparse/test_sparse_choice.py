@@ -20,8 +20,8 @@ from relaxon.solvers.sparse.choice.costs import CostModel, DirectCost, Iterative
 from relaxon.solvers.sparse.choice.estimates import Estimate, Estimates
 from relaxon.solvers.sparse.choice.features import MatrixFeatures, count_levels
 from relaxon.solvers.sparse.choice.watch import Watched
-from relaxon.solvers.sparse.convergence import SLOW, expected_left
 from relaxon.solvers.sparse.direct.superlu import SuperLUFactor
+from relaxon.solvers.sparse.engine import SLOW, expected_left
 from relaxon.solvers.stress import make_matrix_case
 
 OFF = (9e9, 9.0, 9)

@@ -75,9 +75,9 @@ class Stubborn(PeerSolver):
         self.answer = answer
 
     def set_up(self, matrix):
-        return self
+        return self.answer_once
 
-    def solve(self, b, rtol):
+    def answer_once(self, b, rtol):
         return self.answer(b, rtol), 7
 
 

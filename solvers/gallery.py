@@ -1,15 +1,14 @@
-"""Test problems by name: boxes, obstacles, pools, jumping coefficients, smooth solutions that are known, a plume.
+"""Test problems by name: on grids (`make`), sparse matrices (`matrix`), and elastic bodies (`elastic_body`).
 
-All live on a domain of edge 1 along the longest axis, with cubic cells. The last axis points up.
+Those on grids live on a domain of edge 1 along the longest axis, with cubic cells. The last axis points up.
 """
 
-# Imported on first use, for weight or because it imports this module in turn: `solvers.plume`,
-# `solvers.sparse.families`, `solvers.sparse.families.bodies`.
+# Imported on first use, for their weight: `solvers.plume`, `solvers.sparse.families`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -17,26 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core import validation
-from relaxon.solvers.gallery import simulation_grids
-from relaxon.solvers.grid.poisson_grid import MAX_CELLS, BoundaryLike, CellType, PoissonGrid
+from relaxon.solvers import gallery_grids
+from relaxon.solvers.grid.poisson_grid import MAX_CELLS, BoundaryLike, CellType, PoissonGrid, Problem
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.families.bodies import ElasticBody
 
 Array = NDArray[np.float64]
 Size = int | Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A system to solve: `b` is a full float64 array, zero outside the fluid and in the operator's range."""
-
-    name: str
-    grid: PoissonGrid
-    b: Array
-    exact: Array | None = None
-    """The continuous problem's solution at cell centres, where it is known."""
-    summary: str = ""
+GridMaker = Callable[[tuple[int, ...], float, int], tuple[PoissonGrid, Array]]
+"""Makes a grid and `b` from its shape, its width and a seed."""
 
 
 def empty_box(size: Size, ndim: int = 3, boundary: BoundaryLike = "dirichlet", seed: int = 0) -> Problem:
@@ -140,7 +129,7 @@ def manufactured(
     if not grid.constant:
         raise ValueError(f"boundary must be neumann, dirichlet or periodic for a known solution, got {boundary!r}")
     parts = [
-        simulation_grids.fitting_profile((str(low), str(high)), p)
+        gallery_grids.fitting_profile((str(low), str(high)), p)
         for (low, high), p in zip(grid.boundary, points, strict=True)
     ]
     exact = _product([f for f, _, _ in parts])
@@ -175,41 +164,28 @@ def plume(size: Size, ndim: int = 3, seed: int = 0, steps: int = 4) -> Problem:
 def heat_step(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
     """Return an implicit step of the heat equation around insulating spheres: a reaction of 1/Δt, Δt = 10 h²."""
     around = spheres(size, ndim, seed=seed).grid
-    grid, b = simulation_grids.heat_step(around.cells, around.mean_spacing[0], seed)
+    grid, b = gallery_grids.heat_step(around.cells, around.mean_spacing[0], seed)
     return _problem("heat-step", grid, b, "implicit heat step around insulating spheres")
 
 
-def stretched_channel(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
-    """Return a channel over a step, its cells a tenth of the mean width at the walls."""
-    shape = _shape(size, ndim)
-    grid, b = simulation_grids.stretched_channel(shape, _width(shape), seed)
-    return _problem("channel", grid, b, "channel over a step, stretched towards its walls")
-
-
-def heat_sink(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
-    """Return a finned block of metal, heated from below, cooled at its surface: Robin sides and a reaction."""
-    shape = _shape(size, ndim)
-    grid, b = simulation_grids.heat_sink(shape, _width(shape), seed)
-    return _problem("heat-sink", grid, b, "finned heat sink, Robin sides")
-
-
-def cut_cylinder(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
-    """Return a channel past a cylinder that cuts its cells."""
-    shape = _shape(size, ndim)
-    grid, b = simulation_grids.cut_cylinder(shape, _width(shape), seed)
-    return _problem("cylinder", grid, b, "channel past a cylinder, cut cells")
-
-
-def _of_kind(name: str, function: str, summary: str) -> Callable[..., Problem]:
-    """Return the maker of a problem whose grid and `b` a function of `simulation_grids` makes."""
+def _of_kind(name: str, make_grid: GridMaker, summary: str) -> Callable[..., Problem]:
+    """Return the maker `(size, ndim=3, seed=0)` of a problem whose grid and `b` a function of `gallery_grids` makes."""
 
     def make_one(size: Size, ndim: int = 3, seed: int = 0) -> Problem:
         shape = _shape(size, ndim)
-        grid, b = getattr(simulation_grids, function)(shape, _width(shape), seed)
-        return _problem(name, grid, b, summary)
+        return _problem(name, *make_grid(shape, _width(shape), seed), summary)
 
     return make_one
 
+
+stretched_channel = _of_kind(
+    "channel", gallery_grids.stretched_channel, "channel over a step, stretched towards its walls"
+)
+"""Return the pressure of a channel over a step, its cells a tenth of the mean width at the walls."""
+heat_sink = _of_kind("heat-sink", gallery_grids.heat_sink, "finned heat sink, Robin sides")
+"""Return a finned block of metal, heated from below, cooled at its surface: Robin sides and a reaction."""
+cut_cylinder = _of_kind("cylinder", gallery_grids.cut_cylinder, "channel past a cylinder, cut cells")
+"""Return the pressure in a channel past a cylinder that cuts its cells."""
 
 _MAKERS: dict[str, Callable[..., Problem]] = {
     "box": empty_box,
@@ -224,10 +200,10 @@ _MAKERS: dict[str, Callable[..., Problem]] = {
     "channel": stretched_channel,
     "heat-sink": heat_sink,
     "cylinder": cut_cylinder,
-    "layered": _of_kind("layered", "layered", "layers, κ jumps by 10⁶, Dirichlet sides"),
-    "stretched": _of_kind("stretched", "stretched_box", "box stretched by 5 % a cell along all axes"),
-    "sheets": _of_kind("sheets", "sheets", "sheets with small holes, open top"),
-    "shells": _of_kind("shells", "shells", "porous shells, open top"),
+    "layered": _of_kind("layered", gallery_grids.layered, "layers, κ jumps by 10⁶, Dirichlet sides"),
+    "stretched": _of_kind("stretched", gallery_grids.stretched_box, "box stretched by 5 % a cell along all axes"),
+    "sheets": _of_kind("sheets", gallery_grids.sheets, "sheets with small holes, open top"),
+    "shells": _of_kind("shells", gallery_grids.shells, "porous shells, open top"),
 }
 
 
@@ -311,10 +287,7 @@ def _shape(size: Size, ndim: int) -> tuple[int, ...]:
         shape = tuple(validation.positive_int(f"size[{axis}]", n) for axis, n in enumerate(size))
     if len(shape) != ndim:
         raise ValueError(f"size must be one number or {ndim}, got {len(shape)}")
-    cells = 1
-    for n in shape:
-        cells *= n
-    if cells > MAX_CELLS:
+    if (cells := math.prod(shape)) > MAX_CELLS:
         raise ValueError(f"size must give at most {MAX_CELLS} cells, got {'×'.join(map(str, shape))} = {cells}")
     return shape
 
@@ -376,10 +349,7 @@ def _stream_divergence(grid: PoissonGrid, seed: int) -> Array:
 
 
 def _product(factors: Sequence[Array]) -> Array:
-    result: Array = np.ones((1,) * (factors[0].ndim if factors else 1))
-    for factor in factors:
-        result = result * factor
-    return result
+    return math.prod(factors, start=np.ones((1,) * (factors[0].ndim if factors else 1)))
 
 
 def _problem(name: str, grid: PoissonGrid, b: Array, summary: str, exact: Array | None = None) -> Problem:
