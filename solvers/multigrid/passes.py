@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.grid.plane_kernels import plane_of
-from relaxon.solvers.kernels.compiled import part, plain
+from relaxon.solvers.kernels.compiled import plain
 from relaxon.solvers.kernels.prefetch_kernels import BYTES, SINGLES, request_cells, request_cells_to_write
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.multigrid.plane_passes import (
@@ -111,14 +111,6 @@ class Scratch(NamedTuple):
     rows: Single
 
 
-@part
-def _request_rows(first, count, r, p, operator_codes, smoother_codes, q):  # type: ignore[no-untyped-def]
-    """Ask for cells of plane `p` of `r` and of plane `q` of codes, which the next planes' turn reads."""
-    request_cells(r, p, first, count, SINGLES)
-    request_cells(operator_codes, q, first, count, BYTES)
-    request_cells(smoother_codes, q, first, count, BYTES)
-
-
 @plain
 def _smooth_residual_restrict(start, stop, r, x, operator, smoother, transfer, gain, coarse, scratch):  # type: ignore[no-untyped-def]
     """Do coarse planes `start … stop − 1` of `smooth_residual_restrict`."""
@@ -152,9 +144,6 @@ def _smooth_residual_restrict(start, stop, r, x, operator, smoother, transfer, g
                     j = FIRST
                     while j < n1:
                         taken = rows_together(j, rows, n1)
-                        if coded:
-                            _request_rows(j * n2, taken * n2, r, i + 2, operator.codes, smoother.codes, i + 1)
-                            request_cells(transfer.codes, i + 1, j * n2, taken * n2, BYTES)
                         smooth_rows(
                             coded, r[i], pair, j, taken, n1, n2, wrap, zero, smoother.stencil, smoother.codes[here],
                             smoother.unit, smoother.values[there], ends, u, v, x[i],
@@ -202,7 +191,7 @@ def _prolong_correct_smooth(start, stop, r, x, operator, smoother, transfer, gai
     unit = transfer.unit
     for step in range(start - 2, stop + 2):
         # Plane `step` is corrected, `step − 1` has its residual taken, `step − 2` is finished.
-        # (5) Prolong and correct.
+        # (5) Prolong and correct; ask, here and in (6), for what the next planes read, while there is much to compute.
         y = planes[step % 3]
         if 0 <= step < n0 or wrap[0]:
             i = step % n0
@@ -256,7 +245,9 @@ def _prolong_correct_smooth(start, stop, r, x, operator, smoother, transfer, gai
         while j < n1:
             taken = rows_together(j, rows, n1)
             if coded:
-                _request_rows(j * n2, taken * n2, r, s + 2, operator.codes, smoother.codes, s + 2)
+                request_cells(r, s + 2, j * n2, taken * n2, SINGLES)
+                request_cells(operator.codes, s + 2, j * n2, taken * n2, BYTES)
+                request_cells(smoother.codes, s + 2, j * n2, taken * n2, BYTES)
             correct_rows(
                 coded, planes[s % 3], planes[3 + s % 3], pair, j, taken, n1, n2, wrap, zero, smoother.stencil,
                 operator.codes[here], operator.diagonal[there], u, v, z[s],
