@@ -23,6 +23,7 @@ from relaxon.solvers.dcdm.outer import NEGLIGIBLE, SAFEGUARD_STEPS, STAGNATION_S
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared
 from relaxon.solvers.interface.verdict import subtract
+from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.krylov.iteration import Steps, end_of, iterate
 from relaxon.solvers.multigrid.fused import LevelCycle
 
@@ -102,7 +103,7 @@ class FusedDirections(Prepared):
         self._refresh(x)
         past: list[tuple[int, float]] = []  # slot and curvature pᵀAp, the newest first
         scale = 1.0 / math.sqrt(self._total(dot(b, b))[0])
-        norm = exact = self._true_residual(b, x, scale)
+        norm = exact = self._first_residual(b, x, scale)
         since = yield norm
         if not 1 / FAR < norm * scale < FAR:
             scale = 1.0 / norm
@@ -128,6 +129,21 @@ class FusedDirections(Prepared):
                 norm = exact = self._true_residual(b, x, scale)
             since = yield norm
         return end_of(curvature)
+
+    def _first_residual(self, b: Array, x: Array, scale: float) -> float:
+        """Return `_true_residual`, without `A x` where `x` is 0; `scale` is `1 / ‖b‖`."""
+        from relaxon.solvers.kernels.compiled import threads_for
+
+        # One plane first: a start that is not 0 mostly shows there.
+        zero = not x[len(x) // 2].any() and float(x.max()) == 0 == float(x.min())
+        if self._total(float(not zero))[0]:
+            return self._true_residual(b, x, scale)
+
+        def scale_planes(start: int, stop: int) -> None:
+            np.multiply(b[start:stop], scale, out=self._r[start:stop], casting="same_kind")
+
+        divide(scale_planes, len(b), chunks=threads_for(b.size))
+        return 1.0 / scale
 
     def _true_residual(self, b: Array, x: Array, scale: float) -> float:
         from relaxon.solvers.grid.plane_kernels import true_residual

@@ -455,3 +455,15 @@ def test_the_cycles_training_command_writes_a_model_that_solves(tmp_path, capsys
     assert solve(problem.grid, problem.b, solver=DeepConjugateDirectionCycle(read_model(out, "mine"))).converged
     assert cycle_command.run(parser.parse_args(["--out", str(out), "--steps", "0"])) == 2
     assert "steps must be" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0, 0.0])
+def test_the_first_residual_is_that_of_the_start(value):
+    """Also of a start that is 0 but in one cell, far from those that are looked at first."""
+    problem = gallery.make("spheres", 16, seed=2)
+    start = np.zeros(problem.grid.shape)
+    start[tuple(np.argwhere(problem.grid.fluid)[-1])] = value * np.abs(problem.b).max()
+    solution = solve(problem.grid, problem.b, x0=start, rtol=1e-6)
+    residual = problem.grid.pack(problem.b) - problem.grid.operator().to_csr() @ problem.grid.pack(start)
+    assert solution.residuals[0] == pytest.approx(np.linalg.norm(residual), rel=1e-6)
+    assert solution.converged
