@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import os
 
+from measuring.tables import describe_run, write_record
+
 if __name__ == "__main__":  # imported by a test, it leaves that process's threads alone
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RELAXON_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # before NumPy: one thread for every model
@@ -35,9 +37,6 @@ from typing import Any
 
 from measuring.boosting import choice, contest, data, parts, report, ridge
 from rich.console import Console
-
-from relaxon._version import __version__
-from relaxon.cli.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("speed", "prediction", "truncation", "ablation", "contest")
@@ -148,17 +147,8 @@ class Bench:
         self.record |= found
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(self.record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_record(part, self.record)
         os.replace(part, self.path)
-
-
-def described() -> Record:
-    return {
-        "relaxon": __version__,
-        "machine": describe_machine().as_dict(),
-        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-    }
 
 
 def parser() -> argparse.ArgumentParser:
@@ -205,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
         record = json.loads(args.results.read_text(encoding="utf-8"))
     else:
         path = args.out / "boosting.json"
-        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else described()
+        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else describe_run()
         for model in contest.MODELS:
             if not model.installed:
                 console.print(f"{model.name} is not installed and not run: pip install {model.package}")

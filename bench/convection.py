@@ -12,9 +12,7 @@ of the repeats, all interleaved, another system first to compile. PyAMG is taken
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
 import statistics
 import time
 import warnings
@@ -23,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring.tables import describe_run, terminal_table, write_record
 from rich.console import Console
-from rich.table import Table
 from scipy import sparse
 
-from relaxon.cli.machine import describe_machine
 from relaxon.solvers import norms, solve
 from relaxon.solvers.kernels.threads import get_num_threads, num_threads
 from relaxon.solvers.sparse.families.convection import recirculating_winds, skew_winds, upwind
@@ -143,8 +140,7 @@ def main() -> int:
     n = args.unknowns or (QUICK_UNKNOWNS if args.quick else UNKNOWNS)
     repeats = args.repeats or (1 if args.quick else REPEATS)
     names = ["auto", *(name for name in CONTESTANTS if name.split("/")[0] in args.hierarchies)]
-    table = Table("wind", "cell Péclet", "n", "auto s (its)", "PyAMG's best s (its)", "ratio")
-    rows = []
+    rows, lines = [], []
     with num_threads(1 if args.cpu else get_num_threads()):
         race(2, "skew", 1.0, 45_000, 1, args.limit, args.cpu, names)  # compiles
         for ndim in args.ndim:
@@ -159,19 +155,12 @@ def main() -> int:
                     ratio = median(row, peer) / median(row, "auto")
                     row["ratio"] = ratio
                     if args.json:
-                        machine = describe_machine().as_dict() | {"load": os.getloadavg()[0]}
-                        written = {"machine": machine, "cpu": args.cpu, "rows": rows}
-                        args.json.write_text(json.dumps(written, indent=1) + "\n")
-                    table.add_row(
-                        f"{wind}, {ndim}-D",
-                        f"{peclet:g}",
-                        str(row["unknowns"]),
-                        cells[0],
-                        f"{peer} {cells[1]}",
-                        f"{ratio:.1f}",
-                    )
+                        write_record(args.json, describe_run(cpu=args.cpu, rows=rows))
+                    own, other = cells[0], f"{peer} {cells[1]}"
+                    lines.append([f"{wind}, {ndim}-D", f"{peclet:g}", row["unknowns"], own, other, f"{ratio:.1f}"])
     console = Console(width=120)
-    console.print(table)
+    headings = ("wind", "cell Péclet", "n", "auto s (its)", "PyAMG's best s (its)", "ratio")
+    console.print(terminal_table(headings, lines))
     finite = [row["ratio"] for row in rows if 0 < row["ratio"] < math.inf]
     most = max(row["runs"]["auto"][-1]["iterations"] for row in rows)
     if finite:

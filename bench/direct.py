@@ -23,10 +23,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from measuring.tables import describe_run, terminal_table, write_record
 from rich.console import Console
-from rich.table import Table
-
-from relaxon.cli.machine import describe_machine
 
 MODULES = {"superlu": "scipy", "rslab-fill": "rslab", "pardiso": "pypardiso"}
 """Of the libraries that are imported by another name."""
@@ -103,16 +101,15 @@ def main() -> int:
     libraries = [name for name in args.libraries if find_spec(MODULES.get(name, name)) is not None]
     if absent := sorted(set(args.libraries) - set(libraries)):
         console.print(f"not installed: {', '.join(absent)}")
-    table, rows = Table("matrix", "kind", "n", *libraries), []
+    rows, lines = [], []
     for family in args.families:
         runs = {name: start(name, family, n, args.threads, args.limit) for name in libraries}
         rows.append({"family": family, "runs": runs})
         any_run = next((run for run in runs.values() if "kind" in run), {"kind": "", "unknowns": n})
-        table.add_row(family, any_run["kind"], str(any_run["unknowns"]), *(shown(run) for run in runs.values()))
+        lines.append([family, any_run["kind"], any_run["unknowns"], *(shown(run) for run in runs.values())])
         if args.json:
-            machine = describe_machine().as_dict() | {"load": os.getloadavg()[0], "threads": args.threads}
-            args.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-    console.print(table)
+            write_record(args.json, describe_run(threads=args.threads, rows=rows))
+    console.print(terminal_table(("matrix", "kind", "n", *libraries), lines))
     return 0
 
 

@@ -16,11 +16,7 @@ What is done is written after each row, so that a run that is cut short leaves w
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +28,7 @@ from measuring.energy.pictures import draw
 from measuring.energy.runs import PLANAR_NAMES, bias_rows, coverage_rows, far_rows, one_d_rows, planar_rows
 from measuring.energy.speed import cost_rows
 from measuring.energy.tabular import NAMES
-from measuring.tables import format_value
-
-from relaxon._version import __version__
-from relaxon.cli.machine import describe_machine
+from measuring.tables import describe_run, measure_part
 
 Record = dict[str, Any]
 PARTS = ("one_d", "bias", "planar", "coverage", "far", "density", "outliers", "images", "matching", "cost")
@@ -68,66 +61,42 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     quick = args.quick
-    record: Record = {
-        "relaxon": __version__,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": describe_machine().as_dict(),
-        "load_before": os.getloadavg()[0],
-        "torch": torch.__version__,
-        "threads": args.threads,
-    }
+    record = describe_run(torch=torch.__version__, threads=args.threads)
     path = args.out / f"{args.name}.json"
     if "one_d" in args.parts:
-        _measure(record, "one_d", one_d_rows(args.seeds or (2 if quick else 10), 2000, 1 if quick else 3), path)
+        measure_part(record, "one_d", one_d_rows(args.seeds or (2 if quick else 10), 2000, 1 if quick else 3), path)
     if "bias" in args.parts:
-        _measure(record, "bias", bias_rows(1000 if quick else 20_000, 500), path)
+        measure_part(record, "bias", bias_rows(1000 if quick else 20_000, 500), path)
     if "planar" in args.parts:
         objectives = args.objectives or (["meco"] if quick else ["meco", "nce"])
         rows, steps = (20_000, 300) if quick else (100_000, 5000)
-        _measure(record, "planar", planar_rows(args.sets, rows, steps, objectives), path)
+        measure_part(record, "planar", planar_rows(args.sets, rows, steps, objectives), path)
     if "coverage" in args.parts:
         repeats, rows, steps = (20, 20_000, 300) if quick else (1000, 100_000, 2000)
-        _measure(record, "coverage", coverage_rows(args.sets, repeats, rows, steps), path)
+        measure_part(record, "coverage", coverage_rows(args.sets, repeats, rows, steps), path)
     if "far" in args.parts:
-        _measure(record, "far", far_rows(args.seeds or (2 if quick else 10)), path)
+        measure_part(record, "far", far_rows(args.seeds or (2 if quick else 10)), path)
     if "density" in args.parts:
-        _measure(record, "density", density_rows(args.seeds or (1 if quick else 3)), path)
+        measure_part(record, "density", density_rows(args.seeds or (1 if quick else 3)), path)
     if "outliers" in args.parts:
         names = tuple(args.tables or (NAMES[:QUICK_SETS] if quick else NAMES))
         settings = args.settings or (["normal"] if quick else ["normal", "contaminated"])
         seeds = args.seeds or (1 if quick else 3)
         rows = (row for setting in settings for row in outlier_rows(setting, seeds, names, args.detectors))
-        _measure(record, "outliers", rows, path)
-        _measure(record, "outlier_summary", iter(outlier_summary(record["outliers"])), path)
+        measure_part(record, "outliers", rows, path)
+        measure_part(record, "outlier_summary", iter(outlier_summary(record["outliers"])), path)
     if "images" in args.parts:
-        _measure(record, "images", image_rows(quick), path)
-        _measure(record, "generation", generation_rows(quick), path)
+        measure_part(record, "images", image_rows(quick), path)
+        measure_part(record, "generation", generation_rows(quick), path)
     if "matching" in args.parts:
-        _measure(record, "matching", matching_rows(400 if quick else 2000, args.seeds or (1 if quick else 3)), path)
-        _measure(record, "riemannian", riemannian_rows(5 if quick else 20), path)
+        measure_part(record, "matching", matching_rows(400 if quick else 2000, args.seeds or (1 if quick else 3)), path)
+        measure_part(record, "riemannian", riemannian_rows(5 if quick else 20), path)
     if "cost" in args.parts:
-        _measure(record, "cost", cost_rows(5 if quick else 15), path)
+        measure_part(record, "cost", cost_rows(5 if quick else 15), path)
     if args.picture:
         draw(record, args.out / "energy.png", quick)
     print(f"written: {path.name} in {args.out}")
     return 0
-
-
-def _measure(record: Record, part: str, rows: Any, path: Path) -> None:
-    """Go through the rows, print each, and keep on disk what there is."""
-    record[part] = []
-    print(f"\n{part}")
-    for row in rows:
-        if not record[part]:
-            print(" | ".join(row))
-        record[part].append({key: _plain(value) for key, value in row.items()})
-        print(" | ".join(format_value(value) for value in row.values()), flush=True)
-        text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":

@@ -16,12 +16,8 @@ cut short leaves what it measured.
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import os
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +34,8 @@ from measuring.equilibrium.runs import (
     noise_training_rows,
     training_row,
 )
-from measuring.tables import format_value
+from measuring.tables import describe_run, measure_part
 
-from relaxon._version import __version__
-from relaxon.cli.machine import describe_machine
 from relaxon.neuromorphic.equilibrium import datasets
 
 Record = dict[str, Any]
@@ -77,45 +71,39 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    record: Record = {
-        "relaxon": __version__,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": describe_machine().as_dict(),
-        "load_before": os.getloadavg()[0],
-        "torch": torch.__version__,
-        "threads": args.threads,
-    }
+    record = describe_run(torch=torch.__version__, threads=args.threads)
+    path = args.out / "equilibrium.json"
     digits = datasets.digits().flat()
     if "accuracy" in args.parts:
-        _measure(record, "accuracy", accuracy_rows(digits), args.out)
-        _measure(record, "homeostasis", homeostasis_rows(digits), args.out)
+        measure_part(record, "accuracy", accuracy_rows(digits), path)
+        measure_part(record, "homeostasis", homeostasis_rows(digits), path)
     if "noise" in args.parts:
-        _measure(record, "noise", noise_rows(digits), args.out)
-        _measure(record, "noise_training", noise_training_rows(digits, 5 if args.quick else 15), args.out)
+        measure_part(record, "noise", noise_rows(digits), path)
+        measure_part(record, "noise_training", noise_training_rows(digits, 5 if args.quick else 15), path)
     if "hardware" in args.parts:
-        _measure(record, "hardware", cost_of_limits_rows(digits), args.out)
-        _measure(record, "hardware_training", device_training_rows(digits, 5 if args.quick else 15), args.out)
+        measure_part(record, "hardware", cost_of_limits_rows(digits), path)
+        measure_part(record, "hardware_training", device_training_rows(digits, 5 if args.quick else 15), path)
     if "convolutions" in args.parts:
         rows = convolutional_rows(args.epochs or (3 if args.quick else 20), args.seeds or 1)
-        _measure(record, "convolutions", rows, args.out)
+        measure_part(record, "convolutions", rows, path)
     if "augmented" in args.parts:
-        _measure(
+        measure_part(
             record, "augmented", augmented_rows(args.epochs or (3 if args.quick else 60), args.seeds or 1), args.out
         )
     if "residual" in args.parts:
         images = datasets.digits() if args.data == "fashion-mnist" and not args.arms else datasets.load(args.data)
         epochs, seeds = args.epochs or (1 if args.quick else 14), args.seeds or 1
         rows = residual_rows(images, args.samples or len(images.x), epochs, seeds, args.arms or ())
-        _measure(record, "residual", rows, args.out)
+        measure_part(record, "residual", rows, path)
     if {"cost", "training"} & set(args.parts):
         images = _images(args.data)
         record["data"] = images.name
         if "cost" in args.parts:
             rows = [row for n in (1, 2, 6) for row in cost_rows(images, args.repeats or (3 if args.quick else 15), n)]
-            _measure(record, "cost", iter(rows), args.out)
+            measure_part(record, "cost", iter(rows), path)
         if "training" in args.parts:
-            _measure(record, "training", _training(args, images), args.out)
-            _measure(record, "training_summary", iter(summary(record["training"])), args.out)
+            measure_part(record, "training", _training(args, images), path)
+            measure_part(record, "training_summary", iter(summary(record["training"])), path)
     if "accuracy" in record:
         draw_accuracy(record["accuracy"], args.out / "equilibrium.png")
     print(f"written: equilibrium.json in {args.out}")
@@ -160,23 +148,6 @@ def summary(rows: list[Record]) -> list[Record]:
                 }
             )
     return found
-
-
-def _measure(record: Record, part: str, rows: Any, out: Path) -> None:
-    """Go through the rows, print each, and keep on disk what there is."""
-    record[part] = []
-    print(f"\n{part}")
-    for row in rows:
-        if not record[part]:
-            print(" | ".join(row))
-        record[part].append({key: _plain(value) for key, value in row.items()})
-        print(" | ".join(format_value(value) for value in row.values()), flush=True)
-        text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
-        (out / "equilibrium.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def draw_accuracy(rows: list[Record], path: Path) -> None:

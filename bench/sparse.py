@@ -16,18 +16,15 @@ stopped and marked. `--docs` writes the table into docs/sparse.md.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from measuring.sparse.race import GROUPS, Limits, Problem, Worker, from_folder, from_gallery, missing_peers, race
 from measuring.sparse.report import cells, columns, groups_of, markdown, plot, sentences, write_docs, wrong
+from measuring.tables import Record, describe_run, terminal_table, write_record
 from rich.console import Console
-from rich.table import Table
 
-from relaxon.cli.machine import describe_machine
 from relaxon.solvers import gallery
 from relaxon.solvers.sparse import MATRIX_SOLVERS
 
@@ -62,20 +59,21 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def how_measured(args: argparse.Namespace, machine: dict[str, Any]) -> str:
+def how_measured(args: argparse.Namespace, about: Record) -> str:
     """A sentence for the page."""
+    machine = about["machine"]
     clock = "CPU seconds" if args.cpu else "elapsed seconds"
     plural = "s" if args.threads > 1 else ""
     return (
         f"`python bench/sparse.py --docs`: {clock} of set-up and solve with {args.threads} thread{plural}, "
         f"{'median of ' + str(args.repeats) + ' runs' if args.repeats > 1 else 'one run'}, on {machine['cpu']} "
-        f"({machine['cores']} cores, a load of {machine['load']:.1f} when it began)."
+        f"({machine['cores']} cores, a load of {about['load_before']:.1f} when it began)."
     )
 
 
 def run(args: argparse.Namespace, problems: list[Problem], console: Console) -> list[dict[str, Any]]:
     """The rows, written down after each matrix."""
-    machine = describe_machine().as_dict() | {"load": os.getloadavg()[0]}
+    about = describe_run(threads=args.threads, cpu=args.cpu)
     missing = missing_peers()
     for peer in args.peers:
         if peer in missing:
@@ -92,13 +90,12 @@ def run(args: argparse.Namespace, problems: list[Problem], console: Console) -> 
                 continue
             rows.append(row)
             if args.json:
-                record = {"machine": machine, "threads": args.threads, "cpu": args.cpu, "rows": rows}
-                args.json.write_text(json.dumps(record, indent=1) + "\n")
+                write_record(args.json, about | {"rows": rows})
     finally:
         for worker in workers.values():
             worker.stop()
     if args.docs and rows:
-        write_docs(PAGE, markdown(rows, args.solvers, how_measured(args, machine)))
+        write_docs(PAGE, markdown(rows, args.solvers, how_measured(args, about)))
     return rows
 
 
@@ -107,10 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     problems = list(from_folder(args.folder) if args.folder else from_gallery(args.families, args.unknowns))
     rows = run(args, problems, console)
     peers = groups_of(rows)
-    table = Table(*columns(args.solvers, peers))
-    for row in rows:
-        table.add_row(*cells(row, args.solvers, peers))
-    console.print(table)
+    console.print(terminal_table(columns(args.solvers, peers), [cells(row, args.solvers, peers) for row in rows]))
     for sentence in sentences(rows, args.solvers):
         console.print(sentence)
     if args.plot and rows:

@@ -37,9 +37,9 @@ from measuring.sparse.choice_runs import (
     solved,
     warm,
 )
+from measuring.tables import terminal_table
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 from scipy.optimize import least_squares, nnls
 
 from relaxon.cli.machine import describe_machine
@@ -196,7 +196,7 @@ def quality(model: CostModel, rows: list[Row], console: Console) -> None:
 
 def judge(rows: list[Row], limit: float, clock: Clock, console: Console) -> int:
     """Run `auto` on all systems and print what it loses; how many exceed what it may take."""
-    table = Table("matrix", "n", "best", "ms", "auto ms", "regret", "what it did")
+    lines: list[list[str]] = []
     failed, ratios = 0, []
     for row in rows:
         good = {name: run["seconds"] for name, run in row["runs"].items() if not run["cut"]}
@@ -214,8 +214,9 @@ def judge(rows: list[Row], limit: float, clock: Clock, console: Console) -> int:
             failed += 1
         cells = [row["family"], str(a.shape[0]), best, f"{1000 * good[best]:.0f}", f"{1000 * run['seconds']:.0f}"]
         verdict = f"{1000 * over:+.0f} ms" if over > 0 else "within"
-        table.add_row(*cells, verdict, run["message"].removeprefix("auto chose ")[:90])
-    console.print(table)
+        lines.append([*cells, verdict, run["message"].removeprefix("auto chose ")[:90]])
+    headings = ("matrix", "n", "best", "ms", "auto ms", "regret", "what it did")
+    console.print(terminal_table(headings, lines))
     mean = math.exp(np.mean(np.log(ratios)))
     console.print(
         f"auto over the best of its solvers: {mean:.2f}x in the geometric mean of {len(ratios)}, {max(ratios):.1f}x at "

@@ -16,9 +16,7 @@ nothing of.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
 import statistics
 import sys
 import time
@@ -27,10 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring.tables import describe_run, terminal_table, write_record
 from rich.console import Console
-from rich.table import Table
 
-from relaxon.cli.machine import describe_machine
 from relaxon.solvers import AlgebraicMultigrid, DeepConjugateDirectionMultigrid, gallery
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import MatrixSystem
@@ -194,7 +191,7 @@ def main() -> int:
     n, repeats = args.unknowns or (QUICK if args.quick else UNKNOWNS), args.repeats or (1 if args.quick else REPEATS)
     network = load_shipped() if args.weights is None else ConstantsNetwork.load(args.weights)
     rows = []
-    table = Table("kind", "family", "n", "amg cost (its)", "dcdm cost (its)", "gain", "in seconds", "the best would be")
+    lines: list[list[Any]] = []
     with num_threads(1):
         compare("", "", gallery.matrix("laplacian-2d", 5_000), network, args.weights, 1)  # to compile
         for kind, name, a in systems(n, args.quick):
@@ -209,8 +206,9 @@ def main() -> int:
                 row["amg"]["seconds"] / row["dcdm"]["seconds"],
                 row["amg"]["cost"] / min(row["candidates"]),
             ]
-            table.add_row(kind, name, str(row["unknowns"]), *cells, *(f"{ratio:.2f}" for ratio in ratios))
-    console.print(table)
+            lines.append([kind, name, row["unknowns"], *cells, *(f"{ratio:.2f}" for ratio in ratios)])
+    headings = ("kind", "family", "n", "amg cost (its)", "dcdm cost (its)", "gain", "in seconds", "the best would be")
+    console.print(terminal_table(headings, lines))
     one = best_for_all(network, rows)
     summaries = [summary(rows, kind, one) for kind in ("like", "unlike", "drawn", "all")]
     for found in summaries:
@@ -223,8 +221,7 @@ def main() -> int:
     choosing = [row["choosing"] / row["dcdm"]["seconds"] for row in rows]
     console.print(f"choosing takes {statistics.median(choosing):.1%} of set-up and solve in the median")
     if args.json:
-        machine = describe_machine().as_dict() | {"load": os.getloadavg()[0]}
-        args.json.write_text(json.dumps({"machine": machine, "summaries": summaries, "rows": rows}, indent=1) + "\n")
+        write_record(args.json, describe_run(summaries=summaries, rows=rows))
     return 0 if all(row["dcdm"]["converged"] or not row["amg"]["converged"] for row in rows) else 1
 
 

@@ -11,7 +11,6 @@ beside, as a measure of the machine. `--json` writes the figures down.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections import defaultdict
@@ -21,8 +20,8 @@ from typing import Any
 
 import numpy as np
 from measuring.sparse.child import settle
+from measuring.tables import terminal_table, write_record
 from rich.console import Console
-from rich.table import Table
 
 from relaxon.solvers import gallery, solve
 from relaxon.solvers.interface import elimination
@@ -131,15 +130,14 @@ def main() -> int:
     for phase in PHASES:
         watch.watch(*phase)
     names = [*dict.fromkeys(phase for phase, _, _ in PHASES), REST]
-    table = Table("family, ms", "iterations", "a product", *names, "sum")
-    rows = []
+    rows, lines = [], []
     for name in args.families:
         rows.append(row := measure(watch, name, args.unknowns, args.repeats))
         cells = [row["product"], *(row["phases"].get(phase, 0.0) for phase in names), sum(row["phases"].values())]
-        table.add_row(name, str(row["iterations"]), *(f"{1e3 * seconds:.1f}" for seconds in cells))
-    Console(width=220).print(table)
+        lines.append([name, row["iterations"], *(f"{1e3 * seconds:.1f}" for seconds in cells)])
+    Console(width=220).print(terminal_table(("family, ms", "iterations", "a product", *names, "sum"), lines))
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+        write_record(args.json, rows)
     return 0 if all(row["result"] == "CONVERGED" for row in rows) else 1
 
 

@@ -21,9 +21,9 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+from measuring.tables import terminal_table
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 from scipy import sparse
 
 from relaxon.server.config.threads import wait_asleep
@@ -117,7 +117,7 @@ def main() -> int:
     args = parser.parse_args()
     n = args.unknowns or (QUICK_UNKNOWNS if args.quick else UNKNOWNS)
     repeats = args.repeats or (1 if args.quick else REPEATS)
-    table = Table("body", "n", "coordinates s (its)", "nothing s (its)", "PyAMG's best s (its)", "ratio")
+    lines: list[list[str]] = []
     ratios: dict[str, float] = {}
     console = Console(width=120)
     with num_threads(1):
@@ -130,9 +130,10 @@ def main() -> int:
             ratios[name] = peers[best][0] / found["coordinates"][0] if best else math.nan
             cells = [f"{found[who][0]:.3f} ({found[who][1]})" for who in OWN]
             peer = f"{best} {peers[best][0]:.3f} ({peers[best][1]})" if best else "-"
-            table.add_row(name, str(unknowns), *cells, peer, f"{ratios[name]:.1f}")
-            console.print(name, str(unknowns), *cells, peer, f"{ratios[name]:.1f}", sep="  ")
-    console.print(table)
+            lines.append([name, str(unknowns), *cells, peer, f"{ratios[name]:.1f}"])
+            console.print(*lines[-1], sep="  ")
+    headings = ("body", "n", "coordinates s (its)", "nothing s (its)", "PyAMG's best s (its)", "ratio")
+    console.print(terminal_table(headings, lines))
     finite = {name: ratio for name, ratio in ratios.items() if math.isfinite(ratio)}
     if finite:
         mean = math.exp(statistics.fmean(math.log(ratio) for ratio in finite.values()))

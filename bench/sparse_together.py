@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from measuring.tables import terminal_table
 from rich.console import Console
-from rich.table import Table
 
 from relaxon.solvers import gallery, solve_many
 from relaxon.solvers.kernels.threads import get_num_threads, set_num_threads
@@ -48,9 +48,7 @@ def main() -> int:
     args = parser.parse_args()
     set_num_threads(1 if args.cpu else get_num_threads())
     clock = time.process_time if args.cpu else time.perf_counter
-    table = Table(
-        "matrix", "n", "one, s", "eight, s", "times one", "alone, s", "times one", "iterations, alone", "failed"
-    )
+    lines: list[list[Any]] = []
     for family in args.families:
         a = gallery.matrix(family, args.unknowns or (QUICK if args.quick else UNKNOWNS))
         system, rng = MatrixSystem.of(a), np.random.default_rng(1)
@@ -66,8 +64,19 @@ def main() -> int:
         counts = [max(solution.iterations for solution in some) for some in (found, others)]
         cells = [f"{one:.3f}", f"{eight:.3f}", f"{eight / one:.2f}", f"{alone:.3f}", f"{alone / one:.2f}"]
         failed = sum(not solution.converged for solution in found)
-        table.add_row(family, str(a.shape[0]), *cells, f"{counts[0]}, {counts[1]}", str(failed))
-    Console(width=140).print(table)
+        lines.append([family, a.shape[0], *cells, f"{counts[0]}, {counts[1]}", failed])
+    headings = (
+        "matrix",
+        "n",
+        "one, s",
+        "eight, s",
+        "times one",
+        "alone, s",
+        "times one",
+        "iterations, alone",
+        "failed",
+    )
+    Console(width=140).print(terminal_table(headings, lines))
     return 0
 
 

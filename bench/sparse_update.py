@@ -12,7 +12,6 @@ sides by up to a tenth. Iterations are to 1e-6, residuals recomputed in float64.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -20,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring.tables import terminal_table, write_record
 from rich.console import Console
-from rich.table import Table
 from scipy import sparse
 
 from relaxon.cli.machine import describe_machine
@@ -89,23 +88,20 @@ def main() -> None:
     options = parser.parse_args()
     console, rows = Console(), []
     console.print(describe_machine())
-    table = Table("family", "n", "fresh, ms", "first update, ms", "update, ms", "update / fresh", "iterations")
+    lines: list[list[str]] = []
     with num_threads(1):
         for name in options.families:
             row = compare(name, options.unknowns, options.repeats)
             rows.append(row)
-            table.add_row(
-                name,
-                f"{row['unknowns']:,}",
-                *(f"{1000 * row[key]:.1f}" for key in ("fresh", "first", "updated")),
-                f"{row['ratio']:.2f}",
-                f"{row['iterations_fresh']} / {row['iterations_updated']}",
-            )
-    console.print(table)
+            times = [f"{1000 * row[key]:.1f}" for key in ("fresh", "first", "updated")]
+            counts = f"{row['iterations_fresh']} / {row['iterations_updated']}"
+            lines.append([name, f"{row['unknowns']:,}", *times, f"{row['ratio']:.2f}", counts])
+    headings = ("family", "n", "fresh, ms", "first update, ms", "update, ms", "update / fresh", "iterations")
+    console.print(terminal_table(headings, lines))
     ratios = [row["ratio"] for row in rows]
     console.print(f"geometric mean {np.exp(np.mean(np.log(ratios))):.2f}, worst {max(ratios):.2f}")
     if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=1))
+        write_record(options.json, rows)
 
 
 if __name__ == "__main__":

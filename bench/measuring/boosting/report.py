@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from measuring.boosting.ridge import means
 from measuring.boosting.ridge import verdicts as ridge_verdicts
+from measuring.tables import terminal_table
 
 Record = dict[str, Any]
 OURS, PUBLISHED = "boosted network", "as published"
@@ -147,53 +149,48 @@ def table(record: Record) -> Iterator[Table]:
     rows = summary(record) if record.get("contest") else []
     if rows:
         models = models_of(record)
-        found = Table(title="error rate, or RMSE: mean over folds ± standard error", box=None, pad_edge=False)
-        found.add_column("set")
-        for model in models:
-            found.add_column(model, justify="right")
+        lines: list[list[Any]] = []
         for row in rows:
             best = min(row["errors"].values())
-            found.add_row(row["set"], *[_cell(row, model, best) for model in models])
+            lines.append([row["set"], *[_cell(row, model, best) for model in models]])
         ranked = ranks(rows, models) if len(models) > 1 else None
         if ranked:
-            found.add_row("mean rank", *[f"{ranked['mean'][model]:.2f}" for model in models])
+            lines.append(["mean rank", *[f"{ranked['mean'][model]:.2f}" for model in models]])
         for key in ("train_seconds", "predict_seconds"):
             medians = [statistics.median(r[key] for r in record["contest"] if r["model"] == m) for m in models]
-            found.add_row(f"median {key.partition('_')[0]} ms", *[f"{1e3 * value:.3g}" for value in medians])
+            lines.append([f"median {key.partition('_')[0]} ms", *[f"{1e3 * value:.3g}" for value in medians]])
+        caption = None
         if ranked:
             test = f", Friedman's test p = {ranked['p']:.1g}" if ranked["p"] is not None else ""
-            found.caption = f"critical difference of mean ranks {ranked['critical']:.2f} ({ranked['sets']} sets){test}"
-        yield found
+            caption = f"critical difference of mean ranks {ranked['critical']:.2f} ({ranked['sets']} sets){test}"
+        title = "error rate, or RMSE: mean over folds ± standard error"
+        yield terminal_table(["set", *models], lines, title, caption)
     if record.get("ridge"):
-        found = Table(title="held-out loss | error | units by ridge, means over folds", box=None, pad_edge=False)
-        found.add_column("set")
-        for ridge in dict.fromkeys(row["ridge"] for row in record["ridge"]):
-            found.add_column(f"{ridge:g}", justify="right")
+        headings = ["set", *dict.fromkeys(f"{row['ridge']:g}" for row in record["ridge"])]
+        lines = []
         for name, by_ridge in means(record["ridge"]).items():
             cells = [f"{one['loss']:.3f} | {one['error']:.4g} | {one['units']:.0f}" for one in by_ridge.values()]
-            found.add_row(name, *cells)
-        yield found
+            lines.append([name, *cells])
+        yield terminal_table(headings, lines, "held-out loss | error | units by ridge, means over folds")
     for name in dict.fromkeys(row["set"] for row in record.get("ablation", [])):
         own = [row for row in record["ablation"] if row["set"] == name]
-        found = Table(title=f"{name}: error by J and η, guarded | as published", box=None, pad_edge=False)
-        found.add_column("J")
         rates = sorted({row["rate"] for row in own})
-        for rate in rates:
-            found.add_column(f"η = {rate:g}", justify="right")
+        lines = []
         for J in sorted({row["J"] for row in own}):
             cells = []
             for rate in rates:
                 pair = [r["error"] for r in own if (r["J"], r["rate"]) == (J, rate)]
                 cells.append(" | ".join(f"{value:.4g}" for value in pair))
-            found.add_row(str(J), *cells)
-        yield found
+            lines.append([J, *cells])
+        headings = ["J", *(f"η = {rate:g}" for rate in rates)]
+        yield terminal_table(headings, lines, f"{name}: error by J and η, guarded | as published")
 
 
-def _cell(row: Record, model: str, best: float) -> str:
+def _cell(row: Record, model: str, best: float) -> Text:
     value, spread = row["errors"][model], row["standard_errors"][model]
     digits = ".4f" if value < 1 else ".4g"
     text = f"{value:{digits}} ± {spread:.2g}"
-    return f"[bold]{text}[/bold]" if value == best else text
+    return Text(text, style="bold" if value == best else "")
 
 
 def draw(record: Record, folder: Path) -> list[Path]:

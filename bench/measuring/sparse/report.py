@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring.sparse.race import GROUPS, RTOL
+from measuring.tables import markdown_table
 
 Row = dict[str, Any]
 BEGIN, END = "<!-- bench/sparse.py: begin -->", "<!-- bench/sparse.py: end -->"
@@ -165,10 +166,8 @@ def cells(row: Row, solvers: list[str], peers: list[str]) -> list[str]:
 def markdown(rows: list[Row], solvers: list[str], how: str) -> str:
     """The table of docs/sparse.md, with how it was measured before and the sentences after it."""
     peers = groups_of(rows)
-    heads = columns(solvers, peers)
-    lines = [how, "", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    lines += ["| " + " | ".join(cells(row, solvers, peers)) + " |" for row in rows]
-    lines += ["", *(f"- {sentence}." for sentence in sentences(rows, solvers))]
+    lines = [how, "", markdown_table(columns(solvers, peers), [cells(row, solvers, peers) for row in rows])]
+    lines += [*(f"- {sentence}." for sentence in sentences(rows, solvers))]
     return "\n".join(lines)
 
 
