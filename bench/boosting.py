@@ -161,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
         "--sets", nargs="+", default=list(data.NAMES), metavar="SET", help=f"`all`, or of {', '.join(data.ALL)}"
     )
     made.add_argument("--rows", type=int, help="of a contest's fold, to train on at most")
-    made.add_argument("--models", nargs="+", choices=installed, default=installed)
+    made.add_argument("--models", nargs="+", choices=[model.name for model in contest.MODELS], default=installed)
     made.add_argument("--csv", nargs="+", type=_file, default=[], metavar="NAME=FILE:TARGET", help="further sets")
     made.add_argument("--options", type=json.loads, default={}, help="of --parts single: an estimator's, as JSON")
     made.add_argument("--folds", type=int, help=f"of each set, at most {data.FOLDS}")
@@ -199,6 +199,7 @@ def main(argv: list[str] | None = None) -> int:
         for model in contest.MODELS:
             if not model.installed:
                 console.print(f"{model.name} is not installed and not run: pip install {model.package}")
+        args.models = [model.name for model in contest.MODELS if model.installed and model.name in args.models]
         try:
             Bench(args, record, path, console).run()
         except OutOfTime:

@@ -32,10 +32,11 @@ NEED_TORCH = re.compile(
     r"relaxon\.(implicit|solvers\.torch|solvers\.dcdm\.(device|network|two_grid_start|torch_cycle|training)$"
     r"|neuromorphic\.energy\.(?!command|kernels|datasets|reference"
     r"|partition\.importance_weights$|samplers\.convergence$|noise\.rank$)"
-    r"|neuromorphic\.proximal\.(inversion|model|plug_and_play|potentials|storage|training\.(matching|polishing))$"
+    r"|neuromorphic\.proximal\.(inversion|model|plug_and_play|potentials|storage|training\.(matching|polishing|recipes))$"
     r"|neuromorphic\.equilibrium\.(?!command|kernels|datasets|reference)|neuromorphic\.boosting\.training\.sequential"
     r"|neuromorphic\.diagnostics\.(?!command|blocks|pictures|stored)"
-    r"|neuromorphic\.(described_tensors|losses|optimizers|seeded_generators|torch_checkpoints)$|neuromorphic\.binary\.(?!kernels|packing))"
+    r"|neuromorphic\.(described_tensors|losses|optimizers|seeded_generators|torch_checkpoints|torch_runs)$"
+    r"|neuromorphic\.binary\.(?!kernels|packing))"
 )
 """Modules that are for nothing but torch's tensors."""
 

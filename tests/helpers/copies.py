@@ -30,6 +30,9 @@ def make_copy(folder):
     shutil.copy(PACKAGE / "__init__.py", root / "solvers")
     for name in NEEDED:
         shutil.copytree(PACKAGE.parent / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "solvers" / "grid").mkdir()
+    for name in ("__init__.py", "hooks.py"):
+        shutil.copy(PACKAGE / "grid" / name, root / "solvers" / "grid")
     (root / "solvers" / "inner_kernels.py").write_text(CALLEE.format(1))
     (root / "solvers" / "outer_kernels.py").write_text(CALLER)
     return root

@@ -129,9 +129,9 @@ def test_boosting_s_compiled_variable_projection_has_the_implicit_derivative():
         """The solved output weights, and the reduced objective with its gradient, as the kernel has them."""
         at = np.concatenate([hidden_weights, theta[hidden:]])
         kernels.weigh(R, w, n, *scratch[:2])
-        args = (at, X, R, w, n, units, ridge, *scratch[:11], *scratch[-4:-1])
+        args = (at, X, R, w, n, units, ridge, *scratch[:9], *scratch[-4:-1])
         value = projection_kernels.projected_objective(*args)
-        return at[hidden:], value, scratch[10][:hidden].copy()
+        return at[hidden:], value, scratch[8][:hidden].copy()
 
     X_, R_, w_ = (torch.from_numpy(one) for one in (X, R, w))
 

@@ -292,7 +292,7 @@ def test_each_method_that_is_served_has_the_role_that_is_meant():
     read += "GetStatus ServerReflectionInfo Download List"
     solve = "CreateGrid UpdateGrid Solve SolveSteps DeleteGrid CreateMatrix UpdateMatrix DescribeMatrix SolveMatrix "
     solve += "SolveMatrixSteps DeleteMatrix Attend "
-    solve += "Predict CompareGradients LogDensity Sample LogPartition Denoise Prior"
+    solve += "Predict CompareGradients LogDensity Sample LogPartition Denoise Prior ExportNetlist"
     train = "Train Truncate DeleteModel CancelOperation DeleteOperation Upload"
     meant = dict.fromkeys(read.split(), Role.READ) | dict.fromkeys(solve.split(), Role.SOLVE)
     meant |= dict.fromkeys(train.split(), Role.TRAIN)

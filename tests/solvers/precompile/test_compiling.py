@@ -96,8 +96,8 @@ CHAIN = KernelTable((task(1.0), task(1.0, 0), task(9.0, 1), task(2.0), task(4.0)
 
 
 def test_a_task_comes_after_what_it_calls_and_the_longest_chain_first():
-    assert CHAIN.needed([3, 5]) == [0, 1, 2, 3, 4, 5]
-    assert CHAIN.needed([1]) == [0, 1]
+    assert CHAIN.list_needed([3, 5]) == [0, 1, 2, 3, 4, 5]
+    assert CHAIN.list_needed([1]) == [0, 1]
     told = []
     work = Work(CHAIN, range(6), told.append)
     assert [work.take(), work.take(), work.take()] == [0, 4, 3]
