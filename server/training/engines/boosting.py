@@ -57,6 +57,8 @@ def plan(header: pb.TrainBoostingHeader, settings: ServerSettings) -> TrainingPl
     with errors.refusing():
         estimator = build_estimator(request)
         estimator.check_parameters()
+        two = rows.labels is not None and rows.outputs == 2
+        estimator.check_columns(rows.features.shape[1], 1 if two else rows.outputs)
     count, columns = rows.features.shape
     _check_size(count, columns, rows.outputs, estimator, settings)
     missing = parameters.get("missing", "refuse") != "refuse"
@@ -128,6 +130,8 @@ def check(folder: Path, settings: ServerSettings) -> None:
     other = {"sizes": "I64"}
     if "indicated" in held.tensors:  # the columns whose missing inputs are indicated; older models have none
         axes["indicated"], other["indicated"] = 1, "I64"
+    means = sum(name.startswith("category_means_") for name in held.tensors)
+    axes |= {f"category_means_{index}": 2 for index in range(means)}
     if "thresholds" in held.tensors:
         # Units of signs: their weights are bits, and a row's code has as many bits as there are thresholds.
         axes["thresholds"] = 2
@@ -148,9 +152,11 @@ def check(folder: Path, settings: ServerSettings) -> None:
 
 
 def export_onnx(model: Any) -> bytes:
-    """Export a model to ONNX; FAILED_PRECONDITION for one whose units are signs."""
+    """Export a model to ONNX; FAILED_PRECONDITION for one with sign units or categories."""
     if model.binary:
         raise errors.failed_precondition("models of sign units cannot be exported to ONNX, which counts no bits")
+    if model.categories_:
+        raise errors.failed_precondition("models with categories cannot be exported to ONNX: its input is numeric")
     exported: bytes = model.to_onnx().SerializeToString()
     return exported
 
@@ -180,7 +186,22 @@ def _truncate(model: Any, n_units: int) -> Any:
 
 
 def _adapt(model: Any, header: pb.PredictBoostingHeader) -> Any:
+    """Return the model that answers a call; FAILED_PRECONDITION for one whose categories are strings."""
+    if _has_words(model):
+        raise errors.failed_precondition("models whose categories are strings predict in process only")
     return _truncate(model, header.n_units) if header.HasField("n_units") else model
+
+
+def _has_words(model: Any) -> bool:
+    """Return whether some categories of a model are strings, which no table of numbers holds."""
+    return any(isinstance(key, str) for keys in model.categories_.values() for key in keys)
+
+
+def probe(model: Any) -> NDArray[np.float64]:
+    """Return a model's answer for one row; INVALID_ARGUMENT for an upload whose categories are strings."""
+    if _has_words(model):
+        raise errors.invalid("files", "files must hold a model whose categories are numbers, got strings")
+    return np.asarray(model.predict(np.zeros((1, model.n_features_in_))))
 
 
 def _parameters(settings: pb.BoostingSettings) -> dict[str, Any]:
@@ -219,8 +240,10 @@ def _check_size(rows: int, columns: int, outputs: int, estimator: Any, settings:
         check_most("layers", units, settings.max_units, "layers' units")
     check_most("restarts", estimator.restarts, MAX_STARTS)
     check_most("candidates", estimator.candidates, MAX_STARTS)
-    # There are at most as many indicators of missing inputs as columns; units of signs see a code of each.
-    columns = 2 * columns if estimator.missing == "indicate" else columns
+    # There are at most as many indicators of missing inputs as columns; units of signs see a code of each. A category
+    # has one statistic for each output, and no indicator.
+    coded = len(estimator.categorical_features or ())
+    columns = (columns - coded) * (2 if estimator.missing == "indicate" else 1) + coded * outputs
     columns = columns * estimator.bits if estimator.binary else columns
     # What a later layer sees of the layers before is held for every row, as the data are.
     check_bytes(rows * (columns + outputs + 1 + sum(layers[:-1])), settings)
@@ -243,7 +266,7 @@ ENGINE = TrainingEngine(
     load=load_later("relaxon.neuromorphic.boosting", "load"),
     describe=describe,
     check=check,
-    probe=lambda model: model.predict(np.zeros((1, model.n_features_in_))),
+    probe=probe,
     calls={"Predict": partial(answer_rows, adapt=_adapt), "Truncate": truncate},
     onnx=export_onnx,
 )

@@ -32,7 +32,9 @@ ARGUMENTS = {**tables.ARGUMENTS, "balanced": "class_weight", "class_weights": "c
 class BoostingSettings(SettingsMessage):
     """The parameters of the estimators in `relaxon.neuromorphic.boosting`; None keeps the default there.
 
-    `class_weight` is "balanced" or a weight for each class, in ascending order of the classes.
+    `class_weight` is "balanced" or a weight for each class, in ascending order of the classes. `categorical_features`
+    are indices of columns whose categories are numbers, and `monotone_constraints` −1, 0 or 1 for each column; tables
+    travel without names and strings.
     """
 
     _message: ClassVar[Any] = pb.BoostingSettings
@@ -61,6 +63,8 @@ class BoostingSettings(SettingsMessage):
     binary: bool | None = None
     bits: int | None = None
     precision: Literal["double", "single"] | None = None
+    categorical_features: Sequence[int] | None = None
+    monotone_constraints: Sequence[int] | None = None
 
     def _fill(self, message: Any, special: tuple[str, ...] = ()) -> None:
         SettingsMessage._fill(self, message, (*special, "class_weight"))
@@ -71,6 +75,8 @@ class BoostingSettings(SettingsMessage):
             message.balanced = True
         elif weights is not None:
             message.class_weights.extend(validation.finite_float("class_weight", weight) for weight in weights)
+        if self.monotone_constraints is not None and not message.monotone_constraints:
+            raise ValueError("monotone_constraints must have one of -1, 0, 1 for each column, got none")
 
 
 @dataclass(frozen=True, slots=True)
