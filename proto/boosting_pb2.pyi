@@ -651,6 +651,9 @@ class PredictBoostingReplyHeader(_message.Message):
 
     OUTPUT_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
+    WARNING_FIELD_NUMBER: _builtins.int
+    warning: _builtins.str
+    """What to warn the caller of: columns and categories that did not occur in training. Empty if there are none."""
     @_builtins.property
     def output(self) -> _tensor_pb2.TensorHeader:
         """FLOAT64."""
@@ -664,10 +667,11 @@ class PredictBoostingReplyHeader(_message.Message):
         *,
         output: _tensor_pb2.TensorHeader | None = ...,
         classes: _model_pb2.Classes | None = ...,
+        warning: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "output", b"output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "output", b"output", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

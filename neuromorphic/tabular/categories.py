@@ -9,7 +9,6 @@ the encoding of an unseen category.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -17,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from relaxon.core.unseen_categories import warn_of_unseen
 
 Array = NDArray[np.float64]
 Key = str | int | float | bool
@@ -28,10 +29,6 @@ SHOWN = 3
 FROM_TYPE = "from_dtype"
 WORDS = ("string", "large_string", "string_view", "utf8", "categorical", "enum", "category", "object", "str")
 """Prefixes of the names of string and categorical types in pandas, polars and Arrow."""
-
-
-class UnseenCategoryWarning(UserWarning):
-    """Some rows have categories that did not occur in training; they are encoded as the overall mean target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +170,8 @@ def encode_categories(
         if strange:
             unseen.append(f"column {name} {', '.join(map(repr, strange[:SHOWN]))}{' …' * (len(strange) > SHOWN)}")
     if unseen:
-        warnings.warn(
+        warn_of_unseen(
             f"X has categories that did not occur in training, encoded as the overall mean: {'; '.join(unseen)}",
-            UnseenCategoryWarning,
             stacklevel=5,
         )
     return x, TargetCategories(places, tuple(keys)) if known is None else known

@@ -1,12 +1,19 @@
 """Boosting through the client: labels and settings travel, jobs are found again, mistakes are refused here."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 import relaxon
 from relaxon import client as errors
 from relaxon.client import BoostingSettings, JobState
-from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor, load
+from relaxon.neuromorphic.boosting import (
+    GradientBoostedNetworkClassifier,
+    GradientBoostedNetworkRegressor,
+    UnseenCategoryWarning,
+    load,
+)
 
 X = np.random.default_rng(0).standard_normal((50, 2))
 Y = X[:, 0] ** 2
@@ -122,13 +129,21 @@ CODED = {"n_units": 6, "random_state": 0, "missing": "mean", "categorical_featur
 CONSTRAINED = CODED | {"monotone_constraints": [0, 1, 0]}
 
 
+def warned_of(call):
+    """What a call returns, and the unseen categories that it warns of, as a warning at the line of the call."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = call()
+    assert {(one.category, one.filename) for one in caught} <= {(UnseenCategoryWarning, __file__)}
+    return found, [str(one.message) for one in caught]
+
+
 def unseen_and_missing():
     strange = CODES.copy()
     strange[:2, 0], strange[2, 1], strange[3:5, 0] = np.nan, np.nan, (99.0, 0.5)
     return strange
 
 
-@pytest.mark.filterwarnings("ignore::relaxon.neuromorphic.boosting.UnseenCategoryWarning")
 @pytest.mark.parametrize("options", [CODED, CONSTRAINED, CONSTRAINED | {"missing": "indicate"}])
 @pytest.mark.parametrize("classes", [0, 2, 3])
 def test_categories_and_constraints_predict_as_in_process(client, options, classes):
@@ -144,19 +159,23 @@ def test_categories_and_constraints_predict_as_in_process(client, options, class
     short = client.boosting.truncate(model, 3)
     for rows in (holes, unseen_and_missing(), holes.astype(np.float32)):
         for there, here in ((model, ours), (short, ours.truncate(3))):
-            assert np.array_equal(client.boosting.predict(there, rows), here.predict(rows))
-        if classes:
-            assert np.array_equal(client.boosting.predict_proba(model, rows), ours.predict_proba(rows))
+            expected, warned = warned_of(lambda here=here, rows=rows: here.predict(rows))
+            found, told = warned_of(lambda there=there, rows=rows: client.boosting.predict(there, rows))
+            assert np.array_equal(found, expected)
+            assert told == warned
+    assert warned_of(lambda: ours.predict(unseen_and_missing()))[1]
+    if classes:
+        assert np.array_equal(client.boosting.predict_proba(model, holes), ours.predict_proba(holes))
     for one in (model, short):
         client.boosting.delete_model(one)
 
 
-@pytest.mark.filterwarnings("ignore::relaxon.neuromorphic.boosting.UnseenCategoryWarning")
 def test_models_with_categories_travel_both_ways_unless_they_are_strings(client, embedded, tmp_path):
+    holes = np.where(CODES == 7.0, np.nan, CODES)
     ours = GradientBoostedNetworkRegressor(**CONSTRAINED).fit(CODES, HEIGHTS)
     ours.save(tmp_path / "numbers")
     client.models.upload("boosting", tmp_path / "numbers", name="coded")
-    assert np.array_equal(client.boosting.predict("coded", unseen_and_missing()), ours.predict(unseen_and_missing()))
+    assert np.array_equal(client.boosting.predict("coded", holes), ours.predict(holes))
     client.models.download("boosting", "coded", tmp_path / "back")
     assert np.array_equal(load(tmp_path / "back").predict(CODES), ours.predict(CODES))
     with pytest.raises(errors.FailedPrecondition, match="categories"):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.unseen_categories import collect_unseen
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.server.gate import errors
@@ -201,7 +202,8 @@ def probe(model: Any) -> NDArray[np.float64]:
     """Return a model's answer for one row; INVALID_ARGUMENT for an upload whose categories are strings."""
     if _has_words(model):
         raise errors.invalid("files", "files must hold a model whose categories are numbers, got strings")
-    return np.asarray(model.predict(np.zeros((1, model.n_features_in_))))
+    with collect_unseen():  # 0 may be no category
+        return np.asarray(model.predict(np.zeros((1, model.n_features_in_))))
 
 
 def _parameters(settings: pb.BoostingSettings) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.core import errors, validation
 from relaxon.core.html import table as html_table
 from relaxon.core.pictures import draw_training
+from relaxon.core.unseen_categories import UnseenCategoryWarning
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.wire.conversions import tables
 from relaxon.wire.conversions.engine import EngineMessages
@@ -148,6 +150,12 @@ def predict_requests(
         units = None if n_units is None else validation.whole_number("n_units", n_units)
     # Only the model knows whether NaN may stand for a missing entry.
     return output_requests(engine, output, model, X, missing=True, n_units=units)
+
+
+def check_prediction(found: pb.PredictBoostingReplyHeader) -> None:
+    """Warn of categories that did not occur in training, as the estimators do."""
+    if found.warning:
+        warnings.warn(found.warning, UnseenCategoryWarning, stacklevel=4)
 
 
 def truncate_request(model: str | BoostingModel, n_units: int, name: str) -> pb.TruncateBoostingRequest:
