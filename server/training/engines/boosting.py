@@ -58,8 +58,10 @@ def plan(header: pb.TrainBoostingHeader, settings: ServerSettings) -> TrainingPl
     with errors.refusing():
         estimator = build_estimator(request)
         estimator.check_parameters()
-        two = rows.labels is not None and rows.outputs == 2
-        estimator.check_columns(rows.features.shape[1], 1 if two else rows.outputs)
+        # Two classes have one output, and weights of 0 may leave two of more.
+        weighted = rows.weights is not None or request["class_weights"] is not None
+        single = rows.labels is not None and (rows.outputs == 2 or weighted)
+        estimator.check_columns(rows.features.shape[1], 1 if single else rows.outputs)
     count, columns = rows.features.shape
     _check_size(count, columns, rows.outputs, estimator, settings)
     missing = parameters.get("missing", "refuse") != "refuse"
@@ -186,10 +188,20 @@ def _truncate(model: Any, n_units: int) -> Any:
         return model.truncate(n_units)
 
 
-def _adapt(model: Any, header: pb.PredictBoostingHeader) -> Any:
-    """Return the model that answers a call; FAILED_PRECONDITION for one whose categories are strings."""
+async def predict(service: TrainingService, request: Any, context: Context) -> None:
+    """Answer a `Predict` call."""
+    await answer_rows(service, request, context, adapt=partial(_adapt, service.settings))
+
+
+def _adapt(settings: ServerSettings, model: Any, header: pb.PredictBoostingHeader) -> Any:
+    """Return the model that answers a call.
+
+    FAILED_PRECONDITION for one whose categories are strings, RESOURCE_EXHAUSTED where their statistics take too much.
+    """
     if _has_words(model):
         raise errors.failed_precondition("models whose categories are strings predict in process only")
+    if model.categories_ and header.features.shape:
+        check_bytes(header.features.shape[0] * len(model.network_.shift), settings)
     return _truncate(model, header.n_units) if header.HasField("n_units") else model
 
 
@@ -269,6 +281,6 @@ ENGINE = TrainingEngine(
     describe=describe,
     check=check,
     probe=probe,
-    calls={"Predict": partial(answer_rows, adapt=_adapt), "Truncate": truncate},
+    calls={"Predict": predict, "Truncate": truncate},
     onnx=export_onnx,
 )

@@ -321,11 +321,21 @@ def test_constraints_of_several_outputs_are_refused_unless_they_are_zeros(shared
 
 
 def test_a_statistic_for_each_class_counts_in_the_limit(training):
-    stubs = training(max_table_bytes=8 * 60 * (3 + 3 + 1))
-    refused(
-        lambda: train(stubs, y=LABELS, classes=ABC, settings={"categorical_features": [0]}), Code.RESOURCE_EXHAUSTED
-    )
-    trained(wait(stubs, train(stubs, y=LABELS, classes=ABC)))
+    coded = {"y": LABELS, "classes": ABC, "settings": {"categorical_features": [0]}}
+    narrow = training(max_table_bytes=8 * 60 * (2 + 3 + 3 + 1) - 1)
+    refused(lambda: train(narrow, **coded), Code.RESOURCE_EXHAUSTED)
+    trained(wait(narrow, train(narrow, y=LABELS, classes=ABC)))
+    stubs = training(max_table_bytes=8 * 60 * (2 + 3 + 3 + 1))
+    model = trained(wait(stubs, train(stubs, **coded))).name
+    assert len(predict(stubs, model)) == 60
+    refused(lambda: predict(stubs, model, np.vstack([X, X])), Code.RESOURCE_EXHAUSTED)
+
+
+def test_a_class_without_weight_leaves_two_that_may_be_constrained(shared):
+    weights = (LABELS > 0).astype(float)
+    model = trained(wait(shared, train(shared, y=LABELS, classes=ABC, weights=weights, settings=CONSTRAINED)))
+    ours = GradientBoostedNetworkClassifier(3, random_state=0, **CONSTRAINED).fit(X, LABELS, weights)
+    assert np.array_equal(predict(shared, model.name, output=Decision), ours.decision_function(X))
 
 
 def test_settings_of_the_other_task_are_refused(shared):
