@@ -118,6 +118,8 @@ class BoostingSettings(_message.Message):
     BINARY_FIELD_NUMBER: _builtins.int
     BITS_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
+    CATEGORICAL_FEATURES_FIELD_NUMBER: _builtins.int
+    MONOTONE_CONSTRAINTS_FIELD_NUMBER: _builtins.int
     n_units: _builtins.int
     """Hidden units in all; 200 where not given."""
     loss: _builtins.str
@@ -166,6 +168,19 @@ class BoostingSettings(_message.Message):
     def class_weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """A weight for each class of the header."""
 
+    @_builtins.property
+    def categorical_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Places, from 0 and each once, of the feature columns whose numbers are categories. NaN is a category of its own
+        where `missing` allows it, and a number that did not occur in training counts as the average category.
+        """
+
+    @_builtins.property
+    def monotone_constraints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """One for each column, 0 for a categorical one: 1 where the prediction (of two classes, the second's probability)
+        must not fall as the column rises, -1 where it must not rise, 0 where neither. None where not given. For one
+        output, one hidden layer and "guarded" steps, and not for sign units.
+        """
+
     def __init__(
         self,
         *,
@@ -195,10 +210,12 @@ class BoostingSettings(_message.Message):
         binary: _builtins.bool | None = ...,
         bits: _builtins.int | None = ...,
         precision: _builtins.str | None = ...,
+        categorical_features: _abc.Iterable[_builtins.int] | None = ...,
+        monotone_constraints: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_binary", b"_binary", "_bits", b"_bits", "_candidates", b"_candidates", "_early_stopping", b"_early_stopping", "_huber_delta", b"_huber_delta", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_missing", b"_missing", "_n_iter_no_change", b"_n_iter_no_change", "_n_units", b"_n_units", "_newton", b"_newton", "_precision", b"_precision", "_quantile", b"_quantile", "_random_state", b"_random_state", "_restarts", b"_restarts", "_ridge", b"_ridge", "_stage_iterations", b"_stage_iterations", "_stage_tolerance", b"_stage_tolerance", "_subsample", b"_subsample", "_tau", b"_tau", "_tol", b"_tol", "_units_per_stage", b"_units_per_stage", "_validation_fraction", b"_validation_fraction", "binary", b"binary", "bits", b"bits", "candidates", b"candidates", "early_stopping", b"early_stopping", "huber_delta", b"huber_delta", "learning_rate", b"learning_rate", "loss", b"loss", "missing", b"missing", "n_iter_no_change", b"n_iter_no_change", "n_units", b"n_units", "newton", b"newton", "precision", b"precision", "quantile", b"quantile", "random_state", b"random_state", "restarts", b"restarts", "ridge", b"ridge", "stage_iterations", b"stage_iterations", "stage_tolerance", b"stage_tolerance", "subsample", b"subsample", "tau", b"tau", "tol", b"tol", "units_per_stage", b"units_per_stage", "validation_fraction", b"validation_fraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_binary", b"_binary", "_bits", b"_bits", "_candidates", b"_candidates", "_early_stopping", b"_early_stopping", "_huber_delta", b"_huber_delta", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_missing", b"_missing", "_n_iter_no_change", b"_n_iter_no_change", "_n_units", b"_n_units", "_newton", b"_newton", "_precision", b"_precision", "_quantile", b"_quantile", "_random_state", b"_random_state", "_restarts", b"_restarts", "_ridge", b"_ridge", "_stage_iterations", b"_stage_iterations", "_stage_tolerance", b"_stage_tolerance", "_subsample", b"_subsample", "_tau", b"_tau", "_tol", b"_tol", "_units_per_stage", b"_units_per_stage", "_validation_fraction", b"_validation_fraction", "balanced", b"balanced", "binary", b"binary", "bits", b"bits", "candidates", b"candidates", "class_weights", b"class_weights", "early_stopping", b"early_stopping", "huber_delta", b"huber_delta", "layers", b"layers", "learning_rate", b"learning_rate", "loss", b"loss", "missing", b"missing", "n_iter_no_change", b"n_iter_no_change", "n_units", b"n_units", "newton", b"newton", "precision", b"precision", "quantile", b"quantile", "random_state", b"random_state", "restarts", b"restarts", "ridge", b"ridge", "stage_iterations", b"stage_iterations", "stage_tolerance", b"stage_tolerance", "subsample", b"subsample", "tau", b"tau", "tol", b"tol", "units_per_stage", b"units_per_stage", "validation_fraction", b"validation_fraction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_binary", b"_binary", "_bits", b"_bits", "_candidates", b"_candidates", "_early_stopping", b"_early_stopping", "_huber_delta", b"_huber_delta", "_learning_rate", b"_learning_rate", "_loss", b"_loss", "_missing", b"_missing", "_n_iter_no_change", b"_n_iter_no_change", "_n_units", b"_n_units", "_newton", b"_newton", "_precision", b"_precision", "_quantile", b"_quantile", "_random_state", b"_random_state", "_restarts", b"_restarts", "_ridge", b"_ridge", "_stage_iterations", b"_stage_iterations", "_stage_tolerance", b"_stage_tolerance", "_subsample", b"_subsample", "_tau", b"_tau", "_tol", b"_tol", "_units_per_stage", b"_units_per_stage", "_validation_fraction", b"_validation_fraction", "balanced", b"balanced", "binary", b"binary", "bits", b"bits", "candidates", b"candidates", "categorical_features", b"categorical_features", "class_weights", b"class_weights", "early_stopping", b"early_stopping", "huber_delta", b"huber_delta", "layers", b"layers", "learning_rate", b"learning_rate", "loss", b"loss", "missing", b"missing", "monotone_constraints", b"monotone_constraints", "n_iter_no_change", b"n_iter_no_change", "n_units", b"n_units", "newton", b"newton", "precision", b"precision", "quantile", b"quantile", "random_state", b"random_state", "restarts", b"restarts", "ridge", b"ridge", "stage_iterations", b"stage_iterations", "stage_tolerance", b"stage_tolerance", "subsample", b"subsample", "tau", b"tau", "tol", b"tol", "units_per_stage", b"units_per_stage", "validation_fraction", b"validation_fraction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__binary: _TypeAlias = _typing.Literal["binary"]  # noqa: Y015
     _WhichOneofArgType__binary: _TypeAlias = _typing.Literal["_binary", b"_binary"]  # noqa: Y015
@@ -634,6 +651,9 @@ class PredictBoostingReplyHeader(_message.Message):
 
     OUTPUT_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
+    WARNING_FIELD_NUMBER: _builtins.int
+    warning: _builtins.str
+    """What to warn the caller of: columns and categories that did not occur in training. Empty if there are none."""
     @_builtins.property
     def output(self) -> _tensor_pb2.TensorHeader:
         """FLOAT64."""
@@ -647,10 +667,11 @@ class PredictBoostingReplyHeader(_message.Message):
         *,
         output: _tensor_pb2.TensorHeader | None = ...,
         classes: _model_pb2.Classes | None = ...,
+        warning: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "output", b"output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "output", b"output", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

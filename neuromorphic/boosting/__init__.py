@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from relaxon.core.extras import offer_imports
 
 if TYPE_CHECKING:
+    from relaxon.core.unseen_categories import UnseenCategoryWarning as UnseenCategoryWarning
     from relaxon.neuromorphic.boosting.estimators.classifier import (
         GradientBoostedNetworkClassifier as GradientBoostedNetworkClassifier,
     )
@@ -30,6 +31,5 @@ if TYPE_CHECKING:
     from relaxon.neuromorphic.boosting.training.sequential import SequentiallyTrained as SequentiallyTrained
     from relaxon.neuromorphic.boosting.training.sequential import SequentialSettings as SequentialSettings
     from relaxon.neuromorphic.boosting.training.sequential import train_sequentially as train_sequentially
-    from relaxon.neuromorphic.tabular.categories import UnseenCategoryWarning as UnseenCategoryWarning
 
 __getattr__, __dir__ = offer_imports(__name__)

@@ -58,13 +58,17 @@ def _restore_categories(
     content: dict[str, Any], arrays: dict[str, NDArray[Any]], features: int, outputs: int
 ) -> TargetCategories | None:
     """Return the categories of a stored model, or None if it has none."""
-    stored = content.get("categories")
+    stored, count = content.get("categories"), sum(name.startswith("category_means_") for name in arrays)
     if stored is None:
+        if count:
+            raise ValueError(f"categories must be given for category_means of {count} columns, got none")
         return None
     places, keys = tuple(map(int, stored["places"])), tuple(tuple(own) for own in stored["keys"])
     if len(keys) != len(places) or sorted(set(places)) != list(places) or not all(0 <= p < features for p in places):
         raise ValueError(f"categories must be of columns below {features}, each once, got {places}")
-    means = tuple(arrays[f"category_means_{index}"] for index in range(len(places)))
+    if count != len(places):
+        raise ValueError(f"category_means must be of {len(places)} columns, got {count}")
+    means = tuple(arrays[f"category_means_{index}"] for index in range(count))
     for own, mean in zip(keys, means, strict=True):
         if mean.shape != (len(own) + 2, outputs) or not np.isfinite(mean).all():
             raise ValueError(f"category_means must be finite and {(len(own) + 2, outputs)}, got {mean.shape}")

@@ -9,7 +9,6 @@ the encoding of an unseen category.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -17,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from relaxon.core.unseen_categories import warn_of_unseen
 
 Array = NDArray[np.float64]
 Key = str | int | float | bool
@@ -30,16 +31,12 @@ WORDS = ("string", "large_string", "string_view", "utf8", "categorical", "enum",
 """Prefixes of the names of string and categorical types in pandas, polars and Arrow."""
 
 
-class UnseenCategoryWarning(UserWarning):
-    """Some rows have categories that did not occur in training; they are encoded as the overall mean target."""
-
-
 @dataclass(frozen=True, slots=True)
 class TableColumns:
     """The columns of a table: names (None for an array), values, and whether their type is a string or category."""
 
     names: tuple[str, ...] | None
-    values: tuple[Sequence[Any], ...]
+    values: tuple[Sequence[Any] | NDArray[Any], ...]
     words: tuple[bool, ...]
 
 
@@ -86,7 +83,9 @@ def read_columns(X: Any) -> TableColumns:
     rows = np.asarray(X, dtype=None if isinstance(X, np.ndarray) else object)
     if rows.ndim != 2:
         raise ValueError(f"Expected 2D array, X must be a table or (n, d) with categorical_features, got {rows.shape}")
-    return TableColumns(None, tuple(rows[:, i].tolist() for i in range(rows.shape[1])), (False,) * rows.shape[1])
+    # Columns of numbers stay arrays, so that only one column at a time is taken apart into Python's objects.
+    parts = [rows[:, i] if rows.dtype.kind in "biuf" else rows[:, i].tolist() for i in range(rows.shape[1])]
+    return TableColumns(None, tuple(parts), (False,) * rows.shape[1])
 
 
 def _holds_words(kind: Any) -> bool:
@@ -154,7 +153,7 @@ def encode_categories(
         if place not in places:
             x[:, place] = _parse_numbers(values, name)
             continue
-        cells = [_parse_key(value, name) for value in values]
+        cells = [_parse_key(value, name) for value in (values.tolist() if hasattr(values, "tolist") else values)]
         if not missing and None in cells:
             raise ValueError(
                 f"X must have no missing categories under missing='refuse', got some in column {name}; with 'mean' or "
@@ -171,15 +170,16 @@ def encode_categories(
         if strange:
             unseen.append(f"column {name} {', '.join(map(repr, strange[:SHOWN]))}{' …' * (len(strange) > SHOWN)}")
     if unseen:
-        warnings.warn(
+        warn_of_unseen(
             f"X has categories that did not occur in training, encoded as the overall mean: {'; '.join(unseen)}",
-            UnseenCategoryWarning,
             stacklevel=5,
         )
     return x, TargetCategories(places, tuple(keys)) if known is None else known
 
 
-def _parse_numbers(values: Sequence[Any], name: str) -> Array:
+def _parse_numbers(values: Any, name: str) -> Array:
+    if isinstance(values, np.ndarray):
+        return values.astype(np.float64)
     try:
         return np.array([np.nan if value is None else value for value in values], np.float64)
     except (TypeError, ValueError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.unseen_categories import collect_unseen
 from relaxon.server.gate import errors
 from relaxon.server.training.tables import announce_features, check_finite
 from relaxon.wire.conversions import labels
@@ -50,11 +51,12 @@ async def answer_rows(
         announced = announce_features(header.features, model.n_features_in_, service.settings)
         features = await upload.array("features", announced)
         await upload.end()
-        output = await service.run_beside(lambda: predict_rows(model, method, features))
+        output, messages = await service.run_beside(lambda: _predict_and_collect(model, method, features))
         classes = getattr(model, "classes_", None)
-        await write_output(
-            service, context, output, classes=None if classes is None else labels.classes_message(classes)
-        )
+        fields: dict[str, Any] = {"warning": errors.shorten("; ".join(messages))} if messages else {}
+        if classes is not None:
+            fields["classes"] = labels.classes_message(classes)
+        await write_output(service, context, output, **fields)
 
 
 async def write_output(
@@ -63,6 +65,12 @@ async def write_output(
     """Write the replies that carry a header with an `output` and the array itself."""
     for reply in array_messages(service.engine.wire.reply(method), {"output": output}, **header):
         await context.write(reply)
+
+
+def _predict_and_collect(model: Any, method: str, features: NDArray[Any]) -> tuple[NDArray[np.float64], list[str]]:
+    """Return the prediction for rows and what its caller is to be warned of; this process gives no warning itself."""
+    with collect_unseen() as messages:
+        return predict_rows(model, method, features), messages
 
 
 def predict_rows(model: Any, method: str, features: NDArray[Any]) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from relaxon.client import (
     Unavailable,
 )
 from relaxon.core import errors, validation
+from relaxon.neuromorphic.boosting import GradientBoostedNetworkRegressor, UnseenCategoryWarning
 from relaxon.solvers import Solution
 
 CELLS = np.zeros((6, 7, 8), np.uint8)
@@ -177,6 +178,26 @@ def test_a_refusal_that_comes_while_sending_is_told_as_the_server_sent_it(embedd
                 assert caught.value.resource_name == grid.id
 
     run(embedded, refused)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_categories_and_constraints_reach_the_server_and_unseen_ones_are_told(embedded, kind):
+    options = {"n_units": 3, "random_state": 0, "categorical_features": [0], "monotone_constraints": [0, -1]}
+    coded = np.column_stack([np.arange(60) % 3, X[:, 0]])
+    later = np.column_stack([coded[::-1, 0] + 3, coded[::-1, 1]])
+    ours = GradientBoostedNetworkRegressor(**options).fit(coded, B.ravel()[:60])
+
+    async def predicted(client):
+        job = await given(client.boosting.train(coded, B.ravel()[:60], settings=BoostingSettings(**options)))
+        model = await given(job.result())
+        with pytest.warns(UnseenCategoryWarning, match=r"column 0 5, 4, 3"):
+            found = await given(client.boosting.predict(model, later))
+        await given(client.boosting.delete_model(model))
+        return found
+
+    with pytest.warns(UnseenCategoryWarning, match=r"column 0 5, 4, 3"):
+        expected = ours.predict(later)
+    assert (play(kind, embedded.target, predicted) == expected).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)

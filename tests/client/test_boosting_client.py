@@ -1,12 +1,19 @@
 """Boosting through the client: labels and settings travel, jobs are found again, mistakes are refused here."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 import relaxon
 from relaxon import client as errors
 from relaxon.client import BoostingSettings, JobState
-from relaxon.neuromorphic.boosting import GradientBoostedNetworkClassifier, GradientBoostedNetworkRegressor
+from relaxon.neuromorphic.boosting import (
+    GradientBoostedNetworkClassifier,
+    GradientBoostedNetworkRegressor,
+    UnseenCategoryWarning,
+    load,
+)
 
 X = np.random.default_rng(0).standard_normal((50, 2))
 Y = X[:, 0] ** 2
@@ -115,6 +122,71 @@ def test_the_input_may_be_of_any_layout_and_is_not_modified(client, done):
     client.boosting.delete_model("frozen")
 
 
+CODES = np.column_stack([np.repeat([0.0, 1.5, 7.0, -2.0, 3.0], 10), X])
+"""A column of categories and two of numbers."""
+HEIGHTS = 3.0 * (CODES[:, 0] == 7.0) - 2.0 * (CODES[:, 0] == 1.5) + X[:, 0]
+CODED = {"n_units": 6, "random_state": 0, "missing": "mean", "categorical_features": [0]}
+CONSTRAINED = CODED | {"monotone_constraints": [0, 1, 0]}
+
+
+def warned_of(call):
+    """What a call returns, and the unseen categories that it warns of, as a warning at the line of the call."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = call()
+    assert {(one.category, one.filename) for one in caught} <= {(UnseenCategoryWarning, __file__)}
+    return found, [str(one.message) for one in caught]
+
+
+def unseen_and_missing():
+    strange = CODES.copy()
+    strange[:2, 0], strange[2, 1], strange[3:5, 0] = np.nan, np.nan, (99.0, 0.5)
+    return strange
+
+
+@pytest.mark.parametrize("options", [CODED, CONSTRAINED, CONSTRAINED | {"missing": "indicate"}])
+@pytest.mark.parametrize("classes", [0, 2, 3])
+def test_categories_and_constraints_predict_as_in_process(client, options, classes):
+    if classes == 3 and "monotone_constraints" in options:
+        options = {**options, "monotone_constraints": [0, 0, 0]}
+    holes = CODES.copy()
+    holes[::9, 0] = np.nan
+    kind = GradientBoostedNetworkClassifier if classes else GradientBoostedNetworkRegressor
+    y = np.digitize(HEIGHTS, [-1.0, 1.0][: classes - 1]) if classes else HEIGHTS
+    ours = kind(**options).fit(holes, y)
+    task = "classification" if classes else "regression"
+    model = client.boosting.train(holes, y, task=task, settings=BoostingSettings(**options)).result()
+    short = client.boosting.truncate(model, 3)
+    for rows in (holes, unseen_and_missing(), holes.astype(np.float32)):
+        for there, here in ((model, ours), (short, ours.truncate(3))):
+            expected, warned = warned_of(lambda here=here, rows=rows: here.predict(rows))
+            found, told = warned_of(lambda there=there, rows=rows: client.boosting.predict(there, rows))
+            assert np.array_equal(found, expected)
+            assert told == warned
+    assert warned_of(lambda: ours.predict(unseen_and_missing()))[1]
+    if classes:
+        assert np.array_equal(client.boosting.predict_proba(model, holes), ours.predict_proba(holes))
+    for one in (model, short):
+        client.boosting.delete_model(one)
+
+
+def test_models_with_categories_travel_both_ways_unless_they_are_strings(client, embedded, tmp_path):
+    holes = np.where(CODES == 7.0, np.nan, CODES)
+    ours = GradientBoostedNetworkRegressor(**CONSTRAINED).fit(CODES, HEIGHTS)
+    ours.save(tmp_path / "numbers")
+    client.models.upload("boosting", tmp_path / "numbers", name="coded")
+    assert np.array_equal(client.boosting.predict("coded", holes), ours.predict(holes))
+    client.models.download("boosting", "coded", tmp_path / "back")
+    assert np.array_equal(load(tmp_path / "back").predict(CODES), ours.predict(CODES))
+    with pytest.raises(errors.FailedPrecondition, match="categories"):
+        client.models.download("boosting", "coded", tmp_path / "onnx", format="onnx")
+    client.boosting.delete_model("coded")
+    words = np.column_stack([np.array(["a", "b", "c", "d", "e"], object).repeat(10), X])
+    GradientBoostedNetworkRegressor(2, categorical_features=[0]).fit(words, HEIGHTS).save(tmp_path / "words")
+    with pytest.raises(errors.InvalidArgument, match="categories are numbers"):
+        client.models.upload("boosting", tmp_path / "words", name="words")
+
+
 BAD_TRAININGS = {
     "X of one axis": ({"X": Y}, "X"),
     "X without rows": ({"X": np.zeros((0, 2))}, "X"),
@@ -140,6 +212,21 @@ BAD_TRAININGS = {
     "an unknown loss": ({"settings": BoostingSettings(loss="l2")}, "loss"),
     "class weights of a regression": ({"settings": BoostingSettings(class_weight=[1.0])}, "class_weight"),
     "class weights by a wrong name": ({"settings": BoostingSettings(class_weight="even")}, "class_weight"),
+    "a mask": (
+        {"settings": BoostingSettings(categorical_features=[True, False])},
+        "categorical_features",
+    ),
+    "categories by name": ({"settings": BoostingSettings(categorical_features=["town"])}, "categorical_features"),
+    "categories from types": (
+        {"settings": BoostingSettings(categorical_features="from_dtype")},
+        "categorical_features",
+    ),
+    "a category beyond the columns": ({"settings": BoostingSettings(categorical_features=[2])}, "categorical_features"),
+    "constraints by name": ({"settings": BoostingSettings(monotone_constraints={"x": 1})}, "monotone_constraints"),
+    "no constraint": ({"settings": BoostingSettings(monotone_constraints=[])}, "monotone_constraints"),
+    "a constraint of a half": ({"settings": BoostingSettings(monotone_constraints=[0.5, 0])}, "monotone_constraints"),
+    "constraints of other columns": ({"settings": BoostingSettings(monotone_constraints=[1])}, "monotone_constraints"),
+    "a huge constraint": ({"settings": BoostingSettings(monotone_constraints=[2**40, 0])}, "monotone_constraints"),
     "weights of other rows": ({"sample_weight": np.ones(49)}, "sample_weight"),
     "a negative weight": ({"sample_weight": -np.ones(50)}, "sample_weight"),
     "a path for a name": ({"model": "../x"}, "model"),

@@ -14,6 +14,8 @@ from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting.networks.merged import MergedNetwork
 from relaxon.neuromorphic.table_estimators import NetworkEstimator
 from relaxon.neuromorphic.tabular.categories import (
+    Key,
+    TableColumns,
     TargetCategories,
     encode_categories,
     find_categorical_columns,
@@ -100,36 +102,59 @@ class TableInputs(NetworkEstimator):
         given, d = self.monotone_constraints, self.n_features_in_
         if given is None:
             return None
-        names = list(getattr(self, "feature_names_in_", ()))
-        if isinstance(given, Mapping):
-            unknown = [name for name in given if name not in names]
-            if unknown:
-                raise ValueError(f"monotone_constraints must name columns of X, got {unknown[0]!r}; X has {names}")
-            wanted = [given.get(name, 0) for name in names]
-        else:
-            wanted = list(given)
-        if len(wanted) != d:
-            raise ValueError(
-                f"monotone_constraints must have one of -1, 0, 1 for each of {d} columns, got {len(wanted)}"
-            )
-        if outputs > 1 and any(wanted):
-            raise ValueError(
-                f"monotone_constraints must be None or zeros for more than one output, got {outputs} outputs"
-            )
         places = () if self._categories is None else self._categories.places
-        strange = [place for place in places if wanted[place] != 0]
-        if strange:
-            raise ValueError(
-                f"monotone_constraints must be 0 for categorical columns, got {wanted[strange[0]]} for {strange[0]}"
-            )
+        wanted = _find_directions(given, list(getattr(self, "feature_names_in_", ())), d, outputs, places)
         kept = [int(wanted[i]) for i in range(d) if i not in places]
         # Missing-value indicators and category statistics are not constrained.
         return (*kept, *(0,) * (len(self._sources(outputs)) - len(kept))) if any(kept) else None
+
+    @property
+    def categories_(self) -> dict[int, tuple[Key, ...]]:
+        """The categories of each categorical column, by the column's index; empty if there is no such column."""
+        known = getattr(self, "_categories", None)
+        return {} if known is None else dict(zip(known.places, known.keys, strict=True))
+
+    def check_columns(self, features: int, outputs: int) -> None:
+        """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse for any array (n, `features`).
+
+        `outputs` is the number of the network's outputs: 1 for two classes, otherwise the number of classes.
+        """
+        places: tuple[int, ...] = ()
+        if self.categorical_features is not None:
+            nameless = TableColumns(None, ((),) * features, (False,) * features)
+            places = find_categorical_columns(self.categorical_features, nameless)
+        if self.monotone_constraints is not None:
+            _find_directions(self.monotone_constraints, [], features, outputs, places)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self.missing != "refuse"
         return tags
+
+
+def _find_directions(given: Any, names: list[Any], features: int, outputs: int, places: tuple[int, ...]) -> list[Any]:
+    """Return the monotone direction of each column; raise `ValueError` if they do not fit the table or the outputs.
+
+    `places` are the indices of the categorical columns.
+    """
+    if isinstance(given, Mapping):
+        unknown = [name for name in given if name not in names]
+        if unknown:
+            raise ValueError(f"monotone_constraints must name columns of X, got {unknown[0]!r}; X has {names}")
+        given = [given.get(name, 0) for name in names]
+    wanted = list(given)
+    if len(wanted) != features:
+        raise ValueError(
+            f"monotone_constraints must have one of -1, 0, 1 for each of {features} columns, got {len(wanted)}"
+        )
+    if outputs > 1 and any(wanted):
+        raise ValueError(f"monotone_constraints must be None or zeros for more than one output, got {outputs} outputs")
+    strange = [place for place in places if wanted[place] != 0]
+    if strange:
+        raise ValueError(
+            f"monotone_constraints must be 0 for categorical columns, got {wanted[strange[0]]} for {strange[0]}"
+        )
+    return wanted
 
 
 def check_monotone_constraints(estimator: Any) -> None:

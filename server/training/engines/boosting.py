@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.unseen_categories import collect_unseen
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.server.gate import errors
@@ -57,6 +58,10 @@ def plan(header: pb.TrainBoostingHeader, settings: ServerSettings) -> TrainingPl
     with errors.refusing():
         estimator = build_estimator(request)
         estimator.check_parameters()
+        # Two classes have one output, and weights of 0 may leave two of more.
+        weighted = rows.weights is not None or request["class_weights"] is not None
+        single = rows.labels is not None and (rows.outputs == 2 or weighted)
+        estimator.check_columns(rows.features.shape[1], 1 if single else rows.outputs)
     count, columns = rows.features.shape
     _check_size(count, columns, rows.outputs, estimator, settings)
     missing = parameters.get("missing", "refuse") != "refuse"
@@ -128,6 +133,8 @@ def check(folder: Path, settings: ServerSettings) -> None:
     other = {"sizes": "I64"}
     if "indicated" in held.tensors:  # the columns whose missing inputs are indicated; older models have none
         axes["indicated"], other["indicated"] = 1, "I64"
+    means = sum(name.startswith("category_means_") for name in held.tensors)
+    axes |= {f"category_means_{index}": 2 for index in range(means)}
     if "thresholds" in held.tensors:
         # Units of signs: their weights are bits, and a row's code has as many bits as there are thresholds.
         axes["thresholds"] = 2
@@ -148,9 +155,11 @@ def check(folder: Path, settings: ServerSettings) -> None:
 
 
 def export_onnx(model: Any) -> bytes:
-    """Export a model to ONNX; FAILED_PRECONDITION for one whose units are signs."""
+    """Export a model to ONNX; FAILED_PRECONDITION for one with sign units or categories."""
     if model.binary:
         raise errors.failed_precondition("models of sign units cannot be exported to ONNX, which counts no bits")
+    if model.categories_:
+        raise errors.failed_precondition("models with categories cannot be exported to ONNX: its input is numeric")
     exported: bytes = model.to_onnx().SerializeToString()
     return exported
 
@@ -179,8 +188,34 @@ def _truncate(model: Any, n_units: int) -> Any:
         return model.truncate(n_units)
 
 
-def _adapt(model: Any, header: pb.PredictBoostingHeader) -> Any:
+async def predict(service: TrainingService, request: Any, context: Context) -> None:
+    """Answer a `Predict` call."""
+    await answer_rows(service, request, context, adapt=partial(_adapt, service.settings))
+
+
+def _adapt(settings: ServerSettings, model: Any, header: pb.PredictBoostingHeader) -> Any:
+    """Return the model that answers a call.
+
+    FAILED_PRECONDITION for one whose categories are strings, RESOURCE_EXHAUSTED where their statistics take too much.
+    """
+    if _has_words(model):
+        raise errors.failed_precondition("models whose categories are strings predict in process only")
+    if model.categories_ and header.features.shape:
+        check_bytes(header.features.shape[0] * len(model.network_.shift), settings)
     return _truncate(model, header.n_units) if header.HasField("n_units") else model
+
+
+def _has_words(model: Any) -> bool:
+    """Return whether some categories of a model are strings, which no table of numbers holds."""
+    return any(isinstance(key, str) for keys in model.categories_.values() for key in keys)
+
+
+def probe(model: Any) -> NDArray[np.float64]:
+    """Return a model's answer for one row; INVALID_ARGUMENT for an upload whose categories are strings."""
+    if _has_words(model):
+        raise errors.invalid("files", "files must hold a model whose categories are numbers, got strings")
+    with collect_unseen():  # 0 may be no category
+        return np.asarray(model.predict(np.zeros((1, model.n_features_in_))))
 
 
 def _parameters(settings: pb.BoostingSettings) -> dict[str, Any]:
@@ -219,8 +254,10 @@ def _check_size(rows: int, columns: int, outputs: int, estimator: Any, settings:
         check_most("layers", units, settings.max_units, "layers' units")
     check_most("restarts", estimator.restarts, MAX_STARTS)
     check_most("candidates", estimator.candidates, MAX_STARTS)
-    # There are at most as many indicators of missing inputs as columns; units of signs see a code of each.
-    columns = 2 * columns if estimator.missing == "indicate" else columns
+    # There are at most as many indicators of missing inputs as columns; units of signs see a code of each. A category
+    # has one statistic for each output, and no indicator.
+    coded = len(estimator.categorical_features or ())
+    columns = (columns - coded) * (2 if estimator.missing == "indicate" else 1) + coded * outputs
     columns = columns * estimator.bits if estimator.binary else columns
     # What a later layer sees of the layers before is held for every row, as the data are.
     check_bytes(rows * (columns + outputs + 1 + sum(layers[:-1])), settings)
@@ -243,7 +280,7 @@ ENGINE = TrainingEngine(
     load=load_later("relaxon.neuromorphic.boosting", "load"),
     describe=describe,
     check=check,
-    probe=lambda model: model.predict(np.zeros((1, model.n_features_in_))),
-    calls={"Predict": partial(answer_rows, adapt=_adapt), "Truncate": truncate},
+    probe=probe,
+    calls={"Predict": predict, "Truncate": truncate},
     onnx=export_onnx,
 )

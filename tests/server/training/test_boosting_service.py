@@ -116,6 +116,7 @@ def test_every_setting_reaches_the_estimator(shared):
         "random_state": 7,
     }
     elsewhere = {"n_units", "balanced", "class_weights"} | {"tau", "binary", "bits", "precision"}
+    elsewhere |= {"categorical_features", "monotone_constraints"}
     assert set(settings) | elsewhere == set(pb.BoostingSettings.DESCRIPTOR.fields_by_name)
     holes = X.copy()
     holes[::7, 1] = np.nan
@@ -271,6 +272,18 @@ BAD_SETTINGS = {
     "balanced": {"balanced": True},
     "class_weights": {"class_weights": [1.0]},
 }
+CONSTRAINED = {"monotone_constraints": [0, 1, 0]}
+UNFIT_COLUMNS = [
+    ("categorical_features", {"categorical_features": [0, 3]}),
+    ("categorical_features", {"categorical_features": [-1]}),
+    ("categorical_features", {"categorical_features": [1, 1]}),
+    ("monotone_constraints", {"monotone_constraints": [1, 0]}),
+    ("monotone_constraints", {"monotone_constraints": [0, 0, 2]}),
+    ("monotone_constraints", {"categorical_features": [1], **CONSTRAINED}),
+    ("monotone_constraints", {"binary": True, **CONSTRAINED}),
+    ("newton", {"newton": "published", **CONSTRAINED}),
+    ("layers", {"layers": [2, 2], **CONSTRAINED}),
+]
 
 
 def refused_with_the_header(stubs, first):
@@ -293,6 +306,36 @@ def test_a_bad_header_is_refused_before_the_arrays_come(shared, name):
 @pytest.mark.parametrize("name", BAD_SETTINGS)
 def test_a_bad_setting_is_refused_before_the_arrays_come(shared, name):
     assert refused_with_the_header(shared, header(settings=BAD_SETTINGS[name])) == name
+
+
+@pytest.mark.parametrize(("field", "settings"), UNFIT_COLUMNS)
+def test_categories_and_constraints_that_do_not_fit_are_refused_before_the_arrays_come(shared, field, settings):
+    assert refused_with_the_header(shared, header(settings=settings)) == field
+
+
+def test_constraints_of_several_outputs_are_refused_unless_they_are_zeros(shared):
+    for first in (header(y=LABELS, classes=ABC, settings=CONSTRAINED), header(y=X[:, :2], settings=CONSTRAINED)):
+        assert refused_with_the_header(shared, first) == "monotone_constraints"
+    free = train(shared, y=LABELS, classes=ABC, settings={"monotone_constraints": [0, 0, 0]})
+    assert trained(wait(shared, free)).class_count == 3
+
+
+def test_a_statistic_for_each_class_counts_in_the_limit(training):
+    coded = {"y": LABELS, "classes": ABC, "settings": {"categorical_features": [0]}}
+    narrow = training(max_table_bytes=8 * 60 * (2 + 3 + 3 + 1) - 1)
+    refused(lambda: train(narrow, **coded), Code.RESOURCE_EXHAUSTED)
+    trained(wait(narrow, train(narrow, y=LABELS, classes=ABC)))
+    stubs = training(max_table_bytes=8 * 60 * (2 + 3 + 3 + 1))
+    model = trained(wait(stubs, train(stubs, **coded))).name
+    assert len(predict(stubs, model)) == 60
+    refused(lambda: predict(stubs, model, np.vstack([X, X])), Code.RESOURCE_EXHAUSTED)
+
+
+def test_a_class_without_weight_leaves_two_that_may_be_constrained(shared):
+    weights = (LABELS > 0).astype(float)
+    model = trained(wait(shared, train(shared, y=LABELS, classes=ABC, weights=weights, settings=CONSTRAINED)))
+    ours = GradientBoostedNetworkClassifier(3, random_state=0, **CONSTRAINED).fit(X, LABELS, weights)
+    assert np.array_equal(predict(shared, model.name, output=Decision), ours.decision_function(X))
 
 
 def test_settings_of_the_other_task_are_refused(shared):

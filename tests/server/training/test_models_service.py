@@ -40,6 +40,15 @@ def stored(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def coded(tmp_path_factory):
+    """The files of a model whose first column is of two categories."""
+    folder = tmp_path_factory.mktemp("coded")
+    model = GradientBoostedNetworkRegressor(3, categorical_features=[0], random_state=0)
+    model.fit(np.column_stack([Y, X[:, 1:]]), X[:, 0]).save(folder)
+    return files(folder)
+
+
+@pytest.fixture(scope="module")
 def embedded():
     limits = ServerSettings(port=0, grace_seconds=0.0, max_units=50, max_model_bytes=2**22, idle_seconds=5)
     with EmbeddedServer(limits) as server:
@@ -223,6 +232,35 @@ def changed_arrays(change):
 )
 def test_a_card_that_does_not_fit_is_refused(stub, stored, change, field):
     assert refused(stub, "boosting", changed_json(change)(files(stored / "boosting"))) == field
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.pop("categories"),
+        lambda c: c.update(categories=[]),
+        lambda c: c["categories"].update(places=[3]),
+        lambda c: c["categories"].update(places=[0, 0]),
+        lambda c: c["categories"].update(places=["0"] * 10**5),
+        lambda c: c["categories"].update(keys=[[0]]),
+        lambda c: c["categories"].update(keys=[[0, []]]),
+        lambda c: c["categories"].update(keys=[[0, {}]]),
+        lambda c: c["categories"].update(keys=[[0, "1"]]),
+        lambda c: c["categories"].update(keys=5),
+    ],
+)
+def test_a_card_whose_categories_do_not_fit_is_refused(stub, coded, change):
+    assert refused(stub, "boosting", changed_json(change)(coded)) == "files"
+
+
+def test_means_of_categories_that_do_not_fit_are_refused(stub, coded, tmp_path):
+    for change, field in (
+        (lambda a: a.update(category_means_1=np.zeros((4, 1))), "files"),
+        (lambda a: a.update(category_means_2=a.pop("category_means_0")), "network.safetensors"),
+        (lambda a: a.update(category_means_0=np.zeros(4)), "network.safetensors"),
+        (lambda a: a.update(category_means_0=np.full((4, 1), np.nan)), "files"),
+    ):
+        assert refused(stub, "boosting", changed_arrays(change)(coded, tmp_path)) == field
 
 
 @pytest.mark.parametrize(

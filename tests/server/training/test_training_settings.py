@@ -29,12 +29,10 @@ def names(settings):
     return {field.name for field in fields(settings)}
 
 
-NOT_SERVED = {"monotone_constraints", "categorical_features", "warm_start"}
-"""Parameters of the boosting estimators that the service does not offer."""
 ENGINE_SETTINGS = {
     # In the message, a class weight is a flag or a list.
     BoostingSettings: (
-        parameters(GradientBoostedNetworkRegressor, GradientBoostedNetworkClassifier) - NOT_SERVED,
+        parameters(GradientBoostedNetworkRegressor, GradientBoostedNetworkClassifier) - {"warm_start"},
         {"class_weight"},
     ),
     ConvexSettings: (parameters(ConvexNetworkRegressor, ConvexNetworkClassifier), set()),

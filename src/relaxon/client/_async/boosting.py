@@ -15,6 +15,7 @@ from relaxon.wire.conversions.boosting import (
     BoostingModel,
     BoostingSettings,
     StageProgress,
+    check_prediction,
     predict_requests,
     truncate_request,
 )
@@ -46,6 +47,7 @@ class BoostingClient(SupervisedClient[StageProgress, BoostingModel, BoostingSett
     _engine = ENGINE
     _settings = BoostingSettings
     _arguments = ARGUMENTS
+    _check_prediction = staticmethod(check_prediction)
     _new_stub = boosting_pb2_grpc.BoostingServiceStub
 
     async def predict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from relaxon.core import errors, validation
 from relaxon.core.html import table as html_table
 from relaxon.core.pictures import draw_training
+from relaxon.core.unseen_categories import UnseenCategoryWarning
 from relaxon.proto import boosting_pb2 as pb
 from relaxon.wire.conversions import tables
 from relaxon.wire.conversions.engine import EngineMessages
@@ -32,7 +34,9 @@ ARGUMENTS = {**tables.ARGUMENTS, "balanced": "class_weight", "class_weights": "c
 class BoostingSettings(SettingsMessage):
     """The parameters of the estimators in `relaxon.neuromorphic.boosting`; None keeps the default there.
 
-    `class_weight` is "balanced" or a weight for each class, in ascending order of the classes.
+    `class_weight` is "balanced" or a weight for each class, in ascending order of the classes. `categorical_features`
+    are indices of columns whose categories are numbers, and `monotone_constraints` −1, 0 or 1 for each column; tables
+    travel without names and strings.
     """
 
     _message: ClassVar[Any] = pb.BoostingSettings
@@ -61,6 +65,8 @@ class BoostingSettings(SettingsMessage):
     binary: bool | None = None
     bits: int | None = None
     precision: Literal["double", "single"] | None = None
+    categorical_features: Sequence[int] | None = None
+    monotone_constraints: Sequence[int] | None = None
 
     def _fill(self, message: Any, special: tuple[str, ...] = ()) -> None:
         SettingsMessage._fill(self, message, (*special, "class_weight"))
@@ -71,6 +77,8 @@ class BoostingSettings(SettingsMessage):
             message.balanced = True
         elif weights is not None:
             message.class_weights.extend(validation.finite_float("class_weight", weight) for weight in weights)
+        if self.monotone_constraints is not None and not message.monotone_constraints:
+            raise ValueError("monotone_constraints must have one of -1, 0, 1 for each column, got none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +150,12 @@ def predict_requests(
         units = None if n_units is None else validation.whole_number("n_units", n_units)
     # Only the model knows whether NaN may stand for a missing entry.
     return output_requests(engine, output, model, X, missing=True, n_units=units)
+
+
+def check_prediction(found: pb.PredictBoostingReplyHeader) -> None:
+    """Warn of categories that did not occur in training, as the estimators do."""
+    if found.warning:
+        warnings.warn(found.warning, UnseenCategoryWarning, stacklevel=4)
 
 
 def truncate_request(model: str | BoostingModel, n_units: int, name: str) -> pb.TruncateBoostingRequest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import MutableMapping, MutableSequence
+from collections.abc import Mapping, MutableMapping, MutableSequence
 from dataclasses import Field, fields
 from datetime import UTC
 from enum import Enum
@@ -16,6 +16,12 @@ from relaxon.core import errors, validation
 from relaxon.wire.conversions import labels
 
 T = TypeVar("T")
+SEQUENCES = {
+    "tuple[float": validation.positive_float,
+    "tuple[int": validation.positive_int,
+    "Sequence[int": validation.whole_number,
+}
+"""The starts of the annotations of settings that are sequences, and the checks of their entries."""
 M = TypeVar("M")
 ARRAYS = {"Array": np.float64, "NDArray[np.int64]": np.int64}
 """The annotations of array fields and the dtypes that they stand for."""
@@ -56,7 +62,7 @@ class SettingsMessage:
             if value is None or field.name in special:
                 continue
             annotation = str(field.type)
-            if annotation.startswith("tuple["):
+            if annotation.startswith(tuple(SEQUENCES)):
                 entries = _check_sequence(field.name, value, annotation)
                 if self._needs_entries and not entries:
                     raise ValueError(f"{field.name} must have at least one entry, got none")
@@ -96,9 +102,9 @@ def check_text(name: str, value: object) -> str:
 
 
 def _check_sequence(name: str, value: Any, annotation: str) -> list[Any]:
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
+    if isinstance(value, str | Mapping) or not hasattr(value, "__iter__"):
         raise TypeError(f"{name} must be a sequence of numbers, got {type(value).__name__}")
-    check = validation.positive_float if annotation.startswith("tuple[float") else validation.positive_int
+    check = next(check for start, check in SEQUENCES.items() if annotation.startswith(start))
     return [check(name, entry) for entry in value]
 
 
