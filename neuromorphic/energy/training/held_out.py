@@ -17,14 +17,19 @@ CHECK_EVERY = 50
 
 
 def ensure_variation(z: Tensor, order: Tensor, count: int) -> Tensor:
-    """Return the order with hold-out rows exchanged so that the remaining rows vary in every feature."""
-    for feature in range(z.shape[1]):
-        column = z[order, feature]
-        differing = torch.nonzero(column[:count] != column[-1])
-        if count and bool((column[count:] == column[-1]).all()) and len(differing):
-            order = order.clone()
-            place = int(differing[0])
-            order[[place, count]] = order[[count, place]]
+    """Return the order with hold-out rows exchanged so that the remaining rows vary in every feature.
+
+    Each exchange puts a row in which a constant feature differs in a place of its own, so that no later one undoes it.
+    """
+    for own in range(count, len(order) - 1):
+        rest = z[order[count:]]
+        lacking = (rest == rest[-1]).all(0) & (z != rest[-1]).any(0)
+        if not bool(lacking.any()):
+            break
+        feature = int(lacking.nonzero()[0])
+        place = int(torch.nonzero(z[order[:count], feature] != rest[-1, feature])[0])
+        order = order.clone()
+        order[[place, own]] = order[[own, place]]
     return order
 
 

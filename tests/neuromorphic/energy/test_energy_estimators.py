@@ -29,6 +29,7 @@ from relaxon.neuromorphic.energy import (  # noqa: E402
     save_energy,
 )
 from relaxon.neuromorphic.energy.estimators.trimming import select_dense_rows  # noqa: E402
+from relaxon.neuromorphic.energy.training.held_out import ensure_variation  # noqa: E402
 
 FAST = {"steps": 60, "random_state": 0}
 
@@ -182,6 +183,16 @@ def test_data_that_are_no_numbers_are_refused(bad):
 
 
 @pytest.mark.usefixtures("brief_search")
+@pytest.mark.parametrize("seed", range(20))
+def test_the_rows_that_remain_vary_in_every_feature_that_does(seed):
+    z = torch.zeros(40, 8, dtype=torch.float64)
+    z[torch.randperm(40, generator=torch.Generator().manual_seed(seed))[:8], torch.arange(8)] = 1.0
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(100 + seed))
+    found = ensure_variation(z, order, 20)
+    assert sorted(found.tolist()) == list(range(40))
+    assert bool((z[found[20:]].std(0) > 0).all())
+
+
 def test_a_constant_feature_has_no_density_and_an_outlier_s_is_lowest():
     x = np.column_stack([moons(400), np.full(400, 7.0)])
     with pytest.raises(ValueError, match="feature"):
