@@ -9,8 +9,6 @@ names their fields on its first line. Every level fills all fields, so that the 
 level the arrays of float32 values have one cell, on a level of face arrays those of codes.
 """
 
-# Indices are unsigned in some loops and signed in others.
-# mypy: disable-error-code="assignment"
 from __future__ import annotations
 
 from functools import partial
@@ -21,19 +19,16 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.grid.plane_kernels import plane_of
 from relaxon.solvers.kernels.compiled import plain
-from relaxon.solvers.kernels.prefetch_kernels import BYTES, SINGLES, request_cells, request_cells_to_write
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.multigrid.plane_passes import (
     BLOCK,
     F0,
-    FIRST,
     coded_residual_plane,
-    correct_rows,
+    corrected_plane,
     gathered_plane,
     mix_coarse_planes,
     residual_plane,
-    rows_together,
-    smooth_rows,
+    smoothed_plane,
     spread_row,
     sum_planes,
 )
@@ -141,14 +136,10 @@ def _smooth_residual_restrict(start, stop, r, x, operator, smoother, transfer, g
                     i = s % n0
                     sum_planes(plane_of(r, i - 1, wrap[0], nothing), plane_of(r, i + 1, wrap[0], nothing), pair)
                     here, there = (i, 0) if coded else (0, i)
-                    j = FIRST
-                    while j < n1:
-                        taken = rows_together(j, rows, n1)
-                        smooth_rows(
-                            coded, r[i], pair, j, taken, n1, n2, wrap, zero, smoother.stencil, smoother.codes[here],
-                            smoother.unit, smoother.values[there], ends, u, v, x[i],
-                        )  # fmt: skip
-                        j += taken
+                    smoothed_plane(
+                        coded, r[i], pair, n1, n2, wrap, zero, smoother.stencil, smoother.codes[here], smoother.unit,
+                        smoother.values[there], ends, u, v, x[i],
+                    )  # fmt: skip
             # (2) Take the residual, times the share.
             i = p % n0
             below, above = plane_of(x, i - 1, wrap[0], nothing), plane_of(x, i + 1, wrap[0], nothing)
@@ -191,7 +182,7 @@ def _prolong_correct_smooth(start, stop, r, x, operator, smoother, transfer, gai
     unit = transfer.unit
     for step in range(start - 2, stop + 2):
         # Plane `step` is corrected, `step − 1` has its residual taken, `step − 2` is finished.
-        # (5) Prolong and correct; ask, here and in (6), for what the next planes read, while there is much to compute.
+        # (5) Prolong and correct.
         y = planes[step % 3]
         if 0 <= step < n0 or wrap[0]:
             i = step % n0
@@ -202,9 +193,6 @@ def _prolong_correct_smooth(start, stop, r, x, operator, smoother, transfer, gai
                 spread_row(j, mixed, transfer.sources1, transfer.spread1, transfer.halved2, wrap[2], m2, line, row)
                 first = np.uint64(j * n2)
                 if coded:
-                    request_cells(x, i + 1, j * n2, n2, SINGLES)
-                    request_cells(transfer.codes, i + 1, j * n2, n2, BYTES)
-                    request_cells_to_write(z, step - 2, j * n2, n2, SINGLES)
                     for cell in range(n2):
                         k = np.uint64(cell)
                         y[first + k] = x_i[first + k] + unit * np.float32(codes[first + k]) * row[k]
@@ -241,18 +229,10 @@ def _prolong_correct_smooth(start, stop, r, x, operator, smoother, transfer, gai
             continue
         sum_planes(planes[3 + (s - 1) % 3], planes[3 + (s + 1) % 3], pair)
         here, there = (s, 0) if coded else (0, s)
-        j = FIRST
-        while j < n1:
-            taken = rows_together(j, rows, n1)
-            if coded:
-                request_cells(r, s + 2, j * n2, taken * n2, SINGLES)
-                request_cells(operator.codes, s + 2, j * n2, taken * n2, BYTES)
-                request_cells(smoother.codes, s + 2, j * n2, taken * n2, BYTES)
-            correct_rows(
-                coded, planes[s % 3], planes[3 + s % 3], pair, j, taken, n1, n2, wrap, zero, smoother.stencil,
-                operator.codes[here], operator.diagonal[there], u, v, z[s],
-            )  # fmt: skip
-            j += taken
+        corrected_plane(
+            coded, planes[s % 3], planes[3 + s % 3], pair, n1, n2, wrap, zero, smoother.stencil, operator.codes[here],
+            operator.diagonal[there], u, v, z[s],
+        )  # fmt: skip
 
 
 @plain

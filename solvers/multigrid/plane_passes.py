@@ -13,7 +13,7 @@ import numpy as np
 from relaxon.solvers.grid.plane_kernels import row_of
 from relaxon.solvers.kernels.compiled import ONE, part
 
-F0, F1 = np.float32(0.0), np.float32(1.0)
+F0 = np.float32(0.0)
 FIRST = np.int64(0)
 """Not a literal, for which a function that is called with it would be compiled once more."""
 BLOCK = 2048
@@ -68,65 +68,76 @@ def mix_rows(y, pair, j, taken, n1, n2, wrap, zero, stencil, u, v):  # type: ign
 
 
 @part
-def smooth_rows(coded, r, pair, j, taken, n1, n2, wrap, zero, stencil, codes, unit, m, ends, u, v, x):  # type: ignore[no-untyped-def]
-    """`x ← m ⊙ (K r)` on `taken` rows from `j` on, `m` in whole `codes` times `unit` where `coded`; `u` has room for
-    them, `v` for two cells more, `ends` for twice as many cells as rows.
+def smoothed_plane(coded, r, pair, n1, n2, wrap, zero, stencil, codes, unit, m, ends, u, v, x):  # type: ignore[no-untyped-def]
+    """`x ← m ⊙ (K r)` on a plane, `m` in whole `codes` times `unit` where `coded`; `u` has room for several rows, `v`
+    for two cells more, `ends` for twice as many cells as rows.
 
     A cell of `x` is written once: another thread may be making the same plane, and the thread that asked for it be
     reading it already.
     """
-    last, count = n2 - 1, taken * n2
-    mix_rows(r, pair, j, taken, n1, n2, wrap, zero, stencil, u, v)
-    for q in range(taken):
-        low, high = q * n2, q * n2 + last
-        below = v[high + 1] if wrap[2] else F0
-        above = v[low + 1] if wrap[2] else F0
-        ends[2 * q] = u[low] + (below + (v[low + 2] if n2 > 1 else above))
-        ends[2 * q + 1] = u[high] + ((v[high] if n2 > 1 else below) + above)
-    for cell in range(count):
-        k = np.uint64(cell)
-        u[k] += v[k] + v[k + ONE + ONE]
-    for q in range(taken):
-        u[q * n2], u[q * n2 + last] = ends[2 * q], ends[2 * q + 1]
-    first = np.uint64(j * n2)
-    if coded:
+    last = n2 - 1
+    rows = u.size // n2
+    j = FIRST
+    while j < n1:
+        taken = rows_together(j, rows, n1)
+        count = taken * n2
+        mix_rows(r, pair, j, taken, n1, n2, wrap, zero, stencil, u, v)
+        for q in range(taken):
+            low, high = q * n2, q * n2 + last
+            below = v[high + 1] if wrap[2] else F0
+            above = v[low + 1] if wrap[2] else F0
+            ends[2 * q] = u[low] + (below + (v[low + 2] if n2 > 1 else above))
+            ends[2 * q + 1] = u[high] + ((v[high] if n2 > 1 else below) + above)
         for cell in range(count):
             k = np.uint64(cell)
-            x[first + k] = unit * np.float32(codes[first + k]) * u[k]
-    else:
-        for cell in range(count):
-            k = np.uint64(cell)
-            x[first + k] = m[first + k] * u[k]
+            u[k] += v[k] + v[k + ONE + ONE]
+        for q in range(taken):
+            u[q * n2], u[q * n2 + last] = ends[2 * q], ends[2 * q + 1]
+        first = np.uint64(j * n2)
+        if coded:
+            for cell in range(count):
+                k = np.uint64(cell)
+                x[first + k] = unit * np.float32(codes[first + k]) * u[k]
+        else:
+            for cell in range(count):
+                k = np.uint64(cell)
+                x[first + k] = m[first + k] * u[k]
+        j += taken
 
 
 @part
-def correct_rows(coded, x, t, pair, j, taken, n1, n2, wrap, zero, stencil, codes, d, u, v, z):  # type: ignore[no-untyped-def]
-    """`z ← x + K t` on `taken` rows from `j` on, where there are unknowns (`codes ≠ 0` where `coded`, else `d ≠ 0`);
-    `x` is 0 elsewhere."""
-    last, start, count = n2 - 1, j * n2, taken * n2
-    mix_rows(t, pair, j, taken, n1, n2, wrap, zero, stencil, u, v)
-    first = np.uint64(start)
-    if coded:
-        for cell in range(count):
-            k = np.uint64(cell)
-            value = x[first + k] + (u[k] + (v[k] + v[k + ONE + ONE]))
-            z[first + k] = value if codes[first + k] != 0 else F0
-    else:
-        for cell in range(count):
-            k = np.uint64(cell)
-            value = x[first + k] + (u[k] + (v[k] + v[k + ONE + ONE]))
-            z[first + k] = value if d[first + k] != 0 else F0
-    for q in range(taken):
-        low, high = q * n2, q * n2 + last
-        below = v[high + 1] if wrap[2] else F0
-        above = v[low + 1] if wrap[2] else F0
-        at_low = below + (v[low + 2] if n2 > 1 else above)
-        at_high = (v[high] if n2 > 1 else below) + above
-        # A cell that is no unknown holds 0 by now.
-        if codes[start + low] != 0 if coded else d[start + low] != 0:
-            z[start + low] = x[start + low] + (u[low] + at_low)
-        if codes[start + high] != 0 if coded else d[start + high] != 0:
-            z[start + high] = x[start + high] + (u[high] + at_high)
+def corrected_plane(coded, x, t, pair, n1, n2, wrap, zero, stencil, codes, d, u, v, z):  # type: ignore[no-untyped-def]
+    """`z ← x + K t` where there are unknowns (`codes ≠ 0` where `coded`, else `d ≠ 0`); `x` is 0 elsewhere."""
+    last = n2 - 1
+    rows = u.size // n2
+    j = FIRST
+    while j < n1:
+        taken = rows_together(j, rows, n1)
+        start, count = j * n2, taken * n2
+        mix_rows(t, pair, j, taken, n1, n2, wrap, zero, stencil, u, v)
+        first = np.uint64(start)
+        if coded:
+            for cell in range(count):
+                k = np.uint64(cell)
+                value = x[first + k] + (u[k] + (v[k] + v[k + ONE + ONE]))
+                z[first + k] = value if codes[first + k] != 0 else F0
+        else:
+            for cell in range(count):
+                k = np.uint64(cell)
+                value = x[first + k] + (u[k] + (v[k] + v[k + ONE + ONE]))
+                z[first + k] = value if d[first + k] != 0 else F0
+        for q in range(taken):
+            low, high = q * n2, q * n2 + last
+            below = v[high + 1] if wrap[2] else F0
+            above = v[low + 1] if wrap[2] else F0
+            at_low = below + (v[low + 2] if n2 > 1 else above)
+            at_high = (v[high] if n2 > 1 else below) + above
+            # A cell that is no unknown holds 0 by now.
+            if codes[start + low] != 0 if coded else d[start + low] != 0:
+                z[start + low] = x[start + low] + (u[low] + at_low)
+            if codes[start + high] != 0 if coded else d[start + high] != 0:
+                z[start + high] = x[start + high] + (u[high] + at_high)
+        j += taken
 
 
 @part
@@ -178,38 +189,41 @@ def coded_residual_plane(below, x, above, r, d, w, n1, n2, wrap, zero, factor, u
 @part
 def residual_plane(below, x, above, r, d, lower0, upper0, lower1, lower2, n1, n2, wrap, factor, t):  # type: ignore[no-untyped-def]
     """`t ← factor ⊙ (r − A x)` on a plane; `lower0`, `upper0` are the couplings to the planes below and above."""
-    # Each loop reads at most seven arrays beside the one that it writes: with more LLVM does not vectorise it.
     last = n2 - 1
     size, length = n1 * n2, np.uint64(n2)
     for cell in range(size):
         q = np.uint64(cell)
-        t[q] = r[q] - d[q] * x[q] + (lower0[q] * below[q] + upper0[q] * above[q])
-    for cell in range((n1 - 2) * n2):
-        q = length + np.uint64(cell)
-        t[q] += lower1[q] * x[q - length] + lower1[q + length] * x[q + length]
-    if n1 > 1:
+        t[q] = r[q] - d[q] * x[q]
+    for cell in range(size):
+        q = np.uint64(cell)
+        t[q] += lower0[q] * below[q] + upper0[q] * above[q]
+    for cell in range(size - n2):
+        q = np.uint64(cell)
+        t[q] += lower1[q + length] * x[q + length]
+    for cell in range(size - n2):
+        q = np.uint64(cell)
+        t[q + length] += lower1[q + length] * x[q]
+    # `lower2` is 0 at the start of a row unless the axis is periodic, which is then put right.
+    for cell in range(size - 1):
+        q = np.uint64(cell)
+        t[q] += lower2[q + ONE] * x[q + ONE]
+    for cell in range(size - 1):
+        q = np.uint64(cell)
+        t[q + ONE] += lower2[q + ONE] * x[q]
+    if wrap[1]:
         end = np.uint64(size - n2)
-        around = F1 if wrap[1] else F0
         for cell in range(n2):
             k = np.uint64(cell)
-            t[k] += lower1[length + k] * x[length + k] + around * (lower1[k] * x[end + k])
-            t[end + k] += lower1[end + k] * x[end - length + k] + around * (lower1[k] * x[k])
-    # `lower2` is 0 at the start of a row unless the axis is periodic, which is then put right.
-    for cell in range(size - 2):
-        q = np.uint64(cell) + ONE
-        t[q] += lower2[q] * x[q - ONE] + lower2[q + ONE] * x[q + ONE]
-    if size > 1:
-        end = np.uint64(size - 1)
-        t[0] += lower2[1] * x[1]
-        t[end] += lower2[end] * x[end - ONE]
+            t[k] += lower1[k] * x[end + k]
+            t[end + k] += lower1[k] * x[k]
     if wrap[2]:
         for j in range(n1):
             low = j * n2
-            beside = lower2[low]
-            t[low] += beside * (x[low + last] - (x[low - 1] if j > 0 else F0))
-            t[low + last] += beside * x[low]
+            around = lower2[low]
+            t[low] += around * (x[low + last] - (x[low - 1] if j > 0 else F0))
+            t[low + last] += around * x[low]
             if j > 0:
-                t[low - 1] -= beside * x[low]
+                t[low - 1] -= around * x[low]
     for cell in range(size):
         q = np.uint64(cell)
         t[q] *= factor[q]
