@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relaxon.core.extras import offer_lazily
+from relaxon.core.extras import offer_imports
 
 if TYPE_CHECKING:
-    from relaxon.solvers.distributed.communicator import Communicator, MPICommunicator
-    from relaxon.solvers.distributed.decomposition import Decomposition
-    from relaxon.solvers.distributed.grid import DistributedPoissonGrid
-    from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner
-    from relaxon.solvers.distributed.prepared import PreparedDistributed
+    from relaxon.solvers.distributed.communicator import Communicator as Communicator
+    from relaxon.solvers.distributed.communicator import MPICommunicator as MPICommunicator
+    from relaxon.solvers.distributed.decomposition import Decomposition as Decomposition
+    from relaxon.solvers.distributed.grid import DistributedPoissonGrid as DistributedPoissonGrid
+    from relaxon.solvers.distributed.preconditioner import DistributedPreconditioner as DistributedPreconditioner
+    from relaxon.solvers.distributed.prepared import PreparedDistributed as PreparedDistributed
 
-_MODULES = {
-    "communicator": "Communicator MPICommunicator",
-    "decomposition": "Decomposition",
-    "grid": "DistributedPoissonGrid",
-    "preconditioner": "DistributedPreconditioner",
-    "prepared": "PreparedDistributed",
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
-__all__ = sorted(_HOME)
-__getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)
+__getattr__, __dir__ = offer_imports(__name__)

@@ -2,10 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from relaxon.core.extras import offer_lazily
+from relaxon.core.extras import offer_imports
 
 if TYPE_CHECKING:
-    from relaxon.solvers.grid.poisson_grid import AIR, FLUID, MAX_CELLS, SOLID, Boundary, CellType, PoissonGrid, Robin
+    from relaxon.solvers.grid.poisson_grid import AIR as AIR
+    from relaxon.solvers.grid.poisson_grid import FLUID as FLUID
+    from relaxon.solvers.grid.poisson_grid import MAX_CELLS as MAX_CELLS
+    from relaxon.solvers.grid.poisson_grid import SOLID as SOLID
+    from relaxon.solvers.grid.poisson_grid import Boundary as Boundary
+    from relaxon.solvers.grid.poisson_grid import CellType as CellType
+    from relaxon.solvers.grid.poisson_grid import PoissonGrid as PoissonGrid
+    from relaxon.solvers.grid.poisson_grid import Robin as Robin
 
-__all__ = ["AIR", "FLUID", "MAX_CELLS", "SOLID", "Boundary", "CellType", "PoissonGrid", "Robin"]
-__getattr__, __dir__ = offer_lazily(__name__, dict.fromkeys(__all__, "poisson_grid"), __all__)
+__getattr__, __dir__ = offer_imports(__name__)

@@ -12,20 +12,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relaxon.core.extras import offer_lazily
+from relaxon.core.extras import offer_imports
 
 if TYPE_CHECKING:
-    from relaxon.solvers.petsc.algebraic import AlgebraicCycle
-    from relaxon.solvers.petsc.directions import DeepConjugateDirections
-    from relaxon.solvers.petsc.preconditioner import LearnedCycle
-    from relaxon.solvers.petsc.recognition import AnyGrid, Recognised, read_any_grid, recognise
+    from relaxon.solvers.petsc.algebraic import AlgebraicCycle as AlgebraicCycle
+    from relaxon.solvers.petsc.directions import DeepConjugateDirections as DeepConjugateDirections
+    from relaxon.solvers.petsc.preconditioner import LearnedCycle as LearnedCycle
+    from relaxon.solvers.petsc.recognition import AnyGrid as AnyGrid
+    from relaxon.solvers.petsc.recognition import Recognised as Recognised
+    from relaxon.solvers.petsc.recognition import read_any_grid as read_any_grid
+    from relaxon.solvers.petsc.recognition import recognise as recognise
 
-_MODULES = {
-    "algebraic": "AlgebraicCycle",
-    "directions": "DeepConjugateDirections",
-    "preconditioner": "LearnedCycle",
-    "recognition": "AnyGrid Recognised read_any_grid recognise",
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
-__all__ = sorted(_HOME)
-__getattr__, __dir__ = offer_lazily(__name__, _HOME, __all__)
+__getattr__, __dir__ = offer_imports(__name__)

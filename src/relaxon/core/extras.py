@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -82,25 +82,6 @@ def load_attribute(module: str, name: str, needed_by: str) -> Any:
         raise explain(error, needed_by) from error
 
 
-def offer_lazily(
-    package: str, home: Mapping[str, str], names: Sequence[str]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` for a package whose `names` are imported on first use.
-
-    `home` maps each name to its module: relative to the package, or in full if it begins with `relaxon.`.
-    """
-
-    def load(name: str) -> Any:
-        if name not in home:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = home[name] if home[name].startswith("relaxon.") else f"{package}.{home[name]}"
-        value = load_attribute(module, name, f"{package}.{name}")
-        setattr(sys.modules[package], name, value)
-        return value
-
-    return load, lambda: sorted(names)
-
-
 def offer_imports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` for a package that offers what its block `if TYPE_CHECKING:` imports.
 
@@ -119,7 +100,9 @@ def offer_imports(package: str) -> tuple[Callable[[str], Any], Callable[[], list
         if name.startswith("__") and name != "__all__":
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         home = find_homes()
-        value = sorted(home) if name == "__all__" else offer_lazily(package, home, ())[0](name)
+        if name != "__all__" and name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = sorted(home) if name == "__all__" else load_attribute(home[name], name, f"{package}.{name}")
         setattr(sys.modules[package], name, value)
         return value
 
