@@ -65,27 +65,29 @@ def _compiled_power(shifted):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=ORDERED, error_model="numpy", forceinline=True)
-def sigmoid_double(z):  # type: ignore[no-untyped-def]
-    """Return `1/(1 + e^{−z})` of a float64, to 3 units in the last place."""
-    t = min(max(z, -LARGEST), LARGEST)
-    shifted = ROUND - t * NEAR_LOG2E
-    f = ((ROUND - shifted) - t * LOG2E) - t * LOG2E_LOW
-    y = f * f
-    q = (Q2 * y + Q1) * y + 1.0
-    p = ((P2 * y + P1) * y + P0) * f
-    return (q - p) / ((q - p) + (q + p) * read_power(shifted))
-
-
-@kernel(fastmath=ORDERED, error_model="numpy", forceinline=True)
-def exponential(z):  # type: ignore[no-untyped-def]
-    """Return `e^z` of a float64 up to `LARGEST` in size, to 3 units in the last place; beyond it, that of `LARGEST`."""
+def split_exponential(z):  # type: ignore[no-untyped-def]
+    """Return `n`, `d` and 2^k of which `e^z` is `n/d · 2^k`; beyond `LARGEST` in size, those of `LARGEST`."""
     t = min(max(z, -LARGEST), LARGEST)
     shifted = ROUND + t * NEAR_LOG2E
     f = ((ROUND - shifted) + t * LOG2E) + t * LOG2E_LOW
     y = f * f
     q = (Q2 * y + Q1) * y + 1.0
     p = ((P2 * y + P1) * y + P0) * f
-    return (q + p) / (q - p) * read_power(shifted)
+    return q + p, q - p, read_power(shifted)
+
+
+@kernel(fastmath=ORDERED, error_model="numpy", forceinline=True)
+def sigmoid_double(z):  # type: ignore[no-untyped-def]
+    """Return `1/(1 + e^{−z})` of a float64, to 3 units in the last place."""
+    n, d, power = split_exponential(-z)
+    return d / (d + n * power)
+
+
+@kernel(fastmath=ORDERED, error_model="numpy", forceinline=True)
+def exponential(z):  # type: ignore[no-untyped-def]
+    """Return `e^z` of a float64 up to `LARGEST` in size, to 3 units in the last place; beyond it, that of `LARGEST`."""
+    n, d, power = split_exponential(z)
+    return n / d * power
 
 
 @kernel(fastmath=ORDERED, error_model="numpy", forceinline=True)
