@@ -1,0 +1,63 @@
+"""Teams of threads inside one kernel: every step sees the whole step before it, whoever takes which places."""
+
+import threading
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from relaxon.solvers.kernels.compiled import kernel
+from relaxon.solvers.kernels.team_kernels import SIZE, meet, run_team, share
+
+
+@kernel()
+def _reverse_and_add(first, last, team, steps, x, y):
+    """Reverse `x` and add the step's number, so that each step needs values of all members."""
+    start, stop = share(first, last, team, x.size)
+    for step in range(steps):
+        for i in range(start, stop):
+            y[i] = x[x.size - 1 - i]
+        meet(first, last, team)
+        for i in range(start, stop):
+            x[i] = y[i] + step
+        meet(first, last, team)
+
+
+def _expected(x, steps):
+    for step in range(steps):
+        x = x[::-1] + step
+    return x
+
+
+@pytest.mark.parametrize("members", [1, 2, 3, 5])
+@pytest.mark.parametrize("size", [1, 4, 1_000])
+def test_members_wait_for_each_other(members, size):
+    x = np.arange(size, dtype=np.float64)
+    expected = _expected(x, 301)
+    run_team(_reverse_and_add, 301, x, np.empty_like(x), members=members)
+    assert np.array_equal(x, expected)
+
+
+def test_one_thread_takes_all_places_when_the_others_are_taken():
+    vectors = [np.arange(100.0) + k for k in range(6)]
+    expected = [_expected(x, 400) for x in vectors]
+    callers = [
+        threading.Thread(target=run_team, args=(_reverse_and_add, 400, x, np.empty_like(x)), kwargs={"members": 2})
+        for x in vectors
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert all(np.array_equal(x, y) for x, y in zip(vectors, expected, strict=True))
+
+
+def test_shares_make_up_the_whole():
+    team = np.zeros(24, np.int64)
+    for team[SIZE] in (1, 2, 3, 7):
+        size = int(team[SIZE])
+        for count in (0, 1, 5, 1_000_003):
+            shares = [share.py_func(k, k + 1, team, count) for k in range(size)]
+            assert shares[0][0] == 0
+            assert shares[-1][1] == count
+            assert all(a[1] == b[0] for a, b in pairwise(shares))
