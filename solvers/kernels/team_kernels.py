@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import extending, types
 from numpy.typing import NDArray
 
+from relaxon.solvers.kernels.atomics import add_atomically, let_others_run, load_atomically
 from relaxon.solvers.kernels.compiled import part
 from relaxon.solvers.kernels.threads import Kernel, divide, get_num_threads
 
@@ -25,35 +25,6 @@ SIZE, ARRIVED, ROUND = 0, 8, 16
 of its own."""
 SPINS = 2_000
 """Looks at the round, some microseconds, after which a waiting thread lets others of the system run."""
-_intrinsic: Any = extending.intrinsic
-_let_others_run = types.ExternalFunction("sched_yield", types.int32())
-
-
-def _address(context: Any, builder: Any, array_type: Any, array: Any, place: Any) -> Any:
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.gep(data, [place])
-
-
-@_intrinsic
-def _add_atomically(typing, array, place, value):  # type: ignore[no-untyped-def]
-    """Add to an entry of an int64 array in one step for all threads, and return what it was before."""
-
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        address = _address(context, builder, signature.args[0], args[0], args[1])
-        return builder.atomic_rmw("add", address, args[2], "seq_cst")
-
-    return types.int64(array, types.intp, types.int64), generate
-
-
-@_intrinsic
-def _load_atomically(typing, array, place):  # type: ignore[no-untyped-def]
-    """Return an entry of an int64 array, and see what other threads wrote before they changed it."""
-
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        address = _address(context, builder, signature.args[0], args[0], args[1])
-        return builder.load_atomic(address, "acquire", 8)
-
-    return types.int64(array, types.intp), generate
 
 
 @part
@@ -62,16 +33,16 @@ def meet(first, last, team):  # type: ignore[no-untyped-def]
     own = last - first
     if own == team[SIZE]:
         return
-    before = _load_atomically(team, ROUND)
-    if _add_atomically(team, ARRIVED, own) + own == team[SIZE]:
+    before = load_atomically(team, ROUND)
+    if add_atomically(team, ARRIVED, own) + own == team[SIZE]:
         team[ARRIVED] = 0
-        _add_atomically(team, ROUND, 1)
+        add_atomically(team, ROUND, 1)
         return
     looks = 0
-    while _load_atomically(team, ROUND) == before:
+    while load_atomically(team, ROUND) == before:
         looks += 1
         if looks == SPINS:
-            _let_others_run()
+            let_others_run()
             looks = 0
 
 

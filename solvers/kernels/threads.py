@@ -8,6 +8,8 @@ Numba's `parallel=True` is not used: it takes seconds to compile a kernel, depen
 machine, and two of the three layers do not survive a fork or a second calling thread.
 """
 
+# Imported on first use, for its weight: `spin_kernels`, which needs numba.
+
 from __future__ import annotations
 
 import math
@@ -23,6 +25,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relaxon.core.control_groups import find_folders
 from relaxon.core.turns import Turn, Turns
@@ -30,6 +33,8 @@ from relaxon.core.turns import Turn, Turns
 Kernel = Callable[..., Any]
 Work = Callable[[], tuple[Any, ...]]
 Call = Callable[[], object]
+GIVEN, DONE = 0, 8
+"""Places of a worker's counters, the tasks that it was given and those it has done, each in its own cache line."""
 VARIABLES = ("RELAXON_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 """Environment variables for the number of threads of a solve; the first one that is set is used."""
 _count = 0
@@ -124,11 +129,19 @@ class _Task:
 
 
 class _Worker:
-    """A thread that runs the tasks in its inbox, one at a time. It ends when this object is deleted."""
+    """A thread that runs the tasks in its inbox, one at a time. It ends when this object is deleted.
+
+    `counters` announce tasks before they are in the inbox, and their ends: see `relaxon.solvers.kernels.spin_kernels`.
+    """
 
     def __init__(self, index: int) -> None:
+        from relaxon.solvers.kernels import spin_kernels
+
         self.inbox: SimpleQueue[_Task | None] = SimpleQueue()
-        thread = threading.Thread(target=_serve, args=(self.inbox,), name=f"relaxon-{index}", daemon=True)
+        self.counters: NDArray[np.int64] = np.zeros(16, np.int64)
+        self.await_end = partial(spin_kernels.await_end, self.counters)
+        rest = partial(spin_kernels.await_task, self.counters)
+        thread = threading.Thread(target=_serve, args=(self.inbox, rest), name=f"relaxon-{index}", daemon=True)
         thread.start()
         self._ident = thread.ident
 
@@ -143,8 +156,9 @@ class _Worker:
         return gate
 
 
-def _serve(inbox: SimpleQueue[_Task | None]) -> None:
-    """Run a worker's tasks until None comes."""
+def _serve(inbox: SimpleQueue[_Task | None], rest: Callable[[int], None]) -> None:
+    """Run a worker's tasks until None comes; `rest(done)` waits between them, for a while."""
+    done = 0
     while (task := inbox.get()) is not None:
         gate = task.gate
         try:
@@ -154,6 +168,8 @@ def _serve(inbox: SimpleQueue[_Task | None]) -> None:
         del task  # and with it the arrays
         gate.release()
         del gate
+        done += 1
+        rest(done)
 
 
 class _Pool:
@@ -202,7 +218,11 @@ class _Pool:
         wait: Call = partial(deque, map(PASS, [task.gate for task in tasks]), 0)
         try:
             hand_over()
+            for worker in workers:
+                worker.counters[GIVEN] += 1
             kernel(0, count // chunks, *own[0])
+            for worker in workers:
+                worker.await_end()
         finally:
             wait()
         for task in tasks:
