@@ -67,7 +67,7 @@ class TableInputs(NetworkEstimator):
         refuse_masks(X=X)
         known = self._categories
         if known is None and self._is_valid(X):
-            return self._add_indicators(X, fitting=False)
+            return self._add_indicators(np.asarray(X), fitting=False)
         if known is None:
             checked = validate_data(self, X, reset=False, dtype=np.float64, order="C", ensure_all_finite=self._finite)
             return self._add_indicators(np.asarray(checked), fitting=False)

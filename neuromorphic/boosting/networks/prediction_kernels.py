@@ -62,7 +62,7 @@ def predict_rows(
     def work() -> tuple[NDArray[Any], ...]:
         z, h = (align_empty((size * PITCH,), dtype) for size in (features, ABREAST))
         z[:] = 0.0  # the padding's features
-        return z, h, np.empty(features), np.empty((outputs, ROWS))
+        return z, h, np.empty(features), align_empty((outputs, ROWS), np.float64)
 
     chunks = get_num_threads() if len(x) * len(packed[1]) > SERIAL_SUMS else 1
     largest = LARGEST_POWER if dtype == np.float64 else LARGEST_POWER_SINGLE
