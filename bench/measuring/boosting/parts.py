@@ -30,6 +30,8 @@ ROWS, COLUMNS = 10_000, 20
 NOISE = 1.0
 REFINED = 300
 """Iterations of L-BFGS on the units of a compressed network."""
+COPIES = 3
+"""Copies of each row with noise among the rows of a compression."""
 RATES, STAGE_UNITS = (0.1, 0.25, 0.5, 1.0), (1, 2, 4, 8)
 Record = dict[str, Any]
 
@@ -149,10 +151,17 @@ def _network(stage: Stage) -> Any:
 def truncation(data: DataSet, folds: int) -> Record:
     """Mean test error after each number of units, and what dropping the last half of those that there are costs.
 
-    `compressed` has the half that gives the whole network's outputs on the training rows best, and `refined` that half
-    fitted to them by `REFINED` iterations (`compressed` with `refine`).
+    `compressed` has the half that gives the whole network's outputs on the training rows best, `refined` that half
+    fitted to them by `REFINED` iterations (`compressed` with `refine`), and `noisy` the same with `COPIES` noisy copies
+    of the rows.
     """
-    curves, halves, units, fewer, refined = [], [], [], [], []
+    curves, halves, units = [], [], []
+    ways: dict[str, dict[str, int]] = {
+        "compressed": {},
+        "refined": {"refine": REFINED},
+        "noisy": {"refine": REFINED, "noisy_copies": COPIES},
+    }
+    fewer: dict[str, list[float]] = {name: [] for name in ways}
     for fold in islice(data.folds(), folds):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the units that there are, are told
@@ -162,13 +171,12 @@ def truncation(data: DataSet, folds: int) -> Record:
         curves.append(curve + [curve[-1]] * (UNITS - len(curve)))
         halves.append(curve[len(curve) // 2 - 1])
         units.append(len(curve))
-        short = model.compressed(fold.X, len(curve) // 2)
-        fewer.append(error(data.task, short.predict(fold.test_X), fold.test_y))
-        short = model.compressed(fold.X, len(curve) // 2, refine=REFINED)
-        refined.append(error(data.task, short.predict(fold.test_X), fold.test_y))
+        for name, options in ways.items():
+            short = model.compressed(fold.X, len(curve) // 2, **options)
+            fewer[name].append(error(data.task, short.predict(fold.test_X), fold.test_y))
     mean = np.mean(curves, axis=0)
     half, whole = float(np.mean(halves)), float(mean[-1])
-    return {
+    found = {
         "set": data.name,
         "task": data.task,
         "curve": mean.tolist(),
@@ -176,11 +184,10 @@ def truncation(data: DataSet, folds: int) -> Record:
         "half": half,
         "whole": whole,
         "loss": half / whole - 1.0,
-        "compressed": float(np.mean(fewer)),
-        "compressed_loss": float(np.mean(fewer)) / whole - 1.0,
-        "refined": float(np.mean(refined)),
-        "refined_loss": float(np.mean(refined)) / whole - 1.0,
     }
+    for name, errors in fewer.items():
+        found |= {name: float(np.mean(errors)), f"{name}_loss": float(np.mean(errors)) / whole - 1.0}
+    return found
 
 
 def ablation(data: DataSet, folds: int) -> Iterator[Record]:

@@ -97,7 +97,11 @@ def verdicts(record: Record) -> list[str]:
             + ", ".join(f"{row['set']} {row['loss']:+.1%}" for row in record["truncation"])
             + "."
         )
-        for key, how in (("compressed_loss", "chosen to give"), ("refined_loss", "chosen and then fitted to give")):
+        for key, how in (
+            ("compressed_loss", "chosen to give"),
+            ("refined_loss", "chosen and then fitted to give"),
+            ("noisy_loss", "chosen and then fitted, on noisy copies of the rows too, to give"),
+        ):
             chosen = [row for row in record["truncation"] if key in row]
             if chosen:
                 few = [row["set"] for row in chosen if row[key] < 0.02]

@@ -110,13 +110,13 @@ class BoostedNetwork(TableInputs):
         shorter.validation_loss_ = self.validation_loss_[: stages + 1].copy()
         return shorter
 
-    def compressed(self, X: ArrayLike, n_units: int, refine: int = 0) -> Self:
+    def compressed(self, X: ArrayLike, n_units: int, refine: int = 0, noisy_copies: int = 0) -> Self:
         """Return a copy with the `n_units` units that best reproduce this network's outputs on the rows `X`.
 
         `refine` iterations then fit the units themselves to those outputs. See
         `relaxon.neuromorphic.boosting.networks.compression.compress`.
         """
-        found: Self = compress(self, X, n_units, refine)
+        found: Self = compress(self, X, n_units, refine, noisy_copies)
         return found
 
     def stages(self) -> tuple[Stage, ...]:

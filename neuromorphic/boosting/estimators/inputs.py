@@ -66,6 +66,8 @@ class TableInputs(NetworkEstimator):
         """Return the network's inputs for the rows of a prediction."""
         refuse_masks(X=X)
         known = self._categories
+        if known is None and self._is_valid(X):
+            return self._add_indicators(np.asarray(X), fitting=False)
         if known is None:
             checked = validate_data(self, X, reset=False, dtype=np.float64, order="C", ensure_all_finite=self._finite)
             return self._add_indicators(np.asarray(checked), fitting=False)
@@ -78,6 +80,14 @@ class TableInputs(NetworkEstimator):
         x, _ = encode_categories(columns, known.places, known, self.missing != "refuse")
         x = check_array(x, dtype=np.float64, order="C", ensure_all_finite=self._finite)
         return known.look_up(self._add_indicators(x, fitting=False))
+
+    def _is_valid(self, X: Any) -> bool:
+        """Return whether `X` is a finite float64 array of the trained width, which validation would not change."""
+        plain = type(X) is np.ndarray and X.dtype == np.float64 and X.ndim == 2 and X.flags.c_contiguous
+        if not plain or len(X) == 0 or X.shape[1] != self.n_features_in_ or hasattr(self, "feature_names_in_"):
+            return False
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(np.isfinite(X.sum()))
 
     def _add_indicators(self, x: Array, fitting: bool) -> Array:
         """Append an indicator column of 0 and 1 for each column whose missing values are indicated."""

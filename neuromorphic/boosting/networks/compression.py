@@ -2,7 +2,8 @@
 
 The method is orthogonal matching pursuit (Pati, Rezaiifar and Krishnaprasad 1993) with the network's own outputs before
 the link on some rows as the target. On request the hidden weights of the chosen units are then fitted to the same
-target, by the projected L-BFGS of the stages. No further targets are needed, and nothing new is learnt.
+target, by the projected L-BFGS of the stages, and copies of the rows with noise on their inputs join the rows, so that
+the outputs agree between them too. No further targets are needed, and nothing new is learnt.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relaxon.neuromorphic.boosting.networks.merged import Layer, MergedNetwork
+from relaxon.neuromorphic.boosting.networks.merged import Layer, MergedNetwork, logistic
 from relaxon.neuromorphic.boosting.stages import descent_kernels
 from relaxon.neuromorphic.boosting.stages.fitting import MEMORY
 from relaxon.neuromorphic.parameters import check_whole
@@ -25,14 +26,17 @@ RIDGE = 1e-10
 """Ridge on the refitted output weights, relative to the mean variance of a unit's activations."""
 REFINED_RIDGE, REFINED_TOLERANCE = 1e-6, 1e-7
 """Ridge of refined weights for outputs of unit variance, and the relative gain of an iteration that ends them."""
+NOISE, SEED = 0.2, 0
+"""Standard deviation of the noise on a column relative to that of the column, and the seed of the generator."""
 
 
-def compress(estimator: Any, X: ArrayLike, n_units: int, refine: int = 0) -> Any:
+def compress(estimator: Any, X: ArrayLike, n_units: int, refine: int = 0, noisy_copies: int = 0) -> Any:
     """Return a copy of a fitted boosted network with the `n_units` units that best reproduce its outputs on `X`.
 
     The output weights are refitted by least squares to the outputs before the link, each in units of its standard
-    deviation; then hidden and output weights together, by at most `refine` iterations of L-BFGS. The copy is a single
-    stage, so that it cannot be truncated further, and its losses are NaN. `estimator` is not modified.
+    deviation; then hidden and output weights together, by at most `refine` iterations of L-BFGS. `noisy_copies` further
+    copies of each row, with normal noise of 0.2 standard deviations on each input, count like the rows. The result is a
+    single stage, so that it cannot be truncated further, and its losses are NaN. `estimator` is not modified.
 
     Raises `TypeError` for numbers that are not integers, and `ValueError` for deep networks and sign units, for more
     units than the network has, and for rows that the estimator refuses.
@@ -45,15 +49,16 @@ def compress(estimator: Any, X: ArrayLike, n_units: int, refine: int = 0) -> Any
         raise ValueError("estimator must not have monotone_constraints: refitted output weights may have any sign")
     check_whole("n_units", n_units)
     check_whole("refine", refine, 0)
+    check_whole("noisy_copies", noisy_copies, 0)
     if n_units > network.units:
         raise ValueError(f"n_units must be at most the {network.units} units there are, got {n_units}")
-    inputs = estimator._encode_input(X)
-    H = network.activations(inputs)
+    z = _add_noisy_copies(network.standardised(estimator._encode_input(X)), int(noisy_copies))
+    H = logistic(z @ network.layers[0].weights.T + network.layers[0].bias)
     F = H @ network.output
     chosen, output, intercept = _match_outputs(H, F, int(n_units))
     layer = Layer(network.layers[0].weights[chosen], network.layers[0].bias[chosen])
     if refine:
-        layer, output, intercept = _refine_units(layer, output, network.standardised(inputs), F, int(refine))
+        layer, output, intercept = _refine_units(layer, output, z, F, int(refine))
     shorter = copy.copy(estimator)
     shorter.network_ = replace(
         network,
@@ -64,6 +69,12 @@ def compress(estimator: Any, X: ArrayLike, n_units: int, refine: int = 0) -> Any
     )
     shorter.train_loss_, shorter.validation_loss_ = np.full(2, np.nan), np.empty(0)
     return shorter
+
+
+def _add_noisy_copies(z: Array, copies: int) -> Array:
+    """Return the standardised inputs `z` (n, d) followed by copies of them with noise, `((1 + copies) n, d)`."""
+    noise = np.random.default_rng(SEED).normal(scale=NOISE, size=(copies, *z.shape)) * z.std(axis=0)
+    return np.concatenate([z, *(z + noise)])
 
 
 def _match_outputs(H: Array, F: Array, count: int) -> tuple[NDArray[np.int64], Array, Array]:

@@ -1,8 +1,9 @@
 """Predictions of a merged network with one hidden layer: a block of rows at a time through all units.
 
 A block's features and four units' sums stay in the cache nearest to the processor, in rows that begin on a cache line
-and that do not all fall into the same sets of the cache; nothing of the size of the table is made but the result. Rows
-do not depend on one another, so threads share them without changing a bit.
+and that do not all fall into the same sets of the cache; nothing of the size of the table is made but the result.
+Weights are multiplied by −log₂ e beforehand, so that σ is `1/(1 + 2^t)` of a sum `t`. Rows do not depend on one
+another, so threads share them without changing a bit.
 """
 
 # Counts begin with NumPy's int64, for the sake of `FIRST`, and go on as Python's.
@@ -15,13 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.neuromorphic.boosting.stages.kernels import SUMS, align_empty
-from relaxon.neuromorphic.boosting.stages.sigmoid_kernels import sigmoid
+from relaxon.neuromorphic.boosting.stages.sigmoid_kernels import (
+    LARGEST_POWER,
+    LARGEST_POWER_SINGLE,
+    LOG2E,
+    logistic,
+)
 from relaxon.solvers.kernels.compiled import kernel, kernel_part
 from relaxon.solvers.kernels.threads import divide, get_num_threads
 
 Array = NDArray[np.float64]
-ROWS, PITCH = 512, 528
-"""Rows per block, and numbers from one feature or unit of a block to the next: 20 features are 23 KiB in float64."""
+ROWS, PITCH = 256, 272
+"""Rows per block, and numbers from one feature or unit of a block to the next: 20 features are 43 KiB in float64. With
+512 and 528 products take up to 40 % longer, depending on where sums and features are allocated relative to each
+other."""
 ABREAST = 4
 """Units and features processed together, so that each loaded value is used four times."""
 SERIAL_SUMS = 200_000
@@ -29,13 +37,15 @@ SERIAL_SUMS = 200_000
 
 
 def pack_units(weights: Array, bias: Array, output: Array, dtype: Any) -> tuple[NDArray[Any], ...]:
-    """Return `W` (U, d), `b` (U,) and `C` (U, K) in the given type.
+    """Return `−log₂e W` (U, d), `−log₂e b` (U,), `C` (U, K) and `Σ_f |log₂e W_f|` (U,) in the given type.
 
     Null units and null weights pad the units and the features to multiples of four.
     """
+    weights, bias = -LOG2E * weights, -LOG2E * bias
+    norms = np.abs(weights).sum(axis=1)
     extra = -len(bias) % ABREAST
-    padding = (((0, extra), (0, -weights.shape[1] % ABREAST)), ((0, extra),), ((0, extra), (0, 0)))
-    arrays = zip((weights, bias, output), padding, strict=True)
+    padding = (((0, extra), (0, -weights.shape[1] % ABREAST)), ((0, extra),), ((0, extra), (0, 0)), ((0, extra),))
+    arrays = zip((weights, bias, output, norms), padding, strict=True)
     return tuple(np.ascontiguousarray(np.pad(array, by), dtype) for array, by in arrays)
 
 
@@ -52,10 +62,11 @@ def predict_rows(
     def work() -> tuple[NDArray[Any], ...]:
         z, h = (align_empty((size * PITCH,), dtype) for size in (features, ABREAST))
         z[:] = 0.0  # the padding's features
-        return z, h, np.empty((outputs, ROWS))
+        return z, h, np.empty(features), align_empty((outputs, ROWS), np.float64)
 
     chunks = get_num_threads() if len(x) * len(packed[1]) > SERIAL_SUMS else 1
-    args = (np.ascontiguousarray(x), shift, scale, farthest, *packed, constant, out)
+    largest = LARGEST_POWER if dtype == np.float64 else LARGEST_POWER_SINGLE
+    args = (np.ascontiguousarray(x), shift, scale, farthest, largest, *packed, constant, out)
     divide(_predict_blocks, -(-len(x) // ROWS), *args, chunks=chunks, work=work)
     return out
 
@@ -85,39 +96,62 @@ def sum_units(W, b, z, j, count, h):  # type: ignore[no-untyped-def]
 
 
 @kernel_part(fastmath=SUMS, error_model="numpy")
+def clip_units(h, count, largest):  # type: ignore[no-untyped-def]
+    """Clip four units' sums to ±`largest`."""
+    for j in range(ABREAST):
+        hj = run_of(h, j, count)
+        for i in range(count):
+            hj[i] = min(max(hj[i], -largest), largest)
+
+
+@kernel_part(fastmath=SUMS, error_model="numpy")
 def add_units(C, j, count, h, total):  # type: ignore[no-untyped-def]
     """Add the outputs of four units from `j` on with the sums `h`, which become activations if there are several."""
     h0, h1, h2, h3 = run_of(h, 0, count), run_of(h, 1, count), run_of(h, 2, count), run_of(h, 3, count)
     if total.shape[0] == 1:
         t, c0, c1, c2, c3 = total[0, :count], C[j, 0], C[j + 1, 0], C[j + 2, 0], C[j + 3, 0]
         for i in range(count):
-            t[i] += c0 * sigmoid(h0[i]) + c1 * sigmoid(h1[i]) + c2 * sigmoid(h2[i]) + c3 * sigmoid(h3[i])
+            t[i] += c0 * logistic(h0[i]) + c1 * logistic(h1[i]) + c2 * logistic(h2[i]) + c3 * logistic(h3[i])
         return
     for i in range(count):
-        h0[i], h1[i], h2[i], h3[i] = sigmoid(h0[i]), sigmoid(h1[i]), sigmoid(h2[i]), sigmoid(h3[i])
+        h0[i], h1[i], h2[i], h3[i] = logistic(h0[i]), logistic(h1[i]), logistic(h2[i]), logistic(h3[i])
     for k in range(total.shape[0]):
         t, c0, c1, c2, c3 = total[k, :count], C[j, k], C[j + 1, k], C[j + 2, k], C[j + 3, k]
         for i in range(count):
             t[i] += c0 * h0[i] + c1 * h1[i] + c2 * h2[i] + c3 * h3[i]
 
 
+@kernel_part(fastmath=SUMS, error_model="numpy")
+def standardise_rows(x, low, count, shift, scale, farthest, z, reach):  # type: ignore[no-untyped-def]
+    """Write a block's standardised inputs to `z`, feature by feature; return the largest of them in size."""
+    reach[:] = 0.0
+    for i in range(count):
+        for f in range(x.shape[1]):
+            value = (x[low + i, f] - shift[f]) * scale[f]
+            # NaN, a missing input, is at the mean.
+            value = value if value == value else 0.0
+            value = min(max(value, -farthest), farthest)
+            z[f * PITCH + i] = value
+            reach[f] = max(reach[f], abs(value))
+    return reach.max()
+
+
 @kernel(fastmath=SUMS, error_model="numpy")
-def _predict_blocks(first, past, x, shift, scale, farthest, W, b, C, constant, out, z, h, total):  # type: ignore[no-untyped-def]
-    n, d = x.shape
+def _predict_blocks(first, past, x, shift, scale, farthest, largest, W, b, C, norms, constant, out, z, h, reach, total):  # type: ignore[no-untyped-def]
+    n = x.shape[0]
     low = first * ROWS
     while low < min(past * ROWS, n):
         count = min(ROWS, n - low)
-        for f in range(d):
-            zf, move, by = run_of(z, f, count), shift[f], scale[f]
-            for i in range(count):
-                value = (x[low + i, f] - move) * by
-                # NaN, a missing input, is at the mean.
-                value = value if value == value else 0.0
-                zf[i] = min(max(value, -farthest), farthest)
+        far = standardise_rows(x, low, count, shift, scale, farthest, z, reach)
         for k in range(total.shape[0]):
             total[k, :count] = constant[k]
         for j in range(0, W.shape[0], 4):
             sum_units(W, b, z, j, count, h)
+            bound = 0.0
+            for unit in range(j, j + 4):
+                bound = max(bound, norms[unit] * far + abs(b[unit]))
+            if not bound < largest:
+                clip_units(h, count, largest)
             add_units(C, j, count, h, total)
         for k in range(total.shape[0]):
             for i in range(count):

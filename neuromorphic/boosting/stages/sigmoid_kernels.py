@@ -25,6 +25,8 @@ NEAR_LOG2E = 1.4426950408889632
 """The number before `LOG2E`: products with two constants are two operations, of which each can be fused with a sum."""
 ROUND = 6755399441055744.0
 """1.5 · 2⁵²: adding it rounds to an integer, which the low bits of the sum then hold."""
+LARGEST_POWER, LARGEST_POWER_SINGLE = 1000.0, np.float32(100.0)
+"""|t| up to which `1/(1 + 2^t)` is computed: beyond it 2^t, or products with it, would not be normal numbers."""
 LARGEST = 700.0
 """|z| beyond which σ is 0 or 1 to the last bit and exp would leave the range of normal numbers."""
 P0, P1, P2 = 0.34657359027997264547, 0.0046247909923900672327, 5.2866829561414059087e-6
@@ -65,15 +67,22 @@ def _compiled_power(shifted):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=ORDERED, error_model="numpy", forceinline=True)
+def split_fraction(f):  # type: ignore[no-untyped-def]
+    """Return `n` and `d` of which `2^f` is the quotient, for `|f|` up to ½."""
+    y = f * f
+    q = (Q2 * y + Q1) * y + 1.0
+    p = ((P2 * y + P1) * y + P0) * f
+    return q + p, q - p
+
+
+@kernel(fastmath=ORDERED, error_model="numpy", forceinline=True)
 def split_exponential(z):  # type: ignore[no-untyped-def]
     """Return `n`, `d` and 2^k of which `e^z` is `n/d · 2^k`; beyond `LARGEST` in size, those of `LARGEST`."""
     t = min(max(z, -LARGEST), LARGEST)
     shifted = ROUND + t * NEAR_LOG2E
     f = ((ROUND - shifted) + t * LOG2E) + t * LOG2E_LOW
-    y = f * f
-    q = (Q2 * y + Q1) * y + 1.0
-    p = ((P2 * y + P1) * y + P0) * f
-    return q + p, q - p, read_power(shifted)
+    n, d = split_fraction(f)
+    return n, d, read_power(shifted)
 
 
 @kernel(fastmath=ORDERED, error_model="numpy", forceinline=True)
@@ -91,15 +100,38 @@ def exponential(z):  # type: ignore[no-untyped-def]
 
 
 @kernel(fastmath=ORDERED, error_model="numpy", forceinline=True)
+def split_fraction_single(f):  # type: ignore[no-untyped-def]
+    """Return `n` and `d` of which `2^f` is the quotient, for a float32 `|f|` up to ½."""
+    y = f * f
+    q = Q1_SINGLE * y + ONE
+    p = (P1_SINGLE * y + P0_SINGLE) * f
+    return q + p, q - p
+
+
+@kernel(fastmath=ORDERED, error_model="numpy", forceinline=True)
 def sigmoid_single(z):  # type: ignore[no-untyped-def]
     """Return `1/(1 + e^{−z})` of a float32."""
     t = min(max(z, -LARGEST_SINGLE), LARGEST_SINGLE)
     shifted = ROUND_SINGLE - t * NEAR_LOG2E_SINGLE
     f = ((ROUND_SINGLE - shifted) - t * LOG2E_SINGLE) - t * LOG2E_LOW_SINGLE
-    y = f * f
-    q = Q1_SINGLE * y + ONE
-    p = (P1_SINGLE * y + P0_SINGLE) * f
-    return (q - p) / ((q - p) + (q + p) * read_power(shifted))
+    n, d = split_fraction_single(f)
+    return d / (d + n * read_power(shifted))
+
+
+@kernel(fastmath=ORDERED, error_model="numpy", forceinline=True)
+def logistic_double(t):  # type: ignore[no-untyped-def]
+    """Return `1/(1 + 2^t)` of a float64 up to `LARGEST_POWER` in size."""
+    shifted = ROUND + t
+    n, d = split_fraction(t - (shifted - ROUND))
+    return d / (d + n * read_power(shifted))
+
+
+@kernel(fastmath=ORDERED, error_model="numpy", forceinline=True)
+def logistic_single(t):  # type: ignore[no-untyped-def]
+    """Return `1/(1 + 2^t)` of a float32 up to `LARGEST_POWER_SINGLE` in size."""
+    shifted = ROUND_SINGLE + t
+    n, d = split_fraction_single(t - (shifted - ROUND_SINGLE))
+    return d / (d + n * read_power(shifted))
 
 
 def sigmoid(z: Any) -> Any:
@@ -112,3 +144,15 @@ def _compiled_sigmoid(z):  # type: ignore[no-untyped-def]
     if z == types.float64:
         return lambda z: sigmoid_double(z)
     return lambda z: sigmoid_single(z)
+
+
+def logistic(t: Any) -> Any:
+    """Return `logistic_double` or `logistic_single` of `t`, depending on its type."""
+    return logistic_double(t) if isinstance(t, float) else logistic_single(t)
+
+
+@overload(logistic, jit_options={"forceinline": True})
+def _compiled_logistic(t):  # type: ignore[no-untyped-def]
+    if t == types.float64:
+        return lambda t: logistic_double(t)
+    return lambda t: logistic_single(t)

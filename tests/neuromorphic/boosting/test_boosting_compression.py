@@ -35,9 +35,20 @@ def test_all_units_give_the_same_outputs_and_half_of_them_nearly(model: Any, tmp
     assert np.std(refined.predict(X) - kept) < 0.8 * left
     with pytest.raises(ValueError, match="refine must be at least 0, got -1"):
         model.compressed(X, 15, refine=-1)
+    with pytest.raises(ValueError, match="noisy_copies must be at least 0, got -1"):
+        model.compressed(X, 15, noisy_copies=-1)
     half.save(tmp_path)
     np.testing.assert_array_equal(load(tmp_path).predict(X), half.predict(X))
     np.testing.assert_array_equal(model.predict(X), kept)
+
+
+def test_noisy_copies_make_the_outputs_agree_on_rows_not_seen_too(model: Any) -> None:
+    X, _ = load_diabetes(return_X_y=True)
+    rows, others = X[:100, :4], X[100:, :4]
+    whole = model.predict(others)
+    left = [np.std(model.compressed(rows, 15, 100, copies).predict(others) - whole) for copies in (0, 0, 3)]
+    assert left[0] == left[1]
+    assert left[2] < 0.8 * left[0]
 
 
 def test_classes_are_kept_with_half_of_the_units() -> None:
