@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from relaxon.solvers.kernels.threads import divide, get_num_threads
 from relaxon.solvers.sparse.direct import cholesky_kernels as numeric
 from relaxon.solvers.sparse.direct import ordering_kernels as ordering
 from relaxon.solvers.sparse.direct import supernode_kernels as supernodes
-from relaxon.solvers.sparse.direct.factoriser import DEFINITE, Factoriser, NumericFactor, indefinite_error
+from relaxon.solvers.sparse.direct.factoriser import DEFINITE, FactorError, Factoriser, NumericFactor, indefinite_error
 from relaxon.solvers.sparse.direct.symbolic import (
     FactorSize,
     Order,
@@ -33,8 +34,10 @@ LOW_ORDER_BYTES = 40.0
 """Bytes for an unknown: permutations, and work space of one thread."""
 
 
-def order_by_minimum_degree(matrix: Any) -> Order:
+def order_by_minimum_degree(matrix: Any, most_operations: float = math.inf) -> Order:
     """Return an elimination order for a CSR matrix with a symmetric pattern, `(n,)`: row `order[i]` is the `i`-th.
+
+    `FactorError` where the factor in this order takes more operations.
 
     Examples
     --------
@@ -51,13 +54,16 @@ def order_by_minimum_degree(matrix: Any) -> Order:
     length, elements, size, degree = ints
     owner, head, after, before, bucket, pivots = names
     count = -1
-    while count < 0:
+    while count == -1:
         lists = np.empty(n + int(room * matrix.nnz), np.uint32)
         used = ordering.build_lists(indptr, indices, most, begin, length, lists)
         count = ordering.order_by_degree(
-            begin, length, lists, used, elements, size, degree, owner, stamp, head, after, before, bucket, pivots
+            begin, length, lists, used, elements, size, degree, owner, stamp, head, after, before, bucket, pivots,
+            most_operations,
         )
         room *= 2
+    if count < 0:
+        raise FactorError(f"its factor takes more than {most_operations:.2g} operations")
     order = np.empty(n, np.uint32)
     ordering.list_unknowns(pivots[:count], size, owner, head, order)
     dense = np.diff(matrix.indptr)[order] > most
@@ -81,13 +87,14 @@ class MultifrontalFactoriser(Factoriser):
     library: ClassVar[str] = "multifrontal"
     size: FactorSize
 
-    def __init__(self, matrix: Any) -> None:
-        """Analyse the pattern of a CSR matrix of the kind "spd", float64."""
+    def __init__(self, matrix: Any, most_operations: float = math.inf) -> None:
+        """Analyse the pattern of a CSR matrix of the kind "spd", float64; `FactorError` as by
+        `order_by_minimum_degree`."""
         self.kind, n = DEFINITE, matrix.shape[0]
         self._place = np.empty(n, np.uint32)
         if not ordering.has_mirrors(*_find_pattern(matrix), self._place):  # entries of the size of rounding errors
             matrix = symmetric_pattern(matrix)
-        self.order, parent, counts = eliminate_in_postorder(matrix, order_by_minimum_degree(matrix))
+        self.order, parent, counts = eliminate_in_postorder(matrix, order_by_minimum_degree(matrix, most_operations))
         self._place[self.order] = np.arange(n, dtype=np.uint32)
         first, height, zeros = np.empty((3, n + 1), np.int64)
         count = supernodes.find_supernodes(parent, counts, first, height, zeros)

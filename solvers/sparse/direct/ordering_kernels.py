@@ -164,9 +164,10 @@ def reduce_lists(p0, p1, me, tag, begin, length, elements, lists, size, degree, 
 
 @plain
 def order_by_degree(  # type: ignore[no-untyped-def]
-    begin, length, lists, used, elements, size, degree, owner, stamp, head, after, before, bucket, pivots
+    begin, length, lists, used, elements, size, degree, owner, stamp, head, after, before, bucket, pivots, most
 ):
-    """Eliminate all variables, write the pivots in their order, and return their number; −1 where `lists` is too short.
+    """Eliminate all variables, write the pivots in their order, and return their number; −1 where `lists` is too short,
+    −2 where the factor takes more than about `most` operations.
 
     Afterwards `size` has the number of unknowns of each pivot, 0 for others, whose `owner` leads to a pivot.
     """
@@ -179,8 +180,10 @@ def order_by_degree(  # type: ignore[no-untyped-def]
         if after[i] != NONE:
             before[after[i]] = np.uint32(i)
         head[degree[i]] = np.uint32(i)
-    count, done, least, tag = 0, 0, 0, 2
+    count, done, least, tag, work = 0, 0, 0, 2, 0.0
     while done < n:
+        if work > most:
+            return -2
         while head[least] == NONE:
             least += 1
         me = head[least]
@@ -211,6 +214,7 @@ def order_by_degree(  # type: ignore[no-untyped-def]
         pivot += along
         weight -= along
         done += pivot
+        work += pivot * float(weight + pivot) ** 2
         tag += n + 1
         for p in range(p0, p1):
             i = lists[p]

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from relaxon.core.available_memory import find_available_memory
 from relaxon.core.extras import find_missing, install_command, require
 from relaxon.solvers.sparse.direct.engine import DirectEngine
-from relaxon.solvers.sparse.direct.factoriser import DEFINITE, Factoriser
+from relaxon.solvers.sparse.direct.factoriser import DEFINITE, FactorError, Factoriser
 from relaxon.solvers.sparse.direct.symbolic import FactorSize
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
@@ -114,9 +115,11 @@ class DirectFactorisation(MatrixSolver):
             return None
         from relaxon.solvers.sparse.direct.multifrontal import MultifrontalFactoriser
 
-        own = MultifrontalFactoriser(system.regular())
-        light = own.size.flops <= OWN_WORK * system.unknowns
-        return own if light or self.library == "multifrontal" or find_missing(NEEDS) else None
+        unlimited = self.library == "multifrontal" or find_missing(NEEDS)
+        try:
+            return MultifrontalFactoriser(system.regular(), math.inf if unlimited else OWN_WORK * system.unknowns)
+        except FactorError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
