@@ -60,7 +60,7 @@ def order_by_minimum_degree(matrix: Any, most_operations: float = math.inf) -> O
         count = ordering.order_by_degree(
             begin, length, lists, used, elements, size, degree, owner, stamp, head, after, before, bucket, pivots,
             most_operations,
-        )
+        )  # fmt: skip
         room *= 2
     if count < 0:
         raise FactorError(f"its factor takes more than {most_operations:.2g} operations")
