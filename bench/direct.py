@@ -1,4 +1,4 @@
-"""Sparse direct libraries beside each other: SuperLU, rslab, feral, pypardiso (MKL), cholespy (CHOLMOD), homapy.
+"""Sparse direct libraries beside each other: the own factor, SuperLU, rslab, feral, pypardiso, cholespy, homapy.
 
     python bench/direct.py --quick                                # 10,000 unknowns
     python bench/direct.py --unknowns 100000 --json direct.json
@@ -26,9 +26,9 @@ from typing import Any
 from measuring.tables import describe_run, terminal_table, write_record
 from rich.console import Console
 
-MODULES = {"superlu": "scipy", "rslab-fill": "rslab", "pardiso": "pypardiso"}
+MODULES = {"multifrontal": "relaxon", "superlu": "scipy", "rslab-fill": "rslab", "pardiso": "pypardiso"}
 """Of the libraries that are imported by another name."""
-LIBRARIES = ("superlu", "rslab", "rslab-fill", "feral", "pardiso", "cholespy", "homapy")
+LIBRARIES = ("multifrontal", "superlu", "rslab", "rslab-fill", "feral", "pardiso", "cholespy", "homapy")
 FAMILIES = (
     "laplacian-2d",
     "plate-2d",

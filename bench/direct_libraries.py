@@ -134,6 +134,28 @@ class RslabFill(Rslab):
     ordering = "amf"
 
 
+class Multifrontal(Library):
+    """The project's own factor."""
+
+    distribution = "relaxon"
+
+    def analyse(self, a: Any, kind: str) -> None:
+        from relaxon.solvers.kernels.threads import set_num_threads
+        from relaxon.solvers.sparse.direct.multifrontal import MultifrontalFactoriser
+
+        set_num_threads(self.threads)
+        self.analysis = MultifrontalFactoriser(a)
+
+    def factor(self, a: Any) -> None:
+        self.made = self.analysis.factor(a)
+
+    def solve(self, b: Any) -> Any:
+        return self.made.solve(b)
+
+    def figures(self) -> dict[str, float]:
+        return {"factor": self.made.entries, "foretold": self.analysis.size.memory_bytes}
+
+
 class Feral(Library):
     kinds = ("spd", "singular", "symmetric-indefinite", "nonsymmetric")
     distribution = "feral-solver"
@@ -230,6 +252,7 @@ class Homa(Library):
 
 
 LIBRARIES: dict[str, type[Library]] = {
+    "multifrontal": Multifrontal,
     "superlu": SuperLU,
     "rslab": Rslab,
     "rslab-fill": RslabFill,

@@ -9,7 +9,7 @@ from relaxon.core.extras import find_missing
 from relaxon.solvers.sparse.choice.costs import MOST_ITERATIONS, CostModel
 from relaxon.solvers.sparse.choice.features import MatrixFeatures, count_levels
 from relaxon.solvers.sparse.choice.trial import POSITIVE, WORTH, try_multigrid
-from relaxon.solvers.sparse.direct.solver import NEEDS
+from relaxon.solvers.sparse.direct.solver import NEEDS, OWN_FROM
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 from relaxon.solvers.sparse.system.near_null import NearNullSpace, recognise_block_size
 
@@ -105,8 +105,8 @@ class Estimates:
 
     @property
     def direct_name(self) -> str:
-        """The name of the best installed factor."""
-        return "scipy-direct" if find_missing(NEEDS) else "direct"
+        """The name of the fastest factor there is."""
+        return "scipy-direct" if self.features.unknowns < OWN_FROM and find_missing(NEEDS) else "direct"
 
     @property
     def least_seconds(self) -> float:

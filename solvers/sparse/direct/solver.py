@@ -1,16 +1,17 @@
 """Sparse direct solvers: by the fastest library that is installed, and by SciPy's SuperLU."""
 
-# Imported on first use, for their weight: `pivoted`, `superlu`, `supernodal`.
+# Imported on first use, for their weight: `multifrontal`, `pivoted`, `superlu`, `supernodal`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from relaxon.core.available_memory import find_available_memory
 from relaxon.core.extras import find_missing, install_command, require
 from relaxon.solvers.sparse.direct.engine import DirectEngine
-from relaxon.solvers.sparse.direct.factoriser import DEFINITE, Factoriser
+from relaxon.solvers.sparse.direct.factoriser import DEFINITE, FactorError, Factoriser
 from relaxon.solvers.sparse.direct.symbolic import FactorSize
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
@@ -19,8 +20,12 @@ DIRECT_LIMIT = 300_000
 """Unknowns up to which `scipy-direct` computes a factor: in three dimensions it then takes some gigabytes."""
 NEEDS = ("rslab",)
 """The modules of the extra `direct`."""
-WITHOUT = f"a sparse factor by SuperLU; by rslab, which is faster, after: {install_command('direct')}"
+WITHOUT = f"a sparse factor, own or by SuperLU; by rslab, which is faster, after: {install_command('direct')}"
 """The summary where rslab is not installed."""
+OWN_FROM = 10_000
+"""Unknowns from which the own factor is worth loading its kernels, or compiling them on a new machine."""
+OWN_WORK = 5e4
+"""Operations a row up to which the own factor is faster than rslab's, which dissects large ones (`bench/direct.py`)."""
 
 
 class FactorTooLargeError(ValueError):
@@ -37,11 +42,13 @@ class FactorTooLargeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class DirectFactorisation(MatrixSolver):
-    """A sparse factor by rslab (extra: direct), or by SuperLU where that is not installed, with iterative refinement.
+    """A sparse factor with iterative refinement, compiled here or by a library.
 
     Parameters
     ----------
-    library : "rslab" or "superlu"; "auto" takes rslab where it is installed.
+    library : "multifrontal", compiled here, for symmetric positive definite matrices; "rslab" (extra: direct);
+        "superlu"; or "auto": the first one for at least 10,000 unknowns and moderate fill, otherwise rslab, or where
+        that is not installed, the first one for large matrices and SuperLU for small or other ones.
 
     Before the factorisation, its entries, operations and memory are counted from the pattern; `FactorTooLargeError`, a
     ValueError, where the memory is not available. ValueError, too, where a matrix of the kind "spd" is not positive
@@ -57,18 +64,22 @@ class DirectFactorisation(MatrixSolver):
     ('CONVERGED', True)
     """
 
-    library: Literal["auto", "rslab", "superlu"] = "auto"
+    library: Literal["auto", "multifrontal", "rslab", "superlu"] = "auto"
     name: ClassVar[str] = "direct"
     kinds: ClassVar[tuple[str, ...]] = ALL_KINDS
-    summary: ClassVar[str] = "a sparse factor by rslab" if not find_missing(NEEDS) else WITHOUT
+    summary: ClassVar[str] = "a sparse factor, own or by rslab" if not find_missing(NEEDS) else WITHOUT
 
     def __post_init__(self) -> None:
-        if self.library not in ("auto", "rslab", "superlu"):
-            raise ValueError(f"library must be 'auto', 'rslab' or 'superlu', got {self.library!r}")
+        if self.library not in ("auto", "multifrontal", "rslab", "superlu"):
+            raise ValueError(f"library must be 'auto', 'multifrontal', 'rslab' or 'superlu', got {self.library!r}")
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
-        engine = self.factor(system, self.analyse(system))
-        engine.reason = self.missing
+        factoriser = self.analyse(system)
+        engine = self.factor(system, factoriser)
+        if self.library == "auto" and factoriser.library == "SuperLU":
+            engine.reason = (
+                f"factored by SuperLU, as rslab is not installed, which is faster: {install_command('direct')}"
+            )
         return engine
 
     def factor(self, system: MatrixSystem, factoriser: Factoriser) -> DirectEngine:
@@ -82,6 +93,9 @@ class DirectFactorisation(MatrixSolver):
         """Return the analysis of the system's pattern, whose `size` is that of the factor to come."""
         if self.library == "rslab":
             require(NEEDS, "solver 'direct' with library 'rslab'")
+        own = self._analyse_own(system)
+        if own is not None:
+            return own
         if self.library == "superlu" or find_missing(NEEDS):
             from relaxon.solvers.sparse.direct.superlu import SuperLUFactoriser
 
@@ -90,12 +104,22 @@ class DirectFactorisation(MatrixSolver):
 
         return SupernodalFactoriser(system.regular(), system.kind)
 
-    @property
-    def missing(self) -> str:
-        """How to get faster factorisations, for `Solution.message`; empty where the fastest library is installed."""
-        if self.library != "auto" or not find_missing(NEEDS):
-            return ""
-        return f"factored by SuperLU, as rslab is not installed, which is faster: {install_command('direct')}"
+    def _analyse_own(self, system: MatrixSystem) -> Factoriser | None:
+        """Return the analysis for the own factor; None where another library is to be used."""
+        if self.library == "multifrontal" and system.kind != DEFINITE:
+            raise ValueError(
+                f"library 'multifrontal' is for a symmetric positive definite matrix, got a {system.kind} one"
+            )
+        large = system.kind == DEFINITE and system.unknowns >= OWN_FROM
+        if self.library != "multifrontal" and not (self.library == "auto" and large):
+            return None
+        from relaxon.solvers.sparse.direct.multifrontal import MultifrontalFactoriser
+
+        unlimited = self.library == "multifrontal" or find_missing(NEEDS)
+        try:
+            return MultifrontalFactoriser(system.regular(), math.inf if unlimited else OWN_WORK * system.unknowns)
+        except FactorError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)

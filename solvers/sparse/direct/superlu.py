@@ -17,7 +17,7 @@ from relaxon.solvers.sparse.direct.factoriser import (
     count_not_positive,
     indefinite_error,
 )
-from relaxon.solvers.sparse.direct.symbolic import FactorSize, column_counts, count_operations
+from relaxon.solvers.sparse.direct.symbolic import FactorSize, column_counts, count_operations, symmetric_pattern
 
 ENTRY_BYTES, PIVOTING_BYTES, OWN_BYTES = 24.0, 48.0, 120.0
 """Peak bytes for an entry of the Cholesky factor's pattern, for one where rows are exchanged for pivots, and for an
@@ -40,7 +40,7 @@ class SuperLUFactoriser(Factoriser):
         if order is None:
             order = fill_reducing_order(matrix, "MMD_AT_PLUS_A" if definite else "COLAMD")
         self.order = order
-        counts = column_counts(matrix if definite else _symmetric_pattern(matrix), self.order)
+        counts = column_counts(matrix if definite else symmetric_pattern(matrix), self.order)
         entries, complex_ = float(counts.sum()), np.iscomplexobj(matrix.data)
         held = (ENTRY_BYTES if definite else PIVOTING_BYTES) * entries + OWN_BYTES * matrix.nnz
         operations = count_operations(counts) * (1.0 if definite else 2.0)
@@ -119,10 +119,3 @@ def fill_reducing_order(matrix: Any, spec: str) -> NDArray[np.int64]:
 def _order_of(made: Factor) -> NDArray[np.int64]:
     order: NDArray[np.int64] = np.argsort(made.superlu.perm_c).astype(np.int64)
     return order
-
-
-def _symmetric_pattern(matrix: Any) -> Any:
-    from scipy.sparse import csr_array
-
-    pattern = csr_array((np.ones(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
-    return csr_array(pattern + pattern.T)

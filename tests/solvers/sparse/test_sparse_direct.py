@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -11,17 +12,20 @@ from scipy import sparse
 
 from relaxon.core.available_memory import find_available_memory, find_machine_memory
 from relaxon.core.extras import find_missing
-from relaxon.solvers import DirectFactorisation, Result, gallery, prepare, solve, solve_many
+from relaxon.solvers import DirectFactorisation, Result, gallery, num_threads, prepare, solve, solve_many
 from relaxon.solvers.sparse import FactorTooLargeError, MatrixDirect, MatrixSystem
-from relaxon.solvers.sparse.direct import DirectEngine, superlu
+from relaxon.solvers.sparse.direct import DirectEngine, multifrontal, superlu
 from relaxon.solvers.sparse.direct import solver as solver_module
 from relaxon.solvers.sparse.direct.factoriser import FactorError
+from relaxon.solvers.sparse.direct.multifrontal import MultifrontalFactoriser, order_by_minimum_degree
+from relaxon.solvers.sparse.direct.ordering_kernels import has_mirrors
 from relaxon.solvers.sparse.direct.superlu import SuperLUFactoriser, fill_reducing_order
-from relaxon.solvers.sparse.direct.symbolic import column_counts, count_operations
+from relaxon.solvers.sparse.direct.symbolic import column_counts, count_operations, symmetric_pattern
 from relaxon.solvers.sparse.direct.symbolic_kernels import NONE, eliminate, postorder
 
 NO_RSLAB = pytest.mark.skipif(bool(find_missing(["rslab"])), reason="rslab (extra: direct) is not installed")
 LIBRARIES = [pytest.param("superlu"), pytest.param("rslab", marks=NO_RSLAB)]
+DEFINITE_LIBRARIES = [*LIBRARIES, pytest.param("multifrontal")]
 
 
 def pattern_of(a, order):
@@ -85,6 +89,84 @@ def test_the_order_fills_far_less_than_that_of_the_rows():
     assert ordered < 0.4 * column_counts(a, np.arange(a.shape[0])).sum()
 
 
+def test_minimum_degree_is_a_permutation_that_fills_about_as_little_as_superlu_s():
+    rng = np.random.default_rng(6)
+    for _ in range(40):
+        a = random_pattern(rng)
+        order = order_by_minimum_degree(a)
+        assert sorted(order) == list(range(a.shape[0]))
+    for family, n in (("plate-2d", 2_500), ("tetrahedra-3d", 2_000), ("heavy-tailed", 2_000), ("elasticity-3d", 1_000)):
+        a = symmetric_pattern(MatrixSystem.of(gallery.matrix(family, n)).regular())
+        fill = column_counts(a, order_by_minimum_degree(a)).sum()
+        assert fill < 1.15 * column_counts(a, fill_reducing_order(a, "MMD_AT_PLUS_A")).sum()
+
+
+def test_entries_without_a_mirror_image_are_noticed():
+    a = sparse.csr_array(gallery.matrix("triangles-2d", 900))
+    rng = np.random.default_rng(8)
+    for matrix, symmetric in (
+        (a, True),
+        (sparse.csr_array(a + 0 * a), True),
+        (sparse.csr_array(sparse.triu(a)), False),
+    ):
+        pattern = matrix.indptr.astype(np.uint32), matrix.indices.astype(np.uint32)
+        assert has_mirrors(*pattern, np.empty(900, np.uint32)) is symmetric
+    for _ in range(40):
+        n = int(rng.integers(2, 30))
+        one = sparse.csr_array(sparse.random_array((n, n), density=0.15, rng=rng) + sparse.eye_array(n))
+        pattern = one.indptr.astype(np.uint32), one.indices.astype(np.uint32)
+        dense = one.toarray() != 0
+        assert has_mirrors(*pattern, np.empty(n, np.uint32)) == (dense == dense.T).all()
+
+
+def test_an_arrow_s_dense_row_is_eliminated_last_and_short_lists_are_lengthened(monkeypatch):
+    n = 2_000
+    edge = sparse.coo_array((np.full(n, -1.0), (np.zeros(n, int), np.arange(n))), shape=(n, n))
+    arrow = sparse.csr_array(edge + edge.T + sparse.diags_array(np.full(n, 2.0 * n)))
+    assert order_by_minimum_degree(arrow)[-1] == 0
+    a = gallery.matrix("laplacian-3d", 1_000)
+    monkeypatch.setattr(multifrontal, "ROOM", 1.0)
+    short = order_by_minimum_degree(a)
+    monkeypatch.setattr(multifrontal, "ROOM", 9.0)
+    np.testing.assert_array_equal(order_by_minimum_degree(a), short)
+
+
+@pytest.mark.parametrize("family", ["plate-2d", "heavy-tailed", "many parts", "chain"])
+def test_the_own_factor_has_the_rows_of_the_cholesky_factor_and_the_same_bits_on_several_threads(family, monkeypatch):
+    monkeypatch.setattr(multifrontal, "FEW_OPERATIONS", 0.0)
+    if family == "many parts":
+        a = sparse.csr_array(sparse.block_diag([2.0 * np.eye(4) + np.ones((4, 4))] * 110))
+    else:
+        a = MatrixSystem.of(gallery.matrix(family, 900)).regular()
+    one = MultifrontalFactoriser(a)
+    ordered = a[one.order][:, one.order].toarray()
+    exact, found = np.linalg.cholesky(ordered).T, np.zeros(a.shape)
+    made = one.factor(a)
+    for s, (c0, c1) in enumerate(itertools.pairwise(one.first)):
+        columns = [*range(c0, c1), *one.rows[one.begin[s] : one.begin[s + 1]]]
+        found[c0:c1, columns] = np.triu(made._panel[one.places[s] : one.places[s + 1]].reshape(c1 - c0, -1))
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-12 * abs(exact).max())
+    assert one.size.entries == np.count_nonzero(pattern_of(a, one.order))
+    assert one.size.memory_bytes > 8 * made.entries
+    b = np.random.default_rng(7).standard_normal((a.shape[0], 3))
+    with num_threads(1):
+        x = one.factor(a).solve(b)
+    for threads in (2, 5):
+        with num_threads(threads):
+            np.testing.assert_array_equal(one.factor(a).solve(b), x)
+    np.testing.assert_array_equal(made.solve(b[:, 1]), x[:, 1])
+
+
+@NO_RSLAB
+def test_the_own_factor_is_taken_where_it_is_large_but_light_and_rslab_s_otherwise(monkeypatch):
+    for family, n, chosen in (("plate-2d", 2_500, "multifrontal"), ("elasticity-3d", 2_500, "rslab")):
+        system = MatrixSystem.of(gallery.matrix(family, n))
+        assert DirectFactorisation().analyse(system).library == "rslab"
+        monkeypatch.setattr(solver_module, "OWN_FROM", 1_000)
+        assert DirectFactorisation().analyse(system).library == chosen
+        monkeypatch.setattr(solver_module, "OWN_FROM", 10_000)
+
+
 @NO_RSLAB
 def test_rslab_foretells_its_factor_s_size_and_dissects_where_that_is_less_work():
     from relaxon.solvers.sparse.direct import supernodal
@@ -105,7 +187,7 @@ def test_rslab_foretells_its_factor_s_size_and_dissects_where_that_is_less_work(
 # --- solves -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", DEFINITE_LIBRARIES)
 @pytest.mark.parametrize(
     "family", ["plate-2d", "tetrahedra-contrast-3d", "elasticity-3d", "heavy-tailed", "neumann-2d"]
 )
@@ -188,11 +270,21 @@ def test_auto_takes_the_library_s_complex_factor(kind):
 
 
 def factoriser_of(library):
-    if library == "superlu":
-        return SuperLUFactoriser
+    if library != "rslab":
+        return SuperLUFactoriser if library == "superlu" else MultifrontalFactoriser
     from relaxon.solvers.sparse.direct.supernodal import SupernodalFactoriser
 
     return SupernodalFactoriser
+
+
+def test_the_own_factor_is_for_definite_matrices_of_which_a_singular_one_is_none():
+    singular = sparse.csr_array(np.array([[2.0, -1.0, 0.0], [-1.0, 0.5, 0.0], [0.0, 0.0, 1.0]]))
+    with pytest.raises(FactorError, match=r"1 pivots that are not positive of 3"):
+        MultifrontalFactoriser(singular).factor(singular)
+    with pytest.raises(
+        ValueError, match=r"^library 'multifrontal' is for a symmetric positive definite matrix, got a non"
+    ):
+        solve(sparse.csr_array([[2.0, 1.0], [0.5, 2.0]]), np.ones(2), solver=DirectFactorisation("multifrontal"))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -211,7 +303,7 @@ def test_nothing_is_printed_of_a_matrix_without_a_transversal(library, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", DEFINITE_LIBRARIES)
 def test_an_indefinite_matrix_is_refused_with_the_number_of_its_wrong_pivots(library):
     a = sparse.csr_array(gallery.matrix("laplacian-2d", 144) - 60.0 * sparse.eye_array(144) * 0.02)
     wrong = int((np.linalg.eigvalsh(a.toarray()) < 0).sum())
@@ -224,7 +316,8 @@ def test_an_indefinite_matrix_is_refused_with_the_number_of_its_wrong_pivots(lib
 
 
 @pytest.mark.parametrize(
-    "solver", [MatrixDirect(), *(pytest.param(DirectFactorisation(p.values[0]), marks=p.marks) for p in LIBRARIES)]
+    "solver",
+    [MatrixDirect(), *(pytest.param(DirectFactorisation(p.values[0]), marks=p.marks) for p in DEFINITE_LIBRARIES)],
 )
 def test_new_values_are_factored_without_another_analysis(solver, monkeypatch):
     a = gallery.matrix("neumann-2d", 900)
@@ -238,6 +331,7 @@ def test_new_values_are_factored_without_another_analysis(solver, monkeypatch):
     monkeypatch.setattr(superlu, "Factor", recorded)
     monkeypatch.setattr(superlu, "fill_reducing_order", None)
     monkeypatch.setattr("relaxon.solvers.sparse.direct.supernodal.SupernodalFactoriser.__init__", None)
+    monkeypatch.setattr(MultifrontalFactoriser, "__init__", None)
     scale = sparse.diags_array(np.linspace(1.0, 5.0, a.shape[0]))
     changed = sparse.csr_array(scale @ gallery.matrix("laplacian-2d", 900) @ scale)
     if changed.nnz != a.nnz:
@@ -253,7 +347,7 @@ def test_new_values_are_factored_without_another_analysis(solver, monkeypatch):
     np.testing.assert_allclose(a @ engine.factor.solve(a @ kept), a @ kept, atol=1e-9)  # the first one still stands
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", DEFINITE_LIBRARIES)
 def test_another_pattern_is_refused(library):
     a = gallery.matrix("laplacian-2d", 900)
     engine = prepare(a, solver=DirectFactorisation(library)).engine
@@ -269,7 +363,7 @@ def test_another_pattern_is_refused(library):
 # --- several right-hand sides -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", DEFINITE_LIBRARIES)
 def test_right_hand_sides_share_their_first_solve(library, monkeypatch):
     a = gallery.matrix("neumann-2d", 400)
     rng = np.random.default_rng(3)
@@ -325,7 +419,7 @@ print(status)
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", DEFINITE_LIBRARIES)
 def test_a_factor_that_does_not_fit_is_refused_before_it_is_begun(library, monkeypatch):
     monkeypatch.setattr(factoriser_of(library), "factor", None)
     monkeypatch.setattr(solver_module, "find_available_memory", lambda: 100_000)
@@ -381,5 +475,5 @@ def test_without_rslab_superlu_takes_its_place_and_the_message_says_what_is_quic
 
 
 def test_an_unknown_library_is_refused():
-    with pytest.raises(ValueError, match="^library must be 'auto', 'rslab' or 'superlu', got 'mumps'"):
+    with pytest.raises(ValueError, match="^library must be 'auto', 'multifrontal', 'rslab' or 'superlu', got 'mumps'"):
         DirectFactorisation("mumps")
