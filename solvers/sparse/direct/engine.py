@@ -56,8 +56,13 @@ class DirectEngine(MatrixEngine):
         return made
 
     def update(self, system: MatrixSystem) -> MatrixEngine | None:
-        """Return the engine of `refactor`."""
-        return self.refactor(system)
+        """Return the engine of `refactor`; None where the method has no factor of these values."""
+        try:
+            return self.refactor(system)
+        except ValueError as error:
+            if not isinstance(error.__cause__, FactorError):
+                raise
+            return None
 
     def preconditioner(self) -> Callable[[Array, Array], None]:
         """Return the solve with the factor, the inverse to rounding: it writes `z ← A⁻¹ r`."""

@@ -22,6 +22,7 @@ NEEDS = ("rslab",)
 """The modules of the extra `direct`."""
 WITHOUT = f"a sparse factor, own or by SuperLU; by rslab, which is faster, after: {install_command('direct')}"
 """The summary where rslab is not installed."""
+OWN = "multifrontal"
 OWN_FROM = 10_000
 """Unknowns from which the own factor is worth loading its kernels, or compiling them on a new machine."""
 OWN_WORK = 5e4
@@ -87,15 +88,21 @@ class DirectFactorisation(MatrixSolver):
         size, available = factoriser.size, find_available_memory()
         if size is not None and available is not None and size.memory_bytes > available:
             raise FactorTooLargeError(size, available)
-        return DirectEngine.of(system, factoriser)
+        try:
+            return DirectEngine.of(system, factoriser)
+        except ValueError:
+            if self.library != "auto" or factoriser.library != OWN:
+                raise
+        # Where a matrix is singular by more than constants, libraries still solve for loads in its range.
+        return self.factor(system, self._analyse_by_library(system))
 
     def analyse(self, system: MatrixSystem) -> Factoriser:
         """Return the analysis of the system's pattern, whose `size` is that of the factor to come."""
         if self.library == "rslab":
             require(NEEDS, "solver 'direct' with library 'rslab'")
-        own = self._analyse_own(system)
-        if own is not None:
-            return own
+        return self._analyse_own(system) or self._analyse_by_library(system)
+
+    def _analyse_by_library(self, system: MatrixSystem) -> Factoriser:
         if self.library == "superlu" or find_missing(NEEDS):
             from relaxon.solvers.sparse.direct.superlu import SuperLUFactoriser
 
@@ -106,16 +113,16 @@ class DirectFactorisation(MatrixSolver):
 
     def _analyse_own(self, system: MatrixSystem) -> Factoriser | None:
         """Return the analysis for the own factor; None where another library is to be used."""
-        if self.library == "multifrontal" and system.kind != DEFINITE:
+        if self.library == OWN and system.kind != DEFINITE:
             raise ValueError(
                 f"library 'multifrontal' is for a symmetric positive definite matrix, got a {system.kind} one"
             )
         large = system.kind == DEFINITE and system.unknowns >= OWN_FROM
-        if self.library != "multifrontal" and not (self.library == "auto" and large):
+        if self.library != OWN and not (self.library == "auto" and large):
             return None
         from relaxon.solvers.sparse.direct.multifrontal import MultifrontalFactoriser
 
-        unlimited = self.library == "multifrontal" or find_missing(NEEDS)
+        unlimited = self.library == OWN or find_missing(NEEDS)
         try:
             return MultifrontalFactoriser(system.regular(), math.inf if unlimited else OWN_WORK * system.unknowns)
         except FactorError:

@@ -477,3 +477,14 @@ def test_without_rslab_superlu_takes_its_place_and_the_message_says_what_is_quic
 def test_an_unknown_library_is_refused():
     with pytest.raises(ValueError, match="^library must be 'auto', 'multifrontal', 'rslab' or 'superlu', got 'mumps'"):
         DirectFactorisation("mumps")
+
+
+def test_a_floating_body_is_solved_by_a_library_where_the_own_factor_finds_wrong_pivots(monkeypatch):
+    monkeypatch.setattr(solver_module, "OWN_FROM", 1_000)
+    a = gallery.elastic_body("floating-2d", 3_000).matrix
+    b = a @ np.sin(np.arange(a.shape[0]))
+    with pytest.raises(ValueError, match="pivots that are not positive"):
+        prepare(a, solver=DirectFactorisation("multifrontal"))
+    assert prepare(a, solver="direct").solve(b, rtol=1e-8).converged
+    fixed = prepare(a + 0.01 * sparse.eye_array(len(b)), solver="direct")
+    assert fixed.update(a).solve(b, rtol=1e-8).converged
