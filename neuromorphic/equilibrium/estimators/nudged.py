@@ -127,6 +127,11 @@ class _Contour(Estimator):
         return AdjointReading(-slope, relaxed, truncation, rows, n, None if self.asymmetric else asymmetry(free))
 
 
+def is_nudged(estimator: Estimator) -> bool:
+    """Return whether an estimator takes differences between nudged equilibria and the free one."""
+    return isinstance(estimator, _Contour)
+
+
 def _relax_nudged(
     free: FreePhase, points: Sequence[complex], start: Tensor, scale: float, asymmetric: bool
 ) -> Relaxation:
