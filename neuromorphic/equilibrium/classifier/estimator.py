@@ -23,11 +23,11 @@ from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.equilibrium.classifier.network import build_network, describe_form, image_shape
 from relaxon.neuromorphic.equilibrium.estimators.comparison import Comparison, compare_gradients
 from relaxon.neuromorphic.equilibrium.estimators.gradients import predict
-from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator
+from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator, is_nudged
 from relaxon.neuromorphic.equilibrium.estimators.registry import build_estimator
 from relaxon.neuromorphic.equilibrium.hardware.limits import Hardware
 from relaxon.neuromorphic.equilibrium.networks.form import DEFAULT_BOUNDS
-from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases
+from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases, keep_phases
 from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Alternating, Anderson, FixedStep, Outcome, Relaxation
 from relaxon.neuromorphic.equilibrium.training.homeostasis import JacobianHomeostasis
 from relaxon.neuromorphic.equilibrium.training.loop import refuse_hardware, train
@@ -40,6 +40,8 @@ from relaxon.neuromorphic.torch_checkpoints import read_record
 
 UNBOUNDED_FREE = FixedStep(300, tolerance=1e-4)
 """The free phase of convolutional networks from before bounds were introduced."""
+TIGHT = Phases(Alternating(100, tolerance=1e-5), Alternating(60, tolerance=1e-4))
+"""Phases of layered networks for gradients without nudges, and once the default for all."""
 BOUNDED = ("contraction", "readout_bound")
 PREDICTION = Phases(FixedStep(steps=5000, tolerance=1e-12))
 """Phases of predictions: so accurate that predictions do not depend on the other rows of the batch."""
@@ -164,6 +166,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         self.network_ = network
         self._packed: PackedEquilibrium | None = None
         settings = self._settings(seed)
+        if self.channels is None:
+            settings = replace(settings, phases=keep_phases(settings.phases, replace(TIGHT, noise=self.noise), record))
         if checkpoints is not None:
             settings = replace(settings, out=checkpoints.folder, checkpoint_seconds=checkpoints.seconds)
             bounded = self.contraction != "auto" or record is None or record["settings"]["contraction"] is not None
@@ -232,8 +236,11 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         return first, second
 
     def _choose_phases(self) -> Phases:
+        if self.channels is None and is_nudged(self._choose_estimator()):
+            # The largest tolerances at which finite nudges give gradients as exact as tighter ones do.
+            return Phases(Alternating(100, tolerance=1e-3), Alternating(60, tolerance=4e-4), noise=self.noise)
         if self.channels is None:
-            return Phases(Alternating(100, tolerance=1e-5), Alternating(60, tolerance=1e-4), noise=self.noise)
+            return replace(TIGHT, noise=self.noise)
         if self.residual:
             return Phases(
                 Anderson(200, tolerance=1e-6, history=2), Anderson(100, tolerance=1e-3, history=2), noise=self.noise

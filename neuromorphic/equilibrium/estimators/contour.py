@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -29,7 +30,8 @@ def on_polynomial(beta: complex, nodes: list[complex], states: list[Tensor]) -> 
     """Return the value at `beta` of the polynomial through the states at the nodes and their conjugates."""
     whole = [*nodes, *(node.conjugate() for node in nodes if node.imag)]
     shares = [math.prod((beta - b) / (a - b) for b in whole if b != a) for a in whole]
-    real, imaginary = torch.zeros_like(states[0]), torch.zeros_like(states[0])
+    real = torch.zeros_like(states[0])
+    imaginary = torch.zeros_like(real) if beta.imag else real
     conjugates = iter(shares[len(nodes) :])
     for share, state in zip(shares, states, strict=False):
         if not state.is_complex():
@@ -41,11 +43,12 @@ def on_polynomial(beta: complex, nodes: list[complex], states: list[Tensor]) -> 
         # share · (a + ib) + other · (a − ib)
         both, apart = share + other, share - other
         real.add_(state.real, alpha=both.real).add_(state.imag, alpha=-apart.imag)
-        imaginary.add_(state.real, alpha=both.imag).add_(state.imag, alpha=apart.real)
+        if beta.imag:
+            imaginary.add_(state.real, alpha=both.imag).add_(state.imag, alpha=apart.real)
     return torch.complex(real, imaginary) if beta.imag else real
 
 
-def half_contour(n: int, radius: float, like: Tensor) -> list[Tensor]:
+def half_contour(n: int, radius: float, like: Tensor) -> list[Sequence[complex]]:
     """Return the points `radius·e^{2πit/n}` in batches: those on the real axis, then those above it.
 
     Where one batch of several points would be no faster than single points, each is a batch of its own: it then starts
@@ -54,13 +57,9 @@ def half_contour(n: int, radius: float, like: Tensor) -> list[Tensor]:
     real = [radius, -radius][: 2 - n % 2]
     turns = [2 * math.pi * t / n for t in range(1, (n + 1) // 2)]
     above = [radius * complex(math.cos(turn), math.sin(turn)) for turn in turns]
-    apart = like.device.type == "cpu" and like.numel() >= WORTH_APART
-    points = [
-        torch.tensor(part, dtype=like.dtype, device=like.device) for part in ([[b] for b in real] if apart else [real])
-    ]
-    for part in [[b] for b in above] if apart else [above] if above else []:
-        points.append(torch.tensor(part, dtype=to_complex(like.dtype), device=like.device))
-    return points
+    if like.device.type == "cpu" and like.numel() >= WORTH_APART:
+        return [[point] for point in (*real, *above)]
+    return [real, above] if above else [real]
 
 
 WORTH_APART = 2**14

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -107,14 +107,14 @@ class _Contour(Estimator):
         if n > 2:
             refuse_unless_probed(free)
         # The real points relax in real arithmetic, at a fraction of the cost of complex arithmetic.
-        parts: list[tuple[Tensor, Relaxation]] = []
+        parts: list[tuple[Sequence[complex], Relaxation]] = []
         for points in half_contour(n, radius, free.rates):
             start = _extrapolate(free, points, parts)
             parts.append((points, _relax_nudged(free, points, start, self.scale, self.asymmetric)))
         slope, mean = torch.zeros_like(free.rates), torch.zeros_like(free.rates)
         for points, relaxed in parts:
             rates = free.read(free.network.read(relaxed))
-            for beta, there in zip(points.tolist(), rates.view(len(points), *free.rates.shape), strict=True):
+            for beta, there in zip(points, rates.view(len(points), *free.rates.shape), strict=True):
                 add_point(slope, mean, beta, there, free.rates, n)
         relaxed = _combine([relaxed for _, relaxed in parts])
         truncation = None
@@ -127,38 +127,47 @@ class _Contour(Estimator):
         return AdjointReading(-slope, relaxed, truncation, rows, n, None if self.asymmetric else asymmetry(free))
 
 
-def _relax_nudged(free: FreePhase, points: Tensor, start: Tensor, scale: float, asymmetric: bool) -> Relaxation:
+def is_nudged(estimator: Estimator) -> bool:
+    """Return whether an estimator takes differences between nudged equilibria and the free one."""
+    return isinstance(estimator, _Contour)
+
+
+def _relax_nudged(
+    free: FreePhase, points: Sequence[complex], start: Tensor, scale: float, asymmetric: bool
+) -> Relaxation:
     """Relax all samples at all points as one batch."""
-    copies = len(points)
+    copies, network = len(points), free.network
     anchor = repeat_batch(free.rates, copies) if asymmetric else None
-    beta = points.repeat_interleave(len(free.rates))[:, None]
-    network = free.network
+    beta = torch.tensor(points, dtype=start.dtype, device=start.device)
+    beta = beta[0] if copies == 1 else beta.repeat_interleave(len(free.rates))[:, None]
     field = network.nudged_field(repeat_batch(free.drive, copies), repeat_batch(free.target, copies), beta, anchor)
     return free.phases.nudge.relax(field, start, scale=scale, noise=free.noise)
 
 
-def _extrapolate(free: FreePhase, points: Tensor, known: list[tuple[Tensor, Relaxation]]) -> Tensor:
+def _extrapolate(
+    free: FreePhase, points: Sequence[complex], known: list[tuple[Sequence[complex], Relaxation]]
+) -> Tensor:
     """Return initial states at the points: the polynomial in β through the free state and the states known so far.
 
     Initial states do not change the result. Given the two real points, the complex ones are off by a term in β³ only;
     a point above the axis also gives the one below it. The first ones are a step of leaky units from the free state,
     at which all else is at rest.
     """
-    if not known or free.noise is not None:
-        start = repeat_batch(free.state, len(points)).to(points.dtype)
-        if free.noise is None and free.network.leak == 1.0:
-            push = repeat_batch(free.network.nudge(free.rates, free.target), len(points))
-            start = start - points.repeat_interleave(len(free.rates))[:, None] * push
-        return start
-    # Extrapolation from an arc of many points is unstable: the last ones and the real ones predict best.
-    above = [part for part in known if part[0].is_complex()][-NEAREST:]
-    nodes: list[complex] = [0.0]
-    states = [free.state]
-    for at, relaxed in [part for part in known if not part[0].is_complex()] + above:
-        for beta, state in zip(at.tolist(), relaxed.state.view(len(at), *free.state.shape), strict=True):
-            nodes.append(beta)
-            states.append(state)
-    starts = [on_polynomial(beta, nodes, states) for beta in points.tolist()]
+    if free.noise is not None or (not known and free.network.leak != 1.0):
+        kind = free.rates.dtype if isinstance(points[0], float) else to_complex(free.rates.dtype)
+        return repeat_batch(free.state, len(points)).to(kind)
+    if known:
+        # Extrapolation from an arc of many points is unstable: the last ones and the real ones predict best.
+        real = [part for part in known if not part[1].state.is_complex()]
+        nodes: list[complex] = [0.0]
+        states = [free.state]
+        for at, relaxed in real + [part for part in known if part[1].state.is_complex()][-NEAREST:]:
+            nodes += at
+            states += relaxed.state.view(len(at), *free.state.shape)
+        starts = [on_polynomial(beta, nodes, states) for beta in points]
+    else:
+        push = free.network.nudge(free.rates, free.target)
+        starts = [free.state - beta * push for beta in points]
     return starts[0] if len(starts) == 1 else torch.cat(starts)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from relaxon.neuromorphic.equilibrium.networks.activations import Activation
-from relaxon.neuromorphic.equilibrium.networks.chain_kernels import MAGNITUDE, measure_moves
+from relaxon.neuromorphic.equilibrium.networks.chain_kernels import MAGNITUDE, measure_moves, mix_moves
 from relaxon.solvers.kernels.compiled import threads_for
 from relaxon.solvers.kernels.threads import divide
 
@@ -63,47 +63,35 @@ class ChainHalves:
         self.leading = range(last % 2, last + 1, 2)
         self.following = range(1 - last % 2, last + 1, 2)
         rows = self.batch * (2 if self.complex else 1)
-        # Of each layer the state and the rates; of leading ones also the proposals and the moves, before and now.
+        # Of each layer the state and the rates; of leading ones also two proposals and two moves, as `_Moves` has them.
         made = [real.new_empty(6 if n in self.leading else 2, rows, units) for n, units in enumerate(field.layers)]
         self.states, self.rates = ([block[place] for block in made] for place in (0, 1))
-        self.proposed, self.proposed_before, self.moves, self.moves_before = (
-            [made[n][place] for n in self.leading] for place in (2, 3, 4, 5)
-        )
+        self.moves = _Moves([made[n] for n in self.leading], self.batch)
         planes = [torch.split(plane, list(field.layers), -1) for plane in (real, imaginary) if plane is not None]
         for n in self.leading:
             self._write(self.states[n], *(parts[n] for parts in planes))
-            self._activate(self.states[n], self.rates[n])
+            self._activate(n)
         # Buffers are written in place, which automatic differentiation could not follow.
-        self.up, self.down = ([weight.detach() for weight in part] for part in (field.up, field.down))
+        self.up, self.down = [weight.detach().T for weight in field.up], [weight.detach() for weight in field.down]
         self.drives = [self._inner_drive(drive.detach()) for drive in field.drives]
-        self.moved, self.measure = False, _Measure(real, rows, self.batch)
 
     def follow(self) -> None:
         """Bring the following layers to rest."""
         for n in self.following:
             self._pull(n, self.states[n])
-            self._activate(self.states[n], self.rates[n])
+            self._activate(n)
 
     def propose(self) -> float:
         """Compute where the leading layers would be at rest; return the residual `max |G|` of the current state."""
-        self.measure.clear()
         for place, n in enumerate(self.leading):
-            self._pull(n, self.proposed[place])
-            self.measure.add(self.proposed[place], self.states[n], self.moves[place], self.moves_before[place])
-        return self.measure.largest / self.slope
+            self._pull(n, self.moves.proposals(place))
+        return self.moves.measure() / self.slope
 
     def accept(self, mixed: bool) -> None:
         """Move to the proposed state; where `mixed`, extrapolate along the last change by Anderson's mixing."""
-        share = self.measure.share() if mixed and self.moved else None
-        for place, n in enumerate(self.leading):
-            if share is None:
-                self.states[n].copy_(self.proposed[place])
-            else:
-                torch.lerp(self.proposed[place], self.proposed_before[place], share, out=self.states[n])
-            self._activate(self.states[n], self.rates[n])
-        self.proposed, self.proposed_before = self.proposed_before, self.proposed
-        self.moves, self.moves_before = self.moves_before, self.moves
-        self.moved = True
+        self.moves.take(mixed)
+        for n in self.leading:
+            self._activate(n)
 
     def state(self) -> Tensor:
         """Return the current state, `(batch, units)`."""
@@ -132,9 +120,9 @@ class ChainHalves:
         drive = drive.expand(self.batch, -1)
         return self._write(drive.new_zeros(2 * self.batch, drive.shape[1]), drive)
 
-    def _activate(self, state: Tensor, rates: Tensor) -> None:
-        """Write the rates that belong to an inner state."""
-        activation = self.field.activation
+    def _activate(self, n: int) -> None:
+        """Write the rates that belong to a layer's inner state."""
+        activation, state, rates = self.field.activation, self.states[n], self.rates[n]
         if self.complex:
             activation.inner_planes(state, rates)
         elif activation.inner_into is not None:
@@ -146,7 +134,7 @@ class ChainHalves:
         """Write the inner state at which a layer would be at rest, given its neighbours."""
         left, drive = n > 0, self.drives[n]
         if left:
-            torch.addmm(drive, self.rates[n - 1], self.up[n - 1].T, alpha=self.slope, out=total)
+            torch.addmm(drive, self.rates[n - 1], self.up[n - 1], alpha=self.slope, out=total)
         if n + 1 < len(self.states):
             if left:
                 total.addmm_(self.rates[n + 1], self.down[n], alpha=self.slope)
@@ -158,35 +146,63 @@ class ChainHalves:
             self.field.push(self.rates[n], self.complex, -self.slope, total)
 
 
-class _Measure:
-    """What the moves of all leading layers say: the largest of them, and each sample's `γ` of Anderson's mixing."""
+class _Moves:
+    """The proposals and moves of the leading layers, now and before, and Anderson's mixing of depth one.
 
-    def __init__(self, like: Tensor, rows: int, batch: int) -> None:
-        kind = np.dtype(np.float32 if like.dtype == torch.float32 else np.float64)
-        self.sums, self.bits = np.zeros((rows, 2), kind), np.zeros(rows, f"i{kind.itemsize}")
-        self.batch, self.magnitude, self.device = batch, MAGNITUDE[kind.itemsize], like.device
+    Each of `blocks` `(6, rows, units)` holds a layer's state and rates, two proposals and two moves; `turn` says which
+    of them are those of now.
+    """
 
-    @property
-    def largest(self) -> float:
-        return float(self.bits.max(keepdims=True).view(self.sums.dtype)[0])
+    def __init__(self, blocks: Sequence[Tensor], batch: int) -> None:
+        self.blocks, self.batch, self.turn, self.known = blocks, batch, 0, False
+        rows, kind = blocks[0].shape[1], np.dtype(np.float32 if blocks[0].dtype == torch.float32 else np.float64)
+        self.sums, self.bits = np.empty((rows, 2), kind), np.empty(rows, f"i{kind.itemsize}")
+        self.magnitude = MAGNITUDE[kind.itemsize]
+        self.arrays = [block.numpy() for block in blocks] if blocks[0].device.type == "cpu" else []
+        self.words = [array.view(self.bits.dtype) for array in self.arrays]
 
-    def clear(self) -> None:
-        self.sums.fill(0)
-        self.bits.fill(0)
+    def proposals(self, place: int) -> Tensor:
+        """Return the buffer of the present proposal of a leading layer."""
+        return self.blocks[place][2 + self.turn]
 
-    def add(self, proposed: Tensor, state: Tensor, move: Tensor, before: Tensor) -> None:
-        """Write a layer's move, and account for it."""
-        if self.device.type == "cpu":
-            arrays = [each.numpy() for each in (proposed, state, move, before)]
-            args = (*arrays, arrays[2].view(self.bits.dtype), self.magnitude, self.sums, self.bits)
-            divide(measure_moves, len(move), *args, chunks=threads_for(move.numel()))
-            return
-        turn = torch.sub(proposed, state, out=move) - before
-        self.sums += torch.stack([(turn * move).sum(-1), turn.square().sum(-1)], -1).cpu().numpy()
-        np.maximum(self.bits, move.abs().amax(-1).cpu().numpy().view(self.bits.dtype), out=self.bits)
+    def measure(self) -> float:
+        """Write the moves that the proposals ask for; return the largest."""
+        if not self.arrays:
+            return self._measure_plainly()
+        sums, bits = self.sums, self.bits
+        for place, (array, words) in enumerate(zip(self.arrays, self.words, strict=True)):
+            args = (array, words, self.turn, self.magnitude, place == 0, sums, bits)
+            divide(measure_moves, len(bits), *args, chunks=threads_for(array[0].size))
+        return float(bits.max(keepdims=True).view(sums.dtype)[0])
 
-    def share(self) -> Tensor:
-        """Return each row's least-squares `γ` of `move ≈ γ · turn`, `(rows, 1)`: Anderson's mixing of depth one."""
+    def take(self, mixed: bool) -> None:
+        """Write the proposed states; where `mixed`, each sample's share γ of the last ones is mixed in.
+
+        γ is the least-squares solution of `move ≈ γ · turn`, the turn being the change of the move.
+        """
+        mixed = mixed and self.known
+        for array in self.arrays:
+            args = (array, self.turn, self.batch, mixed, self.sums)
+            divide(mix_moves, self.batch, *args, chunks=threads_for(array[0].size))
+        if not self.arrays:
+            self._take_plainly(mixed)
+        self.turn, self.known = 1 - self.turn, True
+
+    def _measure_plainly(self) -> float:
+        """Do as `measure` does, on any device."""
+        turn, found = self.turn, []
+        self.sums[:] = 0
+        for block in self.blocks:
+            move = torch.sub(block[2 + turn], block[0], out=block[4 + turn])
+            change = move - block[5 - turn]
+            self.sums += torch.stack([(change * move).sum(-1), change.square().sum(-1)], -1).cpu().numpy()
+            found.append(move.abs().amax())
+        return float(torch.stack(found).amax())
+
+    def _take_plainly(self, mixed: bool) -> None:
         sums = self.sums.reshape(-1, self.batch, 2).sum(0)
-        share = sums[:, :1] / np.maximum(sums[:, 1:], np.finfo(sums.dtype).tiny)
-        return torch.from_numpy(np.tile(share, (len(self.sums) // self.batch, 1))).to(self.device)
+        share = sums[:, :1] / np.maximum(sums[:, 1:], np.finfo(sums.dtype).tiny) * mixed
+        for block in self.blocks:
+            rows = torch.from_numpy(np.tile(share, (len(self.sums) // self.batch, 1))).to(block[0].device)
+            now, before = block[2 + self.turn], block[3 - self.turn]
+            torch.lerp(now, before if mixed else now, rows, out=block[0])

@@ -85,28 +85,50 @@ def sigmoid_planes(start, stop, planes, rates):  # type: ignore[no-untyped-def]
 
 
 @plain
-def measure_moves(start, stop, proposed, states, moves, moves_before, bits, magnitude, sums, largest):  # type: ignore[no-untyped-def]
-    """Write `moves = proposed − states`; add each row's `Σ turn·move` and `Σ turn²`, `turn = moves − moves_before`.
+def measure_moves(start, stop, block, words, turn, magnitude, first, sums, largest):  # type: ignore[no-untyped-def]
+    """Write the moves from a layer's states to its proposals, and sum what Anderson's mixing asks for.
 
-    Each row's largest `|move|` is raised in `largest` as the integer of its bits, which are ordered as the numbers are;
-    those of NaN come last. `bits` are the moves as integers.
+    `block` `(6, rows, units)` holds states, rates, two proposals and two moves, of which those at `turn` are of now.
+    Each row's `Σ change·move` and `Σ change²` are added to `sums`, and its largest `|move|` is raised in `largest` as
+    the integer of its bits, which are ordered as the numbers are; those of NaN come last. `words` is `block` as
+    integers. Where `first`, both start at 0.
     """
     for row in range(start, stop):
-        now, before, to, at = moves[row], moves_before[row], proposed[row], states[row]
+        to, at = block[2 + turn, row], block[0, row]
+        now, before, bits = block[4 + turn, row], block[5 - turn, row], words[4 + turn, row]
         along = at[0] - at[0]
         square = along
         for i in range(now.size):
             move = to[i] - at[i]
-            turn = move - before[i]
-            along += turn * move
-            square += turn * turn
+            change = move - before[i]
+            along += change * move
+            square += change * change
             now[i] = move
-        sums[row, 0] += along
-        sums[row, 1] += square
-        words, high = bits[row], largest[row]
-        for i in range(words.size):
-            high = max(high, words[i] & magnitude)
+        high = magnitude & 0 if first else largest[row]
+        for i in range(bits.size):
+            high = max(high, bits[i] & magnitude)
         largest[row] = high
+        sums[row, 0] = along if first else sums[row, 0] + along
+        sums[row, 1] = square if first else sums[row, 1] + square
+
+
+@plain
+def mix_moves(start, stop, block, turn, batch, mixed, sums):  # type: ignore[no-untyped-def]
+    """Write the states of samples `start … stop − 1`: the proposal plus γ times the way back to the last one.
+
+    `γ = Σ change·move / Σ change²` over the planes of a sample; 0 unless `mixed`.
+    """
+    for sample in range(start, stop):
+        along = sums[sample, 0] - sums[sample, 0]
+        square = along
+        for row in range(sample, block.shape[1], batch):
+            along += sums[row, 0]
+            square += sums[row, 1]
+        share = along / square if mixed and square > 0 else square - square
+        for row in range(sample, block.shape[1], batch):
+            at, now, before = block[0, row], block[2 + turn, row], block[3 - turn, row]
+            for i in range(at.size):
+                at[i] = now[i] + share * (before[i] - now[i]) if mixed else now[i]
 
 
 @plain

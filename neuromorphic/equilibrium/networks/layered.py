@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -100,6 +101,7 @@ class LayeredNetwork(FeedbackNetwork):
         self._feedback_weights = self._forward_weights if self.feedback == "tied" else list(self.backward_weights)
         self._inner_biases = list(self.biases)[1 : len(self.layers)]
         self._readout = (self.weights[-1], self.biases[-1])
+        self._named = list(self.named_parameters())
 
     def readout_parameters(self) -> tuple[Tensor, Tensor]:
         return self._readout
@@ -157,9 +159,10 @@ class LayeredNetwork(FeedbackNetwork):
         squared, tau = self.loss_name == "squared", self.tau
         arrays: tuple[Any, ...] | None = None
         if not squared and tau is None and encoded.device.type == "cpu":
-            parts = [amplitude.real, amplitude.imag] if amplitude.is_complex() else [amplitude, 0 * amplitude]
-            betas = torch.cat([part.expand(len(encoded), 1) for part in parts], -1)
-            arrays = tuple(each.contiguous().numpy() for each in (bias, encoded, betas))
+            wide = amplitude.reshape(-1).numpy()
+            betas = np.empty((len(encoded), 2), wide.real.dtype)
+            betas[:, 0], betas[:, 1] = wide.real, wide.imag
+            arrays = (bias.numpy(), encoded.numpy(), betas)
 
         def push(rates: Tensor, planes: bool, factor: float, total: Tensor) -> None:
             z = rates if squared else rates @ readout.T
@@ -218,11 +221,10 @@ class LayeredNetwork(FeedbackNetwork):
             found[f"biases.{n}"] = part.sum(0)
             if n:
                 found[f"weights.{n}"] = part.T @ r[n - 1]
-                back = r[n].T @ delta[n - 1]
                 if self.feedback == "tied":
-                    found[f"weights.{n}"] += back
+                    found[f"weights.{n}"].addmm_(r[n].T, delta[n - 1])
                 else:
-                    found[f"backward_weights.{n - 1}"] = back
+                    found[f"backward_weights.{n - 1}"] = r[n].T @ delta[n - 1]
         if self.loss_name != "squared":
             logits = self.logits(rates)
             error = readout_error(logits, target, self.tau) / len(x)
@@ -231,4 +233,4 @@ class LayeredNetwork(FeedbackNetwork):
             loss = readout_loss(logits, target, self.tau).mean()
         else:
             loss = self.loss(rates, target).mean()
-        return loss, {name: found[name] for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return loss, {name: found[name] for name, parameter in self._named if parameter.requires_grad}

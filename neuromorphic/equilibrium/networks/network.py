@@ -167,10 +167,11 @@ class Network(nn.Module, ABC):
     def validate_input(self, x: Tensor) -> Tensor:
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a torch tensor, got {type(x).__name__}")
-        if x.dtype != self.dtype:
-            raise TypeError(f"x must have the network's dtype {self.dtype}, got {x.dtype}")
-        if x.device != self.device:
-            raise ValueError(f"x must be on the network's device {self.device}, got {x.device}")
+        like = next(self.parameters())
+        if x.dtype != like.dtype:
+            raise TypeError(f"x must have the network's dtype {like.dtype}, got {x.dtype}")
+        if x.device != like.device:
+            raise ValueError(f"x must be on the network's device {like.device}, got {x.device}")
         if x.ndim < 2 or len(x) == 0:
             raise ValueError(f"x must be (batch, …) with at least one sample, got shape {tuple(x.shape)}")
         if not all_finite(x):
@@ -183,8 +184,9 @@ class Network(nn.Module, ABC):
             raise TypeError(f"target must be a torch tensor, got {type(target).__name__}")
         if target.ndim == 0 or len(target) != batch:
             raise ValueError(f"target must hold one entry for each of {batch} samples, got shape {tuple(target.shape)}")
-        if target.device != self.device:
-            raise ValueError(f"target must be on the network's device {self.device}, got {target.device}")
+        like = next(self.parameters())
+        if target.device != like.device:
+            raise ValueError(f"target must be on the network's device {like.device}, got {target.device}")
         if not self.classes:
             if target.is_floating_point() and not bool(torch.isfinite(target).all()):
                 raise ValueError("target must be finite, got NaN or infinite entries")
@@ -196,7 +198,8 @@ class Network(nn.Module, ABC):
         low, high = (int(end) for end in target.aminmax())
         if low < 0 or high >= self.classes:
             raise ValueError(f"target must be between 0 and {self.classes - 1}, got {low if low < 0 else high}")
-        return nn.functional.one_hot(target.long(), self.classes).to(self.dtype)
+        encoded = torch.zeros(batch, self.classes, dtype=like.dtype, device=like.device)
+        return encoded.scatter_(1, target.long()[:, None], 1.0)
 
 
 def holomorphic(network: Network, u: Tensor, drive: Drive, target: Tensor) -> bool:

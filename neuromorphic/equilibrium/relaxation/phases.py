@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from relaxon.core import validation
 from relaxon.neuromorphic.equilibrium.relaxation.relaxers import FixedStep, Relaxer
@@ -28,3 +29,12 @@ class Phases:
     @property
     def nudge(self) -> Relaxer:
         return self.nudged or self.free
+
+
+def keep_phases(phases: Phases, former: Phases, record: dict[str, Any] | None) -> Phases:
+    """Return the default `phases`, or the `former` default where the checkpoint of this record was begun with it.
+
+    Such a run resumes with the same bits as before the default changed.
+    """
+    began = None if record is None else record["settings"]["phases"]
+    return former if began == repr(former) else phases

@@ -234,7 +234,9 @@ def _mix(states: Tensor, moves: Tensor, move: Tensor) -> Tensor:
     trace = torch.diagonal(gram, dim1=-2, dim2=-1).real.sum(-1)
     ridge = (eps * trace + torch.finfo(move.dtype).tiny)[:, None, None]
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    gamma = torch.linalg.solve(gram + ridge * eye, side)
+    gamma, singular = torch.linalg.solve_ex(gram + ridge * eye, side)
+    # A sample whose moves are parallel to rounding is not mixed.
+    gamma = torch.where(singular[:, None] > 0, 0, gamma)
     return torch.einsum("bw,wbn->bn", gamma, states + moves)
 
 

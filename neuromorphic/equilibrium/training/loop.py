@@ -104,6 +104,7 @@ class _TrainingRun:
         self.steps = self.per_epoch * settings.epochs
         self.step, self.lost, self.seconds, self.place = 0, 0, 0.0, 0
         self.sums, self.epochs = Sums(), list[EpochMetrics]()
+        self.order, self.order_of = torch.empty(0, dtype=torch.int64), -1
         self.pace = Pace(settings.checkpoint_seconds or 0.0)
 
     def go(self, watcher: Watcher | None) -> TrainingReport:
@@ -145,8 +146,10 @@ class _TrainingRun:
         settings, network = self.settings, self.network
         epoch, place = len(self.epochs), self.place
         # Drawn from the seed and the epoch (or step), so that a resumed run does not need the generator's state.
-        order = torch.randperm(len(self.x), generator=_seed_generator(settings.seed, 0, epoch))
-        chosen = order[place : place + self._batch()].to(self.x.device)
+        if epoch != self.order_of:
+            order = torch.randperm(len(self.x), generator=_seed_generator(settings.seed, 0, epoch))
+            self.order, self.order_of = order.to(self.x.device), epoch
+        chosen = self.order[place : place + self._batch()]
         x, target = self.x[chosen], self.target[chosen]
         generator = _seed_generator(settings.seed, 1, self.step)
         if settings.shift:
@@ -213,15 +216,14 @@ class _TrainingRun:
         return math.pi * self.step / self.steps
 
     def _apply(self, gradients: dict[str, Tensor], finite: bool) -> None:
-        total = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
-        if not finite or not bool(torch.isfinite(total)):
+        total = float(torch.stack([g.norm() for g in gradients.values()]).norm())
+        if not finite or not math.isfinite(total):
             self.lost += 1
             return
         self.lost = 0
         clip = self.settings.clip
-        shrink = 1.0 if clip is None or float(total) <= clip else clip / float(total)
         for name, parameter in self.named.items():
-            parameter.grad = gradients[name] * shrink
+            parameter.grad = gradients[name] if clip is None or total <= clip else gradients[name] * (clip / total)
         if self.settings.schedule == "cosine":
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings.rate * 0.5 * (1 + math.cos(self._angle()))
@@ -338,17 +340,15 @@ def refuse_hardware(network: Network, settings: TrainingSettings) -> None:
 
 
 def _optimiser(settings: TrainingSettings, parameters: list[torch.nn.Parameter], rows: int) -> torch.optim.Optimizer:
-    name = settings.optimiser
+    name, rate, momentum = settings.optimiser, settings.rate, settings.momentum
     if name not in ("sgd", "adam"):
-        return build_optimizer(
-            name, parameters, settings.rate, momentum=settings.momentum, batch=settings.batch, most=rows
-        )
-    if settings.optimiser == "adam":
-        return torch.optim.Adam(parameters, lr=settings.rate, weight_decay=settings.weight_decay)
+        return build_optimizer(name, parameters, rate, momentum=momentum, batch=settings.batch, most=rows)
+    if name == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=settings.weight_decay)
     return torch.optim.SGD(
         parameters,
-        lr=settings.rate,
-        momentum=settings.momentum,
+        lr=rate,
+        momentum=momentum,
         weight_decay=settings.weight_decay,
         nesterov=settings.nesterov,
     )
@@ -367,8 +367,7 @@ def shift_randomly(x: Tensor, most: int, generator: torch.Generator) -> Tensor:
 
 def _seed_generator(seed: int, stream: int, index: int) -> torch.Generator:
     """Return a separate generator for each use and step of a run."""
-    streams = 4
-    number = (seed * streams + stream) * 2**28 + index
+    number = (seed * 4 + stream) * 2**28 + index  # of four streams
     if number >= 2**32:
         # torch's generator uses the last 32 bits only: larger numbers are hashed to them.
         number = int(np.random.SeedSequence((seed, stream, index)).generate_state(1)[0])

@@ -13,6 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from relaxon.neuromorphic.checkpoints import Checkpoints
 from relaxon.neuromorphic.equilibrium import (
+    Alternating,
     Cauchy,
     ContinuousOscillation,
     ConvolutionalNetwork,
@@ -104,6 +105,19 @@ def test_a_run_from_before_convolutional_networks_had_bounds_goes_on_to_the_same
         before.fit(x, y, watcher=lambda step: step.step == 3, checkpoints=Checkpoints(tmp_path, 0.0))
     after = EquilibriumClassifier(**options).fit(x, y, checkpoints=Checkpoints(tmp_path, 0.0))
     assert (after.predict_proba(x) == whole).all()
+
+
+def test_a_run_begun_with_tighter_default_phases_goes_on_with_them_to_the_same_bits(tmp_path, monkeypatch):
+    x, y = images(60)
+    before, after = (EquilibriumClassifier((6, 5), epochs=3, random_state=0) for _ in range(2))
+    tight = Phases(Alternating(100, tolerance=1e-5), Alternating(60, tolerance=1e-4))
+    default = after.fit(x, y).predict_proba(x)
+    monkeypatch.setattr(before, "_choose_phases", lambda: tight)
+    whole = before.fit(x, y).predict_proba(x)
+    assert (whole != default).any()
+    with pytest.warns(ConvergenceWarning, match="ended early"):
+        before.fit(x, y, watcher=lambda step: step.step == 3, checkpoints=Checkpoints(tmp_path, 0.0))
+    assert (after.fit(x, y, checkpoints=Checkpoints(tmp_path, 0.0)).predict_proba(x) == whole).all()
 
 
 @pytest.mark.parametrize("image", [None, (2, 4), (1, 4, 4), (2, 2, 2)])

@@ -22,6 +22,7 @@ from relaxon.neuromorphic.equilibrium import (  # noqa: E402
     train,
 )
 from relaxon.neuromorphic.equilibrium.networks.contraction import Contraction  # noqa: E402
+from relaxon.neuromorphic.equilibrium.relaxation.relaxers import _mix as mix_moves  # noqa: E402
 from relaxon.neuromorphic.equilibrium.training.loop import shift_randomly  # noqa: E402
 
 
@@ -70,6 +71,13 @@ def test_clipped_rates_take_two_nudges_and_refuse_more():
     assert rates[:, :-3].min() >= 0
     assert rates[:, :-3].max() <= 6
     assert torch.equal(rates[:, -3:], state[:, -3:])  # the output is linear
+
+
+def test_moves_that_are_parallel_to_rounding_do_not_stop_a_relaxation():
+    generator = torch.Generator().manual_seed(0)
+    move, factor = torch.rand(100_000, 8, generator=generator), torch.rand(100_000, 1, generator=generator) + 0.5
+    moves = torch.stack([move, move * factor])
+    assert bool(torch.isfinite(mix_moves(moves, moves, move)).all())  # some of the systems have a pivot of 0
 
 
 def test_training_learns_and_the_network_is_kept(tmp_path):
