@@ -122,6 +122,8 @@ def _read_rows(args: argparse.Namespace, console: Any) -> DensityRows:
         x, features, truth = *_read_table(args, console), None
     order = np.random.default_rng(args.seed).permutation(len(x))
     held = max(1, round(args.test * len(x)))
+    if len(x) - held < 2:
+        raise ValueError(f"--data must have at least 2 rows besides the {held} that --test sets aside, got {len(x)}")
     return DensityRows(Path(args.data).name, features, x[order[held:]], x[order[:held]], truth)
 
 

@@ -49,6 +49,7 @@ def test_a_table_of_numbers_is_taken_as_it_is(tmp_path, columns):
         ("a,b\n1,2\n2,2\n3,2\n4,2\n5,2\n", (), "constant"),
         ("a,b\n1,\n2,1\n3,4\n", (), ""),
         ("a,b\n1,2\n2,3\n4,1\n", ("--test", "1.5"), "--test"),
+        ("a,b\n1,2\n2,3\n", (), "atleast2rows"),
         ("a,b\n1,2\n2,3\n4,1\n", ("--drop", "c"), "c"),
         ("a,b\n1,2\n2,3\n4,1\n", ("--steps", "0"), "steps"),
         (None, (), "nowhere"),
