@@ -42,6 +42,12 @@ def test_a_table_of_numbers_is_taken_as_it_is(tmp_path, columns):
     assert plot.read_text().startswith("<?xml")
 
 
+@pytest.mark.usefixtures("brief_search")
+def test_a_bundled_set_is_taken_by_its_name(tmp_path):
+    assert train(tmp_path, "--data", "wine", "--steps", 5, "--hidden", 4, "--noise", "gaussian") == 0
+    assert load_estimator(tmp_path / "out" / "model").n_features_in_ == 13
+
+
 @pytest.mark.parametrize(
     ("content", "extra", "words"),
     [
