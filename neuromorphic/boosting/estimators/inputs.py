@@ -43,6 +43,7 @@ class TableInputs(NetworkEstimator):
             self._categories = None
             x, y = read_table(self, X, y, dtype=np.float64, order="C", ensure_all_finite=self._finite, **options)
             return x, y
+        refuse_masks(X=X)
         columns = read_columns(X)
         places = find_categorical_columns(self.categorical_features, columns)
         x, found = encode_categories(columns, places, None, self.missing != "refuse")
@@ -65,11 +66,11 @@ class TableInputs(NetworkEstimator):
 
     def _encode_input(self, X: ArrayLike) -> Array:
         """Return the network's inputs for the rows of a prediction."""
-        refuse_masks(X=X)
         known = self._categories
         if known is None:
             checked = read_table(self, X, reset=False, dtype=np.float64, order="C", ensure_all_finite=self._finite)
             return self._add_indicators(np.asarray(checked), fitting=False)
+        refuse_masks(X=X)
         columns = read_columns(X)
         match_columns(columns, self.n_features_in_, getattr(self, "feature_names_in_", None))
         x, _ = encode_categories(columns, known.places, known, self.missing != "refuse")
