@@ -57,6 +57,13 @@ def check_widths(name: str, value: object) -> None:
             raise ValueError(f"{name} must hold integers of at least 1, got {value!r}")
 
 
+def check_methods(name: str, value: object, methods: tuple[str, ...]) -> None:
+    """Raise `TypeError` if `value` is a class, or an object that lacks one of the methods."""
+    if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
+        got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise TypeError(f"{name} must be an object with {' and '.join(methods)}, got {got}")
+
+
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise `ValueError` if `value` is not one of the choices."""
     if value not in choices:

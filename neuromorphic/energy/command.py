@@ -110,6 +110,8 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
 def _read_rows(args: argparse.Namespace, console: Any) -> DensityRows:
     if not 0.0 < args.test < 1.0:
         raise ValueError(f"--test must be between 0 and 1, got {args.test}")
+    if args.seed < 0:
+        raise ValueError(f"--seed must be at least 0, got {args.seed}")
     if args.data in PLANAR_NAMES and not Path(args.data).exists():
         from relaxon.neuromorphic.energy.datasets import planar
 

@@ -57,6 +57,7 @@ def test_a_bundled_set_is_taken_by_its_name(tmp_path):
         ("a,b\n1,2\n2,3\n4,1\n", ("--test", "1.5"), "--test"),
         ("a,b\n1,2\n2,3\n", (), "atleast2rows"),
         ("a,b\n1,2\n2,3\n4,1\n", ("--drop", "c"), "c"),
+        ("a,b\n1,2\n2,3\n4,1\n", ("--seed", "-1"), "--seed"),
         ("a,b\n1,2\n2,3\n4,1\n", ("--steps", "0"), "steps"),
         (None, (), "nowhere"),
     ],

@@ -12,13 +12,21 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from relaxon.neuromorphic.energy import (  # noqa: E402
+    AIS,
     MECO,
+    PCD,
+    ULA,
     EnergyDensity,
     EnergyOutlierDetector,
     EnergyRegressor,
     FlowNoise,
     GaussianNoise,
+    ImportanceSampling,
+    MLPEnergy,
+    log_partition,
     planar,
+    save_energy,
+    train,
 )
 
 FAST = {"steps": 60, "random_state": 0}
@@ -136,3 +144,32 @@ def test_bad_parameters_are_refused_by_name(estimator, change):
     x = moons(100)
     with pytest.raises((ValueError, TypeError), match=f"^{next(iter(change))} must"):
         estimator(**change).fit(x, x[:, 0])
+
+
+def bowl(x):
+    return 0.5 * x.square().sum(1)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda x, q: train(MLPEnergy(2, (4,)), x.double(), q, MECO()), "energy must take torch.float64"),
+        (lambda x, q: train(MLPEnergy(2, (4,)), x, None, MECO()), "noise must be an object"),
+        (lambda x, q: train(MLPEnergy(2, (4,)), x, q, MECO(), {"steps": 2}), "settings must be TrainingSettings"),
+        (lambda x, q: train(MLPEnergy(2, (4,)), x, q, MECO(), watcher=3), "watcher must be callable"),
+        (lambda x, q: log_partition(bowl, ImportanceSampling), "method must be .* got the class ImportanceSampling"),
+        (lambda x, q: log_partition("bowl", ImportanceSampling(q)), "energy must be callable"),
+        (lambda x, q: ImportanceSampling("gaussian"), "noise must be an object"),
+        (lambda x, q: AIS(GaussianNoise), "noise must be an object .* got the class GaussianNoise"),
+        (lambda x, q: PCD(ULA), "sampler must be an object .* got the class ULA"),
+        (lambda x, q: GaussianNoise(np.zeros(2), torch.eye(2)), "mean must be a tensor"),
+        (lambda x, q: q.sample(3, 0), "generator must be a torch.Generator"),
+        (lambda x, q: q.log_prob(x[:, :1]), r"x must be of shape \(n, 2\), got \(9, 1\)"),
+        (lambda x, q: MLPEnergy(2, 4), "hidden must be a tuple"),
+        (lambda x, q: save_energy(bowl, "nowhere"), "energy must be a torch.nn.Module"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_before_any_work(call, named):
+    noise = GaussianNoise(torch.zeros(2), torch.eye(2))
+    with pytest.raises((TypeError, ValueError), match=named):
+        call(torch.zeros(9, 2), noise)
