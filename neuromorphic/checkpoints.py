@@ -41,6 +41,14 @@ class Checkpoints:
         validation.non_negative_float("seconds", self.seconds)
 
 
+def check_hooks(watcher: object, checkpoints: object) -> None:
+    """Raise `TypeError` if what `fit` is given besides data is neither None nor of its kind."""
+    if watcher is not None and not callable(watcher):
+        raise TypeError(f"watcher must be callable or None, got {watcher!r}")
+    if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
+        raise TypeError(f"checkpoints must be Checkpoints(folder) or None, got {checkpoints!r}")
+
+
 class Pace:
     """The schedule of checkpoints."""
 

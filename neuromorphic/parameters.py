@@ -5,7 +5,7 @@ Each check names the parameter, the expectation and the value that was given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 
 import numpy as np
@@ -46,6 +46,22 @@ def check_real(
         bounds = [("greater than", above), ("at least", least), ("at most", up_to), ("below", below)]
         said = " and ".join(f"{words} {bound:g}" for words, bound in bounds if np.isfinite(bound))
         raise ValueError(f"{name} must be {said or 'finite'}, got {value!r}")
+
+
+def check_widths(name: str, value: object) -> None:
+    """Raise `TypeError` or `ValueError` if `value` is not a sequence of integers of at least 1; it may be empty."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray):
+        raise TypeError(f"{name} must be a tuple of integers, such as (64,), got {value!r}")
+    for width in value:
+        if isinstance(width, bool | np.bool_) or not isinstance(width, Integral) or width < 1:
+            raise ValueError(f"{name} must hold integers of at least 1, got {value!r}")
+
+
+def check_methods(name: str, value: object, methods: tuple[str, ...]) -> None:
+    """Raise `TypeError` if `value` is a class, or an object that lacks one of the methods."""
+    if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
+        got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise TypeError(f"{name} must be an object with {' and '.join(methods)}, got {got}")
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -178,9 +178,10 @@ def check_run_settings(settings: Any, counts: Sequence[str]) -> None:
     if settings.out is not None:
         object.__setattr__(settings, "out", Path(settings.out))
     try:
-        torch.device(settings.device)
-    except RuntimeError as error:
-        raise ValueError(f"device must be a torch device, got {settings.device!r}") from error
+        torch.empty(0, device=torch.device(settings.device))
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"device must be a torch device of this machine, got {settings.device!r}: {why}") from error
 
 
 def check_seed(seed: object) -> None:

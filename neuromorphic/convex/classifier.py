@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.convex.estimator import ConvexEstimator
@@ -25,7 +24,7 @@ from relaxon.neuromorphic.convex.program.losses import (
 )
 from relaxon.neuromorphic.convex.solving.admm import Callback
 from relaxon.neuromorphic.parameters import check_choice, store_arguments
-from relaxon.neuromorphic.table_estimators import TableClassifier, find_classes
+from relaxon.neuromorphic.table_estimators import TableClassifier, find_classes, read_table
 from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
@@ -81,8 +80,8 @@ class ConvexNetworkClassifier(TableClassifier, ConvexEstimator):
         `callback` is called with a `ConvexProgress` every few iterations; training ends where it returns `True`.
         """
         self.check_parameters()
-        refuse_masks(X=X, y=y, sample_weight=sample_weight)
-        x, given = validate_data(self, X, y, dtype=np.float64, order="C")
+        refuse_masks(sample_weight=sample_weight)
+        x, given = read_table(self, X, y, dtype=np.float64, order="C")
         check_classification_targets(given)
         w = self._scale_weights(sample_weight, x)
         # A weight of 0 is equivalent to no row, so a class without any weight does not exist.

@@ -6,14 +6,13 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import validate_data
 
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.convex.estimator import ConvexEstimator
 from relaxon.neuromorphic.convex.program.losses import SQUARED, ConvexLoss, RobustLoss, SquaredError
 from relaxon.neuromorphic.convex.solving.admm import Callback
 from relaxon.neuromorphic.parameters import check_choice, store_arguments
-from relaxon.neuromorphic.table_estimators import TableRegressor
+from relaxon.neuromorphic.table_estimators import TableRegressor, read_table
 from relaxon.neuromorphic.tabular import preparation
 
 Array = NDArray[np.float64]
@@ -91,8 +90,8 @@ class ConvexNetworkRegressor(TableRegressor, ConvexEstimator):
         `callback` is called with a `ConvexProgress` every few iterations; training ends where it returns `True`.
         """
         self.check_parameters()
-        refuse_masks(X=X, y=y, sample_weight=sample_weight)
-        x, targets = validate_data(self, X, y, dtype=np.float64, order="C", multi_output=True, y_numeric=True)
+        refuse_masks(sample_weight=sample_weight)
+        x, targets = read_table(self, X, y, dtype=np.float64, order="C", multi_output=True, y_numeric=True)
         w = self._scale_weights(sample_weight, x)
         if not (w > 0.0).any():
             raise ValueError("sample_weight must have entries above 0, got zeros only")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from relaxon.core.extras import offer_imports
 
 if TYPE_CHECKING:
+    from relaxon.core.unseen_categories import UnseenCategoryWarning as UnseenCategoryWarning
     from relaxon.neuromorphic.energy.datasets import PlanarDensity as PlanarDensity
     from relaxon.neuromorphic.energy.datasets import planar as planar
     from relaxon.neuromorphic.energy.energies.families import ConvolutionalEnergy as ConvolutionalEnergy

@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--data",
         required=True,
-        help=f"a CSV or Parquet file of numbers, or one of {', '.join(PLANAR_NAMES)}, whose density is known",
+        help=f"a CSV or Parquet file of numbers, one of {', '.join(tables.BUNDLED)}, or one of "
+        f"{', '.join(PLANAR_NAMES)}, whose density is known",
     )
     tables.add_reading_arguments(data)
     data.add_argument("--rows", type=int, default=20_000, help="rows drawn from a known density; 20000")
@@ -109,6 +110,8 @@ def run(args: argparse.Namespace, record: Record = nowhere) -> int:
 def _read_rows(args: argparse.Namespace, console: Any) -> DensityRows:
     if not 0.0 < args.test < 1.0:
         raise ValueError(f"--test must be between 0 and 1, got {args.test}")
+    if args.seed < 0:
+        raise ValueError(f"--seed must be at least 0, got {args.seed}")
     if args.data in PLANAR_NAMES and not Path(args.data).exists():
         from relaxon.neuromorphic.energy.datasets import planar
 
@@ -122,10 +125,16 @@ def _read_rows(args: argparse.Namespace, console: Any) -> DensityRows:
         x, features, truth = *_read_table(args, console), None
     order = np.random.default_rng(args.seed).permutation(len(x))
     held = max(1, round(args.test * len(x)))
+    if len(x) - held < 2:
+        raise ValueError(f"--data must have at least 2 rows besides the {held} that --test sets aside, got {len(x)}")
     return DensityRows(Path(args.data).name, features, x[order[held:]], x[order[:held]], truth)
 
 
 def _read_table(args: argparse.Namespace, console: Any) -> tuple[Array, list[str]]:
+    if tables.is_bundled(args.data):
+        tables.refuse_reading_arguments(args, f"are for files, and {args.data} is a bundled data set")
+        x, _, names = tables.load_bundled(args.data)
+        return x, names
     table = tables.read_table(Path(args.data), tables.parse_reading_options(args)).without(args.drop)
     for line in (*table.notes, f"task: density of {table.rows} rows", *map(table.describe, table.names)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -138,8 +147,7 @@ def _read_table(args: argparse.Namespace, console: Any) -> tuple[Array, list[str
         missing = sum(cell is None for cell in table.column(name))
         if missing:
             raise ValueError(f"column {name!r} is missing in {missing} of {table.rows} rows: fill or remove them")
-    x: Array = tables.build_encoding(table).features(table)
-    return x, list(table.names)
+    return tables.build_encoding(table).features(table), list(table.names)
 
 
 def _fit_density(args: argparse.Namespace, rows: DensityRows, console: Any) -> EnergyDensity:

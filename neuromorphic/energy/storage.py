@@ -127,6 +127,9 @@ def load_modules(folder: Path | str) -> tuple[dict[str, Any], Description, dict[
 
 def save_energy(energy: Any, folder: Path | str, card: Description | None = None, noise: Any = None) -> None:
     """Write an energy and, if given, its noise distribution."""
+    for name, module in {"energy": energy, "noise": noise}.items():
+        if not isinstance(module, torch.nn.Module) and (module is not None or name == "energy"):
+            raise TypeError(f"{name} must be a torch.nn.Module to be stored, got {type(module).__name__}")
     save_modules(folder, {"energy": energy} | ({} if noise is None else {"noise": noise}), card or {}, {})
 
 

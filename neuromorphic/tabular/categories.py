@@ -27,6 +27,10 @@ PRIOR = 1.0
 SHOWN = 3
 """Maximum number of unseen categories that a warning lists per column."""
 FROM_TYPE = "from_dtype"
+ABSENT = (
+    "X must have no missing categories under missing='refuse', got some in column {}; with 'mean' or 'indicate' they "
+    "are a category of their own"
+)
 WORDS = ("string", "large_string", "string_view", "utf8", "categorical", "enum", "category", "object", "str")
 """Prefixes of the names of string and categorical types in pandas, polars and Arrow."""
 
@@ -138,12 +142,26 @@ def check_categorical_features(wanted: Any) -> None:
         raise ValueError(f"categorical_features must be None, {FROM_TYPE!r}, names, places or a mask, got {wanted!r}")
 
 
+def match_columns(columns: TableColumns, features: int, names: Any) -> None:
+    """Raise `ValueError` if the columns are not those of training, by number and, where there are any, by names."""
+    if len(columns.values) != features:
+        raise ValueError(f"X must have the {features} columns of training, got {len(columns.values)}")
+    if names is not None and columns.names is not None and columns.names != tuple(names):
+        raise ValueError(f"X must have the columns of training in their order, {list(names)}, got {columns.names}")
+
+
 def encode_categories(
-    columns: TableColumns, places: tuple[int, ...], known: TargetCategories | None, missing: bool
+    columns: TableColumns,
+    places: tuple[int, ...],
+    known: TargetCategories | None,
+    missing: bool,
+    absent: str = ABSENT,
+    encoding: str = "the overall mean",
 ) -> tuple[Array, TargetCategories]:
     """Return the table as numbers (n, d) with categories as codes, which a new fit numbers by first occurrence.
 
-    Raises `ValueError` for missing categories if `missing` is False, and for words in other columns.
+    Raises `ValueError` for words in other columns and, with the text `absent` about the column, for missing categories
+    if `missing` is False. Warns of unseen categories, and that their `encoding` is this.
     """
     n = len(columns.values[0]) if columns.values else 0
     x, keys = np.empty((n, len(columns.values))), []
@@ -155,10 +173,7 @@ def encode_categories(
             continue
         cells = [_parse_key(value, name) for value in (values.tolist() if hasattr(values, "tolist") else values)]
         if not missing and None in cells:
-            raise ValueError(
-                f"X must have no missing categories under missing='refuse', got some in column {name}; with 'mean' or "
-                "'indicate' they are a category of their own"
-            )
+            raise ValueError(absent.format(name))
         if known is None:
             own = tuple(dict.fromkeys(cell for cell in cells if cell is not None))
         else:
@@ -171,7 +186,7 @@ def encode_categories(
             unseen.append(f"column {name} {', '.join(map(repr, strange[:SHOWN]))}{' …' * (len(strange) > SHOWN)}")
     if unseen:
         warn_of_unseen(
-            f"X has categories that did not occur in training, encoded as the overall mean: {'; '.join(unseen)}",
+            f"X has categories that did not occur in training, encoded as {encoding}: {'; '.join(unseen)}",
             stacklevel=5,
         )
     return x, TargetCategories(places, tuple(keys)) if known is None else known

@@ -90,7 +90,7 @@ class GradientBoostedNetworkClassifier(TableClassifier, BoostedNetwork):
         far are kept. With `checkpoints`, an interrupted fit is resumed and gives the same bits as an uninterrupted one.
         """
         self.check_parameters()
-        refuse_masks(X=X, y=y, sample_weight=sample_weight)
+        refuse_masks(sample_weight=sample_weight)
         x, given = self._read_table(X, y)
         check_classification_targets(given)
         w = self._check_weights(sample_weight, x)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import check_array
 
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.boosting.networks.merged import MergedNetwork
-from relaxon.neuromorphic.table_estimators import NetworkEstimator
+from relaxon.neuromorphic.table_estimators import NetworkEstimator, read_table
 from relaxon.neuromorphic.tabular.categories import (
     Key,
     TableColumns,
@@ -20,6 +20,7 @@ from relaxon.neuromorphic.tabular.categories import (
     encode_categories,
     find_categorical_columns,
     fit_statistics,
+    match_columns,
     read_columns,
 )
 
@@ -40,12 +41,13 @@ class TableInputs(NetworkEstimator):
             if again and self._categories is not None:
                 raise ValueError("categorical_features must be those of the previous fit for a warm start, got None")
             self._categories = None
-            x, y = validate_data(self, X, y, dtype=np.float64, order="C", ensure_all_finite=self._finite, **options)
+            x, y = read_table(self, X, y, dtype=np.float64, order="C", ensure_all_finite=self._finite, **options)
             return x, y
+        refuse_masks(X=X)
         columns = read_columns(X)
         places = find_categorical_columns(self.categorical_features, columns)
         x, found = encode_categories(columns, places, None, self.missing != "refuse")
-        x, y = validate_data(self, x, y, dtype=np.float64, order="C", ensure_all_finite=self._finite, **options)
+        x, y = read_table(self, x, y, dtype=np.float64, order="C", ensure_all_finite=self._finite, **options)
         if again and (
             self._categories is None or (found.places, found.keys) != (self._categories.places, self._categories.keys)
         ):
@@ -64,19 +66,15 @@ class TableInputs(NetworkEstimator):
 
     def _encode_input(self, X: ArrayLike) -> Array:
         """Return the network's inputs for the rows of a prediction."""
-        refuse_masks(X=X)
         known = self._categories
         if known is None and self._is_valid(X):
             return self._add_indicators(np.asarray(X), fitting=False)
         if known is None:
-            checked = validate_data(self, X, reset=False, dtype=np.float64, order="C", ensure_all_finite=self._finite)
+            checked = read_table(self, X, reset=False, dtype=np.float64, order="C", ensure_all_finite=self._finite)
             return self._add_indicators(np.asarray(checked), fitting=False)
+        refuse_masks(X=X)
         columns = read_columns(X)
-        if len(columns.values) != self.n_features_in_:
-            raise ValueError(f"X must have the {self.n_features_in_} columns of training, got {len(columns.values)}")
-        names = getattr(self, "feature_names_in_", None)
-        if names is not None and columns.names is not None and columns.names != tuple(names):
-            raise ValueError(f"X must have the columns of training in their order, {list(names)}, got {columns.names}")
+        match_columns(columns, self.n_features_in_, getattr(self, "feature_names_in_", None))
         x, _ = encode_categories(columns, known.places, known, self.missing != "refuse")
         x = check_array(x, dtype=np.float64, order="C", ensure_all_finite=self._finite)
         return known.look_up(self._add_indicators(x, fitting=False))

@@ -150,7 +150,7 @@ class GradientBoostedNetworkRegressor(TableRegressor, BoostedNetwork):
         far are kept. With `checkpoints`, an interrupted fit is resumed and gives the same bits as an uninterrupted one.
         """
         self.check_parameters()
-        refuse_masks(X=X, y=y, sample_weight=sample_weight)
+        refuse_masks(sample_weight=sample_weight)
         x, targets = self._read_table(X, y, multi_output=True, y_numeric=True)
         w = preparation.scale_weights(self._check_weights(sample_weight, x))
         x = self._add_indicators(x, fitting=True)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from relaxon.neuromorphic.parameters import check_methods
+
 PROBES = 3
 """Number of events on which a caller's energy or noise distribution is tried."""
 FLOATS = (torch.float32, torch.float64)
@@ -47,7 +49,13 @@ def validate_energy(energy: Any, like: Tensor) -> torch.nn.Module:
     if shape is not None and tuple(shape) != tuple(like.shape[1:]):
         raise ValueError(f"energy must have the event_shape {tuple(like.shape[1:])} of the data, got {tuple(shape)}")
     with torch.no_grad():
-        found = energy(few)
+        try:
+            found = energy(few)
+        except RuntimeError as error:
+            kinds = {parameter.dtype for parameter in energy.parameters()}
+            if like.dtype in kinds or not kinds:
+                raise
+            raise TypeError(f"energy must take {like.dtype} as the data are, got {kinds.pop()} parameters") from error
     if not isinstance(found, Tensor) or tuple(found.shape) != (len(few),):
         got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise ValueError(f"energy must give one number for each event, shape ({len(few)},), got {got}")
@@ -58,9 +66,7 @@ def validate_energy(energy: Any, like: Tensor) -> torch.nn.Module:
 
 def validate_noise(noise: Any, like: Tensor) -> Any:
     """Return `noise` if it is a noise distribution for events such as `like`, tried on a few of its own samples."""
-    for name in ("sample", "log_prob"):
-        if not callable(getattr(noise, name, None)):
-            raise TypeError(f"noise must have the methods sample and log_prob, {type(noise).__name__} has no {name}")
+    check_methods("noise", noise, ("sample", "log_prob"))
     shape = tuple(like.shape[1:])
     if tuple(getattr(noise, "event_shape", ())) != shape:
         raise ValueError(f"noise must have the event_shape {shape} of the data, got {noise.event_shape!r}")

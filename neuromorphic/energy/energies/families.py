@@ -16,6 +16,7 @@ from torch.nn.utils import skip_init
 
 from relaxon.core import validation
 from relaxon.neuromorphic.energy.energies.events import flatten_events, parse_event_shape
+from relaxon.neuromorphic.parameters import check_widths
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
@@ -56,7 +57,8 @@ class MLPEnergy(nn.Module):
         super().__init__()
         self.features = validation.positive_int("features", features)
         self.event_shape = (self.features,)
-        self.hidden = tuple(validation.positive_int("hidden", width) for width in hidden)
+        check_widths("hidden", hidden)
+        self.hidden = tuple(map(int, hidden))
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, got {activation!r}")
         self.activation = activation

@@ -16,12 +16,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import DensityMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from relaxon.core import validation
-from relaxon.core.masked import refuse_masks
-from relaxon.neuromorphic.checkpoints import Checkpoints
+from relaxon.neuromorphic.checkpoints import Checkpoints, check_hooks
 from relaxon.neuromorphic.energy.energies.families import MLPEnergy, TiltedEnergy
 from relaxon.neuromorphic.energy.estimators.distribution import EnergyDistribution
 from relaxon.neuromorphic.energy.estimators.stored import StoredEstimator
@@ -44,14 +43,15 @@ from relaxon.neuromorphic.energy.storage import decode_json, describe_training, 
 from relaxon.neuromorphic.energy.training.held_out import ensure_variation
 from relaxon.neuromorphic.energy.training.loop import TrainingResult, Watcher
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, check_optimizer
-from relaxon.neuromorphic.parameters import check_real, store_arguments
-from relaxon.neuromorphic.table_estimators import draw_seed, read_rows
+from relaxon.neuromorphic.parameters import check_real, check_widths, store_arguments
+from relaxon.neuromorphic.table_estimators import draw_seed, read_rows, read_table
 from relaxon.neuromorphic.torch_checkpoints import read_record
 
 Array = NDArray[np.float64]
 OBJECTIVES = {"meco": MECO, "nce": NCE, "ence": ENCE, "snl": SNL, "score-matching": ScoreMatching}
 FEWEST_HELD_OUT = 10
 """Number of hold-out rows below which nothing can be judged by them, so that the tilt is not trained."""
+NOISE_PARTS = ("sample", "log_prob", "event_shape")
 OCTAVES = {1: 5, 2: 5}
 """Octaves of sines and cosines appended to the inputs, by the number of features; none for more features."""
 REACH = 3.0
@@ -151,20 +151,21 @@ class EnergyDensity(DensityMixin, StoredEstimator):  # type: ignore[misc]
         `watcher` receives a `Progress` after each step; if it returns True, training stops and keeps its weights. With
         `checkpoints`, an interrupted fit is resumed and gives the same bits as an uninterrupted one.
         """
-        refuse_masks(X=X)
-        x: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        check_hooks(watcher, checkpoints)
+        x: Array = read_table(self, X, dtype=np.float64, ensure_min_samples=2)
         self.check_parameters()
         record = None if checkpoints is None else read_record(checkpoints.folder)
         seed = draw_seed(self.random_state, record["settings"]["seed"] if record else None)
-        self.mean_ = x.mean(0)
-        self.scale_ = x.std(0)
+        with np.errstate(over="ignore"):
+            self.mean_, self.scale_ = x.mean(0), x.std(0)
         flat = np.flatnonzero(~(self.scale_ > 1e-12 * np.abs(self.mean_).clip(1e-300)))
         if flat.size:
             names = getattr(self, "_columns", getattr(self, "feature_names_in_", None))
             said = flat[:5].tolist() if names is None else [names[place] for place in flat[:5]]
             which = ", ".join(map(str, said)) + (", …" if flat.size > 5 else "")
             raise ValueError(
-                f"X must vary in each feature to have a density; constant over {len(x)} sample(s) are features {which}"
+                "X must vary in each feature, and by more than the rounding of double precision, to have a density; "
+                f"constant over {len(x)} sample(s) are features {which}"
             )
         if not np.isfinite(self.scale_).all():
             raise ValueError("X must have a finite variance in double precision; rescale its features")
@@ -202,19 +203,21 @@ class EnergyDensity(DensityMixin, StoredEstimator):  # type: ignore[misc]
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse for any data."""
         check_optimizer("optimizer", self.optimizer, self.weight_decay)
+        for name in ("batch_size", "noise_batch_size", "patience", "partition_draws"):
+            validation.positive_int(name, getattr(self, name))
+        validation.positive_float("learning_rate", self.learning_rate)
         self._build_settings(0)
         self._build_objective()
-        for width in self.hidden_sizes:
-            validation.positive_int("hidden_sizes", width)
-        if isinstance(self.noise, str) and self.noise not in NOISES:
+        check_widths("hidden_sizes", self.hidden_sizes)
+        known = self.noise in NOISES if isinstance(self.noise, str) else not isinstance(self.noise, type)
+        if not known or not (isinstance(self.noise, str) or all(hasattr(self.noise, part) for part in NOISE_PARTS)):
             raise ValueError(
                 f"noise must be a noise distribution or one of {', '.join(map(repr, NOISES))}, got {self.noise!r}"
             )
         check_real("validation_fraction", self.validation_fraction, least=0.0, below=1.0)
-        validation.positive_int("patience", self.patience)
-        validation.positive_int("partition_draws", self.partition_draws)
-        if self.octaves != "auto" and (not isinstance(self.octaves, int) or self.octaves < 0):
-            raise ValueError(f"octaves must be 'auto' or an integer of at least 0, got {self.octaves!r}")
+        octaves = self.octaves
+        if octaves != "auto" and (isinstance(octaves, bool) or not isinstance(octaves, int) or octaves < 0):
+            raise ValueError(f"octaves must be 'auto' or an integer of at least 0, got {octaves!r}")
 
     def _build_settings(self, seed: int) -> TrainingSettings:
         return TrainingSettings(
@@ -232,7 +235,7 @@ class EnergyDensity(DensityMixin, StoredEstimator):  # type: ignore[misc]
     def _build_objective(self) -> Objective:
         if isinstance(self.objective, Objective):
             return self.objective
-        if self.objective not in OBJECTIVES:
+        if not isinstance(self.objective, str) or self.objective not in OBJECTIVES:
             names = ", ".join(map(repr, OBJECTIVES))
             raise ValueError(f"objective must be an Objective or one of {names}, got {self.objective!r}")
         made: Objective = OBJECTIVES[self.objective]()
@@ -241,6 +244,9 @@ class EnergyDensity(DensityMixin, StoredEstimator):  # type: ignore[misc]
     def _fit_noise(self, rest: Tensor, held: Tensor, seed: int) -> Any:
         """Return the noise distribution over the standardised features, in double precision."""
         if not isinstance(self.noise, str):
+            if tuple(self.noise.event_shape) != rest.shape[1:]:
+                shape = tuple(self.noise.event_shape)
+                raise ValueError(f"noise must have the event_shape ({rest.shape[1]},) of a row of X, got {shape}")
             return self.noise.to(self.device) if isinstance(self.noise, torch.nn.Module) else self.noise
         return fit_noise(self.noise, rest, held, seed).to(self.device)
 

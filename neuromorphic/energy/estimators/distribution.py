@@ -33,6 +33,10 @@ class EnergyDistribution(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-density of values `(…, features)`."""
+        if not isinstance(value, Tensor):
+            raise TypeError(f"value must be a tensor, got {type(value).__name__}")
+        if value.shape[-1:] != self.event_shape:
+            raise ValueError(f"value must be of shape (…, {len(self._mean)}), got {tuple(value.shape)}")
         if self._validate_args:
             self._validate_sample(value)
         flat = value.to(self._mean).reshape(-1, len(self._mean))

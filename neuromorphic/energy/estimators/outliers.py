@@ -9,18 +9,17 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import OutlierMixin
-from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from relaxon.core import validation
-from relaxon.core.masked import refuse_masks
+from relaxon.neuromorphic.checkpoints import check_hooks
 from relaxon.neuromorphic.energy.estimators.density import EnergyDensity
 from relaxon.neuromorphic.energy.estimators.stored import StoredEstimator
 from relaxon.neuromorphic.energy.estimators.trimming import select_dense_rows
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective
 from relaxon.neuromorphic.energy.training.loop import Watcher
 from relaxon.neuromorphic.parameters import check_real, store_arguments
-from relaxon.neuromorphic.table_estimators import read_rows
+from relaxon.neuromorphic.table_estimators import MOST_NAMED, read_rows, read_table
 
 Array = NDArray[np.float64]
 DEVIANT = 1e6
@@ -79,24 +78,26 @@ class EnergyOutlierDetector(OutlierMixin, StoredEstimator):  # type: ignore[misc
         Raises `ValueError` if X has no density: if no feature varies or, except for `noise="kernel"`, if some features
         are linearly dependent. With kernels `density_.verdict_` reports the latter.
         """
-        refuse_masks(X=X)
-        x: Array = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        check_hooks(watcher, None)
+        x: Array = read_table(self, X, dtype=np.float64, ensure_min_samples=2)
         share = validation.positive_float("contamination", self.contamination)
         if share > 0.5:
             raise ValueError(f"contamination must be in (0, 0.5], got {self.contamination!r}")
         check_real("trim", self.trim, least=0.0, below=0.5)
         fitted = x[select_dense_rows(x, self.trim)] if self.trim else x
         self.constants_ = fitted[0].copy()
-        self.varying_ = fitted.std(0) > 1e-12 * np.abs(fitted.mean(0))
+        with np.errstate(over="ignore"):
+            self.varying_ = fitted.std(0) > 1e-12 * np.abs(fitted.mean(0))
+        names = getattr(self, "feature_names_in_", np.arange(x.shape[1]))
         if not self.varying_.any():
             raise ValueError(f"X must vary in at least one feature, got {len(x)} equal rows")
         if not self.varying_.all():
-            count = int((~self.varying_).sum())
-            warnings.warn(f"{count} features of X do not vary and are excluded from the density", stacklevel=2)
+            flat = names[~self.varying_].tolist()
+            said = ", ".join(map(str, flat[:MOST_NAMED])) + (", …" if len(flat) > MOST_NAMED else "")
+            warnings.warn(f"features {said} of X do not vary and are excluded from the density", stacklevel=2)
         known = EnergyDensity().get_params()
         own = {name: value for name, value in self.get_params(deep=False).items() if name in known}
         density = EnergyDensity(octaves=0, **own)
-        names = getattr(self, "feature_names_in_", np.arange(x.shape[1]))
         density._columns = names[self.varying_]
         self.density_ = density.fit(fitted[:, self.varying_], watcher=watcher)
         self.offset_ = float(np.percentile(self._score(x), 100 * share))

@@ -12,29 +12,29 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor, nn
 
 from relaxon.core import validation
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.energy.energies.families import blank_layer, initialise
-from relaxon.neuromorphic.energy.estimators.categories import IndicatorCategories, find_categorical_columns
+from relaxon.neuromorphic.energy.estimators.categories import IndicatorCategories
 from relaxon.neuromorphic.energy.estimators.grid_density import GridDensity
 from relaxon.neuromorphic.energy.estimators.stored import StoredEstimator
 from relaxon.neuromorphic.energy.estimators.tilting import LARGEST_GAP, REFERENCE_ROWS
 from relaxon.neuromorphic.energy.estimators.verdict import DensityVerdict
 from relaxon.neuromorphic.energy.noise.rank import explain_generalisation_gap
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, check_optimizer, make_optimizer
-from relaxon.neuromorphic.parameters import check_real, store_arguments
-from relaxon.neuromorphic.table_estimators import read_rows
+from relaxon.neuromorphic.parameters import check_real, check_widths, store_arguments
+from relaxon.neuromorphic.table_estimators import read_numbers, read_random_state, read_rows, read_table
+from relaxon.neuromorphic.tabular.categories import match_columns, read_columns
 
 Array = NDArray[np.float64]
 MARGIN = 0.25
@@ -86,8 +86,10 @@ class EnergyRegressor(RegressorMixin, StoredEstimator):  # type: ignore[misc]
     Parameters
     ----------
     hidden_sizes : units of the network a(x).
-    categorical_features : names or indices of the categorical columns of X (numbers or strings), which are one-hot
-        encoded. A category that did not occur in training is encoded as all zeros.
+    categorical_features : names or indices of the categorical columns of X (numbers or strings), a mask, or
+        "from_dtype", which means the columns of strings and categories of a pandas, polars or Arrow table. They are
+        one-hot encoded. A category that did not occur in training is encoded as all zeros, with an
+        `UnseenCategoryWarning`.
     nodes : number of grid nodes over y; structure finer than their spacing is not resolved.
     steps, batch_size, learning_rate, weight_decay : parameters of AdamW; the learning rate follows a cosine schedule
         to 0.
@@ -122,7 +124,7 @@ class EnergyRegressor(RegressorMixin, StoredEstimator):  # type: ignore[misc]
         self,
         hidden_sizes: tuple[int, ...] = (64, 64),
         *,
-        categorical_features: Sequence[int | str] | None = None,
+        categorical_features: Sequence[int | str] | Literal["from_dtype"] | None = None,
         nodes: int = 200,
         steps: int = 1500,
         batch_size: int = 128,
@@ -138,22 +140,16 @@ class EnergyRegressor(RegressorMixin, StoredEstimator):  # type: ignore[misc]
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fit to `X (samples, features)` and targets `y (samples,)`."""
-        refuse_masks(X=X, y=y)
-        x: Array
-        kind = np.float64 if self.categorical_features is None else object
-        x, target = validate_data(self, X, y, dtype=kind, y_numeric=True, ensure_min_samples=2)
-        target = np.asarray(target, np.float64)
         self._check()
-        self.categories_ = self._find_categories(x)
-        x = self._encode(x)
-        seed = int(check_random_state(self.random_state).randint(2**30))
-        self.mean_ = x.mean(0)
-        spread = x.std(0)
+        x, target = self._read_training(X, y)
+        seed = int(read_random_state(self.random_state).randint(2**30))
+        with np.errstate(over="ignore"):
+            self.mean_, spread = x.mean(0), x.std(0)
+            self.target_mean_, deviation = float(target.mean()), float(target.std())
         indicators = slice(x.shape[1] - (0 if self.categories_ is None else self.categories_.indicators), None)
         self.mean_[indicators], spread[indicators] = 0.0, 1.0  # an unseen category stays all zeros
         # A constant feature carries no information; dividing it by its rounding error would amplify noise.
         self.scale_ = np.where(spread > 1e-12 * np.abs(self.mean_).clip(1), spread, 1.0)
-        self.target_mean_, deviation = float(target.mean()), float(target.std())
         if not np.isfinite([*spread, deviation]).all():
             raise ValueError("X and y must have a finite variance in double precision; rescale them")
         self.target_scale_ = deviation if deviation > 1e-12 * max(1.0, abs(self.target_mean_)) else 1.0
@@ -172,26 +168,40 @@ class EnergyRegressor(RegressorMixin, StoredEstimator):  # type: ignore[misc]
             warnings.warn(f"the density is unreliable: {self.verdict_.reason}", ConvergenceWarning, stacklevel=2)
         return self
 
-    def _find_categories(self, x: NDArray[Any]) -> IndicatorCategories | None:
+    def _read_training(self, X: Any, y: Any) -> tuple[Array, Array]:
+        """Return the inputs `(n, inputs)`, with categories as indicators, and the targets `(n,)`."""
+        options = {"dtype": np.float64, "y_numeric": True, "ensure_min_samples": 2}
+        self.categories_: IndicatorCategories | None = None
         if self.categorical_features is None:
-            return None
-        names = getattr(self, "feature_names_in_", None)
-        return IndicatorCategories.fit(x, find_categorical_columns(self.categorical_features, x.shape[1], names))
-
-    def _encode(self, x: NDArray[Any]) -> Array:
-        return x if self.categories_ is None else self.categories_.encode(x)
+            x, target = read_table(self, X, y, **options)
+            return x, read_numbers("y", target)
+        refuse_masks(X=X)
+        columns = read_columns(X)
+        self.categories_ = IndicatorCategories.fit(columns, self.categorical_features)
+        x, target = read_table(self, self.categories_.read_codes(columns), y, **options)
+        if columns.names is not None:
+            self.feature_names_in_ = np.array(columns.names, dtype=object)
+        return self.categories_.encode(x), read_numbers("y", target)
 
     def _check(self) -> None:
         for name in ("nodes", "steps", "batch_size", "patience"):
             validation.positive_int(name, getattr(self, name))
         if self.nodes < 3:
             raise ValueError(f"nodes must be at least 3, got {self.nodes}")
-        for width in self.hidden_sizes:
-            validation.positive_int("hidden_sizes", width)
+        check_widths("hidden_sizes", self.hidden_sizes)
         validation.positive_float("learning_rate", self.learning_rate)
-        validation.non_negative_float("weight_decay", self.weight_decay)
         check_optimizer("optimizer", self.optimizer, self.weight_decay)
+        self._build_settings()
         check_real("validation_fraction", self.validation_fraction, least=0.0, below=1.0)
+
+    def _build_settings(self) -> TrainingSettings:
+        return TrainingSettings(
+            steps=self.steps,
+            rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            optimiser=self.optimizer,
+            device=self.device,
+        )
 
     def _train(self, x: Array, y: Array, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -201,13 +211,7 @@ class EnergyRegressor(RegressorMixin, StoredEstimator):  # type: ignore[misc]
         inputs = torch.from_numpy(x).float()[order].to(self.device)
         targets = torch.from_numpy(y).float()[order].to(self.device)
         grid = torch.from_numpy(self.grid_).float().to(self.device)
-        settings = TrainingSettings(
-            steps=self.steps,
-            rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            optimiser=self.optimizer,
-        )
-        optimiser = make_optimizer(settings, list(self.energy_.parameters()))
+        optimiser = make_optimizer(self._build_settings(), list(self.energy_.parameters()))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
         best, weights, since, scores = -math.inf, None, 0, list[float]()
         for step in range(1, self.steps + 1):
@@ -239,12 +243,19 @@ class EnergyRegressor(RegressorMixin, StoredEstimator):  # type: ignore[misc]
             each = judged.double().cpu().numpy()
             self._overfitting = explain_generalisation_gap(each[count:], each[:count], 1, LARGEST_GAP)
 
-    @torch.no_grad()
     def _predict_density(self, X: ArrayLike) -> GridDensity:
-        x = self._encode(read_rows(self, X, np.float64 if self.categorical_features is None else object))
+        check_is_fitted(self)
+        if self.categories_ is None:
+            x = read_rows(self, X)
+        else:
+            refuse_masks(X=X)
+            columns = read_columns(X)
+            match_columns(columns, self.n_features_in_, getattr(self, "feature_names_in_", None))
+            x = self.categories_.encode(check_array(self.categories_.read_codes(columns), dtype=np.float64))
         z = torch.from_numpy((x - self.mean_) / self.scale_).to(self.device)
         grid = torch.from_numpy(self.grid_).to(self.device)
-        return GridDensity(grid, -self.energy_(z, grid))
+        with torch.no_grad():
+            return GridDensity(grid, -self.energy_(z, grid))
 
     def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
         """Return the mean of p(y|x), `(samples,)`; with `return_std`, also its standard deviation."""
@@ -258,7 +269,7 @@ class EnergyRegressor(RegressorMixin, StoredEstimator):  # type: ignore[misc]
         """Return `log p(y|x)` of the pairs, `(samples,)`."""
         density = self._predict_density(X)
         refuse_masks(y=y)
-        target = np.asarray(y, np.float64)
+        target = read_numbers("y", y)
         if target.shape != (len(density.log_values),):
             raise ValueError(f"y must be of shape ({len(density.log_values)},), got {target.shape}")
         if not np.isfinite(target).all():
@@ -269,7 +280,7 @@ class EnergyRegressor(RegressorMixin, StoredEstimator):  # type: ignore[misc]
     def quantiles(self, X: ArrayLike, levels: ArrayLike) -> Array:
         """Return the quantiles of p(y|x) at the levels in (0, 1), `(samples, levels)`."""
         refuse_masks(levels=levels)
-        p = np.atleast_1d(np.asarray(levels, np.float64))
+        p = np.atleast_1d(read_numbers("levels", levels))
         if p.ndim != 1 or not ((p > 0) & (p < 1)).all():
             raise ValueError(f"levels must be numbers in (0, 1), got {levels!r}")
         density = self._predict_density(X)
@@ -280,7 +291,7 @@ class EnergyRegressor(RegressorMixin, StoredEstimator):  # type: ignore[misc]
         """Draw independent samples of y for each row, `(samples, count)`."""
         validation.positive_int("count", count)
         density = self._predict_density(X)
-        random = check_random_state(self.random_state if random_state is None else random_state)
+        random = read_random_state(self.random_state if random_state is None else random_state)
         # 0 and 1 are excluded, as their quantiles are infinite.
         levels = random.uniform(np.finfo(np.float64).eps, 1, (len(density.log_values), count))
         found: Array = density.quantile(torch.from_numpy(levels).to(density.grid)).cpu().numpy()

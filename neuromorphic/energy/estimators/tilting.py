@@ -13,6 +13,7 @@ from relaxon.neuromorphic.energy.energies.families import TiltedEnergy
 from relaxon.neuromorphic.energy.estimators.verdict import FEWEST_ROWS
 from relaxon.neuromorphic.energy.noise.choice import fit_noise
 from relaxon.neuromorphic.energy.noise.fitted import KernelDensityNoise
+from relaxon.neuromorphic.energy.noise.flow import FEWEST_ROWS as FEWEST_FLOW_ROWS
 from relaxon.neuromorphic.energy.noise.rank import explain_generalisation_gap, explain_rank_deficiency
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective
 from relaxon.neuromorphic.energy.training.held_out import HoldOutJudge, ensure_variation
@@ -75,7 +76,8 @@ def explain_poor_fit(name: str, noise: Any, rest: Tensor, seed: int, device: str
     order = ensure_variation(rest, torch.arange(len(rest)), cut)
     aside, part = rest[order[:cut]], rest[order[cut:]]
     largest = _allow_gap(noise)
-    if largest != LARGEST_KERNEL_GAP and explain_rank_deficiency(part.numpy()):
+    lacking = name == "flow" and len(part) < FEWEST_FLOW_ROWS
+    if lacking or (largest != LARGEST_KERNEL_GAP and explain_rank_deficiency(part.numpy())):
         return f"{len(rest)} rows are too few to judge a density of {rest.shape[1]} features by"
     fitted = fit_noise(name, part, aside[:0], seed).to(device).double()
     found = [fitted.log_prob(rows.to(device)).cpu().numpy() for rows in (part, aside)]

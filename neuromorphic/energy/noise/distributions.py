@@ -65,10 +65,15 @@ class NoiseModule(torch.nn.Module):
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw samples, `(count, *event_shape)`."""
         count = validation.positive_int("count", count)
+        if not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
         return self.flat_sample(count, generator).reshape(count, *self.event_shape)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return `log q(x)`, `(n,)`."""
+        check_tensors(x=x)
+        if tuple(x.shape[1:]) != self.event_shape:
+            raise ValueError(f"x must be of shape (n, {', '.join(map(str, self.event_shape))}), got {tuple(x.shape)}")
         return self.flat_log_prob(flatten_events(x))
 
     def flat_sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -91,6 +96,7 @@ class GaussianNoise(NoiseModule):
     factor: Tensor
 
     def __init__(self, mean: Tensor, covariance: Tensor) -> None:
+        check_tensors(mean=mean, covariance=covariance)
         super().__init__(mean.shape)
         d = self.features
         if tuple(covariance.shape) != (d, d):
@@ -137,6 +143,7 @@ class StudentNoise(NoiseModule):
     freedom: Tensor
 
     def __init__(self, mean: Tensor, scale: Tensor, freedom: float = 5.0) -> None:
+        check_tensors(mean=mean, scale=scale)
         super().__init__(mean.shape)
         gaussian = GaussianNoise(mean, scale)
         self.register_buffer("mean", gaussian.mean)
@@ -171,6 +178,7 @@ class UniformNoise(NoiseModule):
     high: Tensor
 
     def __init__(self, low: Tensor, high: Tensor) -> None:
+        check_tensors(low=low, high=high)
         super().__init__(low.shape)
         if low.shape != high.shape or low.dtype != high.dtype:
             raise ValueError(f"low and high must be alike, got {tuple(low.shape)} and {tuple(high.shape)}")
@@ -202,6 +210,13 @@ class UniformNoise(NoiseModule):
         inside = ((x >= self.low) & (x <= self.high)).all(1)
         height = -(self.high - self.low).log().sum()
         return torch.where(inside, height, -torch.inf)
+
+
+def check_tensors(**arguments: object) -> None:
+    """Raise `TypeError` for the first argument that is not a tensor."""
+    for name, value in arguments.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
 
 
 def standard_normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from relaxon.core import validation
 from relaxon.core.extras import require
@@ -21,6 +22,8 @@ WIDTH = 64
 """Default number of hidden units."""
 HELD_OUT = 10
 """One row in so many is held out to select the weights."""
+FEWEST_ROWS = 2 * HELD_OUT
+"""Minimum number of rows that a flow is fitted to."""
 CHECK_EVERY = 50
 """Steps between two evaluations on the hold-out rows."""
 
@@ -35,9 +38,12 @@ class FlowNoise(NoiseModule):
         self, shape: Any, *, transforms: int = 3, width: int = WIDTH, dtype: torch.dtype = torch.float32, seed: int = 0
     ) -> None:
         super().__init__(shape)
+        # Importing zuko turns off the validation of all distributions of torch; the caller's choice is kept.
+        validated = Distribution._validate_args
         require(("zuko",), "FlowNoise")
         from zuko.flows import NSF
 
+        Distribution.set_default_validate_args(validated)
         self.transforms = validation.positive_int("transforms", transforms)
         self.width = validation.positive_int("width", width)
         # zuko initialises its weights with torch's global generator, whose state is restored.
@@ -49,6 +55,7 @@ class FlowNoise(NoiseModule):
         self.requires_grad_(False)
 
     @classmethod
+    @torch.enable_grad()
     def fit(
         cls,
         data: Tensor,
@@ -61,7 +68,7 @@ class FlowNoise(NoiseModule):
         seed: int = 0,
     ) -> Self:
         """Fit by maximum likelihood with Adam, and keep the weights with the smallest loss on a hold-out tenth."""
-        data = validate_events("data", data, least=2 * HELD_OUT)
+        data = validate_events("data", data, least=FEWEST_ROWS)
         for name, value in (("steps", steps), ("batch", batch)):
             validation.positive_int(name, value)
         flat = flatten_events(data)

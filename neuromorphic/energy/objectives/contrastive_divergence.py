@@ -17,7 +17,7 @@ from relaxon.neuromorphic.energy.energies.families import MLPEnergy
 from relaxon.neuromorphic.energy.noise.distributions import standard_normal
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, ObjectiveState, StepReading
 from relaxon.neuromorphic.energy.samplers.euclidean import ULA, Sampler
-from relaxon.neuromorphic.parameters import check_real
+from relaxon.neuromorphic.parameters import check_methods, check_real
 
 Start = Literal["data", "normal"]
 
@@ -41,6 +41,7 @@ class PCD(Objective):
     needs_noise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        check_methods("sampler", self.sampler, ("run",))
         validation.positive_int("moves", self.moves)
         if self.chains is not None:
             validation.positive_int("chains", self.chains)

@@ -19,7 +19,7 @@ from relaxon.neuromorphic.energy.partition.log_partition import LogPartition, es
 from relaxon.neuromorphic.energy.samplers.adaptation import DualAveraging, RunningDeviation, find_first_step
 from relaxon.neuromorphic.energy.samplers.euclidean import HMC, MALA
 from relaxon.neuromorphic.energy.samplers.transitions import Energy, Target
-from relaxon.neuromorphic.parameters import check_real
+from relaxon.neuromorphic.parameters import check_methods, check_real
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise.distributions import Noise
@@ -78,6 +78,7 @@ class AIS:
     agreement: float = 0.1
 
     def __post_init__(self) -> None:
+        check_methods("noise", self.noise, ("sample", "log_prob"))
         for name in ("count", "moves", "max_temperatures", "pilot"):
             validation.positive_int(name, getattr(self, name))
         check_real("conditional_size", self.conditional_size, above=0.0, below=1.0)

@@ -25,6 +25,7 @@ from relaxon.neuromorphic.energy.samplers.chains import Chains, Mixing
 from relaxon.neuromorphic.energy.samplers.convergence import FEWEST_DRAWS, mean_effective_sample_size
 from relaxon.neuromorphic.energy.samplers.euclidean import HMC, MALA
 from relaxon.neuromorphic.energy.samplers.transitions import Energy
+from relaxon.neuromorphic.parameters import check_methods
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise.distributions import Noise
@@ -62,6 +63,7 @@ class Bridge:
     start: Tensor | None = None
 
     def __post_init__(self) -> None:
+        check_methods("noise", self.noise, ("sample", "log_prob"))
         for name in ("count", "chains", "draws", "warm_up"):
             validation.positive_int(name, getattr(self, name))
         if not isinstance(self.sampler, HMC | MALA):

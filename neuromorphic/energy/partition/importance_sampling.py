@@ -18,6 +18,7 @@ from relaxon.neuromorphic.energy.partition.importance_weights import resample_sy
 from relaxon.neuromorphic.energy.partition.log_partition import LogPartition, estimate_from_weights, log_ratio
 from relaxon.neuromorphic.energy.samplers.euclidean import HMC, MALA
 from relaxon.neuromorphic.energy.samplers.transitions import Energy
+from relaxon.neuromorphic.parameters import check_methods
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise.distributions import Noise
@@ -55,6 +56,7 @@ class ImportanceSampling:
     far_modes: bool = True
 
     def __post_init__(self) -> None:
+        check_methods("noise", self.noise, ("sample", "log_prob"))
         validation.positive_int("count", self.count)
         if self.reference is not None:
             validate_events("reference", self.reference, tuple(self.noise.event_shape))

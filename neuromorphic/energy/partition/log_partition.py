@@ -14,6 +14,7 @@ from torch import Tensor
 
 from relaxon.neuromorphic.energy.partition.importance_weights import WeightStatistics, weight_statistics
 from relaxon.neuromorphic.energy.samplers.transitions import CHUNK, Energy, evaluate_energies
+from relaxon.neuromorphic.parameters import check_methods
 
 if TYPE_CHECKING:
     from relaxon.neuromorphic.energy.noise.distributions import Noise
@@ -67,6 +68,9 @@ def log_partition(energy: Energy, method: Method, seed: int | torch.Generator = 
     >>> found.trusted, found.interval[0] < 1.6148 < found.interval[1]
     (True, True)
     """
+    if not callable(energy):
+        raise TypeError(f"energy must be callable, got {type(energy).__name__}")
+    check_methods("method", method, ("estimate",))
     generator = seed
     if not isinstance(generator, torch.Generator):
         if isinstance(seed, bool) or not isinstance(seed, int):

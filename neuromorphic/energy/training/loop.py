@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from relaxon.core.cached import cached_property
+from relaxon.neuromorphic.checkpoints import check_hooks
 from relaxon.neuromorphic.energy.energies.events import validate_energy, validate_events, validate_noise
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, StepReading
 from relaxon.neuromorphic.energy.training.held_out import CHECK_EVERY, HoldOutJudge
@@ -124,6 +125,9 @@ def train(
     settings = settings or TrainingSettings()
     if not isinstance(objective, Objective):
         raise TypeError(f"objective must be an Objective, got {type(objective).__name__}")
+    if not isinstance(settings, TrainingSettings):
+        raise TypeError(f"settings must be TrainingSettings, got {type(settings).__name__}")
+    check_hooks(watcher, None)
     data = validate_events("data", data).to(settings.device)
     if isinstance(energy, nn.Module):
         energy.to(settings.device)

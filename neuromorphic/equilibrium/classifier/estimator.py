@@ -14,12 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.binary.packed import MOST_SWEEPS, PackedEquilibrium, pack_network
-from relaxon.neuromorphic.checkpoints import Checkpoints
+from relaxon.neuromorphic.checkpoints import Checkpoints, check_hooks
 from relaxon.neuromorphic.equilibrium.classifier.network import build_network, describe_form, image_shape
 from relaxon.neuromorphic.equilibrium.estimators.comparison import Comparison, compare_gradients
 from relaxon.neuromorphic.equilibrium.estimators.gradients import predict
@@ -35,7 +34,7 @@ from relaxon.neuromorphic.equilibrium.training.report import TrainingOutcome, Wa
 from relaxon.neuromorphic.equilibrium.training.settings import TrainingSettings
 from relaxon.neuromorphic.losses import calibrated_scale
 from relaxon.neuromorphic.parameters import store_arguments
-from relaxon.neuromorphic.table_estimators import draw_seed, find_classes, read_rows
+from relaxon.neuromorphic.table_estimators import draw_seed, find_classes, read_rows, read_table
 from relaxon.neuromorphic.torch_checkpoints import read_record
 
 UNBOUNDED_FREE = FixedStep(300, tolerance=1e-4)
@@ -148,9 +147,9 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         `watcher` is called with a `TrainingProgress` after each step; training ends where it returns True. With
         `checkpoints`, an interrupted fit resumes where it stopped and gives the same bits.
         """
-        refuse_masks(X=X, y=y)
+        check_hooks(watcher, checkpoints)
         x: NDArray[np.float64]
-        x, y = validate_data(self, X, y, dtype=np.float64)
+        x, y = read_table(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         self.classes_, labels = find_classes(y)
         with np.errstate(over="ignore"):
@@ -287,9 +286,8 @@ class EquilibriumClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
     def compare_gradients(self, X: ArrayLike, y: ArrayLike, estimators: Sequence[Estimator]) -> Comparison:
         """Compare each estimator's gradient of a batch with the exact one; `y` are labels among `classes_`."""
         check_is_fitted(self)
-        refuse_masks(X=X, y=y)
         x: NDArray[np.float64]
-        x, y = validate_data(self, X, y, dtype=np.float64, reset=False)
+        x, y = read_table(self, X, y, dtype=np.float64, reset=False)
         unknown = np.setdiff1d(y, self.classes_)
         if unknown.size:
             raise ValueError(f"y must have labels of the fit, got {unknown[0]!r}")

@@ -12,7 +12,7 @@ _COLLECTED: ContextVar[list[str] | None] = ContextVar("_COLLECTED", default=None
 
 
 class UnseenCategoryWarning(UserWarning):
-    """Some rows have categories that did not occur in training; they are encoded as the overall mean target."""
+    """Some rows have categories that did not occur in training; the message says how they are encoded."""
 
 
 def warn_of_unseen(message: str, stacklevel: int) -> None:

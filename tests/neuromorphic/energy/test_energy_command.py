@@ -42,6 +42,12 @@ def test_a_table_of_numbers_is_taken_as_it_is(tmp_path, columns):
     assert plot.read_text().startswith("<?xml")
 
 
+@pytest.mark.usefixtures("brief_search")
+def test_a_bundled_set_is_taken_by_its_name(tmp_path):
+    assert train(tmp_path, "--data", "wine", "--steps", 5, "--hidden", 4, "--noise", "gaussian") == 0
+    assert load_estimator(tmp_path / "out" / "model").n_features_in_ == 13
+
+
 @pytest.mark.parametrize(
     ("content", "extra", "words"),
     [
@@ -49,7 +55,9 @@ def test_a_table_of_numbers_is_taken_as_it_is(tmp_path, columns):
         ("a,b\n1,2\n2,2\n3,2\n4,2\n5,2\n", (), "constant"),
         ("a,b\n1,\n2,1\n3,4\n", (), ""),
         ("a,b\n1,2\n2,3\n4,1\n", ("--test", "1.5"), "--test"),
+        ("a,b\n1,2\n2,3\n", (), "atleast2rows"),
         ("a,b\n1,2\n2,3\n4,1\n", ("--drop", "c"), "c"),
+        ("a,b\n1,2\n2,3\n4,1\n", ("--seed", "-1"), "--seed"),
         ("a,b\n1,2\n2,3\n4,1\n", ("--steps", "0"), "steps"),
         (None, (), "nowhere"),
     ],

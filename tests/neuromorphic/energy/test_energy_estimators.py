@@ -9,7 +9,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from scipy.stats import norm  # noqa: E402
 from sklearn.base import clone  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
@@ -173,15 +172,6 @@ def test_a_feature_that_varies_in_one_row_alone_is_one_that_varies():
         ).all()
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_data_that_are_no_numbers_are_refused(bad):
-    x = moons(100)
-    x[3, 1] = bad
-    for estimator in (EnergyDensity(**FAST), EnergyOutlierDetector(**FAST)):
-        with pytest.raises(ValueError, match=r"NaN|infinity"):
-            estimator.fit(x)
-
-
 @pytest.mark.usefixtures("brief_search")
 @pytest.mark.parametrize("seed", range(20))
 def test_the_rows_that_remain_vary_in_every_feature_that_does(seed):
@@ -205,30 +195,6 @@ def test_a_constant_feature_has_no_density_and_an_outlier_s_is_lowest():
     assert detector.score_samples(odd).max() < detector.score_samples(x).min()
     with pytest.raises(ValueError, match="vary"):
         EnergyOutlierDetector(**FAST).fit(np.ones((30, 2)))
-
-
-@pytest.mark.parametrize(
-    ("estimator", "change"),
-    [
-        (EnergyDensity, {"noise": "cauchy"}),
-        (EnergyDensity, {"objective": "likelihood"}),
-        (EnergyDensity, {"steps": 0}),
-        (EnergyDensity, {"hidden_sizes": (0,)}),
-        (EnergyDensity, {"validation_fraction": 1.0}),
-        (EnergyDensity, {"average": 1.5}),
-        (EnergyDensity, {"octaves": -1}),
-        (EnergyOutlierDetector, {"contamination": 0.7}),
-        (EnergyOutlierDetector, {"contamination": 0.0}),
-        (EnergyOutlierDetector, {"trim": 0.5}),
-        (EnergyOutlierDetector, {"trim": math.nan}),
-        (EnergyRegressor, {"nodes": 2}),
-        (EnergyRegressor, {"learning_rate": -1.0}),
-    ],
-)
-def test_bad_parameters_are_refused_by_name(estimator, change):
-    x = moons(100)
-    with pytest.raises((ValueError, TypeError), match=next(iter(change))):
-        estimator(**change).fit(x, x[:, 0])
 
 
 # ---- outliers and regression
@@ -269,100 +235,6 @@ def test_trimming_keeps_dense_rows_and_every_feature_that_varies():
     kept = select_dense_rows(flagged, 0.1)
     assert kept.sum() == 91
     assert np.ptp(flagged[kept], axis=0)[3] == 1
-
-
-def test_a_conditional_density_is_that_of_the_targets():
-    rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, (3000, 1))
-    y = 3 * x[:, 0] + (0.3 + 0.2 * x[:, 0]) * rng.standard_normal(3000)
-    model = EnergyRegressor(random_state=0).fit(x, y)
-    at = np.array([[-0.8], [0.0], [0.8]])
-    mean, deviation = model.predict(at, return_std=True)
-    np.testing.assert_allclose(mean, [-2.4, 0.0, 2.4], atol=0.12)
-    np.testing.assert_allclose(deviation, [0.14, 0.3, 0.46], rtol=0.3)
-    quantiles = model.quantiles(at, [0.1, 0.9])
-    expected = [-2.4, 0.0, 2.4] + np.array([0.14, 0.3, 0.46]) * norm.ppf([[0.1], [0.9]])
-    np.testing.assert_allclose(quantiles, expected.T, atol=0.2)
-    # The density is one of y: it integrates to one, and the quantiles are its own.
-    grid = np.linspace(-8, 8, 4001)
-    p = np.exp(model.log_density(np.zeros((4001, 1)), grid))
-    assert p.sum() * 0.004 == pytest.approx(1, abs=1e-3)
-    draws = model.sample([[0.0]], 5000, random_state=1)[0]
-    assert np.quantile(draws, 0.9) == pytest.approx(float(model.quantiles([[0.0]], 0.9)[0, 0]), abs=0.05)
-    for bad in ([0.0], [1.0], [np.nan]):
-        with pytest.raises(ValueError, match="levels"):
-            model.quantiles(at, bad)
-    with pytest.raises(ValueError, match="y"):
-        model.log_density(at, [1.0])
-
-
-def categorical(count, seed=0):
-    """y is normal about 1 for "calm" and about ±2 for "torn", and never looks at the number."""
-    rng = np.random.default_rng(seed)
-    kind = rng.choice(["calm", "torn", "wide"], count)
-    centre = np.select([kind == "calm", kind == "torn"], [1.0, np.where(rng.random(count) < 0.5, 2.0, -2.0)], 0.0)
-    y = centre + np.where(kind == "wide", 3.0, 0.3) * rng.standard_normal(count)
-    return np.column_stack([kind, rng.standard_normal(count)]).astype(object), y
-
-
-def test_categories_have_densities_of_their_own(tmp_path):
-    x, y = categorical(1500)
-    model = EnergyRegressor((32,), categorical_features=[0], steps=400, random_state=0).fit(x, y)
-    at = np.array([["calm", 0.0], ["torn", 0.0], ["wide", 0.0], ["unknown", 0.0]], dtype=object)
-    mean, deviation = model.predict(at, return_std=True)
-    np.testing.assert_allclose(mean[:3], [1.0, 0.0, 0.0], atol=0.45)
-    np.testing.assert_allclose(deviation[:3], [0.3, 2.02, 3.0], rtol=0.25)
-    assert np.isfinite([mean, deviation]).all()
-    low, high = model.quantiles(at[1:2], [0.25, 0.75])[0]
-    assert low < -1.5
-    assert high > 1.5
-    model.save(tmp_path / "m")
-    again = load_estimator(tmp_path / "m")
-    np.testing.assert_array_equal(again.predict(at), model.predict(at))
-    assert again.categories_ == model.categories_
-
-
-def test_numbered_categories_in_any_order_of_columns_and_by_name_are_the_same_model():
-    pandas = pytest.importorskip("pandas")
-    x, y = categorical(200)
-    named = pandas.DataFrame({"kind": x[:, 0], "size": x[:, 1].astype(float)})
-    options = {"hidden_sizes": (4,), "steps": 20, "nodes": 40, "random_state": 0}
-    by_place = quiet_fit_regressor(EnergyRegressor(categorical_features=(0,), **options), x, y)
-    by_name = quiet_fit_regressor(EnergyRegressor(categorical_features=["kind"], **options), named, y)
-    np.testing.assert_array_equal(by_place.predict(x[:9]), by_name.predict(named.iloc[:9]))
-    numbered = x.copy()
-    numbered[:, 0] = np.unique(x[:, 0].astype(str), return_inverse=True)[1]
-    by_number = quiet_fit_regressor(EnergyRegressor(categorical_features=(0,), **options), numbered, y)
-    np.testing.assert_array_equal(by_number.predict(numbered[:9]), by_place.predict(x[:9]))
-
-
-def quiet_fit_regressor(model, x, y):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return model.fit(x, y)
-
-
-@pytest.mark.parametrize(
-    ("features", "change", "named"),
-    [
-        ("kind", {}, "categorical_features"),
-        ([2], {}, "categorical_features"),
-        ([True], {}, "categorical_features"),
-        (["kind"], {}, "categorical_features"),
-        ([0, 0], {}, "categorical_features"),
-        ([1], {}, "finite numbers"),
-        ([0], {0: None}, "strings or numbers"),
-        ([0], {0: np.nan}, "NaN"),
-        ([0], {0: 3}, "strings or numbers"),
-        ([0], {1: np.inf}, r"finite|infinity"),
-    ],
-)
-def test_bad_categories_are_refused(features, change, named):
-    x, y = categorical(40)
-    for column, value in change.items():
-        x[3, column] = value
-    with pytest.raises((ValueError, TypeError), match=named):
-        EnergyRegressor((4,), categorical_features=features, **FAST).fit(x, y)
 
 
 # ---- stored
