@@ -41,13 +41,13 @@ SHARED = 8_000
 """Rows from which the threads share an iteration: it then takes several times as long as to wake one."""
 NOTHING: tuple[NDArray[Any], ...] = (
     *(np.zeros(1, dtype) for dtype in (np.uint32, np.uint32, float, np.uint32)),
-    *(np.zeros(0, dtype) for dtype in (np.uint32, np.float32, np.float32, float)),
+    *(np.zeros(0, dtype) for dtype in (np.uint32, np.float32, np.float32)),
     np.zeros((2, 1), np.float32), np.zeros((2, 1)), *(np.zeros(1) for _ in range(2)), np.zeros((1, 6)), np.zeros(9),
     np.zeros((1, 2)),
 )  # fmt: skip
 """The arguments of `take_steps` beside those of a cycle, where there is no outer iteration."""
 NO_CYCLE: tuple[NDArray[Any], ...] = (
-    np.zeros((1, kernels.R + 1), np.int64), np.zeros(4), np.zeros((0, 0)), np.zeros(1, np.int64), np.zeros((1, 5)),
+    np.zeros((1, kernels.R + 1), np.int64), np.zeros(4), np.zeros((0, 0)), np.zeros(1, np.int64), np.zeros((1, 6)),
 )  # fmt: skip
 """The arguments of a cycle, where directions are given."""
 
@@ -84,7 +84,7 @@ class Cycle:
             rows.append([1, 1] + [0] * (len(rows[0]) - 2))
         solution = self.solution if solved else np.zeros((0, 0))
         self._visits = np.zeros(len(rows), np.int64)
-        self._arguments = (tabulate(rows), factors, solution, self._visits, np.zeros((max(blocks), 5)))
+        self._arguments = (tabulate(rows), factors, solution, self._visits, np.zeros((max(blocks), 6)))
 
     def with_lengths(self, lengths: tuple[float, float]) -> Cycle:
         """Return the same cycle with steps of these lengths, and with its own work vectors."""
@@ -122,7 +122,7 @@ def run_steps(
 ) -> None:
     """Call `take_steps` in as many threads as so many rows are divided among."""
     members = count_threads(rows, SHARED)
-    notes = np.zeros((members, len(cycle[0]), 3))
+    notes = np.zeros((members, len(cycle[0]) + 1, 6))
     run_team(take_steps, task, steps, *cycle[:-1], notes, cycle[-1], *arguments, members=members)
 
 

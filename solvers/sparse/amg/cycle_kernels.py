@@ -19,10 +19,13 @@ from __future__ import annotations
 import numpy as np
 
 from relaxon.solvers.kernels.address_kernels import floats, indices, integers
-from relaxon.solvers.kernels.compiled import part
+from relaxon.solvers.kernels.compiled import FAST, kernel_part
 from relaxon.solvers.kernels.team_kernels import SIZE, meet, share
-from relaxon.solvers.sparse.amg.levels_kernels import rows_part
+from relaxon.solvers.sparse.amg.levels_kernels import IN_ORDER
 
+part = kernel_part(fastmath=FAST, error_model="numpy", counted=False)
+rows_part = kernel_part(fastmath=IN_ORDER, counted=False)
+"""As the parts of that name elsewhere, but quicker to compile, as they create no arrays."""
 ONE = np.uint32(1)
 (
     BLOCKS, STEPS, SMOOTHED, WAITS, BOUNDS, BEGIN, END, COLUMNS, VALUES, SUMS, INVERSE, EXCESS, GROUP, OFFSETS,
@@ -209,9 +212,9 @@ def sum_energy(start, stop, own, x, b, y, parts):  # type: ignore[no-untyped-def
 
 
 @part
-def combine(start, stop, own, one, z, two, w, x):  # type: ignore[no-untyped-def]
-    """Write `x ← one·z + two·w`."""
-    bounds = indices(own, BOUNDS)
+def combine(start, stop, own, one, first, two, second, result):  # type: ignore[no-untyped-def]
+    """Write `x ← one·z + two·w`, where the arguments are the columns of the vectors in the table."""
+    bounds, z, w, x = indices(own, BOUNDS), floats(own, first), floats(own, second), floats(own, result)
     for i in range(bounds[np.uint32(start)], bounds[np.uint32(stop)]):
         x[i] = one * z[i] + two * w[i]
 
@@ -226,18 +229,20 @@ def multiply_dense(inverse, b, x):  # type: ignore[no-untyped-def]
         x[i] = total
 
 
-@part
-def add_parts(parts, count, column):  # type: ignore[no-untyped-def]
-    """Return the sum of a column, added in order so that it does not depend on the number of threads."""
-    total = 0.0
-    for block in range(count):
-        total += parts[block, column]
-    return total
+@rows_part
+def sum_columns(parts, count, sums):  # type: ignore[no-untyped-def]
+    """Write the sums of all columns, added in order so that they do not depend on the number of threads."""
+    for column in range(np.uint32(len(sums))):
+        total = 0.0
+        for block in range(np.uint32(count)):
+            total += parts[block, column]
+        sums[column] = total
 
 
 @rows_part
-def weigh_directions(square, ahead, rho, gamma, along):  # type: ignore[no-untyped-def]
+def weigh_directions(sums, rho, along):  # type: ignore[no-untyped-def]
     """Return the factors of both directions of two steps of flexible conjugate gradients (algorithm 3.2)."""
+    square, ahead, gamma = sums[0], sums[1], sums[2]
     rest = square - gamma * gamma / rho
     if not rest > 1e-6 * square:
         return along / rho, 0.0
@@ -253,9 +258,10 @@ def apply_cycle(first, last, team, table, factors, solution, visits, notes, part
     the second only where the first leaves more than `enough` of the squared residual; one whose `STEPS` is 1, and the
     first level, takes one cycle. `factors` are that of corrections, `enough`, and the fixed lengths of both steps: with
     these above 0 both are always taken, and the cycle is linear. `solution` is the inverse on the last level. `visits`
-    are counted. `notes (members, levels, 3)` and `parts (blocks, 5)` are scratch memory.
+    are counted. `notes (members, levels + 1, 6)` and `parts (blocks, 6)` are scratch memory.
     """
     final, own_notes, ending = len(table) - 1, notes[first], last == team[SIZE]
+    sums = own_notes[final + 1]
     correction, enough, one_step, two_step = np.float32(factors[0]), factors[1], factors[2], factors[3]
     tail = 0  # the first level of a single block
     while table[tail, BLOCKS] > 1:
@@ -300,43 +306,37 @@ def apply_cycle(first, last, team, table, factors, solution, visits, notes, part
             add_between(start, stop, own, np.float32(1), x, left)
             meet(first, last, team)
         sweep_backward(start, stop, own, b, x, left)
-        z, q, r = floats(own, Z), floats(own, Q), floats(own, R)
         if twice:
             if shared:
                 meet(first, last, team)
-            one, two, result = one_step, two_step, floats(own, X)
+            one, two, z, w, result = one_step, two_step, Z, X, X
             if not second:
-                apply_matrix(start, stop, own, x, q)
-                one, two = 1.0, -one_step
-                if not one_step > 0.0:
-                    sum_products(start, stop, own, x, q, b, parts)
+                apply_matrix(start, stop, own, x, floats(own, Q))
+                down = one_step > 0.0
+                if not down:
+                    sum_products(start, stop, own, x, floats(own, Q), b, parts)
                     if shared:
                         meet(first, last, team)
-                    rho, along = add_parts(parts, own[BLOCKS], 0), add_parts(parts, own[BLOCKS], 1)
-                    own_notes[level, RHO], own_notes[level, ALONG] = rho, along
-                    before, ahead = add_parts(parts, own[BLOCKS], 2), add_parts(parts, own[BLOCKS], 3)
-                    length = along / rho if rho > 0.0 else 1.0
-                    after = before - 2.0 * length * ahead + length * length * add_parts(parts, own[BLOCKS], 4)
-                    down = rho > 0.0 and after > enough * before
-                    two = -length
-                    if not down:
-                        combine(start, stop, own, length, z, 0.0, z, result)
-                else:
-                    down = True
+                    sum_columns(parts, own[BLOCKS], sums)
+                    own_notes[level, RHO], own_notes[level, ALONG] = sums[0], sums[1]
+                    one = sums[1] / sums[0] if sums[0] > 0.0 else 1.0
+                    after = sums[2] - 2.0 * one * sums[3] + one * one * sums[4]
+                    down = sums[0] > 0.0 and after > enough * sums[2]
+                    two, w = 0.0, Z
                 if down:
                     own_notes[level, SECOND] = 1.0
-                    combine(start, stop, own, one, b, two, q, r)
-                    continue
+                    one, two, z, w, result = 1.0, -one, RIGHT, Q, R
             else:
                 if not one_step > 0.0:
-                    sum_energy(start, stop, own, x, r, q, parts)
+                    sum_energy(start, stop, own, x, b, floats(own, Q), parts)
                     if shared:
                         meet(first, last, team)
-                    square, ahead = add_parts(parts, own[BLOCKS], 0), add_parts(parts, own[BLOCKS], 1)
-                    gamma, rho, along = add_parts(parts, own[BLOCKS], 2), own_notes[level, RHO], own_notes[level, ALONG]
-                    one, two = weigh_directions(square, ahead, rho, gamma, along)
-                combine(start, stop, own, one, z, two, x, x)
+                    sum_columns(parts, own[BLOCKS], sums)
+                    one, two = weigh_directions(sums, own_notes[level, RHO], own_notes[level, ALONG])
                 own_notes[level, SECOND] = 0.0
+            combine(start, stop, own, one, z, two, w, result)
+            if down:
+                continue
         level -= 1
         if level < tail:
             meet(first, last, team)

@@ -7,14 +7,14 @@ import math
 import numpy as np
 
 from relaxon.solvers.kernels.address_kernels import floats
-from relaxon.solvers.kernels.compiled import part, plain
+from relaxon.solvers.kernels.compiled import kernel, plain
 from relaxon.solvers.kernels.team_kernels import meet, share
-from relaxon.solvers.sparse.amg.cycle_kernels import RIGHT, X, add_parts, apply_cycle
-from relaxon.solvers.sparse.amg.levels_kernels import rows_kernel, rows_part
+from relaxon.solvers.sparse.amg.cycle_kernels import RIGHT, X, apply_cycle, part, rows_part, sum_columns
+from relaxon.solvers.sparse.amg.levels_kernels import IN_ORDER
 
 ONE = np.uint32(1)
-CYCLE, BEGIN, GIVEN, STEP = range(4)
-"""What a call does: a cycle alone; the residual of `x`; steps with a direction that is given; steps with cycles."""
+CYCLE, GIVEN, STEP = range(3)
+"""What a call does: a cycle alone, a step with a direction that is given, or steps with cycles."""
 LAST, OLDER, TURN, NORM, TOLERANCE, CEILING, LIMIT, DONE, STOP = range(9)
 """Entries of the state: curvatures of the last two directions, the place of the last one, the residual norm, the norms
 between which steps go on, the ratio of the residual's squared sum to its squared norm beyond which they do not, how
@@ -85,24 +85,10 @@ def take_step(start, stop, bounds, alpha, d, image, x, r, scale, short, parts): 
         parts[block, 4], parts[block, 5] = square, total
 
 
-@rows_part
-def compute_residual(start, stop, bounds, indptr, indices, data, b, x, r, parts):  # type: ignore[no-untyped-def]
-    """Write `r ← b − A x`; `parts[block]` gets `⟨r, r⟩`."""
-    for block in range(start, stop):
-        square = 0.0
-        for i in range(bounds[block], bounds[block + 1]):
-            total = b[i]
-            for k in range(indptr[i], indptr[i + ONE]):
-                total -= data[k] * x[indices[k]]
-            r[i] = total
-            square += total * total
-        parts[block, 4] = square
-
-
-@rows_kernel
+@kernel(fastmath=IN_ORDER, counted=False)
 def take_steps(  # type: ignore[no-untyped-def]
     first, last, team, task, steps, table, factors, solution, visits, notes, level_parts, indptr, indices, data, bounds,
-    order, short, z, b, d, images, x, r, parts, state, history,
+    order, short, z, d, images, x, r, parts, state, history,
 ):  # fmt: skip
     """Do the `task`; with `STEP` up to `steps` steps, until `state` says stop.
 
@@ -114,12 +100,7 @@ def take_steps(  # type: ignore[no-untyped-def]
     runs = len(bounds) - 1
     low, high = share(first, last, team, runs)
     start, stop = bounds[np.uint32(low)], bounds[np.uint32(high)]
-    if task == BEGIN:
-        compute_residual(low, high, bounds, indptr, indices, data, b, x, r, parts)
-        meet(first, last, team)
-        if first == 0:
-            state[NORM] = math.sqrt(add_parts(parts, runs, 4))
-        return
+    sums = notes[first, len(table)]
     place, norm, done, why = int(state[TURN]), state[NORM], 0, 0
     one_curvature, two_curvature = state[LAST], state[OLDER]
     while done < steps:
@@ -139,13 +120,15 @@ def take_steps(  # type: ignore[no-untyped-def]
         image = images[1 - place]
         sum_conjugations(low, high, bounds, z, images[place], image, parts)
         meet(first, last, team)
-        one = add_parts(parts, runs, 0) / one_curvature if one_curvature > 0.0 else 0.0
-        two = add_parts(parts, runs, 1) / two_curvature if two_curvature > 0.0 else 0.0
+        sum_columns(parts, runs, sums)
+        one = sums[0] / one_curvature if one_curvature > 0.0 else 0.0
+        two = sums[1] / two_curvature if two_curvature > 0.0 else 0.0
         make_conjugate(start, stop, z, one, p, two, own)
         meet(first, last, team)
         apply_direction(low, high, bounds, indptr, indices, data, own, image, r, parts)
         meet(first, last, team)
-        curvature, projection = add_parts(parts, runs, 2), add_parts(parts, runs, 3)
+        sum_columns(parts, runs, sums)
+        curvature, projection = sums[2], sums[3]
         place = 1 - place
         one_curvature, two_curvature = curvature, one_curvature
         if not (curvature > 0.0 and math.isfinite(projection)):
@@ -154,7 +137,8 @@ def take_steps(  # type: ignore[no-untyped-def]
         alpha = projection / curvature
         take_step(low, high, bounds, alpha, own, image, x, r, 1.0 / norm, short, parts)
         meet(first, last, team)
-        square, total = add_parts(parts, runs, 4), add_parts(parts, runs, 5)
+        sum_columns(parts, runs, sums)
+        square, total = sums[4], sums[5]
         norm = math.sqrt(square)
         if first == 0:
             history[done, 0], history[done, 1] = norm, projection * alpha

@@ -26,6 +26,7 @@ from relaxon.solvers.sparse.amg.units import scale_unknowns
 from relaxon.solvers.sparse.engine import LOOK, MatrixEngine, Precondition
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 from relaxon.solvers.sparse.system.row_runs import count_threads, split_rows
+from relaxon.solvers.sparse.system.vector_kernels import dot
 
 STAGNATION_STEPS = 100
 """Steps without a new least residual and without a gain in energy that mean stagnation."""
@@ -210,7 +211,8 @@ class _Outer:
 
     def __init__(self, engine: MultigridDirections, b: Array, x: Array) -> None:
         n = len(b)
-        self.engine, self.state, self.history = engine, np.zeros(9), np.zeros((MOST_STEPS, 2))
+        self.engine, self.b, self.x = engine, b, x
+        self.state, self.history = np.zeros(9), np.zeros((MOST_STEPS, 2))
         self.r, self.d = np.empty(n), np.zeros((2, n), np.float32)
         order = engine.row_order if engine.is_plain else None
         if engine.is_plain and order is None:
@@ -218,7 +220,7 @@ class _Outer:
         else:
             self.short, self.z = np.empty(n, np.float32), np.empty(n, np.float32)
         self._arguments = (
-            *engine._rows, engine._bounds, np.empty(0, np.uint32) if order is None else order, self.short, self.z, b,
+            *engine._rows, engine._bounds, np.empty(0, np.uint32) if order is None else order, self.short, self.z,
             self.d, np.zeros((2, n)), x, self.r, np.zeros((len(engine._bounds) - 1, 6)), self.state, self.history,
         )  # fmt: skip
 
@@ -229,8 +231,12 @@ class _Outer:
 
     def begin(self) -> float:
         """Return the norm of the residual of `x`."""
-        self._run(kernels.BEGIN, 0)
-        norm = float(self.state[kernels.NORM])
+        if self.x.any():
+            norm = self.engine.system.residual(self.b, self.x, self.r)
+        else:
+            np.copyto(self.r, self.b)
+            norm = math.sqrt(dot(self.r, self.r))
+        self.state[kernels.NORM] = norm
         if norm > 0.0:
             np.multiply(self.r, 1.0 / norm, out=self.short, casting="same_kind")
         return norm
