@@ -109,6 +109,7 @@ def _cpu_quota(root: str = "") -> float | None:
     return found
 
 
+CALL = methodcaller("__call__")
 PASS = methodcaller("_acquire_restore", (1, 0))
 """Wait at a gate until it is open."""
 
@@ -162,7 +163,8 @@ class _Pool:
     Signal handlers may raise anything, at any time. Python calls them when a function is entered, when a call returns,
     and at the end of a loop's pass, but not during a single call in C. Therefore
       - a caller owns the workers until its turn is over, which is marked by an assignment, not by a call;
-      - all tasks are handed over by a single call, the first one in its `try`: all of them or none;
+      - all tasks are handed over by a single call, the first one in its `try`: all of them or none. The same call runs
+        the caller's own task, as members of a team wait for each other;
       - they are awaited by a single call that no signal interrupts: `_acquire_restore`, with which
         `threading.Condition.wait` reacquires its lock;
       - each call waits for locks of its own: nothing is left behind for a later one.
@@ -198,11 +200,11 @@ class _Pool:
             _Task(kernel, count * c // chunks, count * (c + 1) // chunks, own[c], worker.gate())
             for c, worker in enumerate(workers, 1)
         ]
-        hand_over: Call = partial(deque, map(SimpleQueue.put, [worker.inbox for worker in workers], tasks), 0)
+        calls = [partial(worker.inbox.put, task) for worker, task in zip(workers, tasks, strict=True)]
+        run: Call = partial(deque, map(CALL, [*calls, partial(kernel, 0, count // chunks, *own[0])]), 0)
         wait: Call = partial(deque, map(PASS, [task.gate for task in tasks]), 0)
         try:
-            hand_over()
-            kernel(0, count // chunks, *own[0])
+            run()
         finally:
             wait()
         for task in tasks:
