@@ -54,9 +54,7 @@ PHASES: tuple[tuple[str, Any, str], ...] = (
     ("levels below", hierarchy, "dense_inverse"),
     ("cycle's copy", hierarchy.Level, "give_up"),
     ("cycle's copy", cycle.Cycle, "__init__"),
-    ("cycle, first level", engine.MultigridDirections, "_preconditioned"),
-    ("cycle, below", cycle.Cycle, "_recursive"),
-    ("outer iteration", engine.MultigridDirections, "run"),
+    ("cycles and iteration", engine.MultigridDirections, "run"),
     ("verdict", driver.PreparedMatrix, "_figures"),
 )
 REST = "the rest"

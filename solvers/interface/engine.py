@@ -54,6 +54,11 @@ class Monitor:
         """Pass progress on to the caller's callback without recording it, and return whether that stops the solve."""
         return self._callback is not None and self._callback(progress) is True
 
+    @property
+    def observed(self) -> bool:
+        """Whether a caller wants to know each residual at once."""
+        return self._callback is not None
+
     def stepped(self, undo: Callable[[], None] | None) -> None:
         """Note how to undo the last step while its direction is still held; None once that is overwritten."""
         self._undo = undo

@@ -49,7 +49,7 @@ plain = kernel(fastmath=FAST, error_model="numpy")
 is infinite or NaN, and 0 for integers."""
 
 
-def kernel_part(*, fastmath: bool | set[str] = False, error_model: str = "python") -> Any:
+def kernel_part(*, fastmath: bool | set[str] = False, error_model: str = "python", counted: bool = True) -> Any:
     """Return the decorator of functions that only kernels call: compiled into each kernel, without their own file.
 
     They are inlined: otherwise a process that compiled a kernel might call another kernel's copy of the function, with
@@ -57,6 +57,7 @@ def kernel_part(*, fastmath: bool | set[str] = False, error_model: str = "python
     """
     options: dict[str, Any] = {"fastmath": fastmath, "error_model": error_model, "forceinline": True}
     options |= {"no_cfunc_wrapper": True, "no_cpython_wrapper": True}
+    options |= {} if counted else {"_nrt": False}
     return njit(**options)
 
 

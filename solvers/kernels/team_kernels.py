@@ -5,8 +5,9 @@ longer than most steps of a solve on 10⁵ unknowns. A team kernel is entered on
 in each the members work on their own shares, and `meet` lets none go on before all have arrived, which takes less than
 a microsecond.
 
-A team kernel has the arguments `(first, last, team, …)`. It may allocate nothing and raise nothing, as the others would
-wait for a member that left; every member must call `meet` equally often.
+A team kernel has the arguments `(first, last, team, …)`, and every member must call `meet` equally often. It should
+raise nothing. If a call raises all the same, as when a signal interrupts the compilation of a kernel, the other members
+no longer wait, and what they compute is lost with the error.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.kernels.atomics import add_atomically, let_others_run, load_atomically
 from relaxon.solvers.kernels.compiled import part
-from relaxon.solvers.kernels.threads import Kernel, divide, get_num_threads
+from relaxon.solvers.kernels.threads import ABORTED, Kernel, divide, get_num_threads
 
 SIZE, ARRIVED, ROUND = 0, 8, 16
 """Places of a team's array: the number of members, how many have arrived, and how often all have. Each has a cache line
@@ -39,7 +40,7 @@ def meet(first, last, team):  # type: ignore[no-untyped-def]
         add_atomically(team, ROUND, 1)
         return
     looks = 0
-    while load_atomically(team, ROUND) == before:
+    while load_atomically(team, ROUND) == before and load_atomically(team, ABORTED) == 0:
         looks += 1
         if looks == SPINS:
             let_others_run()
@@ -61,4 +62,4 @@ def run_team(kernel: Kernel, *args: Any, members: int | None = None) -> None:
     size = get_num_threads() if members is None else members
     team: NDArray[np.int64] = np.zeros(24, np.int64)
     team[SIZE] = size
-    divide(kernel, size, team, *args, chunks=size)
+    divide(kernel, size, team, *args, chunks=size, team=team)

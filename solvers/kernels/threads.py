@@ -33,6 +33,10 @@ from relaxon.core.turns import Turn, Turns
 Kernel = Callable[..., Any]
 Work = Callable[[], tuple[Any, ...]]
 Call = Callable[[], object]
+Arguments = tuple[Any, ...]
+Team = NDArray[np.int64] | None
+ABORTED = 17
+"""The place of a team's array that is 1 where a member has raised, beside the one that the others look at."""
 GIVEN, DONE = 0, 8
 """Places of a worker's counters, the tasks that it was given and those it has done, each in its own cache line."""
 VARIABLES = ("RELAXON_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
@@ -114,6 +118,7 @@ def _cpu_quota(root: str = "") -> float | None:
     return found
 
 
+CALL = methodcaller("__call__")
 PASS = methodcaller("_acquire_restore", (1, 0))
 """Wait at a gate until it is open."""
 
@@ -121,10 +126,10 @@ PASS = methodcaller("_acquire_restore", (1, 0))
 class _Task:
     """A kernel's run of rows for a worker, which opens the gate when it no longer uses the arrays."""
 
-    __slots__ = ("args", "failure", "gate", "kernel", "start", "stop")
+    __slots__ = ("args", "failure", "gate", "kernel", "start", "stop", "team")
 
-    def __init__(self, kernel: Kernel, start: int, stop: int, args: tuple[Any, ...], gate: Any) -> None:
-        self.kernel, self.start, self.stop, self.args, self.gate = kernel, start, stop, args, gate
+    def __init__(self, kernel: Kernel, start: int, stop: int, args: tuple[Any, ...], gate: Any, team: Team) -> None:
+        self.kernel, self.start, self.stop, self.args, self.gate, self.team = kernel, start, stop, args, gate, team
         self.failure: BaseException | None = None
 
 
@@ -149,6 +154,10 @@ class _Worker:
         with suppress(AttributeError):  # an interrupt came before there was an inbox
             self.inbox.put(None)
 
+    def give(self, task: _Task) -> tuple[Call, Call]:
+        """Return the calls that put a task into the inbox and announce it."""
+        return partial(self.inbox.put, task), partial(self.counters.__setitem__, GIVEN, self.counters[GIVEN] + 1)
+
     def gate(self) -> Any:
         """Return a lock that this worker's thread holds and will release."""
         gate: Any = threading.RLock()
@@ -165,6 +174,8 @@ def _serve(inbox: SimpleQueue[_Task | None], rest: Callable[[int], None]) -> Non
             task.kernel(task.start, task.stop, *task.args)
         except BaseException as error:
             task.failure = error
+            if task.team is not None:
+                task.team[ABORTED] = 1
         del task  # and with it the arrays
         gate.release()
         del gate
@@ -178,7 +189,8 @@ class _Pool:
     Signal handlers may raise anything, at any time. Python calls them when a function is entered, when a call returns,
     and at the end of a loop's pass, but not during a single call in C. Therefore
       - a caller owns the workers until its turn is over, which is marked by an assignment, not by a call;
-      - all tasks are handed over by a single call, the first one in its `try`: all of them or none;
+      - all tasks are handed over by a single call, the first one in its `try`: all of them or none. The same call runs
+        the caller's own task, as members of a team wait for each other;
       - they are awaited by a single call that no signal interrupts: `_acquire_restore`, with which
         `threading.Condition.wait` reacquires its lock;
       - each call waits for locks of its own: nothing is left behind for a later one.
@@ -188,13 +200,15 @@ class _Pool:
         self._workers: list[_Worker] = []
         self._turns = Turns()
 
-    def run(self, kernel: Kernel, count: int, chunks: int, args: tuple[Any, ...], work: Work | None) -> None:
+    def run(
+        self, kernel: Kernel, count: int, chunks: int, args: tuple[Any, ...], work: Work | None, team: Team
+    ) -> None:
         # When the interpreter finalises, the workers no longer run.
         if chunks > 1 and not sys.is_finalizing() and not _compiles():
             turn = Turn()
             try:
                 if self._turns.take(turn) and (chunks := 1 + self._start(chunks - 1)) > 1:
-                    self._divide(kernel, count, chunks, args, work)
+                    self._divide(kernel, count, chunks, args, work, team)
                     return
             finally:
                 turn.over = True
@@ -207,22 +221,26 @@ class _Pool:
                 self._workers.append(_Worker(len(self._workers) + 1))
         return min(wanted, len(self._workers))
 
-    def _divide(self, kernel: Kernel, count: int, chunks: int, args: tuple[Any, ...], work: Work | None) -> None:
+    def _divide(
+        self, kernel: Kernel, count: int, chunks: int, args: tuple[Any, ...], work: Work | None, team: Team
+    ) -> None:
         workers = self._workers[: chunks - 1]
         own = [(*args, *work()) if work else args for _ in range(chunks)]
         tasks = [
-            _Task(kernel, count * c // chunks, count * (c + 1) // chunks, own[c], worker.gate())
+            _Task(kernel, count * c // chunks, count * (c + 1) // chunks, own[c], worker.gate(), team)
             for c, worker in enumerate(workers, 1)
         ]
-        hand_over: Call = partial(deque, map(SimpleQueue.put, [worker.inbox for worker in workers], tasks), 0)
+        calls = [call for worker, task in zip(workers, tasks, strict=True) for call in worker.give(task)]
+        run: Call = partial(deque, map(CALL, [*calls, partial(kernel, 0, count // chunks, *own[0])]), 0)
         wait: Call = partial(deque, map(PASS, [task.gate for task in tasks]), 0)
         try:
-            hand_over()
-            for worker in workers:
-                worker.counters[GIVEN] += 1
-            kernel(0, count // chunks, *own[0])
+            run()
             for worker in workers:
                 worker.await_end()
+        except BaseException:
+            if team is not None:
+                team[ABORTED] = 1
+            raise
         finally:
             wait()
         for task in tasks:
@@ -256,12 +274,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_pool)
 
 
-def divide(kernel: Kernel, count: int, *args: Any, chunks: int | None = None, work: Work | None = None) -> None:
+def divide(
+    kernel: Kernel, count: int, *args: Any, chunks: int | None = None, work: Work | None = None, team: Team = None
+) -> None:
     """Call `kernel(start, stop, *args)` on runs that make up `0 … count − 1`, concurrently in `chunks` threads.
 
-    `work` returns the scratch arrays of each run; they follow `args`.
+    `work` returns the scratch arrays of each run; they follow `args`. In runs that wait for each other, an entry of
+    `team` tells the others that one has raised; see `relaxon.solvers.kernels.team_kernels`.
     """
-    _pool.run(kernel, count, min(get_num_threads() if chunks is None else chunks, count), args, work)
+    _pool.run(kernel, count, min(get_num_threads() if chunks is None else chunks, count), args, work, team)
 
 
 def bind_threads() -> None:

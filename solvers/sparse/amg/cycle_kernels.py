@@ -1,4 +1,4 @@
-"""Kernels of a cycle and of the iteration around it, over the same blocks of rows as the set-up.
+"""A cycle through all levels in one kernel that several threads enter together, over the same blocks as the set-up.
 
 Of a level's symmetric matrix only the entries before the diagonal are stored, `begin[i]:end[i]` of row `i`, and each
 stands for its mirror image too: a pass over a row gathers with them and scatters to the rows before it. That halves the
@@ -6,6 +6,9 @@ memory traffic, and the loops over rows, whose ends are hard to predict for a pr
 rows of their own. One Gauss–Seidel sweep goes forwards before the coarse correction and one backwards after it, within
 a block; between blocks old values are used, and `excess` is added to the diagonal, so that the cycle is symmetric and
 definite.
+
+Each member of the team takes whole blocks, the same ones in every pass. Levels of one block, which are the last ones,
+belong to one member, while the others wait.
 
 Source of the K-cycle: Y. Notay, P. S. Vassilevski, "Recursive Krylov-based multigrid cycles", Numer. Linear Algebra
 Appl. 15 (2008), algorithm 3.2.
@@ -15,186 +18,231 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.kernels.compiled import FAST, kernel, plain
-from relaxon.solvers.sparse.amg.levels_kernels import IN_ORDER, rows_kernel
+from relaxon.solvers.kernels.address_kernels import floats, indices, integers
+from relaxon.solvers.kernels.compiled import FAST, kernel_part
+from relaxon.solvers.kernels.team_kernels import SIZE, meet, share
+from relaxon.solvers.sparse.amg.levels_kernels import IN_ORDER
 
+part = kernel_part(fastmath=FAST, error_model="numpy", counted=False)
+rows_part = kernel_part(fastmath=IN_ORDER, counted=False)
+"""As the parts of that name elsewhere, but quicker to compile, as they create no arrays."""
 ONE = np.uint32(1)
-ROW, ENTRY, COUNT, STEPS, SMOOTHED, WEIGHT, VISITS = 0, 1, 2, 3, 4, 5, 6
-"""Columns of the table of levels for `cycle_levels`; `WEIGHT` is where the interpolation's entries begin."""
-inlined_rows = kernel(fastmath=IN_ORDER, forceinline=True)
-inlined = kernel(fastmath=FAST, error_model="numpy", forceinline=True)
-"""The decorators of kernels that `cycle_levels` calls too: see `compiled.kernel_part` for why they are inlined."""
+(
+    BLOCKS, STEPS, SMOOTHED, WAITS, BOUNDS, BEGIN, END, COLUMNS, VALUES, SUMS, INVERSE, EXCESS, GROUP, OFFSETS,
+    JOINED, JOINED_ROWS, BETWEEN, BETWEEN_ROWS, BETWEEN_BEGIN, BETWEEN_END, BETWEEN_COLUMNS, BETWEEN_VALUES,
+    P_BEGIN, P_END, P_COLUMNS, P_VALUES, R_BEGIN, R_END, R_COLUMNS, R_VALUES, RIGHT, X, LEFT, Z, Q, R,
+) = range(36)  # fmt: skip
+"""Columns of the table of levels: four numbers and the addresses of arrays. Residuals are restricted once all blocks
+are done where a level `WAITS`. `P_…` are the rows of the interpolation of a `SMOOTHED` level, `R_…` those of its
+transpose; `X`, `LEFT`, `Z`, `Q`, `R` are scratch memory."""
+SECOND, RHO, ALONG = 0, 1, 2
+"""Columns of a member's notes on a level: whether it is in its second step, and two sums of the first."""
 
 
-@inlined_rows
-def sweep_forward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, left):  # type: ignore[no-untyped-def]
-    """Sweep forwards from `x = 0`, and write `left ← b − A x` without the entries outside the block."""
-    for block in range(start, stop):
-        for i in range(bounds[block], bounds[block + 1]):
+@rows_part
+def sweep_forward(start, stop, own, b, x, left):  # type: ignore[no-untyped-def]
+    """Sweep forwards from `x = 0`, and write `left ← b − A x` without the entries between blocks."""
+    bounds, begin, end = indices(own, BOUNDS), indices(own, BEGIN), indices(own, END)
+    c, v, inverse, excess = indices(own, COLUMNS), floats(own, VALUES), floats(own, INVERSE), floats(own, EXCESS)
+    for block in range(np.uint32(start), np.uint32(stop)):
+        for i in range(bounds[block], bounds[block + ONE]):
             total = b[i]
             for k in range(begin[i], end[i]):
                 total -= v[k] * x[c[k]]
-            own = total * inverse[i]
-            x[i] = own
-            left[i] = excess[i] * own
+            value = total * inverse[i]
+            x[i] = value
+            left[i] = excess[i] * value
             for k in range(begin[i], end[i]):
-                left[c[k]] -= v[k] * own
+                left[c[k]] -= v[k] * value
 
 
-@rows_kernel
-def add_across(start, stop, bounds, rows, begin, end, c, v, factor, x, y):  # type: ignore[no-untyped-def]
-    """Write `y ← y + factor·B x`, where `B` are the entries between blocks: `c[begin[m]:end[m]]` of row `rows[m]`."""
-    for block in range(start, stop):
-        for m in range(bounds[block], bounds[block + 1]):
-            total = np.float32(0)
-            for k in range(begin[m], end[m]):
-                total += v[k] * x[c[k]]
-            y[rows[m]] += factor * total
+@rows_part
+def add_between(start, stop, own, factor, x, y):  # type: ignore[no-untyped-def]
+    """Write `y ← y + factor·B x`, where `B` are the entries between blocks."""
+    bounds, rows = indices(own, BETWEEN), indices(own, BETWEEN_ROWS)
+    begin, end = indices(own, BETWEEN_BEGIN), indices(own, BETWEEN_END)
+    c, v = indices(own, BETWEEN_COLUMNS), floats(own, BETWEEN_VALUES)
+    for m in range(bounds[np.uint32(start)], bounds[np.uint32(stop)]):
+        total = np.float32(0)
+        for k in range(begin[m], end[m]):
+            total += v[k] * x[c[k]]
+        y[rows[m]] += factor * total
 
 
-@inlined_rows
-def restrict(start, stop, bounds, offsets, left, group, coarse):  # type: ignore[no-untyped-def]
-    """Write `coarse ← Pᵀ left`, summing over aggregates."""
-    for block in range(start, stop):
-        for g in range(offsets[block], offsets[block + 1]):
-            coarse[g] = 0
-        for i in range(bounds[block], bounds[block + 1]):
-            if group[i] >= 0:
-                coarse[np.uint32(group[i])] += left[i]
-
-
-@inlined_rows
-def prolong(start, stop, bounds, group, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
-    """Write `x ← x + factor·P coarse`, constant on aggregates, and `beside ← 0`."""
-    for block in range(start, stop):
-        for i in range(bounds[block], bounds[block + 1]):
-            if group[i] >= 0:
-                x[i] += factor * coarse[np.uint32(group[i])]
-            beside[i] = 0
-
-
-@inlined_rows
-def restrict_smoothed(start, stop, bounds, begin, end, c, v, r, coarse):  # type: ignore[no-untyped-def]
-    """Write `coarse ← Pᵀ r` by the rows of the transpose."""
-    for block in range(start, stop):
-        for g in range(bounds[block], bounds[block + 1]):
+@rows_part
+def restrict(start, stop, own, left, coarse):  # type: ignore[no-untyped-def]
+    """Write `coarse ← Pᵀ left`, by the rows of the transpose or summed over aggregates."""
+    bounds, offsets, group = indices(own, BOUNDS), indices(own, OFFSETS), integers(own, GROUP)
+    begin, end, c, v = indices(own, R_BEGIN), indices(own, R_END), indices(own, R_COLUMNS), floats(own, R_VALUES)
+    if own[SMOOTHED]:
+        for g in range(offsets[np.uint32(start)], offsets[np.uint32(stop)]):
             total = np.float32(0)
             for k in range(begin[g], end[g]):
-                total += v[k] * r[c[k]]
+                total += v[k] * left[c[k]]
             coarse[g] = total
+        return
+    joined, rows = indices(own, JOINED), indices(own, JOINED_ROWS)
+    for block in range(np.uint32(start), np.uint32(stop)):
+        lo, hi = offsets[block], offsets[block + ONE]
+        for g in range(lo, hi):
+            coarse[g] = 0
+        for i in range(bounds[block], bounds[block + ONE]):
+            own_group = np.uint32(group[i])
+            if own_group >= lo and own_group < hi:
+                coarse[own_group] += left[i]
+        for m in range(joined[block], joined[block + ONE]):
+            coarse[np.uint32(group[rows[m]])] += left[rows[m]]
 
 
-@inlined_rows
-def prolong_smoothed(start, stop, bounds, begin, end, c, v, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
-    """Write `x ← x + factor·P coarse` by the rows of the interpolation, and `beside ← 0`."""
-    for block in range(start, stop):
-        for i in range(bounds[block], bounds[block + 1]):
+@rows_part
+def prolong(start, stop, own, factor, coarse, x, beside):  # type: ignore[no-untyped-def]
+    """Write `x ← x + factor·P coarse`, by the rows of the interpolation or constant on aggregates; `beside ← 0`."""
+    bounds, group = indices(own, BOUNDS), integers(own, GROUP)
+    begin, end, c, v = indices(own, P_BEGIN), indices(own, P_END), indices(own, P_COLUMNS), floats(own, P_VALUES)
+    first, last = bounds[np.uint32(start)], bounds[np.uint32(stop)]
+    if own[SMOOTHED]:
+        for i in range(first, last):
             total = np.float32(0)
             for k in range(begin[i], end[i]):
                 total += v[k] * coarse[c[k]]
             x[i] += factor * total
             beside[i] = 0
+        return
+    for i in range(first, last):
+        if group[i] >= 0:
+            x[i] += factor * coarse[np.uint32(group[i])]
+        beside[i] = 0
 
 
-@inlined_rows
-def sweep_backward(start, stop, bounds, begin, end, c, v, inverse, excess, b, x, beside):  # type: ignore[no-untyped-def]
-    """Sweep backwards; `beside` begins as the product of `x` with the entries outside the block, and is overwritten.
+@rows_part
+def sweep_backward(start, stop, own, b, x, beside):  # type: ignore[no-untyped-def]
+    """Sweep backwards; `beside` begins as the product of `x` with the entries between blocks, and is overwritten.
 
     The last entry of a row, nearest to the diagonal, is scattered first, as the next row waits for it.
     """
-    for block in range(start, stop):
-        lo, i = bounds[block], bounds[block + 1]
+    bounds, begin, end = indices(own, BOUNDS), indices(own, BEGIN), indices(own, END)
+    c, v, inverse, excess = indices(own, COLUMNS), floats(own, VALUES), floats(own, INVERSE), floats(own, EXCESS)
+    for block in range(np.uint32(start), np.uint32(stop)):
+        lo, i = bounds[block], bounds[block + ONE]
         while i > lo:
             i -= ONE
             total = b[i] + excess[i] * x[i]
             for k in range(begin[i], end[i]):
                 total -= v[k] * x[c[k]]
-            own = (total - beside[i]) * inverse[i]
-            x[i] = own
+            value = (total - beside[i]) * inverse[i]
+            x[i] = value
             k = end[i]
             while k > begin[i]:
                 k -= ONE
-                beside[c[k]] += v[k] * own
+                beside[c[k]] += v[k] * value
 
 
-@inlined_rows
-def apply_matrix(start, stop, bounds, begin, end, c, v, sums, x, y):  # type: ignore[no-untyped-def]
-    """Write `y ← A x` without the entries outside the block.
+@rows_part
+def apply_matrix(start, stop, own, x, y):  # type: ignore[no-untyped-def]
+    """Write `y ← A x`.
 
     It is computed from row sums and differences `x_j − x_i`: where strong couplings keep `x` nearly constant, its image
     is small beside the products, and would be lost to the rounding of float32.
     """
-    for block in range(start, stop):
-        for i in range(bounds[block], bounds[block + 1]):
-            own = x[i]
-            total = sums[i] * own
-            for k in range(begin[i], end[i]):
-                j = c[k]
-                difference = v[k] * (x[j] - own)
-                total += difference
-                y[j] -= difference
-            y[i] = total
+    bounds, begin, end, sums = indices(own, BOUNDS), indices(own, BEGIN), indices(own, END), floats(own, SUMS)
+    c, v = indices(own, COLUMNS), floats(own, VALUES)
+    for i in range(bounds[np.uint32(start)], bounds[np.uint32(stop)]):
+        value = x[i]
+        total = sums[i] * value
+        for k in range(begin[i], end[i]):
+            j = c[k]
+            difference = v[k] * (x[j] - value)
+            total += difference
+            y[j] -= difference
+        y[i] = total
+    bounds, rows = indices(own, BETWEEN), indices(own, BETWEEN_ROWS)
+    begin, end = indices(own, BETWEEN_BEGIN), indices(own, BETWEEN_END)
+    c, v = indices(own, BETWEEN_COLUMNS), floats(own, BETWEEN_VALUES)
+    for m in range(bounds[np.uint32(start)], bounds[np.uint32(stop)]):
+        value = x[rows[m]]
+        total = np.float32(0)
+        for k in range(begin[m], end[m]):
+            total += v[k] * (x[c[k]] - value)
+        y[rows[m]] += total
 
 
-@rows_kernel
-def apply_across(start, stop, bounds, rows, begin, end, c, v, x, y):  # type: ignore[no-untyped-def]
-    """Add the entries between blocks to the result of `apply_matrix`."""
-    for block in range(start, stop):
-        for m in range(bounds[block], bounds[block + 1]):
-            own = x[rows[m]]
-            total = np.float32(0)
-            for k in range(begin[m], end[m]):
-                total += v[k] * (x[c[k]] - own)
-            y[rows[m]] += total
-
-
-@inlined
-def sum_products(start, stop, bounds, x, y, b, other, parts):  # type: ignore[no-untyped-def]
-    """Write `⟨x, y⟩`, `⟨x, b⟩` and `⟨x, other⟩` to `parts[block]`."""
-    for block in range(start, stop):
-        square, along, across = 0.0, 0.0, 0.0
-        for i in range(bounds[block], bounds[block + 1]):
+@part
+def sum_products(start, stop, own, x, y, b, parts):  # type: ignore[no-untyped-def]
+    """Write `⟨x, y⟩`, `⟨x, b⟩`, `⟨b, b⟩`, `⟨b, y⟩` and `⟨y, y⟩` to `parts[block]`."""
+    bounds = indices(own, BOUNDS)
+    for block in range(np.uint32(start), np.uint32(stop)):
+        square, along, before, image, long = 0.0, 0.0, 0.0, 0.0, 0.0
+        for i in range(bounds[block], bounds[block + ONE]):
             square += x[i] * y[i]
             along += x[i] * b[i]
-            across += x[i] * other[i]
+            before += b[i] * b[i]
+            image += b[i] * y[i]
+            long += y[i] * y[i]
+        parts[block, 0], parts[block, 1] = square, along
+        parts[block, 2], parts[block, 3], parts[block, 4] = before, image, long
+
+
+@rows_part
+def sum_energy(start, stop, own, x, b, y, parts):  # type: ignore[no-untyped-def]
+    """Write `⟨x, A x⟩`, `⟨x, b⟩` and `⟨x, y⟩` to `parts[block]`: of a block's rows, and half of what lies between."""
+    bounds, begin, end, sums = indices(own, BOUNDS), indices(own, BEGIN), indices(own, END), floats(own, SUMS)
+    c, v = indices(own, COLUMNS), floats(own, VALUES)
+    over, rows = indices(own, BETWEEN), indices(own, BETWEEN_ROWS)
+    b_begin, b_end = indices(own, BETWEEN_BEGIN), indices(own, BETWEEN_END)
+    b_c, b_v = indices(own, BETWEEN_COLUMNS), floats(own, BETWEEN_VALUES)
+    for block in range(np.uint32(start), np.uint32(stop)):
+        square, along, across = 0.0, 0.0, 0.0
+        for i in range(bounds[block], bounds[block + ONE]):
+            value = x[i]
+            total = sums[i] * value * value
+            for k in range(begin[i], end[i]):
+                difference = x[c[k]] - value
+                total -= v[k] * difference * difference
+            square += total
+            along += value * b[i]
+            across += value * y[i]
+        for m in range(over[block], over[block + ONE]):
+            value = x[rows[m]]
+            total = np.float32(0)
+            for k in range(b_begin[m], b_end[m]):
+                difference = x[b_c[k]] - value
+                total += b_v[k] * difference * difference
+            square -= 0.5 * total
         parts[block, 0], parts[block, 1], parts[block, 2] = square, along, across
 
 
-@inlined
-def reduce_residual(start, stop, bounds, factor, q, b, r, parts):  # type: ignore[no-untyped-def]
-    """Write `r ← b − factor·q`; `parts[block]` gets `⟨r, r⟩` and `⟨b, b⟩`."""
-    for block in range(start, stop):
-        after, before = 0.0, 0.0
-        for i in range(bounds[block], bounds[block + 1]):
-            value = b[i] - factor * q[i]
-            r[i] = value
-            after += value * value
-            before += b[i] * b[i]
-        parts[block, 0], parts[block, 1] = after, before
+@part
+def combine(start, stop, own, one, first, two, second, result):  # type: ignore[no-untyped-def]
+    """Write `x ← one·z + two·w`, where the arguments are the columns of the vectors in the table."""
+    bounds, z, w, x = indices(own, BOUNDS), floats(own, first), floats(own, second), floats(own, result)
+    for i in range(bounds[np.uint32(start)], bounds[np.uint32(stop)]):
+        x[i] = one * z[i] + two * w[i]
 
 
-@inlined
-def combine(start, stop, bounds, one, z, two, w, x):  # type: ignore[no-untyped-def]
-    """Write `x ← one·z + two·w`."""
-    for block in range(start, stop):
-        for i in range(bounds[block], bounds[block + 1]):
-            x[i] = one * z[i] + two * w[i]
-
-
-@inlined
+@part
 def multiply_dense(inverse, b, x):  # type: ignore[no-untyped-def]
     """Write `x ← inverse @ b`."""
-    for i in range(len(x)):
+    for i in range(np.uint32(len(inverse))):
         total = 0.0
-        for k in range(len(b)):
+        for k in range(np.uint32(len(inverse))):
             total += inverse[i, k] * b[k]
         x[i] = total
 
 
-@inlined_rows
-def weigh_directions(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
+@rows_part
+def sum_columns(parts, count, sums):  # type: ignore[no-untyped-def]
+    """Write the sums of all columns, added in order so that they do not depend on the number of threads."""
+    for column in range(np.uint32(len(sums))):
+        total = 0.0
+        for block in range(np.uint32(count)):
+            total += parts[block, column]
+        sums[column] = total
+
+
+@rows_part
+def weigh_directions(sums, rho, along):  # type: ignore[no-untyped-def]
     """Return the factors of both directions of two steps of flexible conjugate gradients (algorithm 3.2)."""
-    square, ahead = parts[0], parts[1]
+    square, ahead, gamma = sums[0], sums[1], sums[2]
     rest = square - gamma * gamma / rho
     if not rest > 1e-6 * square:
         return along / rho, 0.0
@@ -202,178 +250,93 @@ def weigh_directions(parts, rho, gamma, along):  # type: ignore[no-untyped-def]
     return along / rho - gamma / rho * two, two
 
 
-@rows_kernel
-def cycle_levels(  # type: ignore[no-untyped-def]
-    table, accelerated, factor, enough, one_step, two_step, first, last, c, v, sums, inverse, excess, group,
-    begin, end, columns, weights, gather_begin, gather_end, gather_rows, gather_weights, solution,
-    right, x, z, q, r, t, parts,
-):  # fmt: skip
-    """Solve approximately on the levels of `table`, from `right` into `x`, both at the first level's rows.
+@rows_part
+def apply_cycle(first, last, team, table, factors, solution, visits, notes, parts):  # type: ignore[no-untyped-def]
+    """Solve approximately on the levels of `table`, from the first one's `RIGHT` into its `X`.
 
-    Each level is one block. A level whose `STEPS` is 2 takes up to two steps of flexible conjugate gradients, each
-    preconditioned with a cycle, the second only where the first leaves more than `enough` of the squared residual; one
-    whose `STEPS` is 1 takes one cycle. The first level takes two steps only if `accelerated`. Corrections are
-    multiplied by `factor`. With `one_step` above 0 both steps are always taken, with these fixed lengths, and the cycle
-    is linear. `solution` is the inverse on the last level. `x`, `z`, `q`, `r`, `t` are scratch memory for the vectors
-    of all levels. `VISITS` of the table are counted.
-
-    On a `SMOOTHED` level corrections are interpolated by the rows `begin … end` of `columns` and `weights`, and
-    residuals are restricted by those of `gather_…`, which stand at the coarse level's rows; else both go by `group`.
+    A level whose `STEPS` is 2 takes up to two steps of flexible conjugate gradients, each preconditioned with a cycle,
+    the second only where the first leaves more than `enough` of the squared residual; one whose `STEPS` is 1, and the
+    first level, takes one cycle. `factors` are that of corrections, `enough`, and the fixed lengths of both steps: with
+    these above 0 both are always taken, and the cycle is linear. `solution` is the inverse on the last level. `visits`
+    are counted. `notes (members, levels + 1, 6)` and `parts (blocks, 6)` are scratch memory.
     """
-    final = len(table) - 1
-    step = np.zeros(final + 1, np.int64)
-    rho, along = np.zeros(final + 1), np.zeros(final + 1)
-    whole, ends = np.zeros(2, np.uint32), np.zeros(2, np.uint32)
-    level = 0
-    down = True
-    while True:
-        row, entry, count = table[level, ROW], table[level, ENTRY], table[level, COUNT]
-        rows = slice(row, row + count)
-        whole[1] = count
-        c_, v_, x_ = c[entry:], v[entry:], x[rows]
-        if level < final:
-            b_ = right[rows] if step[level] == 0 else r[rows]
-            coarse = table[level + 1, COUNT]
-            below = slice(table[level + 1, ROW], table[level + 1, ROW] + coarse)
+    final, own_notes, ending = len(table) - 1, notes[first], last == team[SIZE]
+    sums = own_notes[final + 1]
+    correction, enough, one_step, two_step = np.float32(factors[0]), factors[1], factors[2], factors[3]
+    tail = 0  # the first level of a single block
+    while table[tail, BLOCKS] > 1:
+        tail += 1
+    for level in range(final + 1):
+        own_notes[level, SECOND] = 0.0
+    level, down = 0, True
+    while level >= 0:
+        if level >= tail and not ending:
+            level, down = tail - 1, False
+            meet(first, last, team)
+            continue
+        own, shared = table[level], level < tail
+        start, stop = share(first, last, team, own[BLOCKS])
+        twice, second = own[STEPS] == 2, own_notes[level, SECOND] > 0.0
+        b, left = floats(own, R if second else RIGHT), floats(own, LEFT)
+        x = floats(own, Z if twice and not second else X)
         if down:
-            table[level, VISITS] += 1
+            if ending:
+                visits[level] += 1
             if level == final:
-                multiply_dense(solution, right[rows], x_)
+                multiply_dense(solution, b, x)
                 down = False
                 level -= 1
-                if level < 0:
-                    return
+                if level + 1 == tail:
+                    meet(first, last, team)
                 continue
-            sweep_forward(0, 1, whole, first[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, t[rows])
-            ends[1] = coarse
-            if table[level, SMOOTHED]:
-                entry = table[level, WEIGHT]
-                rows_, weights_ = gather_rows[entry:], gather_weights[entry:]
-                restrict_smoothed(
-                    0, 1, ends, gather_begin[below], gather_end[below], rows_, weights_, t[rows], right[below]
-                )
-                level += 1
-                continue
-            restrict(0, 1, whole, ends, t[rows], group[rows], right[below])
+            sweep_forward(start, stop, own, b, x, left)
+            if shared:
+                meet(first, last, team)
+                add_between(start, stop, own, np.float32(-1), x, left)
+                if own[WAITS]:
+                    meet(first, last, team)
+            restrict(start, stop, own, left, floats(table[level + 1], RIGHT))
+            if shared:
+                meet(first, last, team)
             level += 1
             continue
-        if table[level, SMOOTHED]:
-            entry = table[level, WEIGHT]
-            columns_, weights_ = columns[entry:], weights[entry:]
-            prolong_smoothed(0, 1, whole, begin[rows], end[rows], columns_, weights_, factor, x[below], x_, t[rows])
-        else:
-            prolong(0, 1, whole, group[rows], factor, x[below], x_, t[rows])
-        sweep_backward(0, 1, whole, first[rows], last[rows], c_, v_, inverse[rows], excess[rows], b_, x_, t[rows])
-        if table[level, STEPS] == 1 or (level == 0 and not accelerated):
-            level -= 1
-        elif step[level] == 0:
-            q_, z_, r_ = q[rows], z[rows], r[rows]
-            for row in range(x_.size):  # an assignment of whole arrays compiles the message of its error
-                z_[row] = x_[row]
-            apply_matrix(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], z_, q_)
-            sum_products(0, 1, whole, z_, q_, b_, b_, parts)
-            rho[level], along[level] = parts[0, 0], parts[0, 1]
-            if one_step > 0.0:
-                combine(0, 1, whole, 1.0, b_, -one_step, q_, r_)
-                step[level] = 1
-                down = True
-            elif not rho[level] > 0.0:
-                level -= 1
+        prolong(start, stop, own, correction, floats(table[level + 1], X), x, left)
+        if shared:
+            meet(first, last, team)
+            add_between(start, stop, own, np.float32(1), x, left)
+            meet(first, last, team)
+        sweep_backward(start, stop, own, b, x, left)
+        if twice:
+            if shared:
+                meet(first, last, team)
+            one, two, z, w, result = one_step, two_step, Z, X, X
+            if not second:
+                apply_matrix(start, stop, own, x, floats(own, Q))
+                down = one_step > 0.0
+                if not down:
+                    sum_products(start, stop, own, x, floats(own, Q), b, parts)
+                    if shared:
+                        meet(first, last, team)
+                    sum_columns(parts, own[BLOCKS], sums)
+                    own_notes[level, RHO], own_notes[level, ALONG] = sums[0], sums[1]
+                    one = sums[1] / sums[0] if sums[0] > 0.0 else 1.0
+                    after = sums[2] - 2.0 * one * sums[3] + one * one * sums[4]
+                    down = sums[0] > 0.0 and after > enough * sums[2]
+                    two, w = 0.0, Z
+                if down:
+                    own_notes[level, SECOND] = 1.0
+                    one, two, z, w, result = 1.0, -one, RIGHT, Q, R
             else:
-                reduce_residual(0, 1, whole, along[level] / rho[level], q_, b_, r_, parts)
-                if parts[0, 0] <= enough * parts[0, 1]:
-                    combine(0, 1, whole, along[level] / rho[level], z_, 0.0, z_, x_)
-                    level -= 1
-                else:
-                    step[level] = 1
-                    down = True
-        else:
-            # Of the image of the second direction only sums are needed: it overwrites the right-hand side.
-            one, two = one_step, two_step
-            if not one_step > 0.0:
-                spare = right[rows]
-                apply_matrix(0, 1, whole, first[rows], last[rows], c_, v_, sums[rows], x_, spare)
-                sum_products(0, 1, whole, x_, spare, b_, q[rows], parts)
-                one, two = weigh_directions(parts[0], rho[level], parts[0, 2], along[level])
-            combine(0, 1, whole, one, z[rows], two, x_, x_)
-            step[level] = 0
-            level -= 1
-        if level < 0:
-            return
-
-
-@plain
-def sum_conjugations(start, stop, bounds, z, one, two, parts):  # type: ignore[no-untyped-def]
-    """Write `⟨z, one⟩` and `⟨z, two⟩` to `parts[block]`, with the images of the last two directions."""
-    for block in range(start, stop):
-        a, b = 0.0, 0.0
-        for i in range(bounds[block], bounds[block + 1]):
-            a += z[i] * one[i]
-            b += z[i] * two[i]
-        parts[block, 0], parts[block, 1] = a, b
-
-
-@plain
-def make_conjugate(start, stop, bounds, z, one, p, two, q, d):  # type: ignore[no-untyped-def]
-    """Write `d ← z − one·p − two·q`; `d` may be `q`."""
-    for block in range(start, stop):
-        for i in range(bounds[block], bounds[block + 1]):
-            d[i] = z[i] - one * p[i] - two * q[i]
-
-
-@plain
-def gather(start, stop, source, order, target):  # type: ignore[no-untyped-def]
-    """Write `target[i] ← source[order[i]]`."""
-    for i in range(start, stop):
-        target[i] = source[order[i]]
-
-
-@plain
-def scatter(start, stop, source, order, target):  # type: ignore[no-untyped-def]
-    """Write `target[order[i]] ← source[i]`; `order` is a permutation."""
-    for i in range(start, stop):
-        target[order[i]] = source[i]
-
-
-@rows_kernel
-def apply_direction(start, stop, bounds, indptr, indices, data, d, image, r, parts):  # type: ignore[no-untyped-def]
-    """Write `image ← A d` in float64; `parts[block]` gets `⟨d, image⟩` and `⟨d, r⟩`."""
-    for block in range(start, stop):
-        curvature, projection = 0.0, 0.0
-        for i in range(bounds[block], bounds[block + 1]):
-            total = 0.0
-            for k in range(indptr[i], indptr[i + ONE]):
-                total += data[k] * d[indices[k]]
-            image[i] = total
-            curvature += total * d[i]
-            projection += d[i] * r[i]
-        parts[block, 0], parts[block, 1] = curvature, projection
-
-
-@plain
-def take_step(start, stop, bounds, alpha, d, image, x, r, scale, short, parts):  # type: ignore[no-untyped-def]
-    """Write `x ← x + alpha·d`, `r ← r − alpha·image`, `short ← scale·r`; `parts[block]` gets `⟨r, r⟩` and `Σ r`."""
-    for block in range(start, stop):
-        square, total = 0.0, 0.0
-        for i in range(bounds[block], bounds[block + 1]):
-            x[i] += alpha * d[i]
-            value = r[i] - alpha * image[i]
-            r[i] = value
-            short[i] = scale * value
-            square += value * value
-            total += value
-        parts[block, 0], parts[block, 1] = square, total
-
-
-@rows_kernel
-def compute_residual(start, stop, bounds, indptr, indices, data, b, x, r, parts):  # type: ignore[no-untyped-def]
-    """Write `r ← b − A x`; `parts[block]` gets `⟨r, r⟩`."""
-    for block in range(start, stop):
-        square = 0.0
-        for i in range(bounds[block], bounds[block + 1]):
-            total = b[i]
-            for k in range(indptr[i], indptr[i + ONE]):
-                total -= data[k] * x[indices[k]]
-            r[i] = total
-            square += total * total
-        parts[block, 0] = square
+                if not one_step > 0.0:
+                    sum_energy(start, stop, own, x, b, floats(own, Q), parts)
+                    if shared:
+                        meet(first, last, team)
+                    sum_columns(parts, own[BLOCKS], sums)
+                    one, two = weigh_directions(sums, own_notes[level, RHO], own_notes[level, ALONG])
+                own_notes[level, SECOND] = 0.0
+            combine(start, stop, own, one, z, two, w, result)
+            if down:
+                continue
+        level -= 1
+        if level < tail:
+            meet(first, last, team)

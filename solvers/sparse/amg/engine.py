@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.solution import Result
-from relaxon.solvers.interface.engine import Monitor
+from relaxon.solvers.interface.engine import DIVERGENCE_FACTOR, Monitor
 from relaxon.solvers.kernels.threads import Kernel, divide
-from relaxon.solvers.sparse.amg import cycle_kernels as kernels
-from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
+from relaxon.solvers.sparse.amg import direction_kernels as kernels
+from relaxon.solvers.sparse.amg.cycle import LENGTHS, NO_CYCLE, Cycle, run_steps
 from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy
 from relaxon.solvers.sparse.amg.level_release import release_levels, restore_levels
 from relaxon.solvers.sparse.amg.units import scale_unknowns
-from relaxon.solvers.sparse.engine import ConjugateDirection, MatrixEngine, Precondition
+from relaxon.solvers.sparse.engine import LOOK, MatrixEngine, Precondition
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
-from relaxon.solvers.sparse.system.row_runs import count_runs, count_threads, split_rows
+from relaxon.solvers.sparse.system.row_runs import count_threads, split_rows
+from relaxon.solvers.sparse.system.vector_kernels import dot
 
 STAGNATION_STEPS = 100
 """Steps without a new least residual and without a gain in energy that mean stagnation."""
@@ -38,6 +39,8 @@ SLIGHT = 1e-8
 """Fraction of the squared residual along the constants of a singular system above which they are projected out."""
 PROJECTED = 8
 """Steps from one projection to the next where a singular system has several components."""
+MOST_STEPS = 8
+"""Steps of one call of the kernel, where nobody watches each of them."""
 OUTER_BLOCKS = 16
 """Number of partial sums of the outer iteration, whatever the number of threads."""
 
@@ -57,12 +60,11 @@ class MultigridDirections(MatrixEngine):
             "operator_complexity": hierarchy.operator_complexity,
         }
         n = system.unknowns
-        self._bounds = split_rows(n, count_runs(n, OUTER_BLOCKS))
-        self._parts = np.zeros((len(self._bounds) - 1, 2))
+        self._bounds = split_rows(n, min(n, OUTER_BLOCKS))
         self._ahead: list[tuple[Array, Array, list[float]]] = []
         """Right-hand sides with their solutions and residual histories, as computed by `look_ahead`."""
         if release and isinstance(hierarchy, Hierarchy):  # and not a `BlockHierarchy`
-            release_levels(hierarchy, len(self.cycle.top))
+            release_levels(hierarchy)
         a = system.matrix
         self._rows = a.indptr.view(np.uint32), a.indices.view(np.uint32), a.data
 
@@ -104,15 +106,6 @@ class MultigridDirections(MatrixEngine):
 
         return precondition
 
-    def _over(self, kernel: object, *args: object) -> None:
-        chunks = count_threads(self.system.unknowns)
-        divide(kernel, len(self._bounds) - 1, self._bounds, *args, chunks=chunks)  # type: ignore[arg-type]
-
-    def _sums(self, kernel: object, *args: object) -> tuple[float, float]:
-        self._over(kernel, *args, self._parts)
-        first, second = self._parts.sum(axis=0)
-        return float(first), float(second)
-
     def look_ahead(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float] | None) -> None:
         """Solve for eight right-hand sides at a time, where no caller monitors them: see `multi_column`."""
         self._ahead = []
@@ -152,82 +145,130 @@ class MultigridDirections(MatrixEngine):
         if replayed is not None:
             return replayed
         max_iterations -= len(monitor.history) - begun
-        n = len(b)
-        r, short = np.empty(n), np.empty(n, np.float32)
-        norm = math.sqrt(self._sums(kernels.compute_residual, *self._rows, b, x, r)[0])
+        outer = _Outer(self, b, x)
+        state, norm, step = outer.state, outer.begin(), 0
         reason = monitor.record(norm)
         if reason is not None:
             return reason
-        np.multiply(r, 1.0 / norm, out=short, casting="same_kind")
-        past = [ConjugateDirection(np.zeros(n, np.float32), np.zeros(n), 0.0, 0.0) for _ in range(2)]
-        largest = float(self.system.diagonal.max())
+        state[kernels.TOLERANCE], state[kernels.CEILING] = monitor.tolerance, DIVERGENCE_FACTOR * monitor.history[0]
         least, since, taken = norm, 0, 0.0
         singular = self.system.null.labels is not None
-        connected = self.system.null.sizes.tolist() == [0, n] and not self.system.null_vectors
-        for step in range(max_iterations):
-            z = self._preconditioned(short) if self._weights is None else self._in_units(r, norm, self._weights)
-            found = self._direction(z, r, past)
-            if not (found.curvature > 0.0 and math.isfinite(found.projection)):
-                if found.curvature < -NEGATIVE * largest * float(np.dot(found.d, found.d)):
+        connected = self.system.null.sizes.tolist() == [0, len(b)] and not self.system.null_vectors
+        # Where all unknowns are one component, the sum is that of its null vector, and usually mere rounding.
+        state[kernels.LIMIT] = SLIGHT * len(b) if singular and connected else math.inf
+        while step < max_iterations:
+            most = min(MOST_STEPS, max_iterations - step, STAGNATION_STEPS - since)
+            if monitor.watch is not None:
+                most = min(most, LOOK - (len(monitor.history) - 1 - begun) % LOOK)
+            if singular and not connected:
+                most = min(most, -step % PROJECTED + 1)
+            history = outer.advance(1 if monitor.observed else most)
+            if state[kernels.STOP] == kernels.IMPROPER and len(history) == 0:
+                if outer.is_negative(NEGATIVE * float(self.system.diagonal.max())):
                     self.failure = (
-                        f"the matrix is not positive definite: a direction has the curvature {found.curvature:.3g}"
+                        f"the matrix is not positive definite: a direction has the curvature {outer.curvature:.3g}"
                     )
                     return Result.STAGNATED
                 monitor.fallbacks += 1
-                found = self._direction(self._descent(r, norm), r, past)
-                if not (found.curvature > 0.0 and math.isfinite(found.projection)):
-                    return Result.STAGNATED if math.isfinite(found.curvature) else Result.NON_FINITE
-            scale, alpha = 1.0 / norm, found.projection / found.curvature
-            square, total = self._sums(kernels.take_step, alpha, found.d, found.image, x, r, scale, short)
-            # Where all unknowns are one component, the sum is that of its null vector, and usually mere rounding.
-            projected = singular and (total * total > SLIGHT * n * square if connected else step % PROJECTED == 0)
-            norm = self._projected(r, scale, short) if projected else math.sqrt(square)
-            reason = monitor.record(norm)
-            if reason is not None:
-                return reason
-            past = [found, past[0]]
-            gain = found.projection * alpha
-            taken += gain
-            since = 0 if norm < least or gain > GAIN * taken else since + 1
-            least = min(least, norm)
+                history = outer.descend()
+                if state[kernels.STOP] == kernels.IMPROPER:
+                    return Result.STAGNATED if math.isfinite(outer.curvature) else Result.NON_FINITE
+            step += len(history)
+            if state[kernels.STOP] == kernels.UNBALANCED or (
+                singular and not connected and (step - 1) % PROJECTED == 0
+            ):
+                history[-1, 0] = outer.project()
+            for norm, gain in history:
+                reason = monitor.record(norm)
+                if reason is not None:
+                    return reason
+                taken += gain
+                since = 0 if norm < least or gain > GAIN * taken else since + 1
+                least = min(least, norm)
             if since >= STAGNATION_STEPS:
                 return Result.STAGNATED
         return Result.MAX_ITERATIONS
 
-    def _projected(self, r: Array, scale: float, short: Floats) -> float:
-        """Project null vectors out of the residual, in place, and return its norm: no direction reduces the rounding
-        along them, which would soon dominate all directions."""
-        self.system.project(r)
-        np.multiply(r, scale, out=short, casting="same_kind")
-        return math.sqrt(float(np.square(r).sum()))
+    @property
+    def is_plain(self) -> bool:
+        """Whether steps are taken together with the cycle in one kernel."""
+        return self._weights is None
 
-    def _preconditioned(self, short: Floats) -> Floats:
-        order = self.hierarchy.order
+    def _precondition(self, short: Floats) -> Floats:
+        """Return the result of a cycle that is not part of the kernel: that of a hierarchy of other units."""
+        weights, order = cast(Array, self._weights), self.hierarchy.order
+        right, z = np.asarray(short * weights, np.float32), np.empty_like(short)
         if order is None:
-            self.cycle.right[...] = short
-            return self.cycle.apply()
-        permute(kernels.gather, short, order, self.cycle.right)
-        permute(kernels.scatter, self.cycle.apply(), order, z := np.empty_like(short))
-        return z
-
-    def _in_units(self, r: Array, norm: float, weights: Array) -> Floats:
-        """Return the result of the cycle of a hierarchy whose unknowns have other units."""
-        z = self._preconditioned(np.asarray(r * (1.0 / norm) * weights, np.float32))
+            self.cycle.right[...] = right
+            return np.asarray(self.cycle.apply() * weights, np.float32)
+        permute(kernels.gather, right, order, self.cycle.right)
+        permute(kernels.scatter, self.cycle.apply(), order, z)
         return np.asarray(z * weights, np.float32)
 
-    def _descent(self, r: Array, norm: float) -> Floats:
-        return np.asarray(self.system.inverse_diagonal * (r / norm), np.float32)
 
-    def _direction(self, z: Floats, r: Array, past: list[ConjugateDirection]) -> ConjugateDirection:
-        """Return `z` made conjugate to the last two directions, in the memory of the older one."""
-        last, older = past
-        along, before = self._sums(kernels.sum_conjugations, z, last.image, older.image)
-        one = along / last.curvature if last.curvature > 0 else 0.0
-        two = before / older.curvature if older.curvature > 0 else 0.0
-        d, image = older.d, older.image
-        self._over(kernels.make_conjugate, z, one, last.d, two, d, d)
-        curvature, projection = self._sums(kernels.apply_direction, *self._rows, d, image, r)
-        return ConjugateDirection(d, image, curvature, projection)
+class _Outer:
+    """The vectors of one run of the outer iteration, and its steps."""
+
+    def __init__(self, engine: MultigridDirections, b: Array, x: Array) -> None:
+        n = len(b)
+        self.engine, self.b, self.x = engine, b, x
+        self.state, self.history = np.zeros(9), np.zeros((MOST_STEPS, 2))
+        self.r, self.d = np.empty(n), np.zeros((2, n), np.float32)
+        order = engine.row_order if engine.is_plain else None
+        if engine.is_plain and order is None:
+            self.short, self.z = engine.cycle.right, engine.cycle.result
+        else:
+            self.short, self.z = np.empty(n, np.float32), np.empty(n, np.float32)
+        self._arguments = (
+            *engine._rows, engine._bounds, np.empty(0, np.uint32) if order is None else order, self.short, self.z,
+            self.d, np.zeros((2, n)), x, self.r, np.zeros((len(engine._bounds) - 1, 6)), self.state, self.history,
+        )  # fmt: skip
+
+    def _run(self, task: int, steps: int) -> Array:
+        cycle = self.engine.cycle._arguments if task == kernels.STEP else NO_CYCLE
+        run_steps(task, steps, len(self.r), cycle, self._arguments)
+        return self.history[: int(self.state[kernels.DONE])]
+
+    def begin(self) -> float:
+        """Return the norm of the residual of `x`."""
+        if self.x.any():
+            norm = self.engine.system.residual(self.b, self.x, self.r)
+        else:
+            np.copyto(self.r, self.b)
+            norm = math.sqrt(dot(self.r, self.r))
+        self.state[kernels.NORM] = norm
+        if norm > 0.0:
+            np.multiply(self.r, 1.0 / norm, out=self.short, casting="same_kind")
+        return norm
+
+    def advance(self, steps: int) -> Array:
+        """Take up to so many steps; return their residual norms and gains in energy, `(steps, 2)`."""
+        if self.engine.is_plain:
+            return self._run(kernels.STEP, steps)
+        self.z[...] = self.engine._precondition(self.short)
+        return self._run(kernels.GIVEN, 1)
+
+    def descend(self) -> Array:
+        """Take a step in the direction `D⁻¹ r`."""
+        self.z[...] = self.engine.system.inverse_diagonal * (self.r / self.state[kernels.NORM])
+        return self._run(kernels.GIVEN, 1)
+
+    @property
+    def curvature(self) -> float:
+        return float(self.state[kernels.LAST])
+
+    def is_negative(self, least: float) -> bool:
+        """Return whether the last direction's curvature is negative beyond this fraction of its squared length."""
+        d = self.d[int(self.state[kernels.TURN])]
+        return self.curvature < -least * float(np.dot(d, d))
+
+    def project(self) -> float:
+        """Project null vectors out of the residual, in place, and return its norm: no direction reduces the rounding
+        along them, which would soon dominate all directions."""
+        self.engine.system.project(self.r)
+        self.state[kernels.NORM] = norm = math.sqrt(float(np.square(self.r).sum()))
+        np.multiply(self.r, 1.0 / norm if norm > 0.0 else 1.0, out=self.short, casting="same_kind")
+        return norm
 
 
 def permute(kernel: Kernel, source: Floats, order: NDArray[np.uint32], target: Floats) -> None:

@@ -11,27 +11,18 @@ from relaxon.solvers.sparse.amg import levels_kernels, updating_kernels
 from relaxon.solvers.sparse.amg.hierarchy import OF_SET_UP, Hierarchy, Level, allocate_rows, build_below, build_finest
 from relaxon.solvers.sparse.amg.smoothed_aggregation import (
     AggregateRows,
-    Smoothed,
-    Sparse,
     build_interpolation,
     project_smoothed,
 )
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 
-OF_CYCLE = ("inverse", "excess", "sums")
-NOTHING = Sparse(
-    np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.float32), width=0
-)  # fmt: skip
 
-
-def release_levels(hierarchy: Hierarchy, divided: int) -> None:
-    """Release what a cycle does not read of the first `divided` levels, and what it has copied of the others."""
-    for number, level in enumerate(hierarchy.levels):
+def release_levels(hierarchy: Hierarchy) -> None:
+    """Release what a cycle does not read of the levels."""
+    for level in hierarchy.levels:
         level.size, level.half = (level.rows, level.entries), None
-        for name in OF_SET_UP if number < divided else (*OF_SET_UP, *OF_CYCLE):
+        for name in OF_SET_UP:
             setattr(level, name, getattr(level, name)[:0].copy())
-        if level.smoothed is not None and number >= divided:
-            level.smoothed = Smoothed(NOTHING, NOTHING)
 
 
 def restore_levels(hierarchy: Hierarchy, system: MatrixSystem) -> None:
@@ -54,10 +45,8 @@ def restore_levels(hierarchy: Hierarchy, system: MatrixSystem) -> None:
     # Arrays that a cycle reads are not replaced; the first level is completed last, which tells another thread that all
     # levels are complete.
     for own, new in zip(reversed(levels), reversed(made), strict=True):
-        for name in (*OF_SET_UP, *(name for name in OF_CYCLE if not len(getattr(own, name)))):
+        for name in OF_SET_UP:
             setattr(own, name, getattr(new, name))
-        if own.smoothed is not None and not own.smoothed.interpolation.rows:
-            own.smoothed = new.smoothed
         own.size = None
 
 

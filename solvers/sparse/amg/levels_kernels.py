@@ -296,14 +296,3 @@ def fill_dense(bounds, first, last, c, v, diagonal_surplus, out):  # type: ignor
             out[i, c[k]] = v[k]
             total -= v[k]
         out[i, i] = total
-
-
-@rows_kernel
-def copy_before_diagonal(start, stop, bounds, first, middle, c, v, starts, columns, values):  # type: ignore[no-untyped-def]
-    """Copy the entries before the diagonal of a block's rows, those of row `i` from `starts[i]`."""
-    for block in range(start, stop):
-        position = starts[bounds[block]]
-        for i in range(bounds[block], bounds[block + 1]):
-            for k in range(first[i], middle[i]):
-                columns[position], values[position] = c[k], v[k]
-                position += ONE

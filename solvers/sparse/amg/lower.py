@@ -1,4 +1,7 @@
-"""The part of a level that a cycle reads: the entries before the diagonal within blocks, and those between blocks."""
+"""The part of a level that a cycle reads: the entries before the diagonal within blocks, and those between blocks.
+
+A level that was set up in one piece, so that aggregates may join any rows, may still be swept in two blocks.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sparse.amg import levels_kernels as kernels
+from relaxon.solvers.kernels.threads import divide
+from relaxon.solvers.sparse.amg import lower_kernels as kernels
+from relaxon.solvers.sparse.system.row_runs import count_threads, split_rows
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.amg.hierarchy import Level
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.uint32]
+
+
+SPLIT = 4_000
+"""Rows from which a level that was set up in one piece is swept in two blocks, for two threads."""
+ACROSS = 0.1
+"""Such a level stays in one block where more than this fraction of its couplings would lie between them."""
+ROW_COST = 3
+"""Entries that take as long in a sweep as the rest of the work on a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,34 +41,72 @@ class Across:
     columns: Indices
     values: Floats
 
-    @classmethod
-    def of(cls, level: Level) -> Across:
-        """Return a copy of the entries between the blocks of a level."""
-        rows = np.flatnonzero(level.last > level.inner).astype(np.uint32)
-        starts = np.zeros(len(rows) + 1, np.uint32)
-        np.cumsum(level.last[rows] - level.inner[rows], out=starts[1:])
-        places = np.arange(starts[-1]) + np.repeat(level.inner[rows].astype(np.int64) - starts[:-1], np.diff(starts))
-        bounds = np.searchsorted(rows, level.bounds).astype(np.uint32)
-        return cls(bounds, rows, starts, level.columns[places], level.values[places])
-
 
 @dataclass(frozen=True, slots=True)
 class Lower:
-    """The entries before the diagonal within blocks: `columns[starts[i]:starts[i + 1]]` of row `i`."""
+    """The part of a level that a cycle reads, over blocks of its own.
 
+    The entries before the diagonal within blocks are `columns[starts[i]:starts[i + 1]]` of row `i`. Block `k` sums the
+    residuals of the aggregates `offsets[k] … offsets[k + 1] − 1`, whose members are rows of the block and
+    `joined[joined_bounds[k]:joined_bounds[k + 1]]`, which lie in other blocks.
+    """
+
+    bounds: Indices
     starts: Indices
     columns: Indices
     values: Floats
     across: Across
+    inverse: Floats
+    excess: Floats
+    offsets: Indices
+    joined_bounds: Indices
+    joined: Indices
 
     @classmethod
     def of(cls, level: Level) -> Lower:
         """Return a copy of the entries of a level that a cycle reads."""
-        starts = np.zeros(level.rows + 1, np.uint32)
-        np.cumsum(level.middle - level.first, out=starts[1:])
-        columns, values = np.empty(int(starts[-1]), np.uint32), np.empty(int(starts[-1]), np.float32)
-        level.over(
-            kernels.copy_before_diagonal, level.first, level.middle, level.columns, level.values, starts, columns,
-            values,
+        bounds, inverse, excess = level.bounds, level.inverse, level.excess
+        within, beyond = level.middle - level.first, level.last - level.inner
+        if len(bounds) == 2 and level.rows >= SPLIT:
+            work = np.cumsum(within, dtype=np.int64) + ROW_COST * np.arange(level.rows)
+            halves = np.array([0, np.searchsorted(work, work[-1] // 2), level.rows], np.uint32)
+            parts = np.empty((2, level.rows), np.uint32)
+            kernels.count_by_blocks(0, 2, halves, level.first, level.last, level.columns, *parts)
+            if int(parts[1].sum()) <= ACROSS * max(1, 2 * int(within.sum())):
+                bounds, within, beyond = halves, *parts
+                inverse, excess = inverse.copy(), excess.copy()
+        starts, rows = _starts_of(within), np.flatnonzero(beyond).astype(np.uint32)
+        across = Across(
+            np.searchsorted(rows, bounds).astype(np.uint32), rows, _starts_of(beyond[rows]),
+            np.empty(int(beyond.sum()), np.uint32), np.empty(int(beyond.sum()), np.float32),
         )  # fmt: skip
-        return cls(starts, columns, values, Across.of(level))
+        columns, values = np.empty(int(starts[-1]), np.uint32), np.empty(int(starts[-1]), np.float32)
+        divide(
+            kernels.copy_by_blocks, len(bounds) - 1, bounds, level.first, level.last, level.columns, level.values,
+            starts, columns, values, across.bounds, across.starts, across.columns, across.values,
+            bounds is not level.bounds, level.diagonal, inverse, excess, chunks=count_threads(level.rows),
+        )  # fmt: skip
+        return cls(bounds, starts, columns, values, across, inverse, excess, *_share_aggregates(level, bounds))
+
+
+def _starts_of(counts: Indices) -> Indices:
+    starts = np.zeros(len(counts) + 1, np.uint32)
+    np.cumsum(counts, out=starts[1:])
+    return starts
+
+
+def _share_aggregates(level: Level, bounds: Indices) -> tuple[Indices, Indices, Indices]:
+    """Return the first aggregate of each block, and the rows of others that belong to its aggregates, with their
+    bounds."""
+    blocks, count, group = len(bounds) - 1, int(level.offsets[-1]), level.group
+    nowhere = np.zeros(blocks + 1, np.uint32), np.empty(0, np.uint32)
+    if level.smoothed is not None:
+        return split_rows(count, blocks), *nowhere
+    if bounds is level.bounds:
+        return (level.offsets if len(level.offsets) == blocks + 1 else nowhere[0]), *nowhere
+    offsets = np.array([0, *(int(group[:end].max()) + 1 for end in bounds[1:-1]), count], np.uint32)
+    owner = np.searchsorted(offsets[1:], group, "right")
+    block = np.repeat(np.arange(blocks), np.diff(bounds).astype(np.int64))
+    joined = np.flatnonzero((owner != block) & (group >= 0))
+    joined = joined[np.argsort(owner[joined], kind="stable")]
+    return offsets, np.searchsorted(owner[joined], np.arange(blocks + 1)).astype(np.uint32), joined.astype(np.uint32)

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.kernels.threads import divide
-from relaxon.solvers.sparse.amg import cycle_kernels
 from relaxon.solvers.sparse.amg import multi_column_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
 from relaxon.solvers.sparse.amg.lane_kernels import WIDTH
+from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.smoothed_aggregation import Sparse
 from relaxon.solvers.sparse.engine import LOOK, ConjugateDirection, expected_left
 from relaxon.solvers.sparse.system.matrix_system import Array
@@ -26,6 +26,7 @@ from relaxon.solvers.sparse.system.row_runs import count_threads
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.amg.engine import MultigridDirections
+    from relaxon.solvers.sparse.amg.hierarchy import Level
 
 Floats = NDArray[np.float32]
 MOST_ITERATIONS = 60
@@ -37,6 +38,8 @@ class _Layer:
     """A level: its entries as in `Cycle`, the transfer to the next level, and its work vectors, `(n, 8)`."""
 
     bounds: NDArray[np.uint32]
+    whole: NDArray[np.uint32]
+    """The blocks of the set-up, which no aggregate leaves."""
     chunks: int
     rows: tuple[NDArray[Any], ...]
     """Begin and end of each row's entries before the diagonal, columns, values."""
@@ -74,11 +77,8 @@ class CycleTogether:
 
     def __init__(self, cycle: Cycle) -> None:
         self.steps, self.correction, self.solution = cycle.steps, cycle.correction, cycle.solution
-        self.layers = [_make_divided_layer(own) for own in cycle.top]
-        count = sum(1 for row in cycle.table if row[cycle_kernels.COUNT] > 0)
-        for index in range(count):
-            self.layers.append(_make_tail_layer(cycle, index, index + 1 == count))
-        self.inverted = count > 0 and len(self.solution) == len(self.layers[-1].inverse) > 0
+        self.layers = [_make_layer(level, lower) for level, lower in zip(cycle.levels, cycle.lower, strict=True)]
+        self.inverted = len(self.solution) == len(self.layers[-1].inverse) > 0
         self.right = self.layers[0].vectors[0]
 
     def apply(self) -> Floats:
@@ -106,7 +106,9 @@ class CycleTogether:
 
     def _restrict(self, own: _Layer, left: Floats, coarse: Floats) -> None:
         if own.restriction is None:
-            own.over(kernels.restrict, own.offsets, left, own.group, coarse)
+            divide(
+                kernels.restrict, len(own.whole) - 1, own.whole, own.offsets, left, own.group, coarse, chunks=own.chunks
+            )
             return
         coarse[...] = 0.0
         count = len(own.offsets) - 1
@@ -138,9 +140,7 @@ class CycleTogether:
         own.over(kernels.combine, np.float32(one), z, np.float32(two), x, x)
 
 
-def _make_divided_layer(own: Any) -> _Layer:
-    """Return the layer of a level that is divided among threads."""
-    level, lower = own.level, own.lower
+def _make_layer(level: Level, lower: Lower) -> _Layer:
     interpolation = restriction = None
     if level.smoothed is not None:
         interpolation, restriction = _row_arrays(level.smoothed.interpolation), _row_arrays(level.smoothed.restriction)
@@ -148,36 +148,13 @@ def _make_divided_layer(own: Any) -> _Layer:
     between = (over.bounds, over.rows, over.starts[:-1], over.starts[1:], over.columns, over.values)
     rows = (lower.starts[:-1], lower.starts[1:], lower.columns, lower.values)
     return _Layer(
-        level.bounds, level.chunks, rows, between, level.sums, level.inverse, level.excess, level.group, level.offsets,
-        interpolation, restriction,
+        lower.bounds, level.bounds, level.chunks, rows, between if len(over.rows) else None, level.sums, lower.inverse,
+        lower.excess, level.group, level.offsets, interpolation, restriction,
     )  # fmt: skip
 
 
 def _row_arrays(matrix: Sparse) -> tuple[NDArray[Any], ...]:
     return matrix.begin, matrix.end, matrix.columns, matrix.values
-
-
-def _make_tail_layer(cycle: Cycle, index: int, last: bool) -> _Layer:
-    """Return the layer of one of the smaller levels, which are concatenated in a cycle's arrays."""
-    table = cycle.table
-    row, entry, count = (int(number) for number in table[index, : cycle_kernels.COUNT + 1])
-    own = slice(row, row + count)
-    begin, end, columns, values, sums, inverse, excess = cycle.arrays
-    below = 0 if last else int(table[index + 1, cycle_kernels.COUNT])
-    interpolation = restriction = None
-    if table[index, cycle_kernels.SMOOTHED] and not last:
-        weight = int(table[index, cycle_kernels.WEIGHT])
-        coarse = slice(row + count, row + count + below)
-        parts = cycle.transfers
-        interpolation = (parts[0][own], parts[1][own], parts[2][weight:], parts[3][weight:])
-        restriction = (parts[4][coarse], parts[5][coarse], parts[6][weight:], parts[7][weight:])
-    bounds = np.array([0, count], np.uint32)
-    offsets = np.array([0, below], np.uint32)
-    rows = (begin[own], end[own], columns[entry:], values[entry:])
-    return _Layer(
-        bounds, 1, rows, None, sums[own], inverse[own], excess[own], cycle.group[own], offsets, interpolation,
-        restriction,
-    )  # fmt: skip
 
 
 class Together:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sparse.amg import cycle_kernels as kernels
+from relaxon.solvers.sparse.amg import direction_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import Cycle
 from relaxon.solvers.sparse.amg.engine import MultigridDirections, permute
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
@@ -53,7 +53,11 @@ class NodeDirections(MultigridDirections):
         self._place = cast(BlockHierarchy, hierarchy).place
         return cast(Cycle, BlockCycle(cast(BlockHierarchy, hierarchy)))
 
-    def _preconditioned(self, short: Floats) -> Floats:
+    @property
+    def is_plain(self) -> bool:
+        return False  # the cycle has no kernel for all levels
+
+    def _precondition(self, short: Floats) -> Floats:
         permute(kernels.scatter, short, self._place, self.cycle.right)
         permute(kernels.gather, self.cycle.apply(), self._place, z := np.empty_like(short))
         return z

@@ -61,3 +61,19 @@ def test_shares_make_up_the_whole():
             assert shares[0][0] == 0
             assert shares[-1][1] == count
             assert all(a[1] == b[0] for a, b in pairwise(shares))
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_members_do_not_wait_for_one_that_raises(failing):
+    def one_fails(first, last, team, x, y):
+        if first == failing:
+            raise KeyboardInterrupt
+        _reverse_and_add(first, last, team, 50, x, y)
+
+    x = np.arange(64.0)
+    with pytest.raises(KeyboardInterrupt):
+        run_team(one_fails, x, np.empty_like(x), members=2)
+    x = np.arange(64.0)
+    expected = _expected(x, 50)
+    run_team(_reverse_and_add, 50, x, np.empty_like(x), members=2)
+    assert np.array_equal(x, expected)

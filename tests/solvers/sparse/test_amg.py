@@ -9,7 +9,7 @@ from relaxon.solvers import AlgebraicMultigrid, Result, gallery, prepare, solve
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import Constants, MatrixSystem
 from relaxon.solvers.sparse.amg import hierarchy, smoothed_aggregation
-from relaxon.solvers.sparse.amg.cycle import Cycle, count_steps
+from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle, count_steps
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 from relaxon.solvers.sparse.system.inspection import inspect
 from relaxon.solvers.sparse.system.inspection_kernels import ASYMMETRIC
@@ -154,6 +154,36 @@ def test_other_constants_solve_the_same_system(name, monkeypatch):
     assert (whole.x != plain.x).any()  # every constant reaches the levels
 
 
+@pytest.mark.parametrize("name", ["random-jumps-3d", "stretched-3d", "lognormal-3d"])
+def test_a_cycle_is_definite_where_aggregates_join_rows_of_both_its_blocks(name, monkeypatch):
+    from relaxon.solvers.sparse.amg import lower
+
+    monkeypatch.setattr(lower, "SPLIT", 50)
+    monkeypatch.setattr(lower, "ACROSS", 1.0)
+    a = gallery.matrix(name, 500)
+    hierarchy = Hierarchy.of(MatrixSystem.of(a), Constants(dense=20))
+    cycle = Cycle(hierarchy, LENGTHS)
+    assert len(cycle.lower[0].bounds) == 3
+    assert any(len(own.joined) for own in cycle.lower) or any(level.smoothed for level in cycle.levels)
+    m = applied(cycle, a.shape[0])
+    root = np.sqrt(a.diagonal())
+    m = root[:, None] * m * root  # where entries differ by many orders, all are compared alike
+    np.testing.assert_allclose(m, m.T, atol=1e-4 * abs(m).max())
+    assert np.linalg.eigvalsh((m + m.T) / 2)[0] > 0
+
+
+@pytest.mark.parametrize("name", ["lognormal-3d", "neumann-2d", "parts"])
+def test_watching_each_step_changes_no_bit(name):
+    """Without a callback several steps are taken in one call of the kernel."""
+    a = gallery.matrix(name, 9_000)
+    b = in_range(a)
+    alone, seen = solve(a, b, solver="amg"), []
+    watched = solve(a, b, solver="amg", callback=lambda progress: seen.append(progress.residual))
+    np.testing.assert_array_equal(alone.x, watched.x)
+    np.testing.assert_array_equal(alone.residuals, watched.residuals)
+    np.testing.assert_array_equal(seen[: len(alone.residuals)], alone.residuals)
+
+
 def test_a_relaxed_cycle_of_two_levels_is_symmetric_and_definite():
     a = gallery.matrix("tetrahedra-3d", 400)
     for relaxation in (0.5, 1.0, 1.5):
@@ -181,12 +211,16 @@ def test_constants_out_of_their_bounds_are_refused_by_name(values, message):
         Constants(**values)
 
 
-@pytest.mark.parametrize("name", ["laplacian-3d", "tetrahedra-3d", "random-weights", "rotated-2d"])
-def test_any_number_of_threads_gives_the_same_bits(name):
-    a = gallery.matrix(name, 45_000)
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [("laplacian-3d", 45_000), ("tetrahedra-3d", 9_000), ("random-weights", 45_000), ("rotated-2d", 45_000),
+     ("random-jumps-3d", 24_000), ("parts", 12_000)],
+)  # fmt: skip
+def test_any_number_of_threads_gives_the_same_bits(name, n):
+    a = gallery.matrix(name, n)
     b = in_range(a)
     answers = []
-    for count in (1, 2, 3):
+    for count in (1, 2, 4):
         with num_threads(count):
             answers.append(solve(a, b, solver="amg", max_iterations=8))
     for other in answers[1:]:
@@ -301,14 +335,16 @@ def test_one_set_up_answers_many_right_hand_sides_and_leaves_them_alone():
 
 def test_visits_of_levels_are_counted_in_one_piece_and_in_blocks(monkeypatch):
     from relaxon.solvers.sparse.amg import hierarchy as module
+    from relaxon.solvers.sparse.amg import lower
 
+    monkeypatch.setattr(lower, "SPLIT", 10**6)
     system = MatrixSystem.of(gallery.matrix("laplacian-2d", 10_000))
     for constants, per_level in ((Constants(twice=0.0), 1), (Constants(enough=0.0, twice=1.0, budget=9.0), 2)):
         for divided in (10**6, 2_000):
             monkeypatch.setattr(module, "DIVIDED", divided)
             monkeypatch.setattr(module, "BLOCK", 600)
             cycle = Cycle(Hierarchy.of(system, constants))
-            assert len(cycle.top) == (0 if divided > 10_000 else 2)
+            assert sum(len(own.bounds) > 2 for own in cycle.lower) == (0 if divided > 10_000 else 2)
             for _ in range(3):
                 cycle.right[:] = np.random.default_rng(0).standard_normal(len(cycle.right))
                 cycle.apply()

@@ -1,0 +1,52 @@
+"""Kernels that copy what a cycle reads of a level, by blocks of rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from relaxon.solvers.sparse.amg.levels_kernels import rows_kernel
+
+ONE = np.uint32(1)
+
+
+@rows_kernel
+def count_by_blocks(start, stop, bounds, first, last, c, within, beyond):  # type: ignore[no-untyped-def]
+    """Count the entries of each row of a block that lie in the block before the diagonal, and those outside it."""
+    for block in range(start, stop):
+        lo, hi = bounds[block], bounds[block + 1]
+        for i in range(lo, hi):
+            before, outside = ONE - ONE, ONE - ONE
+            for k in range(first[i], last[i]):
+                if c[k] < lo or c[k] >= hi:
+                    outside += ONE
+                elif c[k] < i:
+                    before += ONE
+            within[i], beyond[i] = before, outside
+
+
+@rows_kernel
+def copy_by_blocks(  # type: ignore[no-untyped-def]
+    start, stop, bounds, first, last, c, v, starts, columns, values, over_bounds, over_starts, over_columns,
+    over_values, fresh, diagonal, inverse, excess,
+):  # fmt: skip
+    """Copy the entries before the diagonal of a block's rows, those of row `i` from `starts[i]`, and those outside it.
+
+    With `fresh` blocks half the sum of the magnitudes outside is added to the diagonal, which makes a sweep within
+    blocks convergent: to `excess` and in `inverse`.
+    """
+    for block in range(start, stop):
+        lo, hi = bounds[block], bounds[block + 1]
+        position, place = starts[lo], over_starts[over_bounds[block]]
+        for i in range(lo, hi):
+            away = 0.0
+            for k in range(first[i], last[i]):
+                if c[k] < lo or c[k] >= hi:
+                    over_columns[place], over_values[place] = c[k], v[k]
+                    place += ONE
+                    away += abs(v[k])
+                elif c[k] < i:
+                    columns[position], values[position] = c[k], v[k]
+                    position += ONE
+            if fresh and away > 0.0:
+                excess[i] += 0.5 * away
+                inverse[i] = 1.0 / (diagonal[i] + excess[i]) if diagonal[i] > 0.0 else 0.0
