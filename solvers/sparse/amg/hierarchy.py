@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.scaling import mean_scale
+from relaxon.solvers.kernels.team_kernels import run_team
 from relaxon.solvers.kernels.threads import Work, divide
 from relaxon.solvers.sparse.amg import levels_kernels as kernels
+from relaxon.solvers.sparse.amg.coarsening_kernels import match_rows
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
@@ -33,6 +35,8 @@ STALLED = 0.7
 """A level that keeps more than this fraction of its rows is coarsened again with couplings of any strength."""
 BLOCK, BLOCKS, DIVIDED = 20_000, 8, 40_000
 """Least rows of a block, largest number of blocks, and rows from which a level is divided into blocks."""
+PIECES = 32
+"""Pieces of a level among which threads divide passes that may cross blocks."""
 SCATTERED = 0.05
 """Rows are put in breadth-first order where more than this fraction of the couplings leave their block."""
 MAX_LEVELS = 40
@@ -140,8 +144,8 @@ def build_finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArra
         np.cumsum(np.diff(a.indptr)[order[:-1]], out=begin[1:])
         columns, values = np.empty(a.nnz, np.uint32), np.empty(a.nnz)
         divide(
-            kernels.permute_rows, len(bounds) - 1, bounds, order, place, indptr, indices, a.data, begin, end, columns,
-            values, chunks=count_threads(n),
+            kernels.permute_rows, PIECES, split_rows(n, PIECES), order, place, indptr, indices, a.data, begin, end,
+            columns, values, chunks=count_threads(n),
         )  # fmt: skip
         if is_scattered(np.append(begin, np.uint32(a.nnz)), columns, n // (len(bounds) - 1)):
             bounds = bounds[[0, -1]]  # a graph without geometry, whose structure blocks would not respect
@@ -171,26 +175,22 @@ def arrange(
 ) -> Level:
     """Return the level of given rows, whose entries may be in any order; `surplus` are row sums, None to compute
     them."""
-    n = len(begin)
-    lengths = np.zeros(n + 1, np.int64)
-    np.cumsum(end - begin, out=lengths[1:])
-    places = lengths[bounds].astype(np.uint32)
-    size = int(lengths[-1])
-    fresh = surplus is None
+    n, fresh = len(begin), surplus is None
     sums = np.empty(n) if surplus is None else surplus
+    size = len(columns) if fresh else int(np.sum(end, dtype=np.int64) - np.sum(begin, dtype=np.int64))
     first, middle, inner, last = (np.empty(n, np.uint32) for _ in range(4))
-    diagonal, inverse, excess, most = (np.empty(n, np.float32) for _ in range(4))
+    diagonal, inverse, excess, most, short = (np.empty(n, np.float32) for _ in range(5))
     out_columns, out_values = np.empty(size, np.uint32), np.empty(size, np.float32)
-    divide(
-        kernels.arrange_rows, len(bounds) - 1, bounds, places, begin, end, columns, values, scale, relaxation, fresh,
-        sums, diagonal, inverse, excess, most, first, middle, inner, last, out_columns, out_values,
-        chunks=count_threads(n),
+    run_team(
+        kernels.arrange_rows, bounds, np.empty(PIECES, np.uint32), begin, end, columns, values, scale, relaxation,
+        fresh, sums, diagonal, inverse, excess, most, short, first, middle, inner, last, out_columns, out_values,
+        members=count_threads(n),
     )  # fmt: skip
     if fresh and labels is not None:
-        sums[labels > 0] = 0.0
+        sums[labels > 0] = short[labels > 0] = 0.0
     return Level(
-        bounds, first, middle, inner, last, out_columns, out_values, diagonal, inverse, excess, most, sums,
-        sums.astype(np.float32), labels,
+        bounds, first, middle, inner, last, out_columns, out_values, diagonal, inverse, excess, most, sums, short,
+        labels,
     )  # fmt: skip
 
 
@@ -198,50 +198,32 @@ def coarsen(
     level: Level, constants: Constants, strength: float, anyone: bool
 ) -> tuple[NDArray[np.int32], NDArray[np.uint32], AggregateRows]:
     """Pair rows, then pairs; return each row's aggregate, the first aggregate of each block, and `Pᵀ A P`."""
-    rows = AggregateRows(
+    n, count, matchings = level.rows, len(level.bounds) - 1, constants.matchings
+    fine = (
         level.bounds, level.first, level.last, level.columns, level.values, level.surplus, level.diagonal, level.most
-    )
-    group, offsets, rows = match_rows(rows, strength, constants.dominated, anyone, level.chunks)
-    for _ in range(constants.matchings - 1):
-        if len(rows.first) == 0:
-            break
-        second, offsets, rows = match_rows(rows, strength, -1.0, anyone, level.chunks)
-        level.over(kernels.compose_groups, second, group)
-    return group, offsets, rows
-
-
-def match_rows(
-    rows: AggregateRows, strength: float, dominated: float, anyone: bool, chunks: int
-) -> tuple[NDArray[np.int32], NDArray[np.uint32], AggregateRows]:
-    """Match rows once; return each row's group, the first group of each block, and the matrix between the groups."""
-    n, count = len(rows.first), len(rows.bounds) - 1
+    )  # fmt: skip
+    found = [allocate_rows(n, count, level.columns) for _ in range(min(matchings, 2))]
     group, heads, link, size = (np.empty(n, np.int32) for _ in range(4))
-    counts = np.zeros(count, np.int64)
-    divide(
-        kernels.pair_rows, count, rows.bounds, rows.first, rows.last, rows.columns, rows.values, rows.weight,
-        rows.surplus, rows.most, np.float32(strength**2), np.float32(dominated), anyone, group, heads, link, size,
-        counts, chunks=chunks,
+    spare = np.empty(n if matchings > 1 else 0, np.int32)
+    run_team(
+        match_rows, matchings, np.float32(strength**2), np.float32(constants.dominated), anyone, fine, found[0],
+        found[-1], group, spare, np.empty(count, np.int64), np.empty(PIECES, np.uint32), heads, link, size,
+        np.empty((level.chunks, n), np.uint32), members=level.chunks,
     )  # fmt: skip
-    offsets = np.zeros(count + 1, np.uint32)
-    np.cumsum(counts, out=offsets[1:])
-    total = int(offsets[-1])
-    compact = np.empty(total, np.int32)
-    divide(kernels.number_groups, count, rows.bounds, offsets, group, heads, compact, chunks=chunks)
-    merged = allocate_rows(offsets, rows.columns, rows.values)
-    divide(
-        kernels.merge_rows, count, rows.bounds, offsets, group, compact, link, rows.first, rows.last, rows.columns,
-        rows.values, rows.surplus, rows.weight, rows.most, merged.first, merged.last, merged.columns, merged.values,
-        merged.surplus, merged.weight, merged.most, chunks=chunks,
+    bounds, begin, end, columns, values, surplus, weight, most = found[(matchings - 1) % 2]
+    total = int(bounds[-1])
+    return group, bounds, AggregateRows(
+        bounds, begin[:total], end[:total], columns, values, surplus[:total], weight[:total], most[:total]
     )  # fmt: skip
-    return group, offsets, merged
 
 
-def allocate_rows(offsets: NDArray[np.uint32], columns: NDArray[np.uint32], values: Floats) -> AggregateRows:
-    """Allocate the rows of aggregates, which have at most as many entries as these."""
-    total = int(offsets[-1])
-    return AggregateRows(
-        offsets, np.empty(total, np.uint32), np.empty(total, np.uint32), np.empty_like(columns), np.empty_like(values),
-        np.empty(total), np.empty(total, np.float32), np.empty(total, np.float32),
+def allocate_rows(total: int, blocks: int, columns: NDArray[np.uint32]) -> tuple[NDArray[Any], ...]:
+    """Allocate the arrays of `AggregateRows` for at most `total` rows, with at most as many entries as `columns`."""
+    dtypes = np.uint32, np.uint32, np.float64, np.float32, np.float32
+    begin, end, surplus, weight, most = (np.empty(total, dtype) for dtype in dtypes)
+    return (
+        np.zeros(blocks + 1, np.uint32), begin, end, np.empty_like(columns), np.empty(len(columns), np.float32),
+        surplus, weight, most,
     )  # fmt: skip
 
 
