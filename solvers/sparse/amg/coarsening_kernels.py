@@ -206,7 +206,7 @@ def match_rows(  # type: ignore[no-untyped-def]
         for g in range(offsets[-1]):
             mine[g] = 0
         meet(first, last, team)
-        entries, position = np.int64(1), np.uint32(0)
+        entries, position = np.int64(1), np.uint64(0)
         for piece in range(pieces):
             entries += np.int64(room[piece])
         for piece in range(pieces):
@@ -223,11 +223,12 @@ def match_rows(  # type: ignore[no-untyped-def]
 
 @team_kernel
 def merge_rows(  # type: ignore[no-untyped-def]
-    start, stop, bounds, offsets, group, heads, link, first, last, c, v, surplus, weight, most,
-    begin, end, columns, values, coarse_surplus, coarse_weight, coarse_most, seen,
+    offsets, group, heads, link, first, last, c, v, surplus, weight, most, begin, end, columns, values,
+    coarse_surplus, coarse_weight, coarse_most, seen,
 ):  # fmt: skip
-    """Sum the rows and columns of all groups as `merge_piece` does, in one piece; `start … stop − 1` is not used."""
+    """Sum the rows and columns of all groups as `merge_piece` does, in one piece; `heads` has the first member of each
+    group."""
     merge_piece(
-        0, 1, np.uint32(0), offsets, offsets, group, heads, link, first, last, c, v, surplus, weight, most, begin, end,
+        0, 1, np.uint64(0), offsets, offsets, group, heads, link, first, last, c, v, surplus, weight, most, begin, end,
         columns, values, coarse_surplus, coarse_weight, coarse_most, seen,
     )  # fmt: skip

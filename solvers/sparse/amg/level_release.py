@@ -67,7 +67,7 @@ def _sum_aggregates(level: Level) -> AggregateRows:
     updating_kernels.link_members(level.group, heads, link)
     rows = AggregateRows(level.offsets, *allocate_rows(len(heads), 0, level.columns)[1:])
     coarsening_kernels.merge_rows(
-        0, 1, level.offsets, level.group, heads, link, level.first, level.last, level.columns, level.values,
+        level.offsets, level.group, heads, link, level.first, level.last, level.columns, level.values,
         level.surplus, level.diagonal, level.most, rows.first, rows.last, rows.columns, rows.values, rows.surplus,
         rows.weight, rows.most, np.zeros(len(heads), np.uint32),
     )  # fmt: skip

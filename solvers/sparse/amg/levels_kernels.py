@@ -102,7 +102,7 @@ def arrange_rows(  # type: ignore[no-untyped-def]
             for i in range(begun, ended):
                 room[piece] += end[i] - begin[i]
     meet(one, other, team)
-    position = np.uint32(0)
+    position = np.uint64(0)
     for piece in range(start):
         position += room[piece]
     for piece in range(start, stop):
