@@ -93,13 +93,7 @@ def _count_few(matrix: Any) -> float:
     n = matrix.shape[0]
     order, _ = breadth_first_order(matrix, n // 2, directed=True)
     order, before = breadth_first_order(matrix, int(order[-1]), directed=True)
-    place = np.empty(n, np.int64)
-    place[order] = np.arange(len(order))
-    parents = place[before[order[1:]]]  # ascending, as the nodes are in the order in which they were met
-    levels, start = 1, 0
-    while levels < MOST_LEVELS:
-        following = 1 + int(np.searchsorted(parents, start))
-        if following >= len(order):
-            break
-        levels, start = levels + 1, following
+    levels, node = 1, int(order[-1])
+    while levels < MOST_LEVELS and (node := int(before[node])) >= 0:
+        levels += 1
     return float(levels * n / len(order))
