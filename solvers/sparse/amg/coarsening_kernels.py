@@ -112,20 +112,6 @@ def number_groups(first, last, team, bounds, counts, offsets, group):  # type: i
 
 
 @team_part
-def count_entries(piece, pieces, bounds, offsets, heads, link, begin, end):  # type: ignore[no-untyped-def]
-    """Return the number of entries in the rows of a piece's groups; see `merge_piece`."""
-    entries = np.uint32(0)
-    for block in range(len(bounds) - 1):
-        start, stop = cut(piece, pieces, offsets, block)
-        for g in range(start, stop):
-            i = heads[g - offsets[block] + bounds[block]]
-            while i >= 0:
-                entries += end[np.uint32(i)] - begin[np.uint32(i)]
-                i = link[np.uint32(i)]
-    return entries
-
-
-@team_part
 def merge_piece(  # type: ignore[no-untyped-def]
     piece, pieces, position, bounds, offsets, group, heads, link, first, last, c, v, surplus, weight, most,
     begin, end, columns, values, coarse_surplus, coarse_weight, coarse_most, seen,
@@ -173,52 +159,55 @@ def merge_piece(  # type: ignore[no-untyped-def]
 
 @team_kernel
 def match_rows(  # type: ignore[no-untyped-def]
-    first, last, team, matchings, strength, dominated, anyone, fine, coarse, other, group, spare, counts, room, heads,
-    link, size, seen,
+    first, last, team, strength, dominated, anyone, fine, coarse, group, rows, whole, counts, room, heads, link, size,
+    seen,
 ):  # fmt: skip
-    """Match rows, then the groups, `matchings` times; `group` gets each row's last group, −1 for those left out.
+    """Match rows once; `group` gets each row's group, −1 for those left out, and `whole ← group[whole]` unless empty.
 
-    `fine`, `coarse` and `other` are the arrays of `AggregateRows`: those of the rows, those for the first groups, and
-    those for the groups of these, then of the second ones again, and so on. All others are scratch memory: `counts` has
-    an entry for each block, `seen` a row for each member. Groups are merged in as many pieces as `room` has entries,
-    whatever their blocks; a piece's member follows from the number of entries before it.
+    `fine` and `coarse` are the arrays of `AggregateRows`: those of the rows, which are given, and those of the groups.
+    Block `b` of `whole` has the rows `rows[b] … rows[b + 1] − 1`. All others are scratch memory: `counts` has an entry
+    for each block, `seen` a row for each member. Groups are merged in as many pieces as `room` has entries, whatever
+    their blocks; a piece's member follows from the number of entries before it.
     """
     start, stop = share(first, last, team, len(counts))
-    rows, mine, pieces = fine[0], seen[first], len(room)
-    for matching in range(matchings):
-        bounds, begin, end, c, v, surplus, weight, most = fine
-        offsets, to_begin, to_end, columns, values, to_surplus, to_weight, to_most = coarse
-        own = spare if matching > 0 else group
-        for block in range(start, stop):
-            counts[block] = pair_block(
-                bounds[block], bounds[block + 1], begin, end, c, v, weight, surplus, most, strength,
-                dominated if matching == 0 else np.float32(-1.0), anyone, own, heads, link, size,
+    mine, pieces = seen[first], len(room)
+    bounds, begin, end, c, v, surplus, weight, most = fine
+    offsets, to_begin, to_end, columns, values, to_surplus, to_weight, to_most = coarse
+    for block in range(start, stop):
+        counts[block] = pair_block(
+            bounds[block], bounds[block + 1], begin, end, c, v, weight, surplus, most, strength, dominated, anyone,
+            group, heads, link, size,
+        )  # fmt: skip
+    number_groups(first, last, team, bounds, counts, offsets, group)
+    from_piece, to_piece = share(first, last, team, pieces)
+    for piece in range(from_piece, to_piece):
+        entries = np.int64(0)
+        for block in range(len(counts)):
+            lo, hi = cut(piece, pieces, offsets, block)
+            for g in range(lo, hi):
+                i = heads[g - offsets[block] + bounds[block]]
+                while i >= 0:
+                    entries += np.int64(end[np.uint32(i)] - begin[np.uint32(i)])
+                    i = link[np.uint32(i)]
+        room[piece] = entries
+    if len(whole) > 0:
+        for row in range(rows[start], rows[stop]):
+            if whole[row] >= 0:
+                whole[row] = group[np.uint32(whole[row])]
+    for g in range(offsets[-1]):
+        mine[g] = 0
+    meet(first, last, team)
+    entries, position = np.int64(1), np.uint64(0)
+    for piece in range(pieces):
+        entries += np.int64(room[piece])
+    for piece in range(pieces):
+        owner = np.int64(position) * team[SIZE] // entries
+        if first <= owner and owner < last:
+            merge_piece(
+                piece, pieces, position, bounds, offsets, group, heads, link, begin, end, c, v, surplus, weight, most,
+                to_begin, to_end, columns, values, to_surplus, to_weight, to_most, mine,
             )  # fmt: skip
-        number_groups(first, last, team, bounds, counts, offsets, own)
-        from_piece, to_piece = share(first, last, team, pieces)
-        for piece in range(from_piece, to_piece):
-            room[piece] = count_entries(piece, pieces, bounds, offsets, heads, link, begin, end)
-        if matching > 0:
-            for block in range(start, stop):
-                for i in range(rows[block], rows[block + 1]):
-                    if group[i] >= 0:
-                        group[i] = spare[np.uint32(group[i])]
-        for g in range(offsets[-1]):
-            mine[g] = 0
-        meet(first, last, team)
-        entries, position = np.int64(1), np.uint64(0)
-        for piece in range(pieces):
-            entries += np.int64(room[piece])
-        for piece in range(pieces):
-            owner = np.int64(position) * team[SIZE] // entries
-            if first <= owner and owner < last:
-                merge_piece(
-                    piece, pieces, position, bounds, offsets, own, heads, link, begin, end, c, v, surplus, weight, most,
-                    to_begin, to_end, columns, values, to_surplus, to_weight, to_most, mine,
-                )  # fmt: skip
-            position += room[piece]
-        meet(first, last, team)
-        fine, coarse, other = coarse, other, coarse
+        position += room[piece]
 
 
 @team_kernel

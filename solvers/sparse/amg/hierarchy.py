@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from relaxon.core.scaling import mean_scale
 from relaxon.solvers.kernels.team_kernels import run_team
 from relaxon.solvers.kernels.threads import Work, divide
-from relaxon.solvers.sparse.amg import levels_kernels as kernels
-from relaxon.solvers.sparse.amg.coarsening_kernels import match_rows
+from relaxon.solvers.sparse.amg import coarsening_kernels as kernels
+from relaxon.solvers.sparse.amg import levels_kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
@@ -110,7 +110,7 @@ class Level:
     def entries(self) -> int:
         if self.size is not None:
             return self.size[1]
-        return int(np.sum(self.last - self.first, dtype=np.int64)) + self.rows
+        return count_entries(self.first, self.last) + self.rows
 
     @property
     def chunks(self) -> int:
@@ -139,13 +139,13 @@ def build_finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArra
     begin, end, columns, values = indptr[:-1], indptr[1:], indices, a.data
     if len(bounds) > 2 and is_scattered(indptr, indices, n // (len(bounds) - 1)):
         order, place = np.empty(n, np.uint32), np.empty(n, np.uint32)
-        kernels.order_breadth_first(indptr, indices, order, place)
+        levels_kernels.order_breadth_first(indptr, indices, order, place)
         begin, end = np.zeros(n, np.uint32), np.empty(n, np.uint32)
         np.cumsum(np.diff(a.indptr)[order[:-1]], out=begin[1:])
         columns, values = np.empty(a.nnz, np.uint32), np.empty(a.nnz)
         divide(
-            kernels.permute_rows, PIECES, split_rows(n, PIECES), order, place, indptr, indices, a.data, begin, end,
-            columns, values, chunks=count_threads(n),
+            levels_kernels.permute_rows, PIECES, split_rows(n, PIECES), order, place, indptr, indices, a.data, begin,
+            end, columns, values, chunks=count_threads(n),
         )  # fmt: skip
         if is_scattered(np.append(begin, np.uint32(a.nnz)), columns, n // (len(bounds) - 1)):
             bounds = bounds[[0, -1]]  # a graph without geometry, whose structure blocks would not respect
@@ -177,14 +177,14 @@ def arrange(
     them."""
     n, fresh = len(begin), surplus is None
     sums = np.empty(n) if surplus is None else surplus
-    size = len(columns) if fresh else int(np.sum(end, dtype=np.int64) - np.sum(begin, dtype=np.int64))
+    size = len(columns) if fresh else count_entries(begin, end)
     first, middle, inner, last = (np.empty(n, np.uint32) for _ in range(4))
     diagonal, inverse, excess, most, short = (np.empty(n, np.float32) for _ in range(5))
     out_columns, out_values = np.empty(size, np.uint32), np.empty(size, np.float32)
     run_team(
-        kernels.arrange_rows, bounds, np.empty(PIECES, np.uint32), begin, end, columns, values, scale, relaxation,
-        fresh, sums, diagonal, inverse, excess, most, short, first, middle, inner, last, out_columns, out_values,
-        members=count_threads(n),
+        levels_kernels.arrange_rows, bounds, np.empty(PIECES, np.uint32), begin, end, columns, values, scale,
+        relaxation, fresh, sums, diagonal, inverse, excess, most, short, first, middle, inner, last, out_columns,
+        out_values, members=count_threads(n),
     )  # fmt: skip
     if fresh and labels is not None:
         sums[labels > 0] = short[labels > 0] = 0.0
@@ -198,33 +198,50 @@ def coarsen(
     level: Level, constants: Constants, strength: float, anyone: bool
 ) -> tuple[NDArray[np.int32], NDArray[np.uint32], AggregateRows]:
     """Pair rows, then pairs; return each row's aggregate, the first aggregate of each block, and `Pᵀ A P`."""
-    n, count, matchings = level.rows, len(level.bounds) - 1, constants.matchings
-    fine = (
+    rows = AggregateRows(
         level.bounds, level.first, level.last, level.columns, level.values, level.surplus, level.diagonal, level.most
-    )  # fmt: skip
-    found = [allocate_rows(n, count, level.columns) for _ in range(min(matchings, 2))]
+    )
+    whole = np.empty(0, np.int32)
+    for matching in range(constants.matchings):
+        dominated = -1.0 if matching else constants.dominated
+        group, rows = match_rows(level, rows, strength, dominated, anyone, whole)
+        whole = whole if matching else group
+    return whole, rows.bounds, rows
+
+
+def match_rows(
+    level: Level, rows: AggregateRows, strength: float, dominated: float, anyone: bool, whole: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], AggregateRows]:
+    """Match rows once; return each row's group and the matrix between the groups.
+
+    `whole` has the row of each of the level's rows, where they are not the same, and gets its group.
+    """
+    n, count, members = len(rows.first), len(rows.bounds) - 1, level.chunks
+    merged = allocate_rows(n, count, count_entries(rows.first, rows.last))
     group, heads, link, size = (np.empty(n, np.int32) for _ in range(4))
-    spare = np.empty(n if matchings > 1 else 0, np.int32)
     run_team(
-        match_rows, matchings, np.float32(strength**2), np.float32(constants.dominated), anyone, fine, found[0],
-        found[-1], group, spare, np.empty(count, np.int64), np.empty(PIECES, np.uint32), heads, link, size,
-        np.empty((level.chunks, n), np.uint32), members=level.chunks,
+        kernels.match_rows, np.float32(strength**2), np.float32(dominated), anyone, rows.arrays, merged.arrays, group,
+        level.bounds, whole, np.empty(count, np.int64), np.empty(PIECES, np.uint32), heads, link, size,
+        np.empty((members, n), np.uint32), members=members,
     )  # fmt: skip
-    bounds, begin, end, columns, values, surplus, weight, most = found[(matchings - 1) % 2]
-    total = int(bounds[-1])
-    return group, bounds, AggregateRows(
-        bounds, begin[:total], end[:total], columns, values, surplus[:total], weight[:total], most[:total]
+    total = int(merged.bounds[-1])
+    for name in ("first", "last", "surplus", "weight", "most"):
+        setattr(merged, name, getattr(merged, name)[:total])
+    return group, merged
+
+
+def allocate_rows(total: int, blocks: int, entries: int) -> AggregateRows:
+    """Allocate the rows of `total` aggregates in `blocks` blocks, with that many entries."""
+    return AggregateRows(
+        np.zeros(blocks + 1, np.uint32), np.empty(total, np.uint32), np.empty(total, np.uint32),
+        np.empty(entries, np.uint32), np.empty(entries, np.float32), np.empty(total), np.empty(total, np.float32),
+        np.empty(total, np.float32),
     )  # fmt: skip
 
 
-def allocate_rows(total: int, blocks: int, columns: NDArray[np.uint32]) -> tuple[NDArray[Any], ...]:
-    """Allocate the arrays of `AggregateRows` for at most `total` rows, with at most as many entries as `columns`."""
-    dtypes = np.uint32, np.uint32, np.float64, np.float32, np.float32
-    begin, end, surplus, weight, most = (np.empty(total, dtype) for dtype in dtypes)
-    return (
-        np.zeros(blocks + 1, np.uint32), begin, end, np.empty_like(columns), np.empty(len(columns), np.float32),
-        surplus, weight, most,
-    )  # fmt: skip
+def count_entries(begin: NDArray[np.uint32], end: NDArray[np.uint32]) -> int:
+    """Return the number of entries in rows with these begins and ends."""
+    return int(np.sum(end, dtype=np.int64) - np.sum(begin, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +370,7 @@ def dense_inverse(level: Level) -> NDArray[np.float64]:
     """
     n = level.rows
     matrix = np.zeros((n, n))
-    kernels.fill_dense(level.bounds, level.first, level.last, level.columns, level.values, level.surplus, matrix)
+    levels_kernels.fill_dense(level.bounds, level.first, level.last, level.columns, level.values, level.surplus, matrix)
     diagonal = matrix.diagonal().copy()
     held = diagonal > 0
     root = np.sqrt(np.where(held, diagonal, 1.0))

@@ -65,7 +65,8 @@ def _sum_aggregates(level: Level) -> AggregateRows:
     """Return `Pᵀ A P` of a level's aggregates, which are in the order of their first rows."""
     heads, link = np.empty(int(level.offsets[-1]), np.int32), np.empty(level.rows, np.int32)
     updating_kernels.link_members(level.group, heads, link)
-    rows = AggregateRows(level.offsets, *allocate_rows(len(heads), 0, level.columns)[1:])
+    rows = allocate_rows(len(heads), 0, len(level.columns))
+    rows.bounds = level.offsets
     coarsening_kernels.merge_rows(
         level.offsets, level.group, heads, link, level.first, level.last, level.columns, level.values,
         level.surplus, level.diagonal, level.most, rows.first, rows.last, rows.columns, rows.values, rows.surplus,

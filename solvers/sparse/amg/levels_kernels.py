@@ -96,11 +96,10 @@ def arrange_rows(  # type: ignore[no-untyped-def]
     added = 1.0 / relaxation - 1.0
     start, stop = share(one, other, team, len(room))
     for piece in range(start, stop):
-        room[piece] = 0
-        for block in range(len(bounds) - 1):
-            begun, ended = cut(piece, len(room), bounds, block)
-            for i in range(begun, ended):
-                room[piece] += end[i] - begin[i]
+        entries = np.uint32(0)
+        for i in range(len(begin) * piece // len(room), len(begin) * (piece + 1) // len(room)):
+            entries += end[i] - begin[i]
+        room[piece] = entries
     meet(one, other, team)
     position = np.uint64(0)
     for piece in range(start):
