@@ -94,7 +94,7 @@ def _reach_all(matrix: Any, held: NDArray[np.bool_], known: bool) -> bool:
     from scipy.sparse.csgraph import breadth_first_order
 
     reached = breadth_first_order(matrix, int(held.argmax()), return_predecessors=False)
-    return len(reached) == matrix.shape[0]
+    return bool(len(reached) == matrix.shape[0])
 
 
 def _components(matrix: Any, known: bool) -> tuple[int, NDArray[np.int32]]:

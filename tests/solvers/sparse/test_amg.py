@@ -457,3 +457,17 @@ def test_products_in_runs_of_rows_have_the_bits_of_one_pass(monkeypatch):
         places = np.concatenate([np.arange(*ends) for ends in zip(one.first, one.last, strict=True)])
         np.testing.assert_array_equal(one.values[places], other.values[places])
         np.testing.assert_array_equal(one.columns[places], other.columns[places])
+
+
+def test_a_graph_in_one_block_is_coarsened_alike_by_any_number_of_threads():
+    system = MatrixSystem.of(gallery.matrix("heavy-tailed", 24_000))
+    found = []
+    for count in (1, 2, 3):
+        with num_threads(count):
+            found.append(Hierarchy.of(system).levels)
+    assert len(found[0][0].bounds) == 2
+    for levels in found[1:]:
+        for one, other in zip(found[0], levels, strict=True):
+            np.testing.assert_array_equal(one.group, other.group)
+            np.testing.assert_array_equal(one.diagonal, other.diagonal)
+            np.testing.assert_array_equal(one.most, other.most)
