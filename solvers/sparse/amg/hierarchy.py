@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.scaling import mean_scale
+from relaxon.solvers.kernels.team_kernels import run_team
 from relaxon.solvers.kernels.threads import Work, divide
-from relaxon.solvers.sparse.amg import levels_kernels as kernels
+from relaxon.solvers.sparse.amg import coarsening_kernels as kernels
+from relaxon.solvers.sparse.amg import levels_kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
@@ -33,6 +35,8 @@ STALLED = 0.7
 """A level that keeps more than this fraction of its rows is coarsened again with couplings of any strength."""
 BLOCK, BLOCKS, DIVIDED = 20_000, 8, 40_000
 """Least rows of a block, largest number of blocks, and rows from which a level is divided into blocks."""
+PIECES = 32
+"""Pieces of a level among which threads divide passes that may cross blocks."""
 SCATTERED = 0.05
 """Rows are put in breadth-first order where more than this fraction of the couplings leave their block."""
 MAX_LEVELS = 40
@@ -106,7 +110,7 @@ class Level:
     def entries(self) -> int:
         if self.size is not None:
             return self.size[1]
-        return int(np.sum(self.last - self.first, dtype=np.int64)) + self.rows
+        return count_entries(self.first, self.last) + self.rows
 
     @property
     def chunks(self) -> int:
@@ -135,13 +139,13 @@ def build_finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArra
     begin, end, columns, values = indptr[:-1], indptr[1:], indices, a.data
     if len(bounds) > 2 and is_scattered(indptr, indices, n // (len(bounds) - 1)):
         order, place = np.empty(n, np.uint32), np.empty(n, np.uint32)
-        kernels.order_breadth_first(indptr, indices, order, place)
+        levels_kernels.order_breadth_first(indptr, indices, order, place)
         begin, end = np.zeros(n, np.uint32), np.empty(n, np.uint32)
         np.cumsum(np.diff(a.indptr)[order[:-1]], out=begin[1:])
         columns, values = np.empty(a.nnz, np.uint32), np.empty(a.nnz)
         divide(
-            kernels.permute_rows, len(bounds) - 1, bounds, order, place, indptr, indices, a.data, begin, end, columns,
-            values, chunks=count_threads(n),
+            levels_kernels.permute_rows, PIECES, split_rows(n, PIECES), order, place, indptr, indices, a.data, begin,
+            end, columns, values, chunks=count_threads(n),
         )  # fmt: skip
         if is_scattered(np.append(begin, np.uint32(a.nnz)), columns, n // (len(bounds) - 1)):
             bounds = bounds[[0, -1]]  # a graph without geometry, whose structure blocks would not respect
@@ -171,26 +175,22 @@ def arrange(
 ) -> Level:
     """Return the level of given rows, whose entries may be in any order; `surplus` are row sums, None to compute
     them."""
-    n = len(begin)
-    lengths = np.zeros(n + 1, np.int64)
-    np.cumsum(end - begin, out=lengths[1:])
-    places = lengths[bounds].astype(np.uint32)
-    size = int(lengths[-1])
-    fresh = surplus is None
+    n, fresh = len(begin), surplus is None
     sums = np.empty(n) if surplus is None else surplus
+    size = len(columns) if fresh else count_entries(begin, end)
     first, middle, inner, last = (np.empty(n, np.uint32) for _ in range(4))
-    diagonal, inverse, excess, most = (np.empty(n, np.float32) for _ in range(4))
+    diagonal, inverse, excess, most, short = (np.empty(n, np.float32) for _ in range(5))
     out_columns, out_values = np.empty(size, np.uint32), np.empty(size, np.float32)
-    divide(
-        kernels.arrange_rows, len(bounds) - 1, bounds, places, begin, end, columns, values, scale, relaxation, fresh,
-        sums, diagonal, inverse, excess, most, first, middle, inner, last, out_columns, out_values,
-        chunks=count_threads(n),
+    run_team(
+        levels_kernels.arrange_rows, bounds, np.empty(PIECES, np.uint32), begin, end, columns, values, scale,
+        relaxation, fresh, sums, diagonal, inverse, excess, most, short, first, middle, inner, last, out_columns,
+        out_values, members=count_threads(n),
     )  # fmt: skip
     if fresh and labels is not None:
-        sums[labels > 0] = 0.0
+        sums[labels > 0] = short[labels > 0] = 0.0
     return Level(
-        bounds, first, middle, inner, last, out_columns, out_values, diagonal, inverse, excess, most, sums,
-        sums.astype(np.float32), labels,
+        bounds, first, middle, inner, last, out_columns, out_values, diagonal, inverse, excess, most, sums, short,
+        labels,
     )  # fmt: skip
 
 
@@ -201,48 +201,47 @@ def coarsen(
     rows = AggregateRows(
         level.bounds, level.first, level.last, level.columns, level.values, level.surplus, level.diagonal, level.most
     )
-    group, offsets, rows = match_rows(rows, strength, constants.dominated, anyone, level.chunks)
-    for _ in range(constants.matchings - 1):
-        if len(rows.first) == 0:
-            break
-        second, offsets, rows = match_rows(rows, strength, -1.0, anyone, level.chunks)
-        level.over(kernels.compose_groups, second, group)
-    return group, offsets, rows
+    whole = np.empty(0, np.int32)
+    for matching in range(constants.matchings):
+        dominated = -1.0 if matching else constants.dominated
+        group, rows = match_rows(level, rows, strength, dominated, anyone, whole)
+        whole = whole if matching else group
+    return whole, rows.bounds, rows
 
 
 def match_rows(
-    rows: AggregateRows, strength: float, dominated: float, anyone: bool, chunks: int
-) -> tuple[NDArray[np.int32], NDArray[np.uint32], AggregateRows]:
-    """Match rows once; return each row's group, the first group of each block, and the matrix between the groups."""
-    n, count = len(rows.first), len(rows.bounds) - 1
+    level: Level, rows: AggregateRows, strength: float, dominated: float, anyone: bool, whole: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], AggregateRows]:
+    """Match rows once; return each row's group and the matrix between the groups.
+
+    `whole` has the row of each of the level's rows, where they are not the same, and gets its group.
+    """
+    n, count, members = len(rows.first), len(rows.bounds) - 1, level.chunks
+    merged = allocate_rows(n, count, count_entries(rows.first, rows.last))
     group, heads, link, size = (np.empty(n, np.int32) for _ in range(4))
-    counts = np.zeros(count, np.int64)
-    divide(
-        kernels.pair_rows, count, rows.bounds, rows.first, rows.last, rows.columns, rows.values, rows.weight,
-        rows.surplus, rows.most, np.float32(strength**2), np.float32(dominated), anyone, group, heads, link, size,
-        counts, chunks=chunks,
+    run_team(
+        kernels.match_rows, np.float32(strength**2), np.float32(dominated), anyone, rows.arrays, merged.arrays, group,
+        level.bounds, whole, np.empty(count, np.int64), np.empty(PIECES, np.uint32), heads, link, size,
+        np.empty((members, n), np.uint32), members=members,
     )  # fmt: skip
-    offsets = np.zeros(count + 1, np.uint32)
-    np.cumsum(counts, out=offsets[1:])
-    total = int(offsets[-1])
-    compact = np.empty(total, np.int32)
-    divide(kernels.number_groups, count, rows.bounds, offsets, group, heads, compact, chunks=chunks)
-    merged = allocate_rows(offsets, rows.columns, rows.values)
-    divide(
-        kernels.merge_rows, count, rows.bounds, offsets, group, compact, link, rows.first, rows.last, rows.columns,
-        rows.values, rows.surplus, rows.weight, rows.most, merged.first, merged.last, merged.columns, merged.values,
-        merged.surplus, merged.weight, merged.most, chunks=chunks,
-    )  # fmt: skip
-    return group, offsets, merged
+    total = int(merged.bounds[-1])
+    for name in ("first", "last", "surplus", "weight", "most"):
+        setattr(merged, name, getattr(merged, name)[:total])
+    return group, merged
 
 
-def allocate_rows(offsets: NDArray[np.uint32], columns: NDArray[np.uint32], values: Floats) -> AggregateRows:
-    """Allocate the rows of aggregates, which have at most as many entries as these."""
-    total = int(offsets[-1])
+def allocate_rows(total: int, blocks: int, entries: int) -> AggregateRows:
+    """Allocate the rows of `total` aggregates in `blocks` blocks, with that many entries."""
     return AggregateRows(
-        offsets, np.empty(total, np.uint32), np.empty(total, np.uint32), np.empty_like(columns), np.empty_like(values),
-        np.empty(total), np.empty(total, np.float32), np.empty(total, np.float32),
+        np.zeros(blocks + 1, np.uint32), np.empty(total, np.uint32), np.empty(total, np.uint32),
+        np.empty(entries, np.uint32), np.empty(entries, np.float32), np.empty(total), np.empty(total, np.float32),
+        np.empty(total, np.float32),
     )  # fmt: skip
+
+
+def count_entries(begin: NDArray[np.uint32], end: NDArray[np.uint32]) -> int:
+    """Return the number of entries in rows with these begins and ends."""
+    return int(np.sum(end, dtype=np.int64) - np.sum(begin, dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +370,7 @@ def dense_inverse(level: Level) -> NDArray[np.float64]:
     """
     n = level.rows
     matrix = np.zeros((n, n))
-    kernels.fill_dense(level.bounds, level.first, level.last, level.columns, level.values, level.surplus, matrix)
+    levels_kernels.fill_dense(level.bounds, level.first, level.last, level.columns, level.values, level.surplus, matrix)
     diagonal = matrix.diagonal().copy()
     held = diagonal > 0
     root = np.sqrt(np.where(held, diagonal, 1.0))

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from relaxon.solvers.sparse.amg import levels_kernels, updating_kernels
+from relaxon.solvers.sparse.amg import coarsening_kernels, updating_kernels
 from relaxon.solvers.sparse.amg.hierarchy import OF_SET_UP, Hierarchy, Level, allocate_rows, build_below, build_finest
 from relaxon.solvers.sparse.amg.smoothed_aggregation import (
     AggregateRows,
@@ -54,10 +54,11 @@ def _sum_aggregates(level: Level) -> AggregateRows:
     """Return `Pᵀ A P` of a level's aggregates, which are in the order of their first rows."""
     heads, link = np.empty(int(level.offsets[-1]), np.int32), np.empty(level.rows, np.int32)
     updating_kernels.link_members(level.group, heads, link)
-    rows = allocate_rows(level.offsets, level.columns, level.values)
-    level.over(
-        levels_kernels.merge_rows, level.offsets, level.group, heads, link, level.first, level.last, level.columns,
-        level.values, level.surplus, level.diagonal, level.most, rows.first, rows.last, rows.columns, rows.values,
-        rows.surplus, rows.weight, rows.most,
+    rows = allocate_rows(len(heads), 0, len(level.columns))
+    rows.bounds = level.offsets
+    coarsening_kernels.merge_rows(
+        level.offsets, level.group, heads, link, level.first, level.last, level.columns, level.values,
+        level.surplus, level.diagonal, level.most, rows.first, rows.last, rows.columns, rows.values, rows.surplus,
+        rows.weight, rows.most, np.zeros(len(heads), np.uint32),
     )  # fmt: skip
     return rows

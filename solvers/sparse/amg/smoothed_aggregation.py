@@ -42,6 +42,13 @@ class AggregateRows:
     weight: Floats
     most: Floats
 
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """Its arrays, as kernels take them."""
+        return (
+            self.bounds, self.first, self.last, self.columns, self.values, self.surplus, self.weight, self.most
+        )  # fmt: skip
+
 
 @dataclass(slots=True)
 class Sparse:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.sparse.amg.levels_kernels import LEFT_OUT, ONE, UNSET, rows_kernel
+from relaxon.solvers.sparse.amg.coarsening_kernels import LEFT_OUT, UNSET
+from relaxon.solvers.sparse.amg.levels_kernels import ONE, rows_kernel
 
 JOINED = 0.25
 """A row that is left over joins an aggregate coupled to it by at least this fraction of its strongest coupling."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from relaxon.core.scaling import mean_scale
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+from relaxon.solvers.sparse.system.row_runs import locate_entries
 
 Array = NDArray[np.float64]
 SAMPLE = 500
@@ -92,9 +93,9 @@ def unevenness(matrix: Any, diagonal: Array) -> float:
     `−Σ_j a_ij / a_ii` where that is positive, at most 1.
     """
     rows = np.arange(0, matrix.shape[0], max(1, matrix.shape[0] // SAMPLE))
-    some = matrix[rows]
-    own = diagonal[rows]
-    sums, size = np.asarray(some.sum(axis=1)).ravel(), np.asarray(abs(some).sum(axis=1)).ravel()
+    places, lengths = locate_entries(matrix.indptr, rows)
+    which, values, own = np.repeat(np.arange(len(rows)), lengths), matrix.data[places], diagonal[rows]
+    sums, size = (np.bincount(which, part, len(rows)) for part in (values, np.abs(values)))
     added = sums - (2 * own - size)
     apart = np.where(sums < 0, -sums, np.minimum(sums, added))
     held = own > 0

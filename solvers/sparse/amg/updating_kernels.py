@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.sparse.amg.levels_kernels import LEFT_OUT, ONE, ROUNDINGS, rows_kernel
+from relaxon.solvers.sparse.amg.coarsening_kernels import LEFT_OUT
+from relaxon.solvers.sparse.amg.levels_kernels import ONE, ROUNDINGS, rows_kernel
 
 GONE = np.uint32(0xFFFFFFFF)
 """As a target: the column is left out. As a place: the entry is the diagonal."""

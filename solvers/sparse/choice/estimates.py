@@ -64,6 +64,8 @@ class Estimates:
     _levels: float | None = field(default=None, repr=False)
     _trial: float | None = field(default=None, repr=False)
     _nodal: MatrixSystem | None = field(default=None, repr=False)
+    _direct_name: str = field(default="", repr=False)
+    _least_seconds: float | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, system: MatrixSystem, model: CostModel) -> Estimates:
@@ -106,16 +108,21 @@ class Estimates:
     @property
     def direct_name(self) -> str:
         """The name of the fastest factor there is."""
-        return "scipy-direct" if self.features.unknowns < OWN_FROM and find_missing(NEEDS) else "direct"
+        if not self._direct_name:  # a search of all folders of packages takes as long as some iterations
+            small = self.features.unknowns < OWN_FROM and find_missing(NEEDS)
+            self._direct_name = "scipy-direct" if small else "direct"
+        return self._direct_name
 
     @property
     def least_seconds(self) -> float:
         """A lower bound on what a method takes from the start: a set-up and ten iterations, or a factor's fixed
         costs."""
-        f = self.features
-        iterative = [self.model.iterative[name] for name in ("amg", "jacobi-cg", "ic-cg")]
-        tried = [one.setup_seconds(f) + FIRST_ITERATIONS * one.iteration_seconds(f) for one in iterative]
-        return min(*tried, self.model.direct[self.direct_name].seconds(f, 0.0))
+        if self._least_seconds is None:
+            f = self.features
+            iterative = [self.model.iterative[name] for name in ("amg", "jacobi-cg", "ic-cg")]
+            tried = [one.setup_seconds(f) + FIRST_ITERATIONS * one.iteration_seconds(f) for one in iterative]
+            self._least_seconds = min(*tried, self.model.direct[self.direct_name].seconds(f, 0.0))
+        return self._least_seconds
 
     def first(self) -> list[Estimate]:
         """Return the estimates of solvers to begin with, cheapest first."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.system.inspection_kernels import level_of_rows
-from relaxon.solvers.sparse.system.row_runs import locate_entries
+from relaxon.solvers.sparse.system.row_runs import locate_entries, sample_rows
 
 SAMPLE = 2_000
 """Number of rows in the sample, evenly spaced."""
@@ -45,14 +45,15 @@ class MatrixFeatures:
     def of(cls, matrix: Any, diagonal: NDArray[np.float64]) -> MatrixFeatures:
         """Return the features of a matrix in canonical CSR form, which is not modified."""
         n = matrix.shape[0]
-        rows = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64))
+        rows = sample_rows(n, SAMPLE)
         entries, counts = locate_entries(matrix.indptr, rows)
         which = np.repeat(np.arange(len(rows)), counts)
         values = matrix.data[entries] * (matrix.indices[entries] != rows[which])
         size = np.abs(values)
         sums = np.bincount(which, size, len(rows))
-        largest = np.zeros(len(rows))
-        np.maximum.at(largest, which, size)
+        largest, filled = np.zeros(len(rows)), counts > 0
+        if len(size):
+            largest[filled] = np.maximum.reduceat(size, (np.cumsum(counts) - counts)[filled])
         own = np.where(diagonal[rows] > 0, diagonal[rows], 1.0)
         others, total = np.maximum(counts - 1, 1), float(sums.sum())
         ratio = np.where(sums > 0, largest * others / np.maximum(sums, np.finfo(float).tiny), 1.0)
@@ -92,13 +93,7 @@ def _count_few(matrix: Any) -> float:
     n = matrix.shape[0]
     order, _ = breadth_first_order(matrix, n // 2, directed=True)
     order, before = breadth_first_order(matrix, int(order[-1]), directed=True)
-    place = np.empty(n, np.int64)
-    place[order] = np.arange(len(order))
-    parents = place[before[order[1:]]]  # ascending, as the nodes are in the order in which they were met
-    levels, start = 1, 0
-    while levels < MOST_LEVELS:
-        following = 1 + int(np.searchsorted(parents, start))
-        if following >= len(order):
-            break
-        levels, start = levels + 1, following
+    levels, node = 1, int(order[-1])
+    while levels < MOST_LEVELS and (node := int(before[node])) >= 0:
+        levels += 1
     return float(levels * n / len(order))

@@ -63,7 +63,7 @@ def find_kind(matrix: Any, dtype: np.dtype[Any], symmetric: bool | None) -> Find
         other = _difference(matrix, back, scale)
         if other.relative <= nearly:
             found, kind = other, "complex-symmetric"
-    entries = _facing_entries(matrix, found)
+    entries = _facing_entries(matrix, found) if found.relative > tolerance else ""
     if found.relative > nearly:
         if symmetric:
             raise ValueError(
@@ -88,6 +88,8 @@ def explain_indefinite(matrix: Any, tolerance: float) -> str:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         return f"the diagonal is {diagonal[row]} in row {row} ({np.count_nonzero(wrong)} rows without a positive one)"
+    if (row_maxima(matrix) <= diagonal).all():  # no minor is negative where no entry exceeds its row's diagonal
+        return ""
     rows = np.repeat(np.arange(len(diagonal)), np.diff(matrix.indptr))
     root = np.sqrt(diagonal)
     excess = np.abs(matrix.data) - (1.0 + tolerance) * root[rows] * root[matrix.indices]

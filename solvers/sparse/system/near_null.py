@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.sparse.system.properties import MatrixProperties
-from relaxon.solvers.sparse.system.row_runs import locate_entries
+from relaxon.solvers.sparse.system.row_runs import locate_entries, sample_rows
 
 Array = NDArray[np.float64]
 SIZES = (3, 2)
@@ -118,7 +118,7 @@ def recognise_block_size(matrix: Any) -> int:
 def _fill_part(matrix: Any, size: int, shift: int) -> float:
     """Return the filled fraction of the blocks that a sample of nodes touches, where nodes begin at `shift`."""
     count = (matrix.shape[0] - shift) // size
-    nodes = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(np.int64))
+    nodes = sample_rows(count, SAMPLE)
     rows = (shift + size * nodes[:, None] + np.arange(size)).ravel()
     places, lengths = locate_entries(matrix.indptr, rows)
     columns = matrix.indices[places].astype(np.int64)

@@ -32,6 +32,12 @@ def count_threads(rows: int, shared_from: int = SHARED_ROWS) -> int:
     return get_num_threads() if rows >= shared_from else 1
 
 
+def sample_rows(rows: int, most: int) -> NDArray[np.int64]:
+    """Return the numbers of at most `most` rows, evenly spaced from the first to the last."""
+    count = min(rows, most)
+    return np.arange(count) * (rows - 1) // max(1, count - 1)
+
+
 def locate_entries(indptr: NDArray[Any], rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the places of all entries of some rows of a CSR matrix, row by row, and the number of entries of each."""
     starts, lengths = indptr[rows].astype(np.int64), (indptr[rows + 1] - indptr[rows]).astype(np.int64)

@@ -45,7 +45,7 @@ def find_constant_null_vectors(
         nearly[:] = False
     open_row &= ~nearly
     none = NullSpace(None, np.zeros(1, np.int64)), np.zeros(n, bool), suspected
-    if open_row.all() or (known and open_row.any() and reaches_all(matrix, open_row.copy())):
+    if open_row.all() or (open_row.any() and _reach_all(matrix, open_row, known)):
         return none
     count, component = _components(matrix, known)
     held = np.zeros(count, bool)
@@ -74,12 +74,27 @@ def _open_rows(
 
 def _holds_component(matrix: Any, rows: NDArray[np.bool_], others: NDArray[np.bool_], known: bool) -> bool:
     """Return whether some component has one of `rows` and none of `others`."""
-    if known and others.any() and reaches_all(matrix, others.copy()):
+    if others.any() and _reach_all(matrix, others, known):
         return False
     count, component = _components(matrix, known)
     held = np.zeros(count, bool)
     held[component[others]] = True
     return bool((rows & ~held[component]).any())
+
+
+def _reach_all(matrix: Any, held: NDArray[np.bool_], known: bool) -> bool:
+    """Return whether every row is found to be connected to one of those that are held, of which there are some.
+
+    False means only that it was not found. `known` as for `_components`.
+    """
+    if known:
+        return reaches_all(matrix, held.copy())
+    if not matrix.data.all():
+        return False
+    from scipy.sparse.csgraph import breadth_first_order
+
+    reached = breadth_first_order(matrix, int(held.argmax()), return_predecessors=False)
+    return bool(len(reached) == matrix.shape[0])
 
 
 def _components(matrix: Any, known: bool) -> tuple[int, NDArray[np.int32]]:

@@ -73,8 +73,9 @@ def dot(x: Array, y: Array) -> float:
 def step(alpha: float, p: Array, ap: Array, x: Array, r: Array) -> float:
     """Write `x ← x + αp` and `r ← r − α·ap`; return `⟨r, r⟩`."""
     if len(x) < SHORT:
-        add_scaled(alpha, p, x)
-        add_scaled(-alpha, ap, r)
+        with np.errstate(over="ignore", invalid="ignore"):
+            x += alpha * p
+            r += -alpha * ap
         return dot(r, r)
     _sum_blocks(_scaled_sum, p, x, alpha, 1.0)
     return _sum_blocks(_scaled_sum, ap, r, -alpha, 1.0)
