@@ -13,12 +13,10 @@ from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.grid.sides import Robin
 
 Array = NDArray[np.float64]
-SIDES = {2: (60, 140), 3: (18, 48)}
+SIDES = {2: (60, 140), 3: (18, 36)}
 """The least and the largest number of cells a side, by the number of dimensions."""
 PLAIN_GEOMETRY = 0.5
 LEAST_VOLUME = 1e-3
-STREWN = 0.5
-"""Of the systems with a reaction, how many have scattered obstacles."""
 
 
 def random_system(rng: np.random.Generator, ndim: int) -> tuple[PoissonGrid, Array]:
@@ -107,10 +105,6 @@ def _stretched(given: dict[str, Any], shape: tuple[int, ...], rng: np.random.Gen
 
 
 def _reaction(given: dict[str, Any], shape: tuple[int, ...], rng: np.random.Generator) -> None:
-    if rng.random() < STREWN:  # obstacles among which little but the reaction may hold the fluid
-        given["cells"] = (rng.random(shape) < rng.uniform(0.1, 0.35)).astype(np.uint8)
-        if rng.random() < 0.5:
-            given["boundary"] = "neumann"
     sigma = 10.0 ** rng.uniform(-7, 0.5)
     given["reaction"] = sigma if rng.random() < 0.5 else sigma * rng.random(shape)
 
