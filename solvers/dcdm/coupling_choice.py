@@ -27,6 +27,9 @@ from relaxon.solvers.multigrid.parted import PartedCycle, Parting
 Array = NDArray[np.float64]
 FEATURES = 8
 """Seven shares of faces, axes and cells on a logarithmic scale from 0 to 1, and whether there are three dimensions."""
+TIE = 0.05
+"""How much more parts of blocks may be predicted to cost, as a logarithm, and yet be taken: training had small grids,
+and the iterations of the other kind grow with the grid where they differ."""
 LEAST_SHARE = 1e-4
 SURVEYED = 500_000
 """On grids with more cells only every third row is measured."""
@@ -88,8 +91,10 @@ class CouplingChoice:
         return found
 
     def chosen(self, operator: PoissonOperator) -> Candidate:
-        """Return the candidate for a grid."""
-        return self.candidates[int(np.argmin(self.costs(measure_couplings(operator))))]
+        """Return the candidate for a grid: the cheapest, or one by parts that is predicted to cost next to no more."""
+        costs = self.costs(measure_couplings(operator))
+        parts = np.array([candidate.parting is not None for candidate in self.candidates])
+        return self.candidates[int(np.argmin(costs - TIE * parts))]
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON values, which `from_dict` takes."""

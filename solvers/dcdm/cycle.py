@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.dcdm.coupled import CoupledDirections
 from relaxon.solvers.dcdm.coupling_choice import CouplingChoice, make_coupling_cycle
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.dcdm.outer import ConjugateDirections, Direction
@@ -29,6 +30,7 @@ from relaxon.solvers.interface.engine import Prepared, Solver
 from relaxon.solvers.multigrid.constants import LearnedConstants, from_record
 from relaxon.solvers.multigrid.cycle import SingleCycle
 from relaxon.solvers.multigrid.fused import FusedCycle
+from relaxon.solvers.multigrid.swept import SweptCycle
 
 MAX_ITERATIONS = 500
 
@@ -98,7 +100,9 @@ class DeepConjugateDirectionCycle(Solver):
             fused = FusedDirections(operator, cycle, self.window, MAX_ITERATIONS, before)
             return self._rescue(fused, operator)
         direction = CycleDirection(operator, self.choice)
-        prepared = ConjugateDirections(operator, direction, self.window, MAX_ITERATIONS)
+        if self.window == 1 and isinstance(direction.cycle, SweptCycle) and not operator.wrap.any():
+            return self._rescue(CoupledDirections(operator, direction.cycle, MAX_ITERATIONS), operator)
+        prepared: Prepared = ConjugateDirections(operator, direction, self.window, MAX_ITERATIONS)
         prepared.info |= direction.cycle.info
         return self._rescue(prepared, operator)
 

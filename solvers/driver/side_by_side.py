@@ -8,7 +8,7 @@ were measured as well: what they share, one-byte codes and couplings, is not the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -25,27 +25,37 @@ if TYPE_CHECKING:
 TWIN_BYTES, MEMORY_PART = 80, 0.5
 """Bytes per cell of a twin's work space and of what its solves allocate, at most; and the fraction of the available
 memory that all twins may take."""
-Requests = Sequence[Request | ComplexRequest]
+Requests = list[Request | ComplexRequest]
 
 
-def answer_all(prepared: PreparedSolver, requests: Requests, starts: Sequence[Any]) -> tuple[Solution, ...]:
+def answer_all(
+    prepared: PreparedSolver,
+    requests: Requests,
+    starts: Sequence[Any],
+    make_request: Callable[[int], Request | ComplexRequest],
+) -> tuple[Solution, ...]:
     """Answer checked requests, side by side if the solver can and there are at least as many of them as threads.
 
-    The first is answered before the others, by all threads: it compiles the kernels, and shows whether the solver falls
-    back to another one on this grid. If it does not, all others start from the same state: what one of them runs into
-    changes none of the others, whatever the number of threads.
+    All start from the same state: what one of them runs into changes none of the others, whatever the number of
+    threads. Only if the solver falls back to another one for the first, it does so for all: what the others have found
+    by then is dropped, and `make_request` makes their requests once more. What the number of threads leaves over is
+    answered by all threads, one after another, unless it keeps more than half of them busy.
     """
-    first = prepared.answer(requests[0], None, starts[0])
-    if first.fallbacks:
-        rest = zip(requests[1:], starts[1:], strict=True)
-        return (first, *(prepared.answer(request, None, start) for request, start in rest))
-    copies = _copies(prepared, len(requests) - 1)
-    found: list[Solution | None] = [first, *[None] * (len(requests) - 1)]
-    waiting = deque(range(1, len(requests)))
-    for one in copies:
-        one.engine.remembers = False
+    copies = _copies(prepared, len(requests))
+    found: list[Solution | None] = [None] * len(requests)
+    rest = len(requests) % len(copies)
+    waiting = deque(range(1, len(requests) - (rest if 2 * rest <= len(copies) else 0)))
     try:
         divide(_answer, len(copies), copies, requests, starts, waiting, found, chunks=len(copies))
+        first = found[0]
+        if first is not None and first.fallbacks:
+            prepared.engine.remembers = True
+            for number in range(1, len(requests)):
+                if found[number] is not None:
+                    found[number], requests[number] = None, make_request(number)
+        for number, solution in enumerate(found):
+            if solution is None:
+                found[number] = prepared.answer(requests[number], None, starts[number])
     finally:
         for one in copies:
             one.engine.remembers = True
@@ -79,13 +89,16 @@ def _answer(
     waiting: deque[int],
     found: list[Solution | None],
 ) -> None:
-    """Answer waiting requests with one set-up, while other threads do so with the others."""
-    prepared = copies[start]
+    """Answer the first request, or waiting ones, with one set-up, while other threads do so with the others."""
+    prepared, number = copies[start], 0 if start == 0 else _take(waiting)
+    prepared.engine.remembers = number == 0
     try:
-        while waiting:
+        while number is not None:
+            solution = found[number] = prepared.answer(requests[number], None, starts[number])
+            if number == 0 and solution.fallbacks:
+                waiting.clear()
+            prepared.engine.remembers = False
             number = _take(waiting)
-            if number is not None:
-                found[number] = prepared.answer(requests[number], None, starts[number])
     except BaseException:
         waiting.clear()  # the other threads finish what they are working on
         raise

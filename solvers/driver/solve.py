@@ -137,7 +137,8 @@ def solve_many(
     set-up. A callback that stops one solve stops only that one.
 
     On grids with at least as many right-hand sides as threads and no callback, each thread solves for its own
-    right-hand sides; `solve_seconds` is then how long one of them took beside the others.
+    right-hand sides, and all of them share what is left over; `solve_seconds` is then how long one of them took
+    beside the others.
     """
     validation.array_like("b", b)
     options = SolveOptions(rtol, atol, max_iterations, inconsistent)
@@ -149,12 +150,13 @@ def solve_many(
     starts: list[Any] = [None] * len(sides) if x0 is None else list(x0)  # type: ignore[arg-type]
     if len(starts) != len(sides):
         raise ValueError(f"x0 must hold one start for each of the {len(sides)} right-hand sides, got {len(starts)}")
-    requests = [
-        prepared.request(side, options, start, name=f"b[{index}]")
-        for index, (side, start) in enumerate(zip(sides, starts, strict=True))
-    ]
+
+    def make_request(index: int) -> Any:
+        return prepared.request(sides[index], options, starts[index], name=f"b[{index}]")
+
+    requests = [make_request(index) for index in range(len(sides))]
     if isinstance(prepared, PreparedSolver) and callback is None:
-        return answer_all(prepared, requests, starts)
+        return answer_all(prepared, requests, starts, make_request)
     prepared.look_ahead(requests, watched=callback is not None)
     return tuple(prepared.answer(request, callback, start) for request, start in zip(requests, starts, strict=True))
 

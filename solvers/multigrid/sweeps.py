@@ -15,6 +15,11 @@ from relaxon.solvers.kernels.compiled import shared
 from relaxon.solvers.kernels.lean import inlined, lean_shared
 from relaxon.solvers.multigrid.cycle import Single
 
+CACHED = 500_000
+"""Up to so many cells a level's arrays stay in the processor's last cache."""
+LONG, SHORT = 512, 128
+"""Cells that a sweep goes through at a time: short runs, where all is read from memory, as each run waits anew."""
+
 
 class FaceOperator(NamedTuple):
     """`(A x)ᵢ = dᵢ xᵢ − Σ (couplings · neighbours)`, with arrays for all of it."""
@@ -67,12 +72,56 @@ def first_sweep(start, stop, r, omega, inverse, x):  # type: ignore[no-untyped-d
 
 def jacobi_sweep(x: Single, r: Single, omega: np.float32, inverse: Single, operator: FaceOperator, y: Single) -> None:
     """`y ← x + ωD⁻¹ (r − A x)`; `inverse` is `D⁻¹`."""
-    _weighted_residual(x, r, omega, inverse, True, tuple(operator), y)
+    _sweep(x, r, omega, inverse, True, operator, y)
 
 
-def weighted_residual(x: Single, r: Single, weight: Single | None, operator: FaceOperator, t: Single) -> None:
+def weighted_residual(x: Single, r: Single, weight: Single, operator: FaceOperator, t: Single) -> None:
     """`t ← weight · (r − A x)`."""
-    _weighted_residual(x, r, np.float32(1), weight, False, tuple(operator), t)
+    _sweep(x, r, np.float32(1), weight, False, operator, t)
+
+
+def _sweep(
+    x: Single, r: Single, factor: np.float32, weight: Single, added: bool, operator: FaceOperator, y: Single
+) -> None:
+    """`y ← factor · weight · (r − A x)`, plus `x` where `added`; in two kernels, of which a grid needs one."""
+    if operator.wrap.any():
+        _weighted_residual(x, r, factor, weight, added, tuple(operator), y)
+        return
+    flat = tuple(array.reshape(-1) for array in (r, weight, *operator[:4], y))
+    lengths = (x.shape[1] * x.shape[2], x.shape[2], LONG if x.size <= CACHED else SHORT)
+    _flat_residual(x.reshape(-1), factor, added, *lengths, *flat)
+
+
+@lean_shared("entries", of="x")
+def _flat_residual(  # type: ignore[no-untyped-def]
+    start, stop, x, factor, added, plane, row, block, r, weight, diagonal, lower0, lower1, lower2, y
+):
+    """`y ← factor · weight · (r − A x)`, plus `x` where `added`, on arrays put end to end: loops over rows are short.
+
+    No axis is periodic: the couplings of the first cells along an axis, to those before them, are 0.
+    """
+    size = len(x)
+    for begin in range(start, stop, block):
+        end = min(begin + block, stop)
+        first, count = np.uint64(begin), end - begin
+        for cell in range(count):
+            k = np.uint64(cell) + first
+            y[k] = r[k] - diagonal[k] * x[k]
+        for axis in range(3):
+            lower = lower0 if axis == 0 else (lower1 if axis == 1 else lower2)
+            step = plane if axis == 0 else (row if axis == 1 else 1)
+            low, high, far = max(begin, step), min(end, size - step), np.uint64(step)
+            # All but the first and the last planes, rows or cells have both neighbours.
+            for cell in range(high - low):
+                k = np.uint64(cell) + np.uint64(low)
+                y[k] += lower[k] * x[k - far] + lower[k + far] * x[k + far]
+            for cell in range(begin, min(low, high)):
+                y[cell] += lower[cell + step] * x[cell + step]
+            for cell in range(max(low, high), end):
+                y[cell] += lower[cell] * x[cell - step]
+        for cell in range(count):
+            k = np.uint64(cell) + first
+            y[k] = x[k] + factor * weight[k] * y[k] if added else weight[k] * y[k]
 
 
 @lean_shared("rows", of="x")

@@ -15,6 +15,9 @@ COARSEST_UNKNOWNS = 80
 """A level with at most so many unknowns is solved by its pseudo-inverse."""
 STRONG = 0.3
 """Axes whose coupling reaches this part of that along the strongest axis are coarsened; the others wait."""
+TILE = 64
+"""The largest matrices that are multiplied or inverted at once: OpenBLAS gives larger ones to its own threads, which
+spin for tenths of a second where other threads have the processors."""
 NEGLIGIBLE_BOUNDARY = 1e-5
 """A row sum of the coarsest level below this part of the diagonal is rounding error of float32 couplings."""
 
@@ -165,13 +168,34 @@ def pseudo_inverse(matrix: NDArray[np.float64], boundary: NDArray[np.float64]) -
     singular = (part[:, None] == part) & (held[part] == 0)
     shift = np.where(singular, (np.maximum(strength, 1.0) / np.maximum(size, 1))[part], 0.0)
     try:
-        root = np.linalg.inv(np.linalg.cholesky(full + shift))
+        root = _invert_root(full + shift)
     except np.linalg.LinAlgError:
         root = _root_of_rounded(full + shift)
     # On a part's constant vector the shift is its strength.
     back = np.where(singular, (1.0 / (np.maximum(strength, 1.0) * np.maximum(size, 1)))[part], 0.0)
-    inverse: NDArray[np.float64] = root.T @ root - back
-    return inverse
+    return _multiply(root.T, root) - back
+
+
+def _invert_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the inverse of a definite matrix's Cholesky factor, block by block; LinAlgError if it is not definite."""
+    if len(matrix) <= TILE:
+        return np.linalg.inv(np.linalg.cholesky(matrix))
+    half, found = len(matrix) // 2, np.zeros_like(matrix)
+    first = found[:half, :half] = _invert_root(matrix[:half, :half])
+    beside = _multiply(matrix[half:, :half], first.T)
+    second = found[half:, half:] = _invert_root(matrix[half:, half:] - _multiply(beside, beside.T))
+    found[half:, :half] = -_multiply(second, _multiply(beside, first))
+    return found
+
+
+def _multiply(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `a @ b` by tiles."""
+    found, starts = np.zeros((len(a), b.shape[1])), range(0, a.shape[1], TILE)
+    for i in range(0, len(a), TILE):
+        for j in range(0, b.shape[1], TILE):
+            tiles = (a[i : i + TILE, k : k + TILE] @ b[k : k + TILE, j : j + TILE] for k in starts)
+            found[i : i + TILE, j : j + TILE] = sum(tiles)
+    return found
 
 
 def _root_of_rounded(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

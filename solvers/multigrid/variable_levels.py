@@ -80,6 +80,7 @@ class VariableLevel(FaceSweeps, SweptLevel):
     def take_residual(self) -> None:
         from relaxon.solvers.multigrid import sweeps
 
+        assert self.share is not None
         sweeps.weighted_residual(self.x, self.r, self.share, self.operator, self.work)
 
     def restrict(self, below: Any) -> None:
@@ -194,6 +195,9 @@ class VariableLevelBuilder:
 
         operator = FaceOperator(diagonal, faces[0], faces[1], faces[2], self.wrap)
         kernels.keep_unknowns(*operator[:4])
+        for axis, lower in enumerate(operator[1:4]):
+            if not self.wrap[axis]:  # a process's part may have faces to cells that it does not have
+                np.moveaxis(lower, axis, 0)[0] = 0
         with np.errstate(over="ignore"):  # of κ beyond float32's range: the solve's end says so
             inverse = np.divide(np.float32(1), diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
         x, r, work = (np.zeros(diagonal.shape, np.float32) for _ in range(3))

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from grid_kinds import random_grid
 
-from relaxon.solvers import PoissonGrid, gallery, num_threads, solve
-from relaxon.solvers.dcdm import coupling_command, coupling_systems, coupling_training
+from relaxon.solvers import PoissonGrid, gallery, num_threads, prepare, solve
+from relaxon.solvers.dcdm import coupled_kernels, coupling_command, coupling_systems, coupling_training
+from relaxon.solvers.dcdm.coupled import CoupledDirections
 from relaxon.solvers.dcdm.coupling_choice import (
     FEATURES,
     Candidate,
@@ -20,7 +21,7 @@ from relaxon.solvers.dcdm.coupling_choice import (
 )
 from relaxon.solvers.dcdm.coupling_training import CouplingTraining, keep_best, train_choice
 from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle
-from relaxon.solvers.multigrid import parted
+from relaxon.solvers.multigrid import parted, sweeps
 from relaxon.solvers.multigrid.parted import PartedCycle, Parting
 
 HARDEST = Parting(least=0.1, factor=0.501, sweeps=1, coarse_sweeps=1)
@@ -211,3 +212,47 @@ def test_shapes_of_the_network_are_checked():
     arrays = (np.zeros((2, FEATURES)), np.zeros(2), np.zeros((1, 3)), np.zeros(1))
     with pytest.raises(ValueError, match="^output_weight must have the shape"):
         CouplingChoice((Candidate(2),), *arrays)
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 30), (6, 5, 7), (2, 2, 600), (3, 1, 2)])
+def test_a_sweep_over_arrays_put_end_to_end_is_that_by_rows(shape):
+    rng = np.random.default_rng(5)
+    lower = [rng.random(shape).astype(np.float32) for _ in range(3)]
+    for axis, couplings in enumerate(lower):
+        np.moveaxis(couplings, axis, 0)[0] = 0
+    x, r, weight, diagonal, flat, rows = (rng.random(shape).astype(np.float32) for _ in range(6))
+    operator = sweeps.FaceOperator(diagonal, *lower, np.zeros(3, bool))
+    for added, factor in ((True, np.float32(0.6)), (False, np.float32(1))):
+        sweeps._sweep(x, r, factor, weight, added, operator, flat)
+        sweeps._weighted_residual(x, r, factor, weight, added, tuple(operator), rows)
+        np.testing.assert_allclose(flat, rows, rtol=1e-5, atol=1e-6)
+
+
+def test_images_are_those_of_the_operator():
+    rng = np.random.default_rng(6)
+    for number in range(6):
+        operator = coupling_systems.random_system(rng, 2 + number % 2)[0].operator()
+        grid = operator.grid
+        d, r = (rng.standard_normal(grid.shape3).astype(np.float32) * (operator.diagonal > 0) for _ in range(2))
+        q, (_, n1, n2) = np.empty_like(d), grid.shape3
+        matrix = [array.reshape(-1) for array in (operator.diagonal, *operator.couplings)]
+        flat = [array.reshape(-1) for array in (d, r, q)]
+        curvature, projection = coupled_kernels.image(n2, n1 * n2, *matrix, 0.5, *flat)
+        expected = 0.5 * operator.apply(d.astype(np.float64), np.empty(grid.shape3))
+        bound = 1e-6 * float(np.abs(operator.diagonal).max())
+        np.testing.assert_allclose(q, expected, rtol=1e-6, atol=bound * 1e-6)
+        assert curvature == pytest.approx(float((d * expected).sum()), rel=1e-9)
+        assert projection == pytest.approx(float((d.astype(np.float64) * r).sum()), abs=1e-9 * d.size)
+
+
+@pytest.mark.parametrize("jump", [1e-3, 1e6])
+def test_float32_directions_reach_a_tight_tolerance_where_the_coefficient_jumps(jump):
+    kappa = np.ones((20, 18, 22))
+    kappa[5:12, 4:13, 6:15] = jump
+    grid = PoissonGrid(np.zeros(kappa.shape, np.uint8), 1 / 20, "dirichlet", kappa)
+    prepared = prepare(grid, solver="dcdm")
+    solution = prepared.solve(np.random.default_rng(7).standard_normal(kappa.shape), rtol=1e-9)
+    assert isinstance(prepared.engine.first, CoupledDirections)
+    assert solution.converged
+    assert solution.fallbacks == 0
+    assert solution.iterations < 20

@@ -167,7 +167,8 @@ def test_a_grid_of_any_kind_is_solved_as_in_one_process(seed, monkeypatch):
         assert np.linalg.norm(x - one.x) <= 1e-7 * np.linalg.norm(one.x)
         assert (found[0].info["shared_levels"] >= 1) == (split.processes > 1)
         assert found[0].info.get("eliminated") == one.info.get("eliminated")
-        assert found[0].backward_error == pytest.approx(one.backward_error, rel=0.1)
+        # Of one order only: in one process directions are rounded to float32.
+        assert found[0].backward_error == pytest.approx(one.backward_error, rel=0.7)
 
 
 def test_units_beyond_squares_and_constants_that_next_to_nothing_holds():
