@@ -52,6 +52,30 @@ def test_the_compiled_cycle_is_the_plain_one(name):
 
 
 @pytest.mark.parametrize("name", GRIDS)
+def test_a_team_of_any_size_gives_the_same_bits(name):
+    cycle = FusedCycle(GRIDS[name].operator(), constants_for(GRIDS[name].ndim))
+    r = np.random.default_rng(1).standard_normal(cycle.shape).astype(np.float32) * cycle.levels[0].unknown
+    found = []
+    for members in (1, 2, 3, 5):
+        for level in cycle.levels:
+            level.chunks = members
+        found.append(np.empty_like(r))
+        cycle.apply(r, np.empty_like(r), found[-1])
+    assert all(np.array_equal(z, found[0]) for z in found)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_nothing_is_left_of_a_residual_that_is_not_finite(name):
+    cycle = FusedCycle(GRIDS[name].operator(), constants_for(GRIDS[name].ndim))
+    r = np.random.default_rng(1).standard_normal(cycle.shape).astype(np.float32) * cycle.levels[0].unknown
+    before, after, x = np.empty_like(r), np.empty_like(r), np.empty_like(r)
+    cycle.apply(r, x, before)
+    cycle.apply(np.full_like(r, np.nan), x, after)
+    cycle.apply(r, x, after)
+    np.testing.assert_array_equal(after, before)
+
+
+@pytest.mark.parametrize("name", GRIDS)
 def test_the_compiled_solve_takes_the_steps_of_the_plain_one(name):
     grid = GRIDS[name]
     b = right_hand_side(grid)
