@@ -185,7 +185,7 @@ class FusedDirections(Prepared):
         Returns the curvature and, where the gain is above `least`, the new `‖r‖²`.
         """
         from relaxon.solvers.dcdm.fused_kernels import ADVANCE, CURVATURE, LEAST, MEASURE, PAST, SEARCH, SUMS, iterate
-        from relaxon.solvers.kernels.team_kernels import run_team
+        from relaxon.solvers.multigrid.program import RUNNER
 
         numbers, workspace = self._numbers, program or self._make_workspace()
         numbers[:PAST] = 0.0
@@ -197,7 +197,7 @@ class FusedDirections(Prepared):
         now = (self._flat[0], self._direction(slot), self._image(slot))
 
         def take(steps: list[tuple[int, int]]) -> None:
-            run_team(
+            RUNNER.run(
                 iterate, np.array(steps), *workspace.arguments, self._flat_matrix, self._shape[2], self.owned, x, *now,
                 kept, numbers, self._parts, members=workspace.members,
             )  # fmt: skip
