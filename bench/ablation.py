@@ -65,6 +65,9 @@ Record = dict[str, Any]
 class _SmootherOnly(FusedCycle):
     """The learned smoothing of the finest level, without what lies below."""
 
+    def program(self, r: Any, x: Any, z: Any) -> None:  # type: ignore[override]
+        """Return None: `apply` is not made of the cycle's steps."""
+
     def apply(self, r: Any, x: Any, z: Any) -> None:
         from relaxon.solvers.multigrid import passes
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from relaxon.solvers.interface.verdict import subtract
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.krylov.iteration import Steps, end_of, iterate
 from relaxon.solvers.multigrid.fused import LevelCycle
+
+if TYPE_CHECKING:
+    from relaxon.solvers.multigrid.passes import StepTable
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -41,9 +44,13 @@ MAX_WINDOW = 2
 class FusedDirections(Prepared):
     """The outer iteration on the operator of a grid with κ = 1, with a window of at most two directions.
 
-    Beside `x` and `b` it holds, per cell, two float32 numbers and two more for each direction of the window and the
-    new one, and what the cycle's levels hold.
+    Beside `x` and `b` it holds, per cell, a float32 number and two more for each direction of the window and the new
+    one, and what the cycle's levels hold. A team of threads takes all steps of an iteration in one call, unless the
+    cycle or sums are shared among processes.
     """
+
+    shared: ClassVar[bool] = False
+    """Whether several processes share the grid."""
 
     def __init__(
         self,
@@ -63,19 +70,20 @@ class FusedDirections(Prepared):
         self._window = window
         self._shape = cycle.shape
         self._unit = cycle.unit
-        count = 2 + 2 * (window + 1)
+        count = 1 + 2 * (window + 1)
         if before is not None and before._shape == cycle.shape and len(before._work) == count:
             self._work: list[Single] = before._work
         else:
             self._work = [np.empty(cycle.shape, np.float32) for _ in range(count)]
-        self._r, self._z = self._work[:2]
-        self._directions, self._images = self._work[2 : 3 + window], self._work[3 + window :]
+        self._r = self._work[0]
+        self._directions, self._images = self._work[1 : 2 + window], self._work[2 + window :]
         self._flat = [planes_of(array) for array in self._work]
         """`_work` as the compiled passes take arrays."""
         self._matrix = operator.planes.matrix
         self._flat_matrix = (planes_of(self._matrix[0]), *self._matrix[1:])
         self.owned = operator.planes.cells
         """The cells that sums are over, as `plane_kernels` take them."""
+        self._numbers, self._parts = np.zeros(9), np.zeros((self._shape[0], 2))  # see `fused_kernels`
 
     def twin(self) -> Prepared | None:
         cycle = self.cycle.twin()
@@ -111,18 +119,13 @@ class FusedDirections(Prepared):
         for step in itertools.count():
             slot = step % (self._window + 1)
             monitor.stepped(None)  # the slot may hold the last step's direction
-            found = self._search(slot, past, norm * scale, monitor, plain=since >= SAFEGUARD_STEPS)
-            curvature, projection = found
+            self._numbers[kernels.SCALE] = scale * self._unit
+            curvature, square = self._advance(slot, past, norm * scale, x_flat, monitor, plain=since >= SAFEGUARD_STEPS)
             if not curvature > 0:
                 break
-            alpha = projection / curvature
-            factor = alpha / (scale * self._unit)
-            step_r = np.float32(alpha)
-            square = kernels.advance(
-                x_flat, factor, self._direction(slot), self._flat[0], step_r, self._image(slot), self.owned
-            )
+            factor = float(self._numbers[kernels.ALPHA]) / (scale * self._unit)
             monitor.stepped(partial(subtract, x, factor, self._directions[slot]))
-            norm = math.sqrt(self._total(square)[0]) / scale
+            norm = math.sqrt(square) / scale
             past = [(slot, curvature), *past][: self._window]
             if norm <= REPLACED_AFTER * exact and norm > monitor.tolerance:
                 scale = 1.0 / norm
@@ -151,57 +154,76 @@ class FusedDirections(Prepared):
         square = true_residual(b, x, self._unit, scale, self._matrix, self._r, self.owned)
         return math.sqrt(self._total(square)[0])
 
-    def _search(
-        self, slot: int, past: list[tuple[int, float]], norm: float, monitor: Monitor, plain: bool
+    def _advance(
+        self, slot: int, past: list[tuple[int, float]], norm: float, x: Array, monitor: Monitor, plain: bool
     ) -> tuple[float, float]:
-        """Put the next direction and its image into `slot`; its curvature `dᵀAd` and projection `dᵀr`."""
-        from relaxon.solvers.dcdm.fused_kernels import scaled_by_diagonal
+        """Put the next direction and its image into `slot` and step along it, for `‖r‖ = norm`.
+
+        Returns its curvature `dᵀAd` and the new `‖r‖²`; without a positive curvature there was no step.
+        """
+        from relaxon.solvers.dcdm.fused_kernels import ACCEPTED, PLAIN
 
         if not plain:
             # The image's place is free until the direction is made: the cycle works in it.
-            self.cycle.apply(self._r, self._images[slot], self._z)
-            self._refresh(self._z)
-            curvature, projection = self._make_conjugate(slot, past)
-            if curvature > 0 and abs(projection) > NEGLIGIBLE * norm * math.sqrt(curvature):
-                return curvature, projection
+            arrays = self._r, self._images[slot], self._directions[slot]
+            program = self.cycle.program(*arrays)
+            if program is None:
+                self.cycle.apply(*arrays)
+            found = self._step_along(slot, past, NEGLIGIBLE * norm, x, program, [])
+            if self._numbers[ACCEPTED]:
+                return found
         monitor.fallbacks += 1
-        scaled_by_diagonal(self._flat[0], self._flat_matrix[0], self._flat_matrix[1], self._flat[1])
-        self._refresh(self._z)
-        curvature, projection = self._make_conjugate(slot, past)
+        found = self._step_along(slot, past, -1.0, x, None, [PLAIN])
         # D⁻¹r may lie in the span of the window, to rounding: without it the step is plain descent.
-        return (curvature, projection) if curvature > 0 else self._make_conjugate(slot, [])
+        return found if found[0] > 0 else self._step_along(slot, [], -1.0, x, None, [PLAIN])
 
-    def _make_conjugate(self, slot: int, past: list[tuple[int, float]]) -> tuple[float, float]:
-        from relaxon.solvers.dcdm.fused_kernels import search, two_dots
+    def _step_along(
+        self, slot: int, past: list[tuple[int, float]], least: float, x: Array, program: Any, before: list[int]
+    ) -> tuple[float, float]:
+        """Take the steps of a cycle or those `before`, make what they leave in `slot` conjugate, and step along it.
 
-        z = self._flat[1]
+        Returns the curvature and, where the gain is above `least`, the new `‖r‖²`.
+        """
+        from relaxon.solvers.dcdm.fused_kernels import ADVANCE, CURVATURE, LEAST, MEASURE, PAST, SEARCH, SUMS, iterate
+        from relaxon.solvers.multigrid.program import RUNNER
+
+        numbers, workspace = self._numbers, program or self._make_workspace()
+        numbers[:PAST] = 0.0
+        numbers[PAST:LEAST] = [c for _, c in past] + [math.inf] * (MAX_WINDOW - len(past))
+        numbers[LEAST] = least
+        # Without a past the factors are 0 and stand beside the direction itself, which is finite or is found out.
         slots = [s for s, _ in past] + [past[0][0] if past else slot] * (MAX_WINDOW - len(past))
-        factors = [0.0, 0.0]
-        if past:
-            products = self._total(*two_dots(z, self._image(slots[0]), self._image(slots[1]), self.owned))
-            factors = [product / c for product, (_, c) in zip(products, past, strict=False)]
-            factors += [0.0] * (MAX_WINDOW - len(factors))
-        # Without a past the factors are 0 and stand beside the direction `z` itself, which is finite or is found out.
-        first, second = (self._direction(s) if past else z for s in slots)
-        found = search(
-            z,
-            self._shape[2],
-            factors[0],
-            first,
-            factors[1],
-            second,
-            self._flat[0],
-            *self._flat_matrix,
-            self._direction(slot),
-            self._image(slot),
-            self.owned,
-        )
-        curvature, projection = self._total(*found)
-        return curvature, projection
+        kept = tuple(array for s in slots for array in (self._direction(s), self._image(s)))
+        now = (self._flat[0], self._direction(slot), self._image(slot))
+
+        def take(steps: list[tuple[int, int]]) -> None:
+            RUNNER.run(
+                iterate, np.array(steps), *workspace.arguments, self._flat_matrix, self._shape[2], self.owned, x, *now,
+                kept, numbers, self._parts, members=workspace.members,
+            )  # fmt: skip
+
+        steps = [(kind, 0) for kind in ([MEASURE] if past else []) + [SEARCH, ADVANCE]]
+        started = (program.steps.tolist() if program else []) + [(kind, 0) for kind in before]
+        if not self.shared:
+            take(started + steps)
+        else:
+            if started:
+                take(started)
+            self._refresh(self._directions[slot])
+            for step in steps:
+                take([step])
+                numbers[:PAST] = self._total(*numbers[:PAST].tolist())
+        return float(numbers[CURVATURE]), float(numbers[SUMS])
+
+    def _make_workspace(self) -> StepTable:
+        from relaxon.solvers.kernels.compiled import threads_for
+        from relaxon.solvers.multigrid.passes import StepTable
+
+        return StepTable([], min(threads_for(math.prod(self._shape)), self._shape[0]), self._shape)
 
     def _direction(self, slot: int) -> Single:
         """Return direction `slot` as the compiled passes take it."""
-        return self._flat[2 + slot]
+        return self._flat[1 + slot]
 
     def _image(self, slot: int) -> Single:
-        return self._flat[3 + self._window + slot]
+        return self._flat[2 + self._window + slot]

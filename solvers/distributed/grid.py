@@ -288,6 +288,8 @@ class DistributedPoissonGrid:
 class DistributedDirections(FusedDirections):
     """The outer iteration on one process's box: the same steps in all, as all sums are the whole grid's."""
 
+    shared = True
+
     def __init__(
         self,
         operator: PoissonOperator,
@@ -303,7 +305,7 @@ class DistributedDirections(FusedDirections):
         (first, last), (low, high) = ((part.start, part.stop) for part in box.own)
         self.owned = (first, last, low * cycle.shape[2], high * cycle.shape[2])
         # Cells beside the owned ones are computed from others that are not: they must at least be finite.
-        for array in (self._r, self._z, *self._directions, *self._images):
+        for array in (self._r, *self._directions, *self._images):
             array[...] = 0
 
     def _refresh(self, array: NDArray[Any]) -> None:

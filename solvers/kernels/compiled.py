@@ -64,6 +64,10 @@ def kernel_part(*, fastmath: bool | set[str] = False, error_model: str = "python
 part = kernel_part(fastmath=FAST, error_model="numpy")
 """The decorator of functions that only kernels decorated with `plain` call."""
 
+spliced: Any = njit(inline="always")
+"""The decorator of functions whose source is put into the kernel that calls them, before it is compiled: sooner done
+than a part's, which is compiled once by itself. They take the options of that kernel."""
+
 
 @kernel()
 def column_sum(parts, column, start, stop):  # type: ignore[no-untyped-def]

@@ -6,13 +6,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.multigrid.constants import LearnedConstants
-from relaxon.solvers.multigrid.cycle import Single, run_cycle
+from relaxon.solvers.multigrid.cycle import Single
 from relaxon.solvers.multigrid.level_builder import FusedStage, LevelBuilder
 from relaxon.solvers.multigrid.levels import FusedLevel, Shape
+
+if TYPE_CHECKING:
+    from relaxon.solvers.multigrid.program import CycleProgram
 
 
 class LevelCycle(ABC):
@@ -25,6 +28,10 @@ class LevelCycle(ABC):
 
     def twin(self) -> Self | None:
         """Return the same cycle with work space of its own; None where there is no such cycle."""
+        return None
+
+    def program(self, r: Single, x: Single, z: Single) -> CycleProgram | None:
+        """Return the steps of `apply` to these arrays, as a team of threads takes them; None where there are none."""
         return None
 
     @abstractmethod
@@ -58,15 +65,25 @@ class FusedCycle(LevelCycle):
             "grid_complexity": sum(math.prod(level.shape) for level in self.levels) / math.prod(self.shape),
         }
 
+        self._program: CycleProgram | None = None
+
     def twin(self) -> Self:
         twin = copy(self)
-        twin.levels = [level.twin() for level in self.levels]
+        twin.levels, twin._program = [level.twin() for level in self.levels], None
         return twin
 
+    def program(self, r: Single, x: Single, z: Single) -> CycleProgram:
+        from relaxon.solvers.multigrid.program import CycleProgram
+
+        members = self.levels[0].chunks
+        if self._program is None or self._program.members != members:
+            self._program = CycleProgram(self.levels, members)
+        self._program.set_arrays(r, x, z)
+        return self._program
+
     def apply(self, r: Single, x: Single, z: Single) -> None:
-        finest = self.levels[0]
-        finest.r, finest.x, finest.z = (array.reshape(len(array), -1) for array in (r, x, z))
-        run_cycle(self.levels)
+        program = self.program(r, x, z)
+        program.run(program.steps)
 
 
 def set_visits(levels: Sequence[FusedLevel], constants: dict[int, LearnedConstants], ndim: int) -> int:

@@ -57,8 +57,9 @@ class FusedLevel(CycleLevel):
     """The level's correction, as planes."""
     again: tuple[Single, Single] | None = None
     """Work space of a second visit."""
-    arguments: tuple[tuple[Any, ...], ...] | None = field(default=None, init=False, repr=False)
-    """The named tuples as `passes` gives them to its kernels, made on first use."""
+
+    table: Any = field(default=None, init=False, repr=False)
+    """What `passes` takes of this level alone, made on first use."""
 
     def __post_init__(self) -> None:
         from relaxon.solvers.kernels.compiled import threads_for
@@ -94,7 +95,7 @@ class FusedLevel(CycleLevel):
         """Return the same level with work space of its own."""
         twin = copy(self)
         twin.r, twin.x, twin.z = (None if array is None else np.zeros_like(array) for array in (self.r, self.x, self.z))
-        twin.again = None
+        twin.again = twin.table = None
         return twin
 
     # --- the steps of the cycle ---------------------------------------------------------------------------------------

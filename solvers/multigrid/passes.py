@@ -11,15 +11,16 @@ level the arrays of float32 values have one cell, on a level of face arrays thos
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.grid.plane_kernels import plane_of
-from relaxon.solvers.kernels.compiled import plain
-from relaxon.solvers.kernels.threads import divide
+from relaxon.solvers.kernels.compiled import plain, spliced
+from relaxon.solvers.kernels.team_kernels import meet, run_team, share
+from relaxon.solvers.multigrid import table_kernels as tables
 from relaxon.solvers.multigrid.plane_passes import (
     BLOCK,
     F0,
@@ -32,6 +33,7 @@ from relaxon.solvers.multigrid.plane_passes import (
     spread_row,
     sum_planes,
 )
+from relaxon.solvers.multigrid.table_kernels import byte_planes, flags, place_row, places, single_row, singles
 
 if TYPE_CHECKING:
     from relaxon.solvers.multigrid.levels import FusedLevel
@@ -99,34 +101,45 @@ class Transfer(NamedTuple):
     spread1: Single
 
 
-class Scratch(NamedTuple):
-    """Work space for a run of planes, zeros: eight planes, and room for a block of rows and what comes from it."""
-
-    planes: Single
-    rows: Single
+DOWN, UP, RESIDUAL, ADD, SOLVE = range(5)
+"""The steps of a cycle, as `take_step` knows them."""
 
 
-@plain
-def _smooth_residual_restrict(start, stop, r, x, operator, smoother, transfer, gain, coarse, scratch):  # type: ignore[no-untyped-def]
-    """Do coarse planes `start … stop − 1` of `smooth_residual_restrict`."""
-    operator, smoother, transfer = LevelOperator(*operator), Smoother(*smoother), Transfer(*transfer)
-    scratch = Scratch(*scratch)
-    n0, size = r.shape
-    n2, wrap, coded = operator.row, operator.wrap, operator.coded
-    n1, m2 = size // n2, coarse.shape[1] // transfer.base1.size
-    planes, space = scratch.planes, scratch.rows
-    nothing, mixed, pair = planes[4], planes[5], planes[6]
+@spliced
+def smooth_residual_restrict_planes(start, stop, row, units, most, space):  # type: ignore[no-untyped-def]
+    """Do coarse planes `start … stop − 1` of `DOWN`."""
+    n0, size, n2, m1 = row[tables.N0], row[tables.SIZE], row[tables.N2], row[tables.M1]
+    n1, m2, coded = size // n2, row[tables.COARSE_SIZE] // m1, row[tables.CODED] != 0
+    r, x = singles(row[tables.R], n0, size), singles(row[tables.X], n0, size)
+    codes, diagonal = byte_planes(row[tables.CODES], n0, size), singles(row[tables.DIAGONAL], n0, size)
+    lower0, lower1 = singles(row[tables.LOWER0], n0, size), singles(row[tables.LOWER1], n0, size)
+    lower2, wrap = singles(row[tables.LOWER2], n0, size), flags(row[tables.WRAP], 3)
+    weights, stencil = single_row(row[tables.WEIGHTS], 3), singles(row[tables.STENCIL], 2, 4)
+    multiplier_codes = byte_planes(row[tables.MULTIPLIER_CODES], n0, size)
+    multiplier = singles(row[tables.MULTIPLIER], n0, size)
+    share_codes, shares = byte_planes(row[tables.SHARE_CODES], n0, size), singles(row[tables.SHARE], n0, size)
+    base0, gather0 = place_row(row[tables.BASE0], row[tables.M0]), singles(row[tables.GATHER0], row[tables.M0], 4)
+    base1, gather1 = place_row(row[tables.BASE1], m1), singles(row[tables.GATHER1], m1, 4)
+    pads, halved2 = single_row(row[tables.PADS], 2), row[tables.HALVED2] != 0
+    gain = singles(row[tables.GAIN], row[tables.M0], row[tables.COARSE_SIZE])
+    coarse = singles(row[tables.COARSE_R], row[tables.M0], row[tables.COARSE_SIZE])
+    nothing, planes = single_row(space, size), singles(space + 4 * most, tables.PLANES, size)
+    mixed, pair = planes[4], planes[5]
     zero = nothing[:n2]
     rows = BLOCK // n2 if n2 < BLOCK else 1
     room = rows * n2
-    u, v, line, ends = space[:room], space[room : 2 * room + 2], space[2 * room + 2 :], space[2 * room + n2 + 6 :]
+    work = single_row(space + 4 * (most + tables.PLANES * size), 2 * room + 3 * n2 + size + 16)
+    u, v, line, ends = work[:room], work[room : 2 * room + 2], work[2 * room + 2 :], work[2 * room + n2 + 6 :]
+    # What a pass before this one left there would be taken times 0, and might not be finite.
+    for p in range(4):
+        planes[p][:] = F0
     never = -(2**62)
     made, smoothed = never, never
     for coarse_plane in range(start, stop):
-        first = transfer.base0[coarse_plane]
+        begin = base0[coarse_plane]
         for q in range(4):
-            p = first + q
-            if transfer.gather0[coarse_plane, q] == F0 or p <= made:
+            p = begin + q
+            if gather0[coarse_plane, q] == F0 or p <= made:
                 continue
             made = p
             # (1) Smooth from zero, one plane further than the residual looks.
@@ -137,69 +150,78 @@ def _smooth_residual_restrict(start, stop, r, x, operator, smoother, transfer, g
                     sum_planes(plane_of(r, i - 1, wrap[0], nothing), plane_of(r, i + 1, wrap[0], nothing), pair)
                     here, there = (i, 0) if coded else (0, i)
                     smoothed_plane(
-                        coded, r[i], pair, n1, n2, wrap, zero, smoother.stencil, smoother.codes[here], smoother.unit,
-                        smoother.values[there], ends, u, v, x[i],
+                        coded, r[i], pair, n1, n2, wrap, zero, stencil, multiplier_codes[here], units[0],
+                        multiplier[there], ends, u, v, x[i],
                     )  # fmt: skip
             # (2) Take the residual, times the share.
             i = p % n0
             below, above = plane_of(x, i - 1, wrap[0], nothing), plane_of(x, i + 1, wrap[0], nothing)
             if coded:
                 coded_residual_plane(
-                    below, x[i], above, r[i], operator.codes[i], operator.weights, n1, n2, wrap, zero,
-                    transfer.codes[i], transfer.unit, planes[p % 4],
+                    below, x[i], above, r[i], codes[i], weights, n1, n2, wrap, zero, share_codes[i], units[1],
+                    planes[p % 4],
                 )  # fmt: skip
             else:
                 residual_plane(
-                    below, x[i], above, r[i], operator.diagonal[i], operator.lower0[i],
-                    plane_of(operator.lower0, i + 1, wrap[0], nothing), operator.lower1[i], operator.lower2[i], n1, n2,
-                    wrap, transfer.values[i], planes[p % 4],
+                    below, x[i], above, r[i], diagonal[i], lower0[i], plane_of(lower0, i + 1, wrap[0], nothing),
+                    lower1[i], lower2[i], n1, n2, wrap, shares[i], planes[p % 4],
                 )  # fmt: skip
         # (3) Restrict.
         gathered_plane(
-            planes, first, transfer.gather0[coarse_plane], transfer.base1, transfer.gather1, n1, n2, m2,
-            transfer.halved2, transfer.pads, gain[coarse_plane], line, mixed, coarse[coarse_plane],
+            planes, begin, gather0[coarse_plane], base1, gather1, n1, n2, m2, halved2, pads, gain[coarse_plane], line,
+            mixed, coarse[coarse_plane],
         )  # fmt: skip
 
 
-@plain
-def _prolong_correct_smooth(start, stop, r, x, operator, smoother, transfer, gain, coarse, z, scratch):  # type: ignore[no-untyped-def]
-    """Do planes `start … stop − 1` of `prolong_correct_smooth`."""
-    operator, smoother, transfer = LevelOperator(*operator), Smoother(*smoother), Transfer(*transfer)
-    scratch = Scratch(*scratch)
-    n0, size = r.shape
-    n2, wrap, coded = operator.row, operator.wrap, operator.coded
-    n1 = size // n2
-    m2 = (n2 + 1) // 2 if transfer.halved2 else n2
-    planes, space = scratch.planes, scratch.rows
+@spliced
+def prolong_correct_smooth_planes(start, stop, row, units, most, space):  # type: ignore[no-untyped-def]
+    """Do planes `start … stop − 1` of `UP`."""
+    n0, size, n2, m1 = row[tables.N0], row[tables.SIZE], row[tables.N2], row[tables.M1]
+    n1, m2, coded = size // n2, row[tables.COARSE_SIZE] // m1, row[tables.CODED] != 0
+    r, x, z = (
+        singles(row[tables.R], n0, size), singles(row[tables.X], n0, size), singles(row[tables.Z], n0, size),
+    )  # fmt: skip
+    codes, diagonal = byte_planes(row[tables.CODES], n0, size), singles(row[tables.DIAGONAL], n0, size)
+    lower0, lower1 = singles(row[tables.LOWER0], n0, size), singles(row[tables.LOWER1], n0, size)
+    lower2, wrap = singles(row[tables.LOWER2], n0, size), flags(row[tables.WRAP], 3)
+    weights, stencil = single_row(row[tables.WEIGHTS], 3), singles(row[tables.STENCIL], 2, 4)
+    multiplier_codes = byte_planes(row[tables.MULTIPLIER_CODES], n0, size)
+    multiplier = singles(row[tables.MULTIPLIER], n0, size)
+    share_codes, shares = byte_planes(row[tables.SHARE_CODES], n0, size), singles(row[tables.SHARE], n0, size)
+    sources0, spread0 = places(row[tables.SOURCES0], 2, n0), singles(row[tables.SPREAD0], 2, n0)
+    sources1, spread1 = places(row[tables.SOURCES1], 2, n1), singles(row[tables.SPREAD1], 2, n1)
+    gain = singles(row[tables.GAIN], row[tables.M0], row[tables.COARSE_SIZE])
+    coarse = singles(row[tables.COARSE_Z], row[tables.M0], row[tables.COARSE_SIZE])
+    halved2 = row[tables.HALVED2] != 0
     # The corrected planes are the first three, the weighted residuals the next.
-    nothing, pair = planes[6], planes[7]
-    zero = nothing[:n2]
+    nothing, planes = single_row(space, size), singles(space + 4 * most, tables.PLANES, size)
+    pair, zero = planes[6], nothing[:n2]
     rows = BLOCK // n2 if n2 < BLOCK else 1
     room = rows * n2
-    u, v, line = space[:room], space[room : 2 * room + 2], space[2 * room + 2 : 2 * room + m2 + 4]
+    work = single_row(space + 4 * (most + tables.PLANES * size), 2 * room + 3 * n2 + size + 16)
+    u, v, line = work[:room], work[room : 2 * room + 2], work[2 * room + 2 : 2 * room + m2 + 4]
     end = 2 * room + m2 + 4
-    row, mixed = space[end : end + n2], space[end + n2 : end + n2 + coarse.shape[1]]
-    unit = transfer.unit
-    for step in range(start - 2, stop + 2):
+    fine_row, mixed = work[end : end + n2], work[end + n2 : end + n2 + row[tables.COARSE_SIZE]]
+    for step in range(start - 2, stop + 2 if stop > start else start - 2):
         # Plane `step` is corrected, `step − 1` has its residual taken, `step − 2` is finished.
         # (5) Prolong and correct.
         y = planes[step % 3]
         if 0 <= step < n0 or wrap[0]:
             i = step % n0
-            mix_coarse_planes(i, coarse, gain, transfer.sources0, transfer.spread0, mixed)
+            mix_coarse_planes(i, coarse, gain, sources0, spread0, mixed)
             here, there = (i, 0) if coded else (0, i)
-            x_i, codes, values = x[i], transfer.codes[here], transfer.values[there]
+            x_i, factor_codes, factors = x[i], share_codes[here], shares[there]
             for j in range(n1):
-                spread_row(j, mixed, transfer.sources1, transfer.spread1, transfer.halved2, wrap[2], m2, line, row)
-                first = np.uint64(j * n2)
+                spread_row(j, mixed, sources1, spread1, halved2, wrap[2], m2, line, fine_row)
+                begin = np.uint64(j * n2)
                 if coded:
                     for cell in range(n2):
                         k = np.uint64(cell)
-                        y[first + k] = x_i[first + k] + unit * np.float32(codes[first + k]) * row[k]
+                        y[begin + k] = x_i[begin + k] + units[1] * np.float32(factor_codes[begin + k]) * fine_row[k]
                 else:
                     for cell in range(n2):
                         k = np.uint64(cell)
-                        y[first + k] = x_i[first + k] + values[first + k] * row[k]
+                        y[begin + k] = x_i[begin + k] + factors[begin + k] * fine_row[k]
         else:
             y[:] = F0
         # (6) Smooth: first the residual times the multiplier, a plane behind …
@@ -212,14 +234,12 @@ def _prolong_correct_smooth(start, stop, r, x, operator, smoother, transfer, gai
             below, here_y, above = planes[(s - 1) % 3], planes[s % 3], planes[(s + 1) % 3]
             if coded:
                 coded_residual_plane(
-                    below, here_y, above, r[i], operator.codes[i], operator.weights, n1, n2, wrap, zero,
-                    smoother.codes[i], smoother.unit, t,
+                    below, here_y, above, r[i], codes[i], weights, n1, n2, wrap, zero, multiplier_codes[i], units[0], t,
                 )  # fmt: skip
             else:
                 residual_plane(
-                    below, here_y, above, r[i], operator.diagonal[i], operator.lower0[i],
-                    plane_of(operator.lower0, i + 1, wrap[0], nothing), operator.lower1[i], operator.lower2[i], n1, n2,
-                    wrap, smoother.values[i], t,
+                    below, here_y, above, r[i], diagonal[i], lower0[i], plane_of(lower0, i + 1, wrap[0], nothing),
+                    lower1[i], lower2[i], n1, n2, wrap, multiplier[i], t,
                 )  # fmt: skip
         else:
             t[:] = F0
@@ -230,24 +250,92 @@ def _prolong_correct_smooth(start, stop, r, x, operator, smoother, transfer, gai
         sum_planes(planes[3 + (s - 1) % 3], planes[3 + (s + 1) % 3], pair)
         here, there = (s, 0) if coded else (0, s)
         corrected_plane(
-            coded, planes[s % 3], planes[3 + s % 3], pair, n1, n2, wrap, zero, smoother.stencil, operator.codes[here],
-            operator.diagonal[there], u, v, z[s],
+            coded, planes[s % 3], planes[3 + s % 3], pair, n1, n2, wrap, zero, stencil, codes[here], diagonal[there],
+            u, v, z[s],
         )  # fmt: skip
+
+
+@spliced
+def take_step(first, last, team, kind, row, units, most, space):  # type: ignore[no-untyped-def]
+    """Do a member's share of a step on the level of a row.
+
+    `DOWN`: `x ← m ⊙ (K r)`, then `coarse_r ← gain ⊙ Pᵀ share ⊙ (r − A x)`. `UP`: `y = x + share ⊙ P (gain ⊙ coarse_z)`,
+    then `z ← y + K (m ⊙ (r − A y))`. `RESIDUAL`: `r ← former_r − A former_z`, on a level of couplings. `ADD`:
+    `former_z ← former_z + z`. `SOLVE`: `z ← A⁺ r`.
+    """
+    n0, size = row[tables.N0], row[tables.SIZE]
+    count = row[tables.M0] if kind == DOWN else n0
+    start, stop = share(first, last, team, count)
+    if row[tables.ALONE] != 0 or kind == SOLVE:
+        start, stop = 0, count if first == 0 else 0
+    if kind == DOWN:
+        smooth_residual_restrict_planes(start, stop, row, units, most, space)
+    elif kind == UP:
+        prolong_correct_smooth_planes(start, stop, row, units, most, space)
+    elif kind == RESIDUAL:
+        n2, wrap = row[tables.N2], flags(row[tables.WRAP], 3)
+        nothing, ones = single_row(space, size), single_row(space + 4 * most, size)
+        r, z = singles(row[tables.FORMER_R], n0, size), singles(row[tables.FORMER_Z], n0, size)
+        diagonal, lower0 = singles(row[tables.DIAGONAL], n0, size), singles(row[tables.LOWER0], n0, size)
+        lower1, lower2 = singles(row[tables.LOWER1], n0, size), singles(row[tables.LOWER2], n0, size)
+        out = singles(row[tables.R], n0, size)
+        ones[:] = np.float32(1)
+        for i in range(start, stop):
+            residual_plane(
+                plane_of(z, i - 1, wrap[0], nothing), z[i], plane_of(z, i + 1, wrap[0], nothing), r[i], diagonal[i],
+                lower0[i], plane_of(lower0, i + 1, wrap[0], nothing), lower1[i], lower2[i], size // n2, n2, wrap, ones,
+                out[i],
+            )  # fmt: skip
+    elif kind == ADD:
+        z, former = single_row(row[tables.Z], n0 * size), single_row(row[tables.FORMER_Z], n0 * size)
+        for cell in range(start * size, stop * size):
+            k = np.uint64(cell)
+            former[k] += z[k]
+    elif stop > start:
+        z, r = single_row(row[tables.Z], n0 * size), single_row(row[tables.R], n0 * size)
+        unknowns = row[tables.M0]
+        index = place_row(row[tables.INDEX], unknowns)
+        inverse = singles(row[tables.INVERSE], unknowns, unknowns)
+        z[:] = F0
+        for a in range(unknowns):
+            total = 0.0
+            for b in range(unknowns):
+                total += float(inverse[a, b]) * float(r[index[b]])
+            z[index[a]] = total
 
 
 @plain
-def _take_residual(start, stop, r, x, operator, out, planes):  # type: ignore[no-untyped-def]
-    """Do planes `start … stop − 1` of `take_residual`; `planes` (2, n1 · n2) is work space of zeros."""
-    operator = LevelOperator(*operator)
-    size, n2, wrap, lower0 = r.shape[1], operator.row, operator.wrap, operator.lower0
-    nothing, ones = planes[0], planes[1]
-    ones[:] = np.float32(1)
-    for i in range(start, stop):
-        residual_plane(
-            plane_of(x, i - 1, wrap[0], nothing), x[i], plane_of(x, i + 1, wrap[0], nothing), r[i],
-            operator.diagonal[i], lower0[i], plane_of(lower0, i + 1, wrap[0], nothing), operator.lower1[i],
-            operator.lower2[i], size // n2, n2, wrap, ones, out[i],
-        )  # fmt: skip
+def take_steps(first, last, team, steps, table, units, most, spaces):  # type: ignore[no-untyped-def]
+    """Take steps one after the other: a team kernel. `steps` (s, 2): the kind of each, and its level's row in `table`.
+
+    `units` (rows, 2) float32; `spaces` (members,): the address of each member's work space, which begins with `most`
+    zeros.
+    """
+    for step in range(steps.shape[0]):
+        number = steps[step, 1]
+        take_step(first, last, team, steps[step, 0], table[number], units[number], most, spaces[first])
+        meet(first, last, team)
+
+
+class StepTable:
+    """What `take_steps` takes of levels: rows, units, and work space for so many threads."""
+
+    def __init__(self, levels: Sequence[FusedLevel], members: int, *shapes: tuple[int, int, int]) -> None:
+        """`shapes`: of other arrays that the work space is for."""
+        self.rows = np.array([tables.level_row(level) for level in levels], np.int64).reshape(-1, tables.COLUMNS)
+        self.units = np.array([tables.level_units(level) for level in levels], np.float32).reshape(-1, 2)
+        self.members = members
+        self._levels = levels
+        self._work = tables.WorkSpace([*shapes, *(level.shape for level in levels)], members)
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The last arguments of `take_steps`."""
+        return self.rows, self.units, self._work.most, self._work.spaces
+
+    def run(self, steps: Places) -> None:
+        """Take these steps, `(s, 2)`."""
+        run_team(take_steps, steps, *self.arguments, members=self.members)
 
 
 def smooth_residual_restrict(level: FusedLevel, gain: Any, coarse: Any) -> None:
@@ -255,9 +343,7 @@ def smooth_residual_restrict(level: FusedLevel, gain: Any, coarse: Any) -> None:
 
     `r` and `x` are the level's; `gain` and `coarse` are of as many coarse planes as its transfer has.
     """
-    args = (level.r, level.x, *_arguments_of(level), gain, coarse)
-    work = partial(_make_scratch, level.r.shape[1], level.shape[2])
-    divide(_smooth_residual_restrict, len(coarse), *args, chunks=level.chunks, work=work)
+    _take_one(DOWN, level, {tables.GAIN: gain, tables.COARSE_R: coarse})
 
 
 def prolong_correct_smooth(level: FusedLevel, gain: Any, coarse: Any) -> None:
@@ -265,28 +351,18 @@ def prolong_correct_smooth(level: FusedLevel, gain: Any, coarse: Any) -> None:
 
     `r`, `x` and `z` are the level's; `z` must not be `x`.
     """
-    args = (level.r, level.x, *_arguments_of(level), gain, coarse, level.z)
-    work = partial(_make_scratch, level.r.shape[1], level.shape[2])
-    divide(_prolong_correct_smooth, level.shape[0], *args, chunks=level.chunks, work=work)
+    _take_one(UP, level, {tables.GAIN: gain, tables.COARSE_Z: coarse})
 
 
 def take_residual(level: FusedLevel, out: Single) -> None:
     """`out ← r − A z`, with `r` and `z` of the level, whose couplings are arrays."""
-    args = (level.r, level.z, _arguments_of(level)[0], out)
-    divide(
-        _take_residual, len(out), *args, chunks=level.chunks, work=lambda: (np.zeros((2, out.shape[1]), np.float32),)
-    )
+    _take_one(RESIDUAL, level, {tables.FORMER_R: level.r, tables.FORMER_Z: level.z, tables.R: out})
 
 
-def _arguments_of(level: FusedLevel) -> tuple[tuple[Any, ...], ...]:
-    """Return the level's named tuples as plain ones: a kernel call takes half a microsecond less for each."""
-    if level.arguments is None:
-        assert level.transfer is not None
-        level.arguments = tuple(level.operator), tuple(level.smoother), tuple(level.transfer)
-    return level.arguments
-
-
-def _make_scratch(size: int, row: int) -> tuple[tuple[Single, Single]]:
-    """Return the work space of a run of planes of `size` cells, in rows of `row`: a `Scratch`, as kernels take it."""
-    room = 2 * max(BLOCK // row, 1) * (row + 1) + size + 2 * row + 8
-    return ((np.zeros((8, size), np.float32), np.zeros(room, np.float32)),)
+def _take_one(kind: int, level: FusedLevel, arrays: dict[int, Any]) -> None:
+    if level.table is None or level.table.members != level.chunks:
+        level.table = StepTable([level], level.chunks)
+    given = {tables.R: level.r, tables.X: level.x, tables.Z: level.z} | arrays
+    for column, array in given.items():
+        level.table.rows[0, column] = tables.address_of(array)
+    level.table.run(np.array([[kind, 0]]))

@@ -9,6 +9,7 @@ from relaxon.solvers.dcdm import reference
 from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle, constants_for
 from relaxon.solvers.dcdm.outer import ConjugateDirections
 from relaxon.solvers.interface.engine import Monitor
+from relaxon.solvers.multigrid import program
 from relaxon.solvers.multigrid.fused import FusedCycle
 from relaxon.solvers.multigrid.levels import CodedLevel, FaceLevel
 
@@ -49,6 +50,32 @@ def test_the_compiled_cycle_is_the_plain_one(name):
     cycle.apply(r, x, z)
     expected = reference.run_cycle(cycle.levels, r)
     assert np.linalg.norm(z - expected) < 1e-6 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_team_of_any_size_gives_the_same_bits(name, monkeypatch):
+    monkeypatch.setattr(program, "LATE", np.inf)  # no team is given up, however busy the machine is
+    monkeypatch.setattr(program, "RUNNER", program.TeamRunner())
+    cycle = FusedCycle(GRIDS[name].operator(), constants_for(GRIDS[name].ndim))
+    r = np.random.default_rng(1).standard_normal(cycle.shape).astype(np.float32) * cycle.levels[0].unknown
+    found = []
+    for members in (1, 2, 3, 5):
+        for level in cycle.levels:
+            level.chunks = members
+        found.append(np.empty_like(r))
+        cycle.apply(r, np.empty_like(r), found[-1])
+    assert all(np.array_equal(z, found[0]) for z in found)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_nothing_is_left_of_a_residual_that_is_not_finite(name):
+    cycle = FusedCycle(GRIDS[name].operator(), constants_for(GRIDS[name].ndim))
+    r = np.random.default_rng(1).standard_normal(cycle.shape).astype(np.float32) * cycle.levels[0].unknown
+    before, after, x = np.empty_like(r), np.empty_like(r), np.empty_like(r)
+    cycle.apply(r, x, before)
+    cycle.apply(np.full_like(r, np.nan), x, after)
+    cycle.apply(r, x, after)
+    np.testing.assert_array_equal(after, before)
 
 
 @pytest.mark.parametrize("name", GRIDS)

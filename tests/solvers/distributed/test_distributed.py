@@ -44,8 +44,9 @@ def test_the_iteration_is_that_of_one_process_to_rounding(name, parts):
     found, x = solved(problem.grid, problem.b, Decomposition.of(problem.grid.shape, parts[0] * parts[1], parts))
     assert {s.result for s in found} == {Result.CONVERGED}
     assert {s.iterations for s in found} == {one.iterations}
-    np.testing.assert_allclose(found[0].residuals, one.residuals, rtol=1e-3)
-    assert np.linalg.norm(x - one.x) <= 1e-8 * np.linalg.norm(one.x)
+    # The cycle of one process is compiled into another kernel: its float32 values are rounded otherwise.
+    np.testing.assert_allclose(found[0].residuals, one.residuals, rtol=1e-3, atol=1e-6 * one.residuals[0])
+    assert np.linalg.norm(x - one.x) <= 1e-7 * np.linalg.norm(one.x)
     assert len({s.true_residual for s in found}) == 1
 
 

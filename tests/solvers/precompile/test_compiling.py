@@ -13,7 +13,7 @@ from copies import environment
 from relaxon.cli import main
 from relaxon.solvers import CompileProgress, PoissonGrid, warm_up
 from relaxon.solvers.driver.warm_up import CYCLE_SIDE, small_grids, usual_grid
-from relaxon.solvers.multigrid.passes import Scratch
+from relaxon.solvers.multigrid.passes import Smoother
 from relaxon.solvers.precompile import compiling
 from relaxon.solvers.precompile import work as compile_work
 from relaxon.solvers.precompile.table import CompileTask, KernelTable, decode, encode, freeze, load_table
@@ -227,7 +227,7 @@ def test_types_are_written_and_read_as_they_were():
         types.Array(types.uint8, 2, "F", aligned=False),
         types.UniTuple(types.UniTuple(types.boolean, 2), 3),
         types.Tuple((types.float64, types.Array(types.int32, 1, "C"))),
-        types.NamedTuple([types.Array(types.float32, 2, "C")] * 2, Scratch),
+        types.NamedTuple([types.Array(types.float32, 2, "C")] * 4, Smoother),
         types.literal(3),
         types.Omitted(False),
         types.none,
