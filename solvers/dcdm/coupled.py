@@ -41,7 +41,6 @@ class CoupledDirections(Prepared):
         self.default_max_iterations = max_iterations
         self.info = {"window": 1.0} | cycle.info
         shape = operator.grid.shape3
-        self._cells = (0, shape[0], 0, shape[1] * shape[2])
         self._fluid = operator.grid.fluid.reshape(-1)
         self._matrix = [array.reshape(-1) for array in (operator.diagonal, *operator.couplings)]
         self._directions, self._images = (np.zeros((2, *shape), np.float32) for _ in range(2))
@@ -57,7 +56,7 @@ class CoupledDirections(Prepared):
         return self.cycle.levels[0].r
 
     def _take_steps(self, b: Array, x: Array, monitor: Monitor) -> Steps:
-        from relaxon.solvers.dcdm.fused_kernels import advance
+        from relaxon.solvers.dcdm.coupled_kernels import advance
         from relaxon.solvers.grid.stencil_kernels import dot
 
         past: float | None = None  # the curvature of the last direction
@@ -77,7 +76,7 @@ class CoupledDirections(Prepared):
             alpha = projection / curvature
             factor = alpha / (scale * self.cycle.unit)
             flat = [array.reshape(len(x), -1) for array in (x, direction, self._r, self._images[slot])]
-            square = advance(flat[0], factor, flat[1], flat[2], np.float32(alpha), flat[3], self._cells)
+            square = advance(flat[0], factor, flat[1], flat[2], np.float32(alpha), flat[3])
             monitor.stepped(partial(subtract, x, factor, direction))
             norm = math.sqrt(square) / scale
             if norm <= REPLACED_AFTER * exact and norm > monitor.tolerance:
@@ -112,12 +111,12 @@ class CoupledDirections(Prepared):
         return (curvature, projection) if curvature > 0 else self._make_conjugate(slot, None, z)
 
     def _make_conjugate(self, slot: int, past: float | None, z: Single) -> tuple[float, float]:
-        from relaxon.solvers.dcdm import coupled_kernels, fused_kernels
+        from relaxon.solvers.dcdm import coupled_kernels
 
         factor, shape = 0.0, z.shape
         if past is not None:
             flat = [array.reshape(len(z), -1) for array in (z, self._images[1 - slot])]
-            factor = fused_kernels.two_dots(flat[0], flat[1], flat[1], self._cells)[0] / past
+            factor = coupled_kernels.multiply(*flat) / past
         d = self._directions[slot].reshape(-1)
         # Without a past the factor is 0 and stands beside the direction `z` itself, which is finite or is found out.
         before: Any = z if past is None else self._directions[1 - slot]

@@ -70,3 +70,28 @@ def image(n2: int, plane: int, *args: Any) -> tuple[float, ...]:
     return divided_sums(
         _image_rows, count, 2, n2, plane, *args, chunks=threads_for(len(args[5])), work=lambda: (np.empty(longest),)
     )
+
+
+@lean_shared("planes", of="x", sums=1)
+def multiply(start, stop, x, y, parts):  # type: ignore[no-untyped-def]
+    """`⟨x, y⟩` of float32 planes, in float64."""
+    for i in range(start, stop):
+        a, b, total = x[i], y[i], 0.0
+        for cell in range(a.size):
+            k = np.uint64(cell)
+            total += float(a[k]) * float(b[k])
+        parts[i, 0] = total
+
+
+@lean_shared("planes", of="x", sums=1)
+def advance(start, stop, x, factor, d, r, step, q, parts):  # type: ignore[no-untyped-def]
+    """`x ← x + factor · d`, `r ← r − step · q`; returns `‖r‖²`. `x` float64, `step` float32."""
+    for i in range(start, stop):
+        x_i, d_i, r_i, q_i, total = x[i], d[i], r[i], q[i], 0.0
+        for cell in range(x_i.size):
+            k = np.uint64(cell)
+            x_i[k] += factor * float(d_i[k])
+            value = r_i[k] - step * q_i[k]
+            r_i[k] = value
+            total += float(value) * float(value)
+        parts[i, 0] = total

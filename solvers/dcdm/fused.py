@@ -6,7 +6,7 @@ residual's recurrence loses no more than rounding of `r` itself. From time to ti
 """
 
 # Imported on first use, for their weight: `fused_kernels`, `solvers.grid.plane_kernels`,
-# `solvers.grid.stencil_kernels`.
+# `solvers.grid.stencil_kernels`, `solvers.kernels.team_kernels`.
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ class FusedDirections(Prepared):
         Returns the curvature and, where the gain is above `least`, the new `‖r‖²`.
         """
         from relaxon.solvers.dcdm.fused_kernels import ADVANCE, CURVATURE, LEAST, MEASURE, PAST, SEARCH, SUMS, iterate
-        from relaxon.solvers.multigrid.program import RUNNER
+        from relaxon.solvers.kernels.team_kernels import run_team
 
         numbers, workspace = self._numbers, program or self._make_workspace()
         numbers[:PAST] = 0.0
@@ -197,7 +197,7 @@ class FusedDirections(Prepared):
         now = (self._flat[0], self._direction(slot), self._image(slot))
 
         def take(steps: list[tuple[int, int]]) -> None:
-            RUNNER.run(
+            run_team(
                 iterate, np.array(steps), *workspace.arguments, self._flat_matrix, self._shape[2], self.owned, x, *now,
                 kept, numbers, self._parts, members=workspace.members,
             )  # fmt: skip

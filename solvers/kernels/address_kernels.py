@@ -1,7 +1,7 @@
 """Arrays at addresses that a table holds: a kernel reads any number of arrays of any length without a copy of them.
 
-The owner of the table keeps the arrays alive. Such an array has no length: an index must be unsigned, for which Numba
-does not look at it.
+The owner of the table keeps the arrays alive. `view_at` is for kernels that know an array's sizes. `floats`, `integers`
+and `indices` return arrays without a length: an index must be unsigned, for which Numba does not look at it.
 """
 
 from __future__ import annotations
@@ -38,13 +38,35 @@ def _array_at(dtype: Any) -> Callable[..., Any]:
     return _intrinsic(read)  # type: ignore[no-any-return]
 
 
+def view_at(dtype: Any, ndim: int) -> Any:
+    """Return a function of kernels that returns the C-contiguous array of these sizes, after an address, that lies
+    there.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.return_type)(context, builder)
+        item = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(dtype)))
+        data, strides = builder.inttoptr(args[0], array.data.type), [item]
+        for size in args[:1:-1]:
+            strides.insert(0, builder.mul(strides[0], size))
+        _arrays.populate_array(array, data=data, shape=args[1:], strides=strides, itemsize=item, meminfo=None)
+        return array._getvalue()
+
+    result = types.Array(dtype, ndim, "C")
+    if ndim == 1:
+        return _intrinsic(lambda typing, address, size: (result(types.intp, types.intp), generate))
+    return _intrinsic(lambda typing, address, rows, columns: (result(types.intp, types.intp, types.intp), generate))
+
+
 floats = _array_at(types.float32)
 integers = _array_at(types.int32)
 indices = _array_at(types.uint32)
 
 
-def address(array: NDArray[Any]) -> int:
-    """Return the address of a contiguous array's first entry."""
+def address(array: NDArray[Any] | None) -> int:
+    """Return the address of a contiguous array's first entry; 0 for None and for no entries."""
+    if array is None:
+        return 0
     if not array.flags.c_contiguous:
         raise ValueError(f"array must be contiguous, got strides {array.strides}")
     return int(array.__array_interface__["data"][0]) if array.size else 0

@@ -12,6 +12,7 @@ no longer wait, and what they compute is lost with the error.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,12 @@ from relaxon.solvers.kernels.threads import ABORTED, Kernel, divide, get_num_thr
 SIZE, ARRIVED, ROUND = 0, 8, 16
 """Places of a team's array: the number of members, how many have arrived, and how often all have. Each has a cache line
 of its own."""
-SPINS = 2_000
+SPINS = 20_000
 """Looks at the round, some microseconds, after which a waiting thread lets others of the system run."""
+PAUSES = (0.02, 1.0)
+"""Seconds for which threads are left alone after a call that waited for a processor, at first and at most."""
+LATE = 5e-4
+"""Seconds by which such a call lasts longer than twice its processor time."""
 
 
 @part
@@ -53,13 +58,42 @@ def share(first, last, team, count):  # type: ignore[no-untyped-def]
     return count * first // team[SIZE], count * last // team[SIZE]
 
 
+class _Crowding:
+    """Whether more threads want to run than there are processors: then each `meet` may take the system's time slice.
+
+    All solves of a process share its processors, and so what one of them has found.
+    """
+
+    def __init__(self) -> None:
+        self._pause, self._until = PAUSES[0], 0.0
+
+    def is_expected(self) -> bool:
+        return time.perf_counter() < self._until
+
+    def note(self, seconds: float, used: float) -> None:
+        """Note that a call took so many seconds, and its thread that processor time."""
+        if seconds > 2 * used + LATE:
+            self._until = time.perf_counter() + self._pause
+            self._pause = min(2 * self._pause, PAUSES[1])
+        else:
+            self._pause = PAUSES[0]
+
+
+_crowding = _Crowding()
+
+
 def run_team(kernel: Kernel, *args: Any, members: int | None = None) -> None:
     """Call `kernel(first, last, team, *args)` in `members` threads at once, by default as many as a solve has.
 
     Each call stands for the places `first … last − 1` of the team: several if fewer threads are free, all of them if
-    another solve occupies the others.
+    another solve occupies the others. For a while after a call whose threads waited for a processor, teams have one
+    member: results may not depend on their number.
     """
     size = get_num_threads() if members is None else members
+    size = 1 if size > 1 and _crowding.is_expected() else size
     team: NDArray[np.int64] = np.zeros(24, np.int64)
     team[SIZE] = size
+    start, used = time.perf_counter(), time.thread_time()
     divide(kernel, size, team, *args, chunks=size, team=team)
+    if size > 1:
+        _crowding.note(time.perf_counter() - start, time.thread_time() - used)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.grid.plane_kernels import plane_of
+from relaxon.solvers.kernels.address_kernels import address
 from relaxon.solvers.kernels.compiled import plain, spliced
 from relaxon.solvers.kernels.team_kernels import meet, run_team, share
 from relaxon.solvers.multigrid import table_kernels as tables
@@ -364,5 +365,5 @@ def _take_one(kind: int, level: FusedLevel, arrays: dict[int, Any]) -> None:
         level.table = StepTable([level], level.chunks)
     given = {tables.R: level.r, tables.X: level.x, tables.Z: level.z} | arrays
     for column, array in given.items():
-        level.table.rows[0, column] = tables.address_of(array)
+        level.table.rows[0, column] = address(array)
     level.table.run(np.array([[kind, 0]]))

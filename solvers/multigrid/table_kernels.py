@@ -8,13 +8,13 @@ sizes and of the addresses of its arrays. Who makes a table keeps the arrays.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import extending, types
-from numba.np import arrayobj
+from numba import types
 from numpy.typing import NDArray
 
+from relaxon.solvers.kernels.address_kernels import address, view_at
 from relaxon.solvers.multigrid.plane_passes import BLOCK
 
 if TYPE_CHECKING:
@@ -35,43 +35,12 @@ ALONE_BELOW = 3000
 """A level of fewer cells is done by one thread: two would do most of its planes twice."""
 PLANES = 7
 """Planes of work space."""
-_intrinsic: Any = extending.intrinsic
-populate_array: Any = arrayobj.populate_array
 
 
-def _view(dtype: Any, ndim: int) -> Any:
-    """Return a function of kernels that returns the C-contiguous array of these sizes, after an address, that lies
-    there.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array = context.make_array(signature.return_type)(context, builder)
-        item = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(dtype)))
-        data, strides = builder.inttoptr(args[0], array.data.type), [item]
-        for size in args[:1:-1]:
-            strides.insert(0, builder.mul(strides[0], size))
-        populate_array(array, data=data, shape=args[1:], strides=strides, itemsize=item, meminfo=None)
-        return array._getvalue()
-
-    result = types.Array(dtype, ndim, "C")
-    if ndim == 1:
-        return _intrinsic(lambda typing, address, size: (result(types.intp, types.intp), generate))
-    return _intrinsic(lambda typing, address, rows, columns: (result(types.intp, types.intp, types.intp), generate))
-
-
-singles, single_row = _view(types.float32, 2), _view(types.float32, 1)
-double_row = _view(types.float64, 1)
-byte_planes, flags = _view(types.uint8, 2), _view(types.boolean, 1)
-places, place_row = _view(types.int64, 2), _view(types.int64, 1)
-
-
-def address_of(array: Any) -> int:
-    """Return where the entries of a C-contiguous array lie; 0 for None."""
-    if array is None:
-        return 0
-    assert array.flags.c_contiguous
-    address: int = array.__array_interface__["data"][0]
-    return address
+singles, single_row = view_at(types.float32, 2), view_at(types.float32, 1)
+double_row = view_at(types.float64, 1)
+byte_planes, flags = view_at(types.uint8, 2), view_at(types.boolean, 1)
+places, place_row = view_at(types.int64, 2), view_at(types.int64, 1)
 
 
 def level_row(level: FusedLevel) -> Table:
@@ -80,16 +49,16 @@ def level_row(level: FusedLevel) -> Table:
     operator, smoother, transfer = level.operator, level.smoother, level.transfer
     n0, n1, n2 = level.shape
     row[[N0, SIZE, N2, CODED, ALONE]] = n0, n1 * n2, n2, operator.coded, n0 * n1 * n2 < ALONE_BELOW
-    row[CODES:STENCIL] = [address_of(a) for a in (*operator[1:7], operator.wrap, smoother.codes, smoother.values)]
-    row[STENCIL] = address_of(smoother.stencil)
+    row[CODES:STENCIL] = [address(a) for a in (*operator[1:7], operator.wrap, smoother.codes, smoother.values)]
+    row[STENCIL] = address(smoother.stencil)
     if transfer is not None:
-        row[[SHARE_CODES, SHARE]] = address_of(transfer.codes), address_of(transfer.values)
+        row[[SHARE_CODES, SHARE]] = address(transfer.codes), address(transfer.values)
         row[[HALVED2, M0, M1]] = transfer.halved2, transfer.base0.size, transfer.base1.size
         row[COARSE_SIZE] = transfer.base1.size * ((n2 + 1) // 2 if transfer.halved2 else n2)
-        row[BASE0 : SPREAD1 + 1] = [address_of(a) for a in transfer[4:]]
+        row[BASE0 : SPREAD1 + 1] = [address(a) for a in transfer[4:]]
     if level.inverse is not None and level.index is not None:
-        row[[INDEX, INVERSE, M0]] = address_of(level.index), address_of(level.inverse), level.index.size
-    row[[R, X, Z]] = address_of(level.r), address_of(level.x), address_of(level.z)
+        row[[INDEX, INVERSE, M0]] = address(level.index), address(level.inverse), level.index.size
+    row[[R, X, Z]] = address(level.r), address(level.x), address(level.z)
     return row
 
 
@@ -111,4 +80,4 @@ class WorkSpace:
         self.most = size + size % 2  # float64 rows may follow
         room = self.most + PLANES * size + rows
         self._work = np.zeros((members, room + room % 2), np.float32)
-        self.spaces = np.array([address_of(work) for work in self._work])
+        self.spaces = np.array([address(work) for work in self._work])

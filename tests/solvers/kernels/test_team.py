@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from relaxon.solvers.kernels import team_kernels
 from relaxon.solvers.kernels.compiled import kernel
 from relaxon.solvers.kernels.team_kernels import SIZE, meet, run_team, share
 
@@ -64,7 +65,9 @@ def test_shares_make_up_the_whole():
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_members_do_not_wait_for_one_that_raises(failing):
+def test_members_do_not_wait_for_one_that_raises(failing, monkeypatch):
+    monkeypatch.setattr(team_kernels._crowding, "is_expected", lambda: False)  # however busy the machine is
+
     def one_fails(first, last, team, x, y):
         if first == failing:
             raise KeyboardInterrupt
