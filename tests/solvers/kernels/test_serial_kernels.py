@@ -64,7 +64,8 @@ def test_what_a_kernel_calls_is_inlined():
             other = kernel.py_func.__globals__.get(called)
             if isinstance(other, Dispatcher):
                 found += 1
-                assert other.targetoptions.get("forceinline"), f"{name} calls {called}"
+                options = other.targetoptions
+                assert options.get("forceinline") or options.get("inline") == "always", f"{name} calls {called}"
     assert found > 40
 
 
