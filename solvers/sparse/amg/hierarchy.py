@@ -114,7 +114,7 @@ class Level:
 
     @property
     def chunks(self) -> int:
-        return count_threads(self.rows)
+        return count_threads(self.rows, entries=len(self.columns))
 
     def over(self, kernel: Any, *args: Any, work: Work | None = None) -> None:
         """Run a kernel over the level's blocks; `work` returns the scratch memory of one thread."""
@@ -184,7 +184,7 @@ def arrange(
     run_team(
         levels_kernels.arrange_rows, bounds, np.empty(PIECES, np.uint32), begin, end, columns, values, scale,
         relaxation, fresh, sums, diagonal, inverse, excess, most, short, first, middle, inner, last, out_columns,
-        out_values, members=count_threads(n),
+        out_values, members=count_threads(n, entries=size),
     )  # fmt: skip
     if fresh and labels is not None:
         sums[labels > 0] = short[labels > 0] = 0.0
