@@ -320,7 +320,7 @@ def build_next_level(level: Level, constants: Constants, allowed: float | None) 
 def is_made_of_lines(level: Level) -> bool:
     """Return whether most rows, in a sample, have two strong couplings, as cells stretched in one direction have."""
     rows = np.random.default_rng(0).integers(0, level.rows, 500)  # evenly spaced ones might all be ends
-    lengths = (level.last - level.first)[rows].astype(np.int64)
+    lengths = (level.last[rows] - level.first[rows]).astype(np.int64)
     own = np.repeat(np.arange(len(rows)), lengths)
     places = np.arange(len(own)) + np.repeat(level.first[rows] - np.cumsum(lengths) + lengths, lengths)
     a, most = -level.values[places], level.most
