@@ -114,7 +114,7 @@ class Level:
 
     @property
     def chunks(self) -> int:
-        return count_threads(self.rows)
+        return count_threads(self.rows, entries=len(self.columns))
 
     def over(self, kernel: Any, *args: Any, work: Work | None = None) -> None:
         """Run a kernel over the level's blocks; `work` returns the scratch memory of one thread."""
@@ -184,7 +184,7 @@ def arrange(
     run_team(
         levels_kernels.arrange_rows, bounds, np.empty(PIECES, np.uint32), begin, end, columns, values, scale,
         relaxation, fresh, sums, diagonal, inverse, excess, most, short, first, middle, inner, last, out_columns,
-        out_values, members=count_threads(n),
+        out_values, members=count_threads(n, entries=size),
     )  # fmt: skip
     if fresh and labels is not None:
         sums[labels > 0] = short[labels > 0] = 0.0
@@ -320,7 +320,7 @@ def build_next_level(level: Level, constants: Constants, allowed: float | None) 
 def is_made_of_lines(level: Level) -> bool:
     """Return whether most rows, in a sample, have two strong couplings, as cells stretched in one direction have."""
     rows = np.random.default_rng(0).integers(0, level.rows, 500)  # evenly spaced ones might all be ends
-    lengths = (level.last - level.first)[rows].astype(np.int64)
+    lengths = (level.last[rows] - level.first[rows]).astype(np.int64)
     own = np.repeat(np.arange(len(rows)), lengths)
     places = np.arange(len(own)) + np.repeat(level.first[rows] - np.cumsum(lengths) + lengths, lengths)
     a, most = -level.values[places], level.most

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import lower_kernels as kernels
-from relaxon.solvers.sparse.system.row_runs import count_threads, split_rows
+from relaxon.solvers.sparse.system.row_runs import split_rows
 
 if TYPE_CHECKING:
     from relaxon.solvers.sparse.amg.hierarchy import Level
@@ -26,6 +26,8 @@ SPLIT = 4_000
 """Rows from which a level that was set up in one piece is swept in two blocks, for two threads."""
 ACROSS = 0.1
 """Such a level stays in one block where more than this fraction of its couplings would lie between them."""
+PIECES = 16
+"""Pieces of a level among which threads divide a copy of its entries, whatever its blocks."""
 ROW_COST = 3
 """Entries that take as long in a sweep as the rest of the work on a row."""
 
@@ -71,7 +73,9 @@ class Lower:
             work = np.cumsum(within, dtype=np.int64) + ROW_COST * np.arange(level.rows)
             halves = np.array([0, np.searchsorted(work, work[-1] // 2), level.rows], np.uint32)
             parts = np.empty((2, level.rows), np.uint32)
-            kernels.count_by_blocks(0, 2, halves, level.first, level.last, level.columns, *parts)
+            divide(
+                kernels.count_by_blocks, 2, halves, level.first, level.last, level.columns, *parts, chunks=level.chunks
+            )
             if int(parts[1].sum()) <= ACROSS * max(1, 2 * int(within.sum())):
                 bounds, within, beyond = halves, *parts
                 inverse, excess = inverse.copy(), excess.copy()
@@ -81,10 +85,11 @@ class Lower:
             np.empty(int(beyond.sum()), np.uint32), np.empty(int(beyond.sum()), np.float32),
         )  # fmt: skip
         columns, values = np.empty(int(starts[-1]), np.uint32), np.empty(int(starts[-1]), np.float32)
+        pieces = bounds if level.chunks == 1 else np.union1d(bounds, split_rows(level.rows, PIECES)).astype(np.uint32)
         divide(
-            kernels.copy_by_blocks, len(bounds) - 1, bounds, level.first, level.last, level.columns, level.values,
-            starts, columns, values, across.bounds, across.starts, across.columns, across.values,
-            bounds is not level.bounds, level.diagonal, inverse, excess, chunks=count_threads(level.rows),
+            kernels.copy_by_blocks, len(pieces) - 1, pieces, bounds, level.first, level.last, level.columns,
+            level.values, starts, columns, values, np.searchsorted(rows, pieces), across.starts, across.columns,
+            across.values, bounds is not level.bounds, level.diagonal, inverse, excess, chunks=level.chunks,
         )  # fmt: skip
         return cls(bounds, starts, columns, values, across, inverse, excess, *_share_aggregates(level, bounds))
 

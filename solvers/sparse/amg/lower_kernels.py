@@ -26,18 +26,22 @@ def count_by_blocks(start, stop, bounds, first, last, c, within, beyond):  # typ
 
 @rows_kernel
 def copy_by_blocks(  # type: ignore[no-untyped-def]
-    start, stop, bounds, first, last, c, v, starts, columns, values, over_bounds, over_starts, over_columns,
+    start, stop, pieces, bounds, first, last, c, v, starts, columns, values, over, over_starts, over_columns,
     over_values, fresh, diagonal, inverse, excess,
 ):  # fmt: skip
-    """Copy the entries before the diagonal of a block's rows, those of row `i` from `starts[i]`, and those outside it.
+    """Copy the entries before the diagonal of a piece's rows, those of row `i` from `starts[i]`, and those outside its
+    block, from `over_starts[over[piece]]`.
 
     With `fresh` blocks half the sum of the magnitudes outside is added to the diagonal, which makes a sweep within
     blocks convergent: to `excess` and in `inverse`.
     """
-    for block in range(start, stop):
+    block = 0
+    for piece in range(start, stop):
+        while pieces[piece] >= bounds[block + 1]:
+            block += 1
         lo, hi = bounds[block], bounds[block + 1]
-        position, place = starts[lo], over_starts[over_bounds[block]]
-        for i in range(lo, hi):
+        position, place = starts[pieces[piece]], over_starts[over[piece]]
+        for i in range(pieces[piece], pieces[piece + 1]):
             away = 0.0
             for k in range(first[i], last[i]):
                 if c[k] < lo or c[k] >= hi:

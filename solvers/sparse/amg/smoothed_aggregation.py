@@ -25,8 +25,8 @@ OMEGA = 2 / 3
 """The step of the interpolation's smoothing: 4/3 over 2, an upper bound on the eigenvalues of `D_F⁻¹ A_F`."""
 RUNS = 4
 """Runs of rows among which passes over a level of one block are divided."""
-ROOM = 2
-"""Entries first allocated for a product, over those of its first factor."""
+ROOM = 4
+"""Entries first allocated for a product, over those of its first factor; memory that is not written costs nothing."""
 
 
 @dataclass(slots=True)

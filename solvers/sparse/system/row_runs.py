@@ -12,6 +12,8 @@ from relaxon.solvers.kernels.threads import get_num_threads
 
 SHARED_ROWS = 20_000
 """Rows from which a pass over a matrix is divided among threads: below, waking one takes longer than it saves."""
+SHARED_ENTRIES = 80_000
+"""Entries from which a pass over those of few rows is divided."""
 
 
 def split_rows(rows: int, runs: int) -> NDArray[np.uint32]:
@@ -27,9 +29,9 @@ def count_runs(rows: int, most: int) -> int:
     return min(most, rows) if rows >= SHARED_ROWS else 1
 
 
-def count_threads(rows: int, shared_from: int = SHARED_ROWS) -> int:
-    """Return among how many threads a pass over so many rows is divided."""
-    return get_num_threads() if rows >= shared_from else 1
+def count_threads(rows: int, shared_from: int = SHARED_ROWS, entries: int = 0) -> int:
+    """Return among how many threads a pass over so many rows, or rows with so many entries, is divided."""
+    return get_num_threads() if rows >= shared_from or entries >= SHARED_ENTRIES else 1
 
 
 def sample_rows(rows: int, most: int) -> NDArray[np.int64]:
