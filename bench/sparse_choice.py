@@ -2,6 +2,7 @@
 
     python bench/sparse_choice.py --write                      # runs, fits, writes the constants, runs `auto`
     python bench/sparse_choice.py --runs runs.json --write     # keeps the runs one by one, and goes on where it ended
+    python bench/sparse_choice.py --runs runs.json --again amg # runs one solver again, and keeps the others' runs
     python bench/sparse_choice.py --quick                      # up to 10,000 unknowns
     python bench/sparse_choice.py --runs runs.json --hold-out  # each family judged by a fit to the others
 
@@ -74,6 +75,8 @@ Row = dict[str, Any]
 def measure(args: argparse.Namespace, rows: list[Row], clock: Clock, console: Console) -> list[Row]:
     """Race all solvers on all matrices but those that `rows` has, and keep the runs after each where they are to be."""
     names, sizes = available(), args.sizes or (QUICK if args.quick else SIZES)
+    for row in rows if args.again else []:
+        row["runs"] |= race(matrix_of(row["family"], row["size"]), tuple(args.again), args.limit, clock)
     had = {(row["family"], row["size"]) for row in rows}
     for family, n in matrices(args.families, sizes):
         if (family, n) in had:
@@ -235,6 +238,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help=f"up to {QUICK[-1]} unknowns")
     parser.add_argument("--cpu", action="store_true", help="processor seconds of one thread, on a machine that is busy")
     parser.add_argument("--runs", type=Path, help="where runs are kept, one by one; those there are not run again")
+    parser.add_argument("--again", nargs="+", choices=available(), help="solvers whose kept runs are made again")
     parser.add_argument("--unfitted", action="store_true", help="judge larger matrices and elastic bodies as well")
     parser.add_argument("--hold-out", action="store_true", help="judge each family by constants fitted to the others")
     parser.add_argument("--write", action="store_true", help="write the constants")
