@@ -5,28 +5,23 @@ are computed in float64 from the float64 couplings and rounded once, and the res
 true residual from time to time.
 """
 
-# Imported on first use, for their weight: `coupled_kernels`, `fused_kernels`, `solvers.grid.stencil_kernels`.
+# Imported on first use, for their weight: `coupled_kernels`, `solvers.grid.stencil_kernels`.
 from __future__ import annotations
 
-import itertools
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from relaxon.core.solution import Result
-from relaxon.solvers.dcdm.fused import FAR, REPLACED_AFTER
-from relaxon.solvers.dcdm.outer import NEGLIGIBLE, SAFEGUARD_STEPS, STAGNATION_STEPS
+from relaxon.solvers.dcdm.outer import NEGLIGIBLE
+from relaxon.solvers.dcdm.single_precision import Past, SinglePrecisionDirections
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared
-from relaxon.solvers.interface.verdict import subtract
-from relaxon.solvers.krylov.iteration import Steps, end_of, iterate
 from relaxon.solvers.multigrid.cycle import Array, Single, run_cycle
 from relaxon.solvers.multigrid.swept import SweptCycle
 
 
-class CoupledDirections(Prepared):
+class CoupledDirections(SinglePrecisionDirections):
     """The outer iteration on the operator of a grid without periodic axes, with a window of one direction.
 
     The residual is the right-hand side of the cycle's finest level. Beside it, `x` and `b` there are, per cell, two
@@ -34,6 +29,7 @@ class CoupledDirections(Prepared):
     """
 
     by_planes = False
+    _window = 1
 
     def __init__(self, operator: PoissonOperator, cycle: SweptCycle, max_iterations: int) -> None:
         self.operator = operator
@@ -48,45 +44,25 @@ class CoupledDirections(Prepared):
     def twin(self) -> Prepared | None:
         return CoupledDirections(self.operator, self.cycle.twin(), self.default_max_iterations)
 
-    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
-        return iterate(self._take_steps(b, x, monitor), monitor, max_iterations, STAGNATION_STEPS)
-
     @property
     def _r(self) -> Single:
         return self.cycle.levels[0].r
 
-    def _take_steps(self, b: Array, x: Array, monitor: Monitor) -> Steps:
+    def _advance(
+        self, slot: int, past: Past, norm: float, scale: float, x: Array, monitor: Monitor, plain: bool
+    ) -> tuple[float, float, float]:
         from relaxon.solvers.dcdm.coupled_kernels import advance
-        from relaxon.solvers.grid.stencil_kernels import dot
 
-        past: float | None = None  # the curvature of the last direction
-        scale = 1.0 / math.sqrt(dot(b, b))
-        norm = exact = self._true_residual(b, x, scale)
-        since = yield norm
-        if not 1 / FAR < norm * scale < FAR:
-            scale = 1.0 / norm
-            self._true_residual(b, x, scale)
-        for step in itertools.count():
-            slot = step % 2
-            monitor.stepped(None)  # the slot may hold the last step's direction
-            curvature, projection = self._search(slot, past, norm * scale, monitor, plain=since >= SAFEGUARD_STEPS)
-            if not curvature > 0:
-                break
-            past, direction = curvature, self._directions[slot]
-            alpha = projection / curvature
-            factor = alpha / (scale * self.cycle.unit)
-            flat = [array.reshape(len(x), -1) for array in (x, direction, self._r, self._images[slot])]
-            square = advance(flat[0], factor, flat[1], flat[2], np.float32(alpha), flat[3])
-            monitor.stepped(partial(subtract, x, factor, direction))
-            norm = math.sqrt(square) / scale
-            if norm <= REPLACED_AFTER * exact and norm > monitor.tolerance:
-                scale = 1.0 / norm
-                norm = exact = self._true_residual(b, x, scale)
-            since = yield norm
-        return end_of(curvature)
+        curvature, projection = self._search(slot, past[0][1] if past else None, norm, monitor, plain)
+        if not curvature > 0:
+            return curvature, 0.0, 0.0
+        alpha = projection / curvature
+        factor = alpha / (scale * self.cycle.unit)
+        flat = [array.reshape(len(x), -1) for array in (x, self._directions[slot], self._r, self._images[slot])]
+        square = advance(flat[0], factor, flat[1], flat[2], np.float32(alpha), flat[3])
+        return curvature, square, factor
 
     def _true_residual(self, b: Array, x: Array, scale: float) -> float:
-        """`r ← scale · (b − A x)`; return `‖b − A x‖`."""
         from relaxon.solvers.grid.stencil_kernels import residual_norm, scaled
 
         r = self.operator.apply(x, np.empty_like(x))

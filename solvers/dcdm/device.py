@@ -23,9 +23,9 @@ from torch import Tensor
 from relaxon.core.naming import DeviceUnavailableError
 from relaxon.core.solution import Result
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, constants_for
-from relaxon.solvers.dcdm.fused import FAR, REPLACED_AFTER
 from relaxon.solvers.dcdm.outer import NEGLIGIBLE, SAFEGUARD_STEPS, STAGNATION_STEPS
 from relaxon.solvers.dcdm.rescue import Rescued, second_method
+from relaxon.solvers.dcdm.single_precision import FAR, REPLACED_AFTER
 from relaxon.solvers.dcdm.torch_cycle import coupled
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared, Solver

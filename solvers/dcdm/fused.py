@@ -10,38 +10,26 @@ residual's recurrence loses no more than rounding of `r` itself. From time to ti
 
 from __future__ import annotations
 
-import itertools
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.core.solution import Result
-from relaxon.solvers.dcdm.outer import NEGLIGIBLE, SAFEGUARD_STEPS, STAGNATION_STEPS
+from relaxon.solvers.dcdm.outer import NEGLIGIBLE
+from relaxon.solvers.dcdm.single_precision import Array, Past, Single, SinglePrecisionDirections
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared
-from relaxon.solvers.interface.verdict import subtract
 from relaxon.solvers.kernels.threads import divide
-from relaxon.solvers.krylov.iteration import Steps, end_of, iterate
 from relaxon.solvers.multigrid.fused import LevelCycle
 
 if TYPE_CHECKING:
     from relaxon.solvers.multigrid.passes import StepTable
 
-Array = NDArray[np.float64]
-Single = NDArray[np.float32]
-REPLACED_AFTER = 1e-4
-"""The residual's recurrence is replaced by the true residual when it has fallen by this factor: float32 then still
-holds three digits of it."""
-FAR = 1e10
-"""Where the first residual is larger or smaller than `‖b‖` by this factor, residuals are scaled by it instead of `‖b‖`,
-to stay within float32's range."""
 MAX_WINDOW = 2
 
 
-class FusedDirections(Prepared):
+class FusedDirections(SinglePrecisionDirections):
     """The outer iteration on the operator of a grid with κ = 1, with a window of at most two directions.
 
     Beside `x` and `b` it holds, per cell, a float32 number and two more for each direction of the window and the new
@@ -98,40 +86,13 @@ class FusedDirections(Prepared):
         """Sums over the owned cells become those over the whole grid's."""
         return sums
 
-    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
-        return iterate(self._take_steps(b, x, monitor), monitor, max_iterations, STAGNATION_STEPS)
-
-    def _take_steps(self, b: Array, x: Array, monitor: Monitor) -> Steps:
-        from relaxon.solvers.dcdm import fused_kernels as kernels
-        from relaxon.solvers.grid.plane_kernels import planes_of
-        from relaxon.solvers.grid.stencil_kernels import dot
-
+    def _begin(self, b: Array, x: Array) -> tuple[Array, Array]:
         b, x = b.reshape(self._shape), x.reshape(self._shape)
-        x_flat = planes_of(x)
         self._refresh(x)
-        past: list[tuple[int, float]] = []  # slot and curvature pᵀAp, the newest first
-        scale = 1.0 / math.sqrt(self._total(dot(b, b))[0])
-        norm = exact = self._first_residual(b, x, scale)
-        since = yield norm
-        if not 1 / FAR < norm * scale < FAR:
-            scale = 1.0 / norm
-            self._true_residual(b, x, scale)
-        for step in itertools.count():
-            slot = step % (self._window + 1)
-            monitor.stepped(None)  # the slot may hold the last step's direction
-            self._numbers[kernels.SCALE] = scale * self._unit
-            curvature, square = self._advance(slot, past, norm * scale, x_flat, monitor, plain=since >= SAFEGUARD_STEPS)
-            if not curvature > 0:
-                break
-            factor = float(self._numbers[kernels.ALPHA]) / (scale * self._unit)
-            monitor.stepped(partial(subtract, x, factor, self._directions[slot]))
-            norm = math.sqrt(square) / scale
-            past = [(slot, curvature), *past][: self._window]
-            if norm <= REPLACED_AFTER * exact and norm > monitor.tolerance:
-                scale = 1.0 / norm
-                norm = exact = self._true_residual(b, x, scale)
-            since = yield norm
-        return end_of(curvature)
+        return b, x
+
+    def _square(self, b: Array) -> float:
+        return self._total(super()._square(b))[0]
 
     def _first_residual(self, b: Array, x: Array, scale: float) -> float:
         """Return `_true_residual`, without `A x` where `x` is 0; `scale` is `1 / ‖b‖`."""
@@ -155,12 +116,19 @@ class FusedDirections(Prepared):
         return math.sqrt(self._total(square)[0])
 
     def _advance(
-        self, slot: int, past: list[tuple[int, float]], norm: float, x: Array, monitor: Monitor, plain: bool
-    ) -> tuple[float, float]:
-        """Put the next direction and its image into `slot` and step along it, for `‖r‖ = norm`.
+        self, slot: int, past: Past, norm: float, scale: float, x: Array, monitor: Monitor, plain: bool
+    ) -> tuple[float, float, float]:
+        from relaxon.solvers.dcdm.fused_kernels import ALPHA, SCALE
+        from relaxon.solvers.grid.plane_kernels import planes_of
 
-        Returns its curvature `dᵀAd` and the new `‖r‖²`; without a positive curvature there was no step.
-        """
+        self._numbers[SCALE] = scale * self._unit
+        curvature, square = self._find_step(slot, past, norm, planes_of(x), monitor, plain)
+        return curvature, square, float(self._numbers[ALPHA]) / (scale * self._unit)
+
+    def _find_step(
+        self, slot: int, past: Past, norm: float, x: Array, monitor: Monitor, plain: bool
+    ) -> tuple[float, float]:
+        """Return the curvature and the new `‖r‖²` of `_advance`."""
         from relaxon.solvers.dcdm.fused_kernels import ACCEPTED, PLAIN
 
         if not plain:
@@ -178,7 +146,7 @@ class FusedDirections(Prepared):
         return found if found[0] > 0 else self._step_along(slot, [], -1.0, x, None, [PLAIN])
 
     def _step_along(
-        self, slot: int, past: list[tuple[int, float]], least: float, x: Array, program: Any, before: list[int]
+        self, slot: int, past: Past, least: float, x: Array, program: Any, before: list[int]
     ) -> tuple[float, float]:
         """Take the steps of a cycle or those `before`, make what they leave in `slot` conjugate, and step along it.
 

@@ -19,7 +19,7 @@ DELAY = 16 * 1024
 """Looks between a task's announcement and its start, some 5 µs, in which the caller enters its own kernel: until then
 it holds the GIL, and who asks for a GIL that is held is put to sleep."""
 GIVEN, DONE = 0, 8
-"""The same places as in `relaxon.solvers.kernels.threads`."""
+"""Places of a worker's counters, the tasks that it was given and those it has done, each in its own cache line."""
 
 
 def _kernel(function: Any) -> Any:

@@ -37,8 +37,6 @@ Arguments = tuple[Any, ...]
 Team = NDArray[np.int64] | None
 ABORTED = 17
 """The place of a team's array that is 1 where a member has raised, beside the one that the others look at."""
-GIVEN, DONE = 0, 8
-"""Places of a worker's counters, the tasks that it was given and those it has done, each in its own cache line."""
 VARIABLES = ("RELAXON_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
 """Environment variables for the number of threads of a solve; the first one that is set is used."""
 _count = 0
@@ -136,16 +134,17 @@ class _Task:
 class _Worker:
     """A thread that runs the tasks in its inbox, one at a time. It ends when this object is deleted.
 
-    `counters` announce tasks before they are in the inbox, and their ends: see `relaxon.solvers.kernels.spin_kernels`.
+    `given[0]` counts the tasks it was given: see `relaxon.solvers.kernels.spin_kernels`.
     """
 
     def __init__(self, index: int) -> None:
         from relaxon.solvers.kernels import spin_kernels
 
         self.inbox: SimpleQueue[_Task | None] = SimpleQueue()
-        self.counters: NDArray[np.int64] = np.zeros(16, np.int64)
-        self.await_end = partial(spin_kernels.await_end, self.counters)
-        rest = partial(spin_kernels.await_task, self.counters)
+        counters: NDArray[np.int64] = np.zeros(16, np.int64)
+        self.given = counters[spin_kernels.GIVEN :]
+        self.await_end = partial(spin_kernels.await_end, counters)
+        rest = partial(spin_kernels.await_task, counters)
         thread = threading.Thread(target=_serve, args=(self.inbox, rest), name=f"relaxon-{index}", daemon=True)
         thread.start()
         self._ident = thread.ident
@@ -156,7 +155,7 @@ class _Worker:
 
     def give(self, task: _Task) -> tuple[Call, Call]:
         """Return the calls that put a task into the inbox and announce it."""
-        return partial(self.inbox.put, task), partial(self.counters.__setitem__, GIVEN, self.counters[GIVEN] + 1)
+        return partial(self.inbox.put, task), partial(self.given.__setitem__, 0, self.given[0] + 1)
 
     def gate(self) -> Any:
         """Return a lock that this worker's thread holds and will release."""
