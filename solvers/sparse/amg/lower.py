@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.kernels.large_arrays import empty
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import lower_kernels as kernels
 from relaxon.solvers.sparse.system.row_runs import split_rows
@@ -72,7 +73,7 @@ class Lower:
         if len(bounds) == 2 and level.rows >= SPLIT:
             work = np.cumsum(within, dtype=np.int64) + ROW_COST * np.arange(level.rows)
             halves = np.array([0, np.searchsorted(work, work[-1] // 2), level.rows], np.uint32)
-            parts = np.empty((2, level.rows), np.uint32)
+            parts = empty((2, level.rows), np.uint32)
             divide(
                 kernels.count_by_blocks, 2, halves, level.first, level.last, level.columns, *parts, chunks=level.chunks
             )
@@ -82,9 +83,9 @@ class Lower:
         starts, rows = _starts_of(within), np.flatnonzero(beyond).astype(np.uint32)
         across = Across(
             np.searchsorted(rows, bounds).astype(np.uint32), rows, _starts_of(beyond[rows]),
-            np.empty(int(beyond.sum()), np.uint32), np.empty(int(beyond.sum()), np.float32),
+            empty(int(beyond.sum()), np.uint32), empty(int(beyond.sum()), np.float32),
         )  # fmt: skip
-        columns, values = np.empty(int(starts[-1]), np.uint32), np.empty(int(starts[-1]), np.float32)
+        columns, values = empty(int(starts[-1]), np.uint32), empty(int(starts[-1]), np.float32)
         pieces = bounds if level.chunks == 1 else np.union1d(bounds, split_rows(level.rows, PIECES)).astype(np.uint32)
         divide(
             kernels.copy_by_blocks, len(pieces) - 1, pieces, bounds, level.first, level.last, level.columns,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.kernels.large_arrays import empty, zeros
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import multi_column_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle
@@ -55,7 +56,7 @@ class _Layer:
     vectors: list[Floats] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.vectors = [np.zeros((len(self.inverse), WIDTH), np.float32) for _ in range(6)]
+        self.vectors = [zeros((len(self.inverse), WIDTH), np.float32) for _ in range(6)]
 
     def over(self, kernel: Any, *args: Any) -> None:
         """Run a kernel over the level's blocks."""
@@ -166,9 +167,9 @@ class Together:
         self.engine, self.cycle = engine, CycleTogether(engine.cycle)
         self.order = engine.hierarchy.order
         self.bounds, n = engine._bounds, engine.system.unknowns
-        self.parts = np.zeros((2, len(self.bounds) - 1, WIDTH))
-        self.r, self.x = np.zeros((n, WIDTH)), np.zeros((n, WIDTH))
-        self.short = np.zeros((n, WIDTH), np.float32)
+        self.parts = zeros((2, len(self.bounds) - 1, WIDTH))
+        self.r, self.x = zeros((n, WIDTH)), zeros((n, WIDTH))
+        self.short = zeros((n, WIDTH), np.float32)
 
     def _over(self, kernel: Any, *args: Any) -> Array:
         chunks = count_threads(self.engine.system.unknowns)
@@ -181,7 +182,7 @@ class Together:
         system, count = self.engine.system, len(sides)
         self.x[...], self.r[...] = 0.0, 0.0
         norms = np.zeros(WIDTH)
-        r = np.empty(system.unknowns)
+        r = empty(system.unknowns)
         for column, (b, x) in enumerate(sides):
             norms[column] = system.residual(b, x, r)
             self.r[:, column], self.x[:, column] = r, x
@@ -223,7 +224,7 @@ class Together:
             z[self.order] = cycle.apply()
         last, older = past
         found = self._over(kernels.sum_conjugations, z, last.image, older.image, *self.parts)
-        factors = np.zeros((2, WIDTH), np.float32)
+        factors = zeros((2, WIDTH), np.float32)
         for factor, total, earlier in zip(factors, found, past, strict=True):
             np.divide(-total, earlier.curvature, out=factor, where=earlier.curvature > 0, casting="same_kind")
         d, image = older.d, older.image
