@@ -473,6 +473,22 @@ def test_auto_hands_on_from_a_method_that_is_slow_and_counts_every_iteration_onc
     assert (stopped.result, stopped.iterations) == (Result.CANCELLED, 2)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_eddy_currents_are_preconditioned_by_multigrid_of_both_parts_and_waves_are_not(sign):
+    a = gallery.matrix("laplacian-3d", 4_000)
+    rng = np.random.default_rng(0)
+    b = rng.standard_normal(a.shape[0]) + 1j * rng.standard_normal(a.shape[0])
+    losses = sparse.diags_array(np.where(rng.random(a.shape[0]) < 0.3, 1e-2, 1e-4) * a.diagonal())
+    eddies = sparse.csr_array(a + sign * 1j * losses)
+    solution = solve(eddies, b, rtol=1e-8)
+    assert solution.converged
+    assert "multigrid for their sum" in solution.message
+    assert solution.iterations <= 20
+    assert np.linalg.norm(b - eddies @ solution.x) <= 1e-8 * np.linalg.norm(b)
+    wave = sparse.csr_array(a - (0.1 - sign * 0.01j) * a.diagonal().max() * sparse.eye_array(a.shape[0]))
+    assert "multigrid" not in solve(wave, b).message
+
+
 def test_an_indefinite_matrix_that_conjugate_gradients_find_out_is_solved_by_auto(monkeypatch):
     from relaxon.solvers.sparse.choice import automatic as choice
 
