@@ -185,7 +185,10 @@ def choose(system: MatrixSystem) -> MatrixChoice:
     """Choose the solver that is expected to be fastest for one right-hand side, set-up included."""
     n = system.unknowns
     if system.near_null is not None:
-        return MatrixChoice(MATRIX_SOLVERS["amg"], system.near_null.said)
+        said, estimates = system.near_null.said, Estimates.of(system, load_costs())
+        if n <= SMALL or system.null_vectors or system.null.dimension:  # which others do not solve
+            return MatrixChoice(MATRIX_SOLVERS["amg"], said)
+        return MatrixChoice(MATRIX_SOLVERS["amg"], said, estimates, (estimates.of_nodes(),))
     if n <= SMALL:
         return MatrixChoice(
             MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern"

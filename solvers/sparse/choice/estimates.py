@@ -77,7 +77,8 @@ class Estimates:
 
     @classmethod
     def of(cls, system: MatrixSystem, model: CostModel) -> Estimates:
-        return cls(system, model, MatrixFeatures.of(system.matrix, system.diagonal))
+        trial = None if system.near_null is None else 0.0
+        return cls(system, model, MatrixFeatures.of(system.matrix, system.diagonal), _trial=trial)
 
     @property
     def levels(self) -> float:
@@ -97,10 +98,10 @@ class Estimates:
 
     @property
     def nodal(self) -> MatrixSystem:
-        """The system with the nodes recognised from its pattern, where there are any."""
+        """The system with nodes: those given, else those recognised from its pattern, where there are any."""
         if self._nodal is None:
-            size = recognise_block_size(self.system.matrix)
             self._nodal = self.system
+            size = 1 if self.system.near_null is not None else recognise_block_size(self.system.matrix)
             if size > 1:
                 self._nodal = replace(self.system, near_null=NearNullSpace.constants(self.system.unknowns, size))
         return self._nodal
@@ -140,11 +141,19 @@ class Estimates:
         return self.ranked(names if self.features.dominance < 1.0 else names[:1])
 
     def others(self, tried: set[str]) -> list[Estimate]:
-        """Return the estimates of solvers that have not been tried, cheapest first."""
-        names = ["amg", "jacobi-cg", "ic-cg", self.direct_name]
+        """Return the estimates of solvers that have not been tried, cheapest first; of a factor alone where near-null
+        vectors are given, as methods without them take far more iterations."""
+        names = [self.direct_name]
+        if self.system.near_null is None:
+            names += ["amg", "jacobi-cg", "ic-cg"]
         if self.nodal.near_null is not None:
             names.append(f"{NODES} {self.nodal.near_null.block_size}")
         return self.ranked([name for name in names if name not in tried])
+
+    def of_nodes(self) -> Estimate:
+        """Return the estimate of multigrid with nodes, of which there must be some."""
+        assert self.nodal.near_null is not None
+        return self.estimate(f"{NODES} {self.nodal.near_null.block_size}")
 
     def ranked(self, names: list[str]) -> list[Estimate]:
         """Return the estimates of these solvers, cheapest first, with the cost of a first use included."""

@@ -378,6 +378,18 @@ def test_nodes_are_recognised_by_the_pattern_and_follow_where_multigrid_is_slow(
     assert following.set_up(chosen, 1e9).system.near_null.block_size == 2
 
 
+def test_a_factor_takes_over_from_rigid_motions_that_converge_slowly():
+    plate = squares(50)
+    inclusions = np.repeat(np.where(np.random.default_rng(0).random(plate.shape[0] // 2) < 0.3, 1e3, 1.0), 2)
+    points = np.stack(np.divmod(np.arange(51 * 51), 51), axis=1).astype(float)
+    a = sparse.csr_array(sparse.diags_array(inclusions) @ plate @ sparse.diags_array(inclusions))
+    a = sparse.csr_array(a + 1e-4 * sparse.diags_array(a.diagonal()))
+    solution = solve(a, np.random.default_rng(1).standard_normal(a.shape[0]), coordinates=points)
+    assert "2 unknowns; not done after 10 iterations" in solution.message
+    assert "direct went on" in solution.message
+    assert solution.converged
+
+
 def test_elements_with_several_values_at_a_point_are_no_nodes():
     """Symmetric interior penalty on bilinear elements, with four unknowns a cell."""
     n = 40
