@@ -14,7 +14,7 @@ from relaxon.solvers.interface.registry import list_solvers
 from relaxon.solvers.sparse.amg import AlgebraicMultigrid
 from relaxon.solvers.sparse.choice.costs import load_costs
 from relaxon.solvers.sparse.choice.estimates import Estimate, Estimates, format_seconds
-from relaxon.solvers.sparse.choice.indefinite import NOT_DEFINITE, OrIndefinite, prepare_indefinite
+from relaxon.solvers.sparse.choice.indefinite import NOT_DEFINITE, Negated, OrIndefinite, negate, prepare_indefinite
 from relaxon.solvers.sparse.choice.other_kinds import GENERAL_SOLVERS, prepare_kind
 from relaxon.solvers.sparse.choice.watch import Watched
 from relaxon.solvers.sparse.direct import DirectFactorisation, FactorTooLargeError, MatrixDirect
@@ -67,6 +67,8 @@ class Automatic(MatrixSolver):
             engine = self.prepare_matrix(form)
             engine.reason = engine.reason.replace(": ", ": a Hermitian matrix as a real one of twice its size, ", 1)
             return engine
+        if (negated := negate(system)) is not None:
+            return Negated(system, self.prepare_matrix(negated))
         if system.kind != "spd":
             return prepare_kind(system)
         try:

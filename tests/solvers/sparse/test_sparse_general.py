@@ -473,6 +473,24 @@ def test_auto_hands_on_from_a_method_that_is_slow_and_counts_every_iteration_onc
     assert (stopped.result, stopped.iterations) == (Result.CANCELLED, 2)
 
 
+def test_a_laplacian_with_a_negative_diagonal_is_solved_by_auto_as_its_negative():
+    a = gallery.matrix("laplacian-3d", 4_000)
+    b = np.random.default_rng(0).standard_normal((3, a.shape[0]))
+    negative = prepare(sparse.csr_array(-a))
+    for side, solution in zip(b, solve_many(sparse.csr_array(-a), b), strict=True):
+        np.testing.assert_array_equal(solution.x, -solve(a, side).x)
+        assert solution.result is Result.CONVERGED
+    assert "a negative definite matrix, with its sign changed" in negative.solve(b[0]).message
+    updated = negative.update(sparse.csr_array(-2.0 * a)).solve(b[0])
+    assert updated.converged
+    assert np.linalg.norm(b[0] + 2.0 * (a @ updated.x)) <= 1e-6 * np.linalg.norm(b[0])
+    with pytest.raises(ValueError, match="pass -A and -b"):
+        solve(sparse.csr_array(-a), b[0], solver="amg")
+    closed = gallery.matrix("neumann-2d", 2_500)
+    side = closed @ b[0, : closed.shape[0]]
+    assert solve(sparse.csr_array(-closed), side).converged
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_eddy_currents_are_preconditioned_by_multigrid_of_both_parts_and_waves_are_not(sign):
     a = gallery.matrix("laplacian-3d", 4_000)
