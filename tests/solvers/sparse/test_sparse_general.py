@@ -13,6 +13,7 @@ from relaxon.solvers.sparse.choice import other_kinds as choice_module
 from relaxon.solvers.sparse.downstream.multigrid import DownstreamMultigrid
 from relaxon.solvers.sparse.families.convection import recirculating_winds, skew_winds, upwind
 from relaxon.solvers.sparse.preconditioners.setup import IncompleteLU
+from relaxon.solvers.sparse.system.row_scaling import find_row_scaling
 
 WINDS = {"skew": skew_winds, "recirculating": recirculating_winds}
 
@@ -489,6 +490,25 @@ def test_a_laplacian_with_a_negative_diagonal_is_solved_by_auto_as_its_negative(
     closed = gallery.matrix("neumann-2d", 2_500)
     side = closed @ b[0, : closed.shape[0]]
     assert solve(sparse.csr_array(-closed), side).converged
+
+
+def test_rows_of_a_symmetric_matrix_divided_by_volumes_are_solved_by_its_multigrid():
+    stiffness = gallery.matrix("bilinear-2d", 10_000)  # positive off-diagonals, unlike convection
+    rng = np.random.default_rng(0)
+    volumes = np.exp(rng.uniform(-1, 1, stiffness.shape[0]))
+    for sign in (1.0, -1.0):
+        a = sparse.csr_array(sparse.diags_array(sign / volumes) @ stiffness)
+        a.sort_indices()
+        factors = find_row_scaling(a)
+        np.testing.assert_allclose(factors / factors[0], volumes / volumes[0], rtol=1e-9)
+        b = rng.standard_normal(a.shape[0])
+        solution = solve(a, b, rtol=1e-8)
+        assert "multigrid for the symmetric one" in solution.message
+        assert solution.iterations <= 40
+        assert np.linalg.norm(b - a @ solution.x) <= 1e-8 * np.linalg.norm(b)
+    a.data[a.indptr[5000]] *= 1.0001
+    assert find_row_scaling(a) is None
+    assert find_row_scaling(sparse.csr_array(gallery.matrix("recirculating-2d", 2_500))) is None
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
