@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.sparse.system.matrix_kinds import row_maxima
+
 LARGEST = 1e8
 """Largest ratio of two factors. Those of upwind differences in a constant wind grow exponentially."""
-SAME, WEAK = 1e-9, 1e-20
-"""Relative difference of entries, times their factors, that counts as rounding, and the least `a_ij a_ji / a_ii a_jj`
-of entries that are compared: smaller ones may themselves be rounding."""
+SAME, WEAK = 1e-9, 1e-12
+"""Relative difference of entries, times their factors, that counts as rounding, and the fraction of a row's largest
+magnitude up to which an entry may be nothing but rounding."""
 
 
 def find_row_scaling(matrix: Any) -> NDArray[np.float64] | None:
@@ -24,20 +26,21 @@ def find_row_scaling(matrix: Any) -> NDArray[np.float64] | None:
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import breadth_first_order
 
-    n, back = matrix.shape[0], matrix.T.tocsr()
-    back.sort_indices()
-    if not np.array_equal(matrix.indptr, back.indptr) or not np.array_equal(matrix.indices, back.indices):
-        return None
-    rows, columns = np.repeat(np.arange(n, dtype=np.int32), np.diff(matrix.indptr)), matrix.indices
-    diagonal, products = matrix.diagonal(), matrix.data * back.data
-    size = WEAK * np.abs(diagonal[rows] * diagonal[columns])
-    if (products < -size).any():
-        return None
-    strong = products > size
-    rows, columns, ratio = rows[strong], columns[strong], np.log(matrix.data[strong] / back.data[strong])
+    n, size = matrix.shape[0], np.abs(matrix.data)
+    rows = np.repeat(np.arange(n, dtype=np.int32), np.diff(matrix.indptr))
+    strong = size > WEAK * row_maxima(matrix)[rows]
+    rows, columns, values = rows[strong], matrix.indices[strong], matrix.data[strong]
     starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int32)
-    order, parent = breadth_first_order(csr_array((np.ones(len(rows)), columns, starts), shape=(n, n)), 0)
-    if len(order) < n:
+    graph = csr_array((values, columns, starts), shape=(n, n))
+    back = graph.T.tocsr()
+    back.sort_indices()
+    if not np.array_equal(starts, back.indptr) or not np.array_equal(columns, back.indices):
+        return None
+    if not (values * back.data > 0).all():
+        return None
+    ratio = np.log(values / back.data)
+    order, parent = breadth_first_order(graph, 0)
+    if len(order) < n or matrix.diagonal()[0] == 0:
         return None
     in_tree = parent[columns] == rows
     found, parent[0] = np.zeros(n), 0
@@ -46,4 +49,4 @@ def find_row_scaling(matrix: Any) -> NDArray[np.float64] | None:
         found, parent = found + found[parent], parent[parent]
     if np.ptp(found) > np.log(LARGEST) or np.abs(found[rows] + ratio - found[columns]).max() > SAME:
         return None
-    return np.asarray(np.sign(diagonal[0]) * np.exp(found - found.mean()))
+    return np.asarray(np.sign(matrix.diagonal()[0]) * np.exp(found - found.mean()))
