@@ -99,11 +99,15 @@ def factor_axes(couplings: Sequence[Array], diagonal: Array) -> tuple[Axis, Axis
 
 
 def _diagonal_parts(diagonal: Array, weights: list[Array]) -> list[Array]:
-    """Return three functions of one axis each whose sum, times the product of the weights, is the diagonal."""
+    """Return three functions of one axis each whose sum, times the product of the weights, is the diagonal.
+
+    They are read off where the sum is least, as differences of large ones would leave rounding of the small ones.
+    """
     first, second, third = weights
-    corner = first[0] * second[0] * third[0]
-    parts = [_line(diagonal, axis, (0, 0, 0)) / (weight / weight[0] * corner) for axis, weight in enumerate(weights)]
-    parts = [parts[0], parts[1] - parts[1][0], parts[2] - parts[2][0]]
+    sums = [plane / (weight * np.outer(second, third)) for plane, weight in zip(diagonal, first, strict=True)]
+    at = np.unravel_index(int(np.argmin(sums)), diagonal.shape)
+    parts = [np.array([plane[at[1], at[2]] for plane in sums]), sums[at[0]][:, at[2]], sums[at[0]][at[1]]]
+    parts = [parts[0], parts[1] - parts[1][at[1]], parts[2] - parts[2][at[2]]]
     face, beside = np.outer(second, third), parts[1][:, None] + parts[2]
     if not _agree(diagonal, first, face * beside, first * parts[0], face):
         raise NotSeparableError("the diagonal (reaction and sides) is no sum of such products")

@@ -151,6 +151,12 @@ class MultigridDirections(MatrixEngine):
         reason = monitor.record(norm)
         if reason is not None:
             return reason
+        if self.hierarchy.negative < 0.0:
+            self.failure = (
+                "the matrix is not positive definite: the vector of an aggregate has the curvature "
+                f"{self.hierarchy.negative:.3g}"
+            )
+            return Result.STAGNATED
         state[kernels.TOLERANCE], state[kernels.CEILING] = monitor.tolerance, DIVERGENCE_FACTOR * monitor.history[0]
         least, since, taken = norm, 0, 0.0
         singular = self.system.null.labels is not None
@@ -214,7 +220,7 @@ class _Outer:
         n = len(b)
         self.engine, self.b, self.x = engine, b, x
         self.state, self.history = np.zeros(9), np.zeros((MOST_STEPS, 2))
-        self.r, self.d = empty(n), zeros((2, n), np.float32)
+        self.r, self.d, self.images = empty(n), zeros((2, n), np.float32), zeros((2, n))
         order = engine.row_order if engine.is_plain else None
         if engine.is_plain and order is None:
             self.short, self.z = engine.cycle.right, engine.cycle.result
@@ -222,7 +228,7 @@ class _Outer:
             self.short, self.z = empty(n, np.float32), empty(n, np.float32)
         self._arguments = (
             *engine._rows, engine._bounds, np.empty(0, np.uint32) if order is None else order, self.short, self.z,
-            self.d, zeros((2, n)), x, self.r, zeros((len(engine._bounds) - 1, 6)), self.state, self.history,
+            self.d, self.images, x, self.r, zeros((len(engine._bounds) - 1, 6)), self.state, self.history,
         )  # fmt: skip
 
     def _run(self, task: int, steps: int) -> Array:
@@ -251,6 +257,8 @@ class _Outer:
 
     def descend(self) -> Array:
         """Take a step in the direction `D⁻¹ r`."""
+        if not math.isfinite(self.curvature):  # all later directions would be made conjugate to this one
+            self.d[...] = self.images[...] = self.state[kernels.LAST] = self.state[kernels.OLDER] = 0.0
         self.z[...] = self.engine.system.inverse_diagonal * (self.r / self.state[kernels.NORM])
         return self._run(kernels.GIVEN, 1)
 

@@ -46,19 +46,19 @@ MISFIT, MISFIT_BELOW = 1.45, 0.9
 on the first level, and below a level that uses it. Pairs of pairs have 1.0 for a Laplacian in two dimensions, 1.5 for
 bilinear elements stretched 1 : 10, and 2.0 for lines."""
 BETTER_FIT = 1.6
-"""With smoothed aggregation the deviation must be smaller by at least this factor."""
+"""Factor by which the deviation must be smaller with smoothed aggregation."""
 LINED = 0.8
 """Fraction of rows with two strong couplings from which a level is made of lines."""
 FILLED = 2.7
-"""Largest mean number of entries in a row of a smoothed interpolation: with more, coarse matrices fill in and cost more
-than they save."""
+"""Largest mean number of entries in a row of a smoothed interpolation: with more, coarse matrices fill in."""
 HALTED = 0.9
 """A level that keeps more than this fraction of its rows even then is the last one."""
 OF_SET_UP = ("first", "middle", "inner", "last", "columns", "values", "diagonal", "most", "surplus")
 """The arrays of a level that only a set-up reads."""
+NEGATIVE, ROUNDING = 0.01, 1e-6
+"""Fractions of its row's strongest coupling and of the first diagonal up to which a negative entry is rounding."""
 LEAST_EIGENVALUE = 1e-6
-"""Eigenvalues of the last level's matrix, scaled to a unit diagonal, that count as 0 where it is not positive definite:
-the rounding of float32."""
+"""Eigenvalues of the last level's matrix, scaled to a unit diagonal, that are rounding of float32 and count as 0."""
 
 
 @dataclass(slots=True)
@@ -174,8 +174,7 @@ def arrange(
     labels: NDArray[np.int32] | None,
     relaxation: float,
 ) -> Level:
-    """Return the level of given rows, whose entries may be in any order; `surplus` are row sums, None to compute
-    them."""
+    """Return the level of given rows, with entries in any order; `surplus` are row sums, None to compute them."""
     n, fresh = len(begin), surplus is None
     sums = empty(n) if surplus is None else surplus
     size = len(columns) if fresh else count_entries(begin, end)
@@ -261,14 +260,15 @@ class Hierarchy:
     scale: float
     constants: Constants
     weights: NDArray[np.float64] | None = None
+    negative: float = 0.0
+    """The curvature of an aggregate's vector where one is negative, else 0."""
 
     @classmethod
     def of(cls, system: MatrixSystem, constants: Constants = DEFAULTS, whole: bool = True) -> Hierarchy:
-        """Set up the levels of a matrix; without `whole`, each releases what only a set-up reads as soon as
-        possible."""
+        """Set up the levels of a matrix; without `whole`, each releases early what only a set-up reads."""
         weights = find_weights(system)
         level, order, scale = build_finest(scale_unknowns(system, weights), constants.relaxation)
-        levels = [level]
+        levels, negative, rounding = [level], 0.0, ROUNDING * float(level.diagonal.max(initial=0.0))
         allowed: float | None = MISFIT
         while level.rows > constants.dense and len(levels) < MAX_LEVELS:
             following = build_next_level(level, constants, allowed)
@@ -279,11 +279,13 @@ class Hierarchy:
                 level.give_up()
             level = following
             levels.append(level)
+            below = level.diagonal[level.diagonal < -np.maximum(NEGATIVE * level.most, rounding)]
+            negative = float(below.min(initial=scale * negative)) / scale
         if level.rows <= DENSE_AT_MOST:
-            return cls(tuple(levels), dense_inverse(level), order, scale, constants, weights)
+            return cls(tuple(levels), dense_inverse(level), order, scale, constants, weights, negative)
         level.group = np.full(level.rows, -1, np.int32)
         level.offsets = np.zeros(len(level.bounds), np.uint32)
-        return cls(tuple(levels), np.zeros((0, 0)), order, scale, constants, weights)
+        return cls(tuple(levels), np.zeros((0, 0)), order, scale, constants, weights, negative)
 
     @property
     def operator_complexity(self) -> float:

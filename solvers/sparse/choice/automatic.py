@@ -14,7 +14,7 @@ from relaxon.solvers.interface.registry import list_solvers
 from relaxon.solvers.sparse.amg import AlgebraicMultigrid
 from relaxon.solvers.sparse.choice.costs import load_costs
 from relaxon.solvers.sparse.choice.estimates import Estimate, Estimates, format_seconds
-from relaxon.solvers.sparse.choice.indefinite import NOT_DEFINITE, OrIndefinite, prepare_indefinite
+from relaxon.solvers.sparse.choice.indefinite import NOT_DEFINITE, Negated, OrIndefinite, negate, prepare_indefinite
 from relaxon.solvers.sparse.choice.other_kinds import GENERAL_SOLVERS, prepare_kind
 from relaxon.solvers.sparse.choice.watch import Watched
 from relaxon.solvers.sparse.direct import DirectFactorisation, FactorTooLargeError, MatrixDirect
@@ -29,6 +29,10 @@ SMALL = 1_000
 """Unknowns up to which even a full factor takes milliseconds."""
 TRIAL = 0.25
 """A method may be tried where its set-up and ten iterations cost at most this fraction of what is expected without."""
+HARD = ("ic-cg", "jacobi-cg")
+"""Solvers that take more iterations wherever another one does."""
+SHORT = 2.0
+"""Factor by which a method falls short of expectations from which no luck is expected of these."""
 WORTH_COUNTING = 2.0
 """A factor is not begun where its operations, once counted, take more than this many times the next solver's
 seconds."""
@@ -63,6 +67,8 @@ class Automatic(MatrixSolver):
             engine = self.prepare_matrix(form)
             engine.reason = engine.reason.replace(": ", ": a Hermitian matrix as a real one of twice its size, ", 1)
             return engine
+        if (negated := negate(system)) is not None:
+            return Negated(system, self.prepare_matrix(negated))
         if system.kind != "spd":
             return prepare_kind(system)
         try:
@@ -76,10 +82,6 @@ class Automatic(MatrixSolver):
         """Set up what suits a positive definite matrix; ValueError where a factor finds that it is not definite."""
         choice = choose(system)
         name, reason = _find_name(choice.solver), choice.reason
-        if choice.estimates is not None and name == "amg":
-            near_null = choice.estimates.nodal.near_null
-            if near_null is not None:
-                reason = f"{reason}, in blocks of {near_null.block_size} by its pattern"
         if choice.estimates is None:
             engine = choice.solver.prepare_matrix(system)
         else:
@@ -101,6 +103,8 @@ class Successors:
         self.tried: set[str] = set()
         self.refused: dict[str, Estimate] = {}
         """Factors that were too expensive, by their counted operations, with what they take."""
+        self.shortfall = 1.0
+        """How many times more iterations than expected a method took, at most: the matrix is harder than it looks."""
         self._others: list[Estimate] | None = None
 
     def begin(self, ranked: Sequence[Estimate]) -> tuple[Estimate, MatrixEngine]:
@@ -110,7 +114,7 @@ class Successors:
             engine = self.set_up(one, WORTH_COUNTING * following.seconds)
             if engine is not None:
                 return one, engine
-        solver = MATRIX_SOLVERS[ranked[-1].solver]
+        solver = _solver_of(ranked[-1])
         self.tried.add(ranked[-1].solver)
         return ranked[-1], solver.prepare_matrix(self.estimates.system_of(ranked[-1].solver))
 
@@ -120,16 +124,21 @@ class Successors:
         successors.tried.add(begun)
         return successors
 
-    def cheapest(self, seconds: float) -> Estimate | None:
+    def cheapest(self, seconds: float, shortfall: float = 1.0) -> Estimate | None:
         """Return the cheapest method that may take less than that many seconds; None where none does.
 
         As iteration counts are predicted badly, a method of which ten iterations cost little beside these seconds is
-        judged by the fewest it might take.
+        judged by the fewest it might take. Where the one that runs falls short of expectations by some factor, so do
+        conjugate gradients without multigrid.
         """
+        self.shortfall = max(self.shortfall, shortfall)
         # Only once one could be cheaper: counting the levels of the graph takes as long as some iterations.
         if self._others is None and seconds > self.estimates.least_seconds:
             self._others = self.estimates.others(self.tried)
-        found = [one if one.trial_seconds > TRIAL * seconds else one.at_best() for one in self._others or []]
+        others = [one.times(self.shortfall if one.solver in HARD else 1.0) for one in self._others or []]
+        hopeful = () if self.shortfall >= SHORT else HARD
+        lucky = [one.solver in (*hopeful, "amg") and one.trial_seconds <= TRIAL * seconds for one in others]
+        found = [one.at_best() if luck else one for one, luck in zip(others, lucky, strict=True)]
         best = min([*found, *self.refused.values()], key=lambda one: one.seconds, default=None)
         return best if best is not None and best.seconds < seconds else None
 
@@ -142,7 +151,7 @@ class Successors:
         self.tried.add(chosen.solver)
         if self._others is not None:
             self._others = [one for one in self._others if one.solver != chosen.solver]
-        solver, system = MATRIX_SOLVERS[chosen.solver], self.estimates.system_of(chosen.solver)
+        solver, system = _solver_of(chosen), self.estimates.system_of(chosen.solver)
         if not isinstance(solver, DirectFactorisation | MatrixDirect):
             return solver.prepare_matrix(system)
         factors = solver if isinstance(solver, DirectFactorisation) else DirectFactorisation("superlu")
@@ -178,7 +187,10 @@ def choose(system: MatrixSystem) -> MatrixChoice:
     """Choose the solver that is expected to be fastest for one right-hand side, set-up included."""
     n = system.unknowns
     if system.near_null is not None:
-        return MatrixChoice(MATRIX_SOLVERS["amg"], system.near_null.said)
+        said, estimates = system.near_null.said, Estimates.of(system, load_costs())
+        if n <= SMALL or system.null_vectors or system.null.dimension:  # which others do not solve
+            return MatrixChoice(MATRIX_SOLVERS["amg"], said)
+        return MatrixChoice(MATRIX_SOLVERS["amg"], said, estimates, (estimates.of_nodes(),))
     if n <= SMALL:
         return MatrixChoice(
             MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern"
@@ -231,6 +243,10 @@ def find_solver(name: str, peers: bool = False) -> MatrixSolver:
     elif near := get_close_matches(name, MATRIX_SOLVERS, 1):
         hint = f"; did you mean {near[0]!r}?"
     raise ValueError(f"solver must be one of {', '.join(MATRIX_SOLVERS)} for a sparse matrix, got {name!r}{hint}")
+
+
+def _solver_of(estimate: Estimate) -> MatrixSolver:
+    return MATRIX_SOLVERS[estimate.solver.split()[0]]
 
 
 def _find_name(solver: MatrixSolver) -> str:

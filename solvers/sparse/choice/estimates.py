@@ -19,6 +19,10 @@ they are counted once it turns out slow."""
 FIRST_USE = {"amg": 0.01, "ic-cg": 0.001}
 """Seconds added for what a new machine has to compile: the kernels of multigrid take some ten times as long as those of
 an incomplete factor, which does not pay for systems that are solved in milliseconds."""
+NODES = "amg in blocks of"
+"""Beginning of the name of multigrid with the nodes found in the pattern, which follows where it is slow without."""
+NODES_SETUP, NODES_ITERATION = 2.0, 1.5
+"""What its set-up and its iterations cost, relative to multigrid without nodes."""
 AT_BEST = 4.0
 """One predicted iteration count in ten is too large by about this factor (`bench/sparse_choice.py`)."""
 FIRST_ITERATIONS = 10
@@ -45,9 +49,13 @@ class Estimate:
 
     def at_best(self) -> Estimate:
         """Return the estimate for the few iterations that it sometimes takes."""
-        fewer = self.iterations / AT_BEST
+        return self.times(1.0 / AT_BEST)
+
+    def times(self, factor: float) -> Estimate:
+        """Return the estimate for that many times the iterations."""
+        count = factor * self.iterations
         return replace(
-            self, iterations=fewer, seconds=self.seconds - (self.iterations - fewer) * self.iteration_seconds
+            self, iterations=count, seconds=self.seconds + (count - self.iterations) * self.iteration_seconds
         )
 
     def __str__(self) -> str:
@@ -69,7 +77,8 @@ class Estimates:
 
     @classmethod
     def of(cls, system: MatrixSystem, model: CostModel) -> Estimates:
-        return cls(system, model, MatrixFeatures.of(system.matrix, system.diagonal))
+        trial = None if system.near_null is None else 0.0
+        return cls(system, model, MatrixFeatures.of(system.matrix, system.diagonal), _trial=trial)
 
     @property
     def levels(self) -> float:
@@ -89,10 +98,10 @@ class Estimates:
 
     @property
     def nodal(self) -> MatrixSystem:
-        """The system for multigrid: with the nodes recognised from its pattern, where there are any."""
+        """The system with nodes: those given, else those recognised from its pattern, where there are any."""
         if self._nodal is None:
-            size = recognise_block_size(self.system.matrix)
             self._nodal = self.system
+            size = 1 if self.system.near_null is not None else recognise_block_size(self.system.matrix)
             if size > 1:
                 self._nodal = replace(self.system, near_null=NearNullSpace.constants(self.system.unknowns, size))
         return self._nodal
@@ -103,7 +112,7 @@ class Estimates:
 
     def system_of(self, solver: str) -> MatrixSystem:
         """Return the system for which the solver of that name is set up."""
-        return self.nodal if solver == "amg" else self.system
+        return self.nodal if solver.startswith(NODES) else self.system
 
     @property
     def direct_name(self) -> str:
@@ -132,8 +141,19 @@ class Estimates:
         return self.ranked(names if self.features.dominance < 1.0 else names[:1])
 
     def others(self, tried: set[str]) -> list[Estimate]:
-        """Return the estimates of solvers that have not been tried, cheapest first."""
-        return self.ranked([name for name in ("amg", "jacobi-cg", "ic-cg", self.direct_name) if name not in tried])
+        """Return the estimates of solvers that have not been tried, cheapest first; of a factor alone where near-null
+        vectors are given, as methods without them take far more iterations."""
+        names = [self.direct_name]
+        if self.system.near_null is None:
+            names += ["amg", "jacobi-cg", "ic-cg"]
+        if self.nodal.near_null is not None:
+            names.append(f"{NODES} {self.nodal.near_null.block_size}")
+        return self.ranked([name for name in names if name not in tried])
+
+    def of_nodes(self) -> Estimate:
+        """Return the estimate of multigrid with nodes, of which there must be some."""
+        assert self.nodal.near_null is not None
+        return self.estimate(f"{NODES} {self.nodal.near_null.block_size}")
 
     def ranked(self, names: list[str]) -> list[Estimate]:
         """Return the estimates of these solvers, cheapest first, with the cost of a first use included."""
@@ -145,14 +165,17 @@ class Estimates:
         if name in self.model.direct:
             cost = self.model.direct[name]
             return Estimate(name, cost.seconds(self.features, cost.operations(self.features, self.levels)))
-        one = self.model.iterative[name]
+        nodes = name.startswith(NODES)
+        one = self.model.iterative["amg" if nodes else name]
         bounded = self.features.unknowns >= LARGE and self.features.dominance < 1.0
         levels = self._levels if bounded or not one.by_levels else self.levels
         count = one.iterations(self.features, levels)
         if self.trial > 0:
-            count = min(self.trial if name == "amg" else count**FOURTH_ORDER, MOST_ITERATIONS)
-        each = one.iteration_seconds(self.features)
-        return Estimate(name, one.setup_seconds(self.features) + count * each, count, each)
+            count = min(self.trial if name.startswith("amg") else count**FOURTH_ORDER, MOST_ITERATIONS)
+        each, before = one.iteration_seconds(self.features), one.setup_seconds(self.features)
+        if nodes:
+            each, before = NODES_ITERATION * each, NODES_SETUP * before
+        return Estimate(name, before + count * each, count, each)
 
     def factored(self, name: str, operations: float) -> float:
         """Return the seconds of a factor with that many operations, which have been counted."""

@@ -1,7 +1,9 @@
-"""Symmetric matrices that look positive definite by their entries and turn out indefinite during a solve."""
+"""Symmetric matrices that look positive definite by their entries and turn out indefinite during a solve, and those
+whose negatives are positive definite."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from relaxon.core.solution import Result
@@ -22,6 +24,47 @@ def prepare_indefinite(system: MatrixSystem, why: str) -> MatrixEngine:
         return prepare_kind(replace(system, kind="symmetric-indefinite", why=why))
     except ValueError:
         raise ValueError(why) from None
+
+
+def negate(system: MatrixSystem) -> MatrixSystem | None:
+    """Return the system of `−A` where all diagonal entries of a symmetric `A` are negative and `−A` looks definite."""
+    if system.kind != "symmetric-indefinite" or not (system.diagonal < 0).all():
+        return None
+    negated = MatrixSystem.of(-system.matrix)
+    return negated if negated.kind == "spd" else None
+
+
+class Negated(DelegatingEngine):
+    """A method for `−A x = −b`, where that is positive definite: Laplacians are often assembled with that sign."""
+
+    def __init__(self, system: MatrixSystem, engine: MatrixEngine) -> None:
+        self.system, self.engine = system, engine
+        self.info, self.failure = engine.info, engine.failure
+        self.reason = engine.reason.replace(": ", ": a negative definite matrix, with its sign changed; ", 1)
+        self.default_max_iterations = engine.default_max_iterations
+
+    def update(self, system: MatrixSystem) -> MatrixEngine | None:
+        negated = negate(system)
+        engine = None if negated is None else self.engine.update(negated)
+        if engine is None:
+            return None
+        engine.reason = engine.reason or self.engine.reason
+        updated = Negated(system, engine)
+        updated.reuses = engine.reuses
+        return updated
+
+    @property
+    def running(self) -> MatrixEngine:
+        return self.engine
+
+    def look_ahead(self, sides: Sequence[tuple[Array, Array]], tolerances: Sequence[float] | None) -> None:
+        """Right-hand sides change their signs first, so that each is solved for on its own."""
+
+    def run(self, b: Array, x: Array, monitor: Monitor, max_iterations: int) -> Result:
+        result = self.engine.run(-b, x, monitor, max_iterations)
+        self.info, self.failure = self.engine.info, self.engine.failure
+        self.reason = self.engine.reason.replace(": ", ": a negative definite matrix, with its sign changed; ", 1)
+        return result
 
 
 class OrIndefinite(DelegatingEngine):

@@ -1,5 +1,5 @@
 """The automatic choice for matrices that are not symmetric positive definite, by their kind."""
-# Imported on first use, for its weight: SciPy.
+# Imported on first use, for their weight: SciPy, `solvers.sparse.amg`.
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relaxon.core.extras import find_missing
 from relaxon.solvers.sparse.choice.handover import Fallback, HandOver
+from relaxon.solvers.sparse.choice.trial import pick_piece
 from relaxon.solvers.sparse.direct.pivoted import PivotedFactor
 from relaxon.solvers.sparse.direct.solver import NEEDS, DirectFactorisation
 from relaxon.solvers.sparse.engine import MatrixEngine
@@ -19,6 +21,7 @@ from relaxon.solvers.sparse.krylov.minres import MatrixMINRES
 from relaxon.solvers.sparse.preconditioners.setup import is_dominated, is_like_convection
 from relaxon.solvers.sparse.system.matrix_kinds import NAMES
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
+from relaxon.solvers.sparse.system.row_scaling import find_row_scaling
 
 SMALL = 1_000
 """Unknowns up to which a factor takes milliseconds."""
@@ -46,11 +49,69 @@ def prepare_kind(system: MatrixSystem) -> MatrixEngine:
     stages = _list_iterative(system)
     if system.unknowns <= SMALL:
         return HandOver(head, [few, *stages])
+    if system.kind == "complex-symmetric" and (parts := add_parts(system)) is not None:
+        why = "whose parts look definite: multigrid for their sum"
+        summed = Fallback("gmres", why, MULTIGRID_PATIENCE, lambda: _precondition_by(system, parts))
+        return HandOver(head, [summed, factor, *stages])
     if system.kind == "nonsymmetric" and not system.is_complex:
         return HandOver(head, [*stages, factor, stages[-1]])
     if system.kind in ("nonsymmetric", "complex-symmetric") and is_dominated(system, DOMINANT):
         return HandOver(head, [*stages, factor, stages[-1]])
     return HandOver(head, [factor, *stages])
+
+
+def add_parts(system: MatrixSystem) -> MatrixSystem | None:
+    """Return the real system of `Re A + Im A` (`Re A − Im A` where the imaginary part is negative), where both parts
+    look positive semidefinite and the sum definite; else None.
+
+    With such parts the preconditioned eigenvalues `(w + i t) / (w + t)` have moduli from `1/√2` to 1.
+    Source: O. Axelsson, A. Kucherov, "Real valued iterative methods for solving complex symmetric linear systems",
+    Numer. Linear Algebra Appl. 7 (2000).
+    """
+    real, imaginary = system.matrix.real, system.matrix.imag
+    if imaginary.diagonal().sum() < 0:
+        imaginary = -imaginary
+    # A wave's part is negative for the vector of ones, as `−k²` outweighs what the boundaries add.
+    if any((part.diagonal() < 0).any() or part.sum() < 0 for part in (real, imaginary)):
+        return None
+    parts = MatrixSystem.of((real + imaginary).tocsr())
+    return parts if parts.kind == "spd" and not parts.null.dimension else None
+
+
+def symmetrise(system: MatrixSystem) -> tuple[MatrixSystem, NDArray[np.float64]] | None:
+    """Return the system of `diag(d) A` and `d (n,)` where that looks positive definite; None where there is none.
+
+    A piece is tried first, as most nonsymmetric matrices have no such factors anywhere.
+    """
+    from scipy.sparse import diags_array
+
+    a = system.matrix
+    if system.kind != "nonsymmetric" or system.is_complex or system.symmetric is False or a.indices.dtype != np.int32:
+        return None
+    kept = pick_piece(a)
+    if find_row_scaling(a[kept][:, kept].tocsr()) is None or (factors := find_row_scaling(a)) is None:
+        return None
+    scaled = MatrixSystem.of((diags_array(factors) @ a).tocsr())
+    return (scaled, factors) if scaled.kind == "spd" else None
+
+
+def _precondition_by(system: MatrixSystem, other: MatrixSystem, factors: Any = 1.0) -> MatrixEngine:
+    """Set up GMRES with multigrid for another, real system, whose right-hand side is this one's times `factors`."""
+    from relaxon.solvers.sparse.amg import AlgebraicMultigrid
+
+    precondition = AlgebraicMultigrid().prepare_matrix(other).preconditioner()
+    assert precondition is not None
+
+    def apply(r: NDArray[Any]) -> NDArray[Any]:
+        z = np.zeros_like(r)
+        precondition(np.ascontiguousarray(factors * r.real), part := np.empty(len(r)))
+        z.real = part
+        if r.dtype.kind == "c":
+            precondition(np.ascontiguousarray(factors * r.imag), part)
+            z.imag = part
+        return z
+
+    return MatrixGMRES(apply).prepare_matrix(system)
 
 
 def _list_iterative(system: MatrixSystem) -> list[Fallback]:
@@ -62,6 +123,9 @@ def _list_iterative(system: MatrixSystem) -> list[Fallback]:
     if is_like_convection(system):
         why = "like one of convection and diffusion: multigrid downstream"
         stages.append(Fallback("gmres", why, MULTIGRID_PATIENCE, lambda: MatrixGMRES("amg").prepare_matrix(system)))
+    elif (found := symmetrise(system)) is not None:
+        why = "symmetric but for a factor of each row: multigrid for the symmetric one"
+        stages.append(Fallback("gmres", why, MULTIGRID_PATIENCE, lambda: _precondition_by(system, *found)))
     why = "with ILU(0)"
     stages.append(Fallback("gmres", why, INCOMPLETE_PATIENCE, lambda: MatrixGMRES("ilu").prepare_matrix(system)))
     return stages

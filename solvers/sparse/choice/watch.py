@@ -14,6 +14,8 @@ from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem
 
 WORTH_IT = 1.3
 """What a method still needs must be this many times what another takes, as both are estimates."""
+SLOWS_DOWN = 2.0
+"""An earlier method is expected to take this many times what its rate says: the first iterations reduce most."""
 RESCUE = 100.0
 """Where a method stagnates, another may take this many times what the first was expected to."""
 NOT_DEFINITE = "the matrix is not positive definite"
@@ -25,8 +27,9 @@ MOST_CHANGES = 6
 class Alternatives(Protocol):
     """The methods that can take over from one."""
 
-    def cheapest(self, seconds: float) -> Estimate | None:
-        """Return the cheapest method, if it is expected to take less than that many seconds."""
+    def cheapest(self, seconds: float, shortfall: float = 1.0) -> Estimate | None:
+        """Return the cheapest method, if it is expected to take less than that many seconds; `shortfall` is how many
+        times the expected iterations the present one takes."""
 
     def follow(self, system: MatrixSystem, begun: str) -> Alternatives:
         """Return the alternatives for new values on the same pattern, where the solver of that name has begun."""
@@ -159,10 +162,11 @@ class _Watch:
         self.running.rate = max(math.log(history[0] / min(history)) / done, 0.0) if min(history) > 0 else None
         self.left = expected_left(history, tolerance)
         self.seconds = self.left * self.running.estimate.iteration_seconds / WORTH_IT
-        self.chosen = self.alternatives.cheapest(self.seconds)
+        shortfall = (done + self.left) / max(self.running.estimate.iterations, 1.0)
+        self.chosen = self.alternatives.cheapest(self.seconds, shortfall)
         best = self.seconds if self.chosen is None else self.chosen.seconds
         for one in self.others:
-            seconds = one.left(history[-1], tolerance) * one.estimate.iteration_seconds
+            seconds = SLOWS_DOWN * one.left(history[-1], tolerance) * one.estimate.iteration_seconds
             if seconds < best:
                 self.chosen, best = one, seconds
         return self.chosen is not None

@@ -299,7 +299,8 @@ class BlockHierarchy:
     place: Indices
     scale: float
     weights: None = None
-    """Unused: near-null vectors are known here, whatever the units of the unknowns."""
+    negative: float = 0.0
+    """Unused: near-null vectors are known here, whatever the units of the unknowns; curvatures are found by the run."""
 
     @classmethod
     def of(cls, system: MatrixSystem) -> BlockHierarchy:

@@ -95,9 +95,11 @@ def refuse_kind(solver: MatrixSolver, system: MatrixSystem) -> None:
     """Raise ValueError where a solver does not accept matrices of the system's kind."""
     if system.kind not in solver.kinds:
         fit = [name for name, one in MATRIX_SOLVERS.items() if system.kind in one.kinds]
+        negative = system.kind == "symmetric-indefinite" and (system.diagonal < 0).all()
+        hint = "; its negative may be definite: pass -A and -b, or leave the choice to auto" if negative else ""
         raise ValueError(
             f"solver {solver.name!r} is for {' or '.join(NAMES[kind] for kind in solver.kinds)} matrix, got "
-            f"{NAMES[system.kind]} one: {system.why}; for that there are {', '.join(fit)}"
+            f"{NAMES[system.kind]} one: {system.why}; for that there are {', '.join(fit)}{hint}"
         )
 
 

@@ -17,11 +17,15 @@ SIZES = (3, 2)
 """Block sizes that are recognised."""
 SAMPLE = 500
 """Number of nodes in the sample."""
-FULL = 0.8
-"""Mean fraction of a block's entries that are stored, at least, where blocks are those of nodes."""
+FULL = 0.6
+"""Mean fraction of a block's entries that are nonzero, at least, where blocks are those of nodes: 0.64 for cubes of one
+material."""
 ALIGNED = 0.1
 """Blocks that begin with a node are fuller by at least this than blocks that begin one unknown later; in a full band
 they are not."""
+APART, TOGETHER = 0.05, 0.25
+"""Blocks are not those of nodes where constants of single unknowns leave more than the first fraction of a row's weight
+and the constant of all leaves less than the second fraction of that, as with discontinuous elements."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,9 +114,21 @@ def recognise_block_size(matrix: Any) -> int:
     for size in SIZES:
         if n % size == 0 and n > 2 * size:
             full = _fill_part(matrix, size, 0)
-            if full >= FULL and _fill_part(matrix, size, 1) <= full - ALIGNED:
+            if full >= FULL and _fill_part(matrix, size, 1) <= full - ALIGNED and not _is_scalar(matrix, size):
                 return size
     return 1
+
+
+def _is_scalar(matrix: Any, size: int) -> bool:
+    """Return whether the constant of all unknowns is nearer to a null vector than those of a block's single
+    unknowns."""
+    rows = (size * sample_rows(matrix.shape[0] // size, SAMPLE)[:, None] + np.arange(size)).ravel()
+    places, lengths = locate_entries(matrix.indptr, rows)
+    own, values = np.repeat(np.arange(len(rows)), lengths), matrix.data[places].real
+    sums = np.bincount(size * own + matrix.indices[places] % size, values, size * len(rows)).reshape(-1, size)
+    weight = np.maximum(np.bincount(own, np.abs(values), len(rows)), np.finfo(float).tiny)
+    apart = float((np.abs(sums).sum(axis=1) / weight).mean())
+    return apart > APART and float((np.abs(sums.sum(axis=1)) / weight).mean()) < TOGETHER * apart
 
 
 def _fill_part(matrix: Any, size: int, shift: int) -> float:

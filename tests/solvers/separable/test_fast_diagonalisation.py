@@ -148,6 +148,18 @@ def test_the_axes_are_found_in_an_assembled_matrix():
         factor_axes(couplings, diagonal)
 
 
+@pytest.mark.parametrize("growth", [1.1, 1.3])
+@pytest.mark.parametrize("coarse_first", [False, True])
+def test_strongly_stretched_boxes_are_separable_whatever_the_ratio_of_their_widths(growth, coarse_first):
+    widths = np.minimum(growth ** np.arange(120), 1e4)[:: -1 if coarse_first else 1]
+    grid = PoissonGrid(np.zeros((120, 120), np.uint8), [widths, widths], "dirichlet")
+    b = np.random.default_rng(0).standard_normal(grid.shape)
+    solution = solve(grid, b, solver="auto", rtol=1e-9)
+    assert "auto chose fast-diagonalisation" in solution.message
+    assert solution.converged
+    assert solution.iterations <= 4
+
+
 @pytest.mark.parametrize(("rows", "inner", "columns"), [(1, 1, 1), (4, 4, 16), (7, 9, 5), (130, 131, 261), (3, 257, 2)])
 def test_products_are_matrix_products(rows, inner, columns):
     a, b = rng.standard_normal((rows, inner)), rng.standard_normal((inner, columns))

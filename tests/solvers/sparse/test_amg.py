@@ -321,6 +321,17 @@ def test_an_indefinite_matrix_is_told_and_never_called_converged():
     assert (solution.result is Result.CONVERGED) == (solution.true_residual <= solution.tolerance)
 
 
+@pytest.mark.parametrize("shift", [0.04, 0.2, 0.9])
+def test_a_wave_that_turns_diagonals_of_coarse_levels_negative_is_told_and_solved_by_auto(shift):
+    a = gallery.matrix("laplacian-2d", 10_000)
+    shifted = sparse.csr_array(a - shift * a.diagonal().max() / 4 * sparse.eye_array(a.shape[0]))
+    b = np.random.default_rng(0).standard_normal(a.shape[0])
+    named = solve(shifted, b, solver="amg")
+    assert named.result is Result.STAGNATED
+    assert "not positive definite" in named.message
+    assert solve(shifted, b).converged
+
+
 def test_one_set_up_answers_many_right_hand_sides_and_leaves_them_alone():
     a = gallery.matrix("triangles-2d", 3_000)
     prepared = prepare(a, solver=AlgebraicMultigrid())

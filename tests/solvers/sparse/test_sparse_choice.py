@@ -298,6 +298,7 @@ def test_a_factor_that_turns_out_too_costly_or_too_large_is_not_made(monkeypatch
 @pytest.mark.usefixtures("without_rslab")
 def test_another_may_go_on_twice_and_none_is_taken_twice(monkeypatch):
     a, b = watched_system()
+    monkeypatch.setattr(choice, "HARD", ())
     use(monkeypatch, model(amg=(0.1, 1.0, 3), ic=(1.0, 0.5, 8), jacobi=OFF, direct=30.0))
     solution = solve(a, b)
     assert solution.converged
@@ -355,7 +356,7 @@ def test_what_was_tried_in_vain_gives_way_to_what_was_better():
     class One:
         """Offers the slower one, which is thought to be quick."""
 
-        def cheapest(self, seconds):
+        def cheapest(self, seconds, shortfall=1.0):
             return None if slower.runs else Estimate("slower", 1.0, 2.0, 0.5)
 
         def set_up(self, chosen, seconds):
@@ -387,7 +388,7 @@ def test_where_a_method_stagnates_another_goes_on_unless_the_matrix_is_indefinit
     stuck.failure = failure
 
     class One:
-        def cheapest(self, seconds):
+        def cheapest(self, seconds, shortfall=1.0):
             return None if good.runs or seconds < 5.0 else Estimate("good", 5.0, 10.0, 0.5)
 
         def set_up(self, chosen, seconds):
@@ -416,13 +417,22 @@ def test_what_is_foretold_badly_is_tried_where_that_costs_little():
     assert offered(8.0, 40.0).solver == "ic-cg"
 
 
+def test_where_multigrid_falls_short_conjugate_gradients_are_expected_to_as_well():
+    system = MatrixSystem.of(gallery.matrix("neumann-2d", 1_500))
+    found = choice.Successors(Estimates.of(system, model(ic=(1.0, 0.1, 40), jacobi=OFF, direct=20.0)))
+    found.tried.add("amg")
+    assert found.cheapest(30.0).solver == "ic-cg"  # 5 s
+    assert found.cheapest(30.0, 10.0).solver.endswith("direct")  # as that takes 41 s now
+    assert found.cheapest(30.0).solver.endswith("direct")
+
+
 def test_a_watched_run_ends_with_what_its_method_says():
     a, b = watched_system()
     system = MatrixSystem.of(a)
     engine = MATRIX_SOLVERS["jacobi-cg"].prepare_matrix(system)
 
     class Nothing:
-        def cheapest(self, seconds):
+        def cheapest(self, seconds, shortfall=1.0):
             return None
 
     seen = []

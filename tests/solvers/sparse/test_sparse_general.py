@@ -13,6 +13,7 @@ from relaxon.solvers.sparse.choice import other_kinds as choice_module
 from relaxon.solvers.sparse.downstream.multigrid import DownstreamMultigrid
 from relaxon.solvers.sparse.families.convection import recirculating_winds, skew_winds, upwind
 from relaxon.solvers.sparse.preconditioners.setup import IncompleteLU
+from relaxon.solvers.sparse.system.row_scaling import find_row_scaling
 
 WINDS = {"skew": skew_winds, "recirculating": recirculating_winds}
 
@@ -471,6 +472,59 @@ def test_auto_hands_on_from_a_method_that_is_slow_and_counts_every_iteration_onc
     assert (cut.result, cut.iterations) == (Result.MAX_ITERATIONS, 3)
     stopped = solve(a, b, callback=lambda p: p.iteration == 2)
     assert (stopped.result, stopped.iterations) == (Result.CANCELLED, 2)
+
+
+def test_a_laplacian_with_a_negative_diagonal_is_solved_by_auto_as_its_negative():
+    a = gallery.matrix("laplacian-3d", 4_000)
+    b = np.random.default_rng(0).standard_normal((3, a.shape[0]))
+    negative = prepare(sparse.csr_array(-a))
+    for side, solution in zip(b, solve_many(sparse.csr_array(-a), b), strict=True):
+        np.testing.assert_array_equal(solution.x, -solve(a, side).x)
+        assert solution.result is Result.CONVERGED
+    assert "a negative definite matrix, with its sign changed" in negative.solve(b[0]).message
+    updated = negative.update(sparse.csr_array(-2.0 * a)).solve(b[0])
+    assert updated.converged
+    assert np.linalg.norm(b[0] + 2.0 * (a @ updated.x)) <= 1e-6 * np.linalg.norm(b[0])
+    with pytest.raises(ValueError, match="pass -A and -b"):
+        solve(sparse.csr_array(-a), b[0], solver="amg")
+    closed = gallery.matrix("neumann-2d", 2_500)
+    side = closed @ b[0, : closed.shape[0]]
+    assert solve(sparse.csr_array(-closed), side).converged
+
+
+def test_rows_of_a_symmetric_matrix_divided_by_volumes_are_solved_by_its_multigrid():
+    stiffness = gallery.matrix("bilinear-2d", 10_000)  # positive off-diagonals, unlike convection
+    rng = np.random.default_rng(0)
+    volumes = np.exp(rng.uniform(-1, 1, stiffness.shape[0]))
+    for sign in (1.0, -1.0):
+        a = sparse.csr_array(sparse.diags_array(sign / volumes) @ stiffness)
+        a.sort_indices()
+        factors = find_row_scaling(a)
+        np.testing.assert_allclose(factors / factors[0], volumes / volumes[0], rtol=1e-9)
+        b = rng.standard_normal(a.shape[0])
+        solution = solve(a, b, rtol=1e-8)
+        assert "multigrid for the symmetric one" in solution.message
+        assert solution.iterations <= 40
+        assert np.linalg.norm(b - a @ solution.x) <= 1e-8 * np.linalg.norm(b)
+    a.data[a.indptr[5000]] *= 1.0001
+    assert find_row_scaling(a) is None
+    assert find_row_scaling(sparse.csr_array(gallery.matrix("recirculating-2d", 2_500))) is None
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_eddy_currents_are_preconditioned_by_multigrid_of_both_parts_and_waves_are_not(sign):
+    a = gallery.matrix("laplacian-3d", 4_000)
+    rng = np.random.default_rng(0)
+    b = rng.standard_normal(a.shape[0]) + 1j * rng.standard_normal(a.shape[0])
+    losses = sparse.diags_array(np.where(rng.random(a.shape[0]) < 0.3, 1e-2, 1e-4) * a.diagonal())
+    eddies = sparse.csr_array(a + sign * 1j * losses)
+    solution = solve(eddies, b, rtol=1e-8)
+    assert solution.converged
+    assert "multigrid for their sum" in solution.message
+    assert solution.iterations <= 20
+    assert np.linalg.norm(b - eddies @ solution.x) <= 1e-8 * np.linalg.norm(b)
+    wave = sparse.csr_array(a - (0.1 - sign * 0.01j) * a.diagonal().max() * sparse.eye_array(a.shape[0]))
+    assert "multigrid" not in solve(wave, b).message
 
 
 def test_an_indefinite_matrix_that_conjugate_gradients_find_out_is_solved_by_auto(monkeypatch):

@@ -12,6 +12,9 @@ from scipy import sparse
 from relaxon.solvers import PoissonGrid, Result, SingularSystemError, gallery, prepare, solve, solve_many
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import MatrixSystem
+from relaxon.solvers.sparse.choice.automatic import Successors
+from relaxon.solvers.sparse.choice.costs import load_costs
+from relaxon.solvers.sparse.choice.estimates import Estimates
 from relaxon.solvers.sparse.families.bodies import box
 from relaxon.solvers.sparse.nodal import hierarchy
 from relaxon.solvers.sparse.nodal.cycle import BlockCycle
@@ -338,7 +341,26 @@ def test_several_right_hand_sides_share_the_set_up_and_float32_is_taken():
     assert found.result is Result.CONVERGED, found.message
 
 
-def test_nodes_are_recognised_by_the_pattern_and_auto_says_so():
+def squares(n: int) -> sparse.csr_array:
+    """A free plate of bilinear squares of one material, in many of whose blocks entries cancel."""
+
+    def chain(*entries: float) -> sparse.coo_array:
+        places = np.add.outer([[0, 0], [1, 1]], np.arange(n)), np.add.outer([[0, 1], [0, 1]], np.arange(n))
+        values = np.repeat(entries, n).astype(float)
+        return sparse.coo_array((values, tuple(place.ravel() for place in places)), shape=(n + 1, n + 1))
+
+    stiff, mass, half = chain(1, -1, -1, 1), chain(2, 1, 1, 2) / 6, chain(-1, -1, 1, 1) / 2
+    xx, yy, xy = (sparse.kron(a, b) for a, b in ((stiff, mass), (mass, stiff), (half, half.T)))
+    mixed = 1.5 * xy + xy.T
+    blocks = {(0, 0): 3.5 * xx + yy, (0, 1): mixed, (1, 0): mixed.T, (1, 1): xx + 3.5 * yy}
+    total = sum(sparse.kron(part, np.eye(2)[:, [i]] @ np.eye(2)[[j]]) for (i, j), part in blocks.items())
+    plate = sparse.csr_array(total)
+    plate.data[np.abs(plate.data) < 1e-13] = 0.0
+    plate.eliminate_zeros()
+    return plate
+
+
+def test_nodes_are_recognised_by_the_pattern_and_follow_where_multigrid_is_slow():
     sizes = {name: recognise_block_size(gallery.matrix(name, 1_000)) for name in gallery.matrix_names()}
     assert {name for name, size in sizes.items() if size > 1} == {"elasticity-2d", "elasticity-3d"}
     assert all(
@@ -347,10 +369,36 @@ def test_nodes_are_recognised_by_the_pattern_and_auto_says_so():
     )
     band = sparse.diags_array([np.ones(600 - abs(k)) for k in range(-9, 10)], offsets=range(-9, 10)).tocsr()
     assert recognise_block_size(sparse.csr_array(band)) == 1
-    a = gallery.matrix("elasticity-2d", 33_000)
-    solution = solve(a, in_range(a))
-    assert "in blocks of 2 by its pattern" in solution.message
-    assert solution.iterations < 30
+    plate = squares(40)
+    assert recognise_block_size(plate) == 2
+    following = Successors(Estimates.of(MatrixSystem.of(plate + sparse.eye_array(plate.shape[0])), load_costs()))
+    following.tried |= {"amg", "ic-cg", "jacobi-cg", "direct", "scipy-direct"}
+    chosen = following.cheapest(1e9)
+    assert chosen.solver == "amg in blocks of 2"
+    assert following.set_up(chosen, 1e9).system.near_null.block_size == 2
+
+
+def test_a_factor_takes_over_from_rigid_motions_that_converge_slowly():
+    plate = squares(50)
+    inclusions = np.repeat(np.where(np.random.default_rng(0).random(plate.shape[0] // 2) < 0.3, 1e3, 1.0), 2)
+    points = np.stack(np.divmod(np.arange(51 * 51), 51), axis=1).astype(float)
+    a = sparse.csr_array(sparse.diags_array(inclusions) @ plate @ sparse.diags_array(inclusions))
+    a = sparse.csr_array(a + 1e-4 * sparse.diags_array(a.diagonal()))
+    solution = solve(a, np.random.default_rng(1).standard_normal(a.shape[0]), coordinates=points)
+    assert "2 unknowns; not done after 10 iterations" in solution.message
+    assert "direct went on" in solution.message
+    assert solution.converged
+
+
+def test_elements_with_several_values_at_a_point_are_no_nodes():
+    """Symmetric interior penalty on bilinear elements, with four unknowns a cell."""
+    n = 40
+    faces = np.where(np.arange(2 * n - 1) % 2, -10.0, -1.0)
+    line = sparse.diags_array([faces, faces], offsets=[-1, 1]).toarray()
+    line -= np.diag(line.sum(axis=1) - 1e-3)
+    mass = sparse.kron(sparse.eye_array(n), np.array([[2.0, 1.0], [1.0, 2.0]]) / 6)
+    a = sparse.csr_array(sparse.kron(line, mass) + sparse.kron(mass, line))
+    assert recognise_block_size(a) == 1
 
 
 @pytest.mark.parametrize(("name", "strict"), [("flat-2d", True), ("flat-3d", True), ("cantilever-2d", False)])

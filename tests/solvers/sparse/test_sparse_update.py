@@ -356,7 +356,7 @@ def multigrid_first(monkeypatch):
 
     monkeypatch.setattr(choice, "SMALL", 0)
     monkeypatch.setattr(choice.Estimates, "first", lambda self: self.ranked(["amg"]))
-    monkeypatch.setattr(choice.Successors, "cheapest", lambda self, seconds: None)
+    monkeypatch.setattr(choice.Successors, "cheapest", lambda self, seconds, shortfall=1.0: None)
     return choice.Successors
 
 
@@ -388,7 +388,7 @@ def test_slow_convergence_on_kept_aggregates_is_said_and_auto_sets_up_anew(multi
 
 
 def test_a_watched_choice_that_went_over_to_another_method_stays_with_it(multigrid_first, monkeypatch):
-    def following(self, seconds):
+    def following(self, seconds, shortfall=1.0):
         return None if "ic-cg" in self.tried else self.estimates.estimate("ic-cg")
 
     monkeypatch.setattr(multigrid_first, "cheapest", following)
@@ -408,7 +408,7 @@ def test_what_goes_on_in_an_updated_choice_is_set_up_for_the_new_values(multigri
     monkeypatch.setattr(
         multigrid_first,
         "cheapest",
-        lambda self, seconds: None if "ic-cg" in self.tried else self.estimates.estimate("ic-cg"),
+        lambda self, seconds, shortfall=1.0: None if "ic-cg" in self.tried else self.estimates.estimate("ic-cg"),
     )
     went_on = updated.solve(side(b), rtol=1e-9)
     assert "ic-cg went on" in went_on.message
