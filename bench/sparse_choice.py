@@ -3,6 +3,7 @@
     python bench/sparse_choice.py --write                      # runs, fits, writes the constants, runs `auto`
     python bench/sparse_choice.py --runs runs.json --write     # keeps the runs one by one, and goes on where it ended
     python bench/sparse_choice.py --runs runs.json --again amg # runs one solver again, and keeps the others' runs
+    python bench/sparse_choice.py --runs runs.json --fit-only --write  # fits the runs that are kept, and runs nothing
     python bench/sparse_choice.py --quick                      # up to 10,000 unknowns
     python bench/sparse_choice.py --runs runs.json --hold-out  # each family judged by a fit to the others
 
@@ -66,7 +67,11 @@ LIMIT, UNFITTED_LIMIT = 3.0, 10.0
 FACTOR, SLACK = 1.5, 0.05
 """What `auto` may take: so many times the best of its solvers, and so many seconds."""
 ITERATIVE, BY_LEVELS, DIRECT = ("amg", "ic-cg", "jacobi-cg"), ("ic-cg", "jacobi-cg"), ("direct", "scipy-direct")
-RIDGE = 0.05
+RIDGE = 0.01
+FAR, REFITS = 0.3, 30
+"""Logarithm of a factor from which a value counts as an outlier, and steps of a fit that lets those count less."""
+NORMAL_MEDIAN = 0.6745
+"""The median of what is off, of a normal distribution of variance 1."""
 NOTHING = 1e-7
 """Seconds: a part of a sum that is never more is left out."""
 Row = dict[str, Any]
@@ -77,6 +82,8 @@ def measure(args: argparse.Namespace, rows: list[Row], clock: Clock, console: Co
     names, sizes = available(), args.sizes or (QUICK if args.quick else SIZES)
     for row in rows if args.again else []:
         row["runs"] |= race(matrix_of(row["family"], row["size"]), tuple(args.again), args.limit, clock)
+    if args.runs and args.again:
+        args.runs.write_text(json.dumps(rows, indent=1) + "\n")
     had = {(row["family"], row["size"]) for row in rows}
     for family, n in matrices(args.families, sizes):
         if (family, n) in had:
@@ -102,6 +109,11 @@ def said(run: Row) -> str:
     return "-" if run["cut"] else f"{1000 * run['seconds']:.0f}"
 
 
+def is_apart(row: Row) -> bool:
+    """Whether another rule than the fitted one foretells the iterations: a trial, or that a factor is complete."""
+    return bool(row.get("trial")) or row["features"]["entries"] <= 3 * row["features"]["unknowns"]
+
+
 def features_of(row: Row) -> MatrixFeatures:
     return MatrixFeatures(**row["features"])
 
@@ -122,12 +134,17 @@ def fit_sum(terms: NDArray[np.float64], seconds: NDArray[np.float64]) -> tuple[f
 
 
 def fit_product(terms: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, ...]:
-    """Exponents of a product, least squares of logarithms with a small ridge on all but the constant."""
+    """Exponents of a product whose expectation is the value: logarithms are fitted with a small ridge on all but the
+    constant, outliers count by their distance, and half the variance of what is left is added to the constant."""
     scale = np.maximum(terms.std(axis=0), 1e-9)
     scale[0] = 1.0
-    scaled = terms / scale
+    scaled, logarithms, weights = terms / scale, np.log(values), np.ones(len(values))
     penalty = RIDGE * len(values) * np.diag([0.0, *[1.0] * (terms.shape[1] - 1)])
-    found = np.linalg.solve(scaled.T @ scaled + penalty, scaled.T @ np.log(values))
+    for _ in range(REFITS):
+        found = np.linalg.solve(scaled.T @ (weights[:, None] * scaled) + penalty, scaled.T @ (weights * logarithms))
+        left = logarithms - scaled @ found
+        weights = 1.0 / np.sqrt(1.0 + (left / FAR) ** 2)
+    found[0] += 0.5 * (np.median(np.abs(left)) / NORMAL_MEDIAN) ** 2
     return rounded(found / scale)
 
 
@@ -146,7 +163,7 @@ def fit_iterative(name: str, rows: list[Row]) -> IterativeCost:
     each = np.array([(runs[k]["seconds"] - runs[k]["setup"]) / runs[k]["iterations"] for k in several])
     iteration = fit_sum(linear[several], np.maximum(each, 1e-6))
     # What a trial on a piece foretells is not fitted: it would be a bad sign of all that has positive couplings.
-    counted = [row for row in rows if row["runs"][name].get("expected", 0) >= 1 and not row.get("trial")]
+    counted = [row for row in rows if row["runs"][name].get("expected", 0) >= 1 and not is_apart(row)]
     levels = [row["levels"] if name in BY_LEVELS else None for row in counted]
     terms = np.array([rate_terms(features_of(row), level) for row, level in zip(counted, levels, strict=True)])
     counts = np.array([min(row["runs"][name]["expected"], 1e4) for row in counted])
@@ -241,18 +258,22 @@ def main() -> int:
     parser.add_argument("--again", nargs="+", choices=available(), help="solvers whose kept runs are made again")
     parser.add_argument("--unfitted", action="store_true", help="judge larger matrices and elastic bodies as well")
     parser.add_argument("--hold-out", action="store_true", help="judge each family by constants fitted to the others")
+    parser.add_argument("--fit-only", action="store_true", help="fit the runs that are kept, and run nothing")
     parser.add_argument("--write", action="store_true", help="write the constants")
     args = parser.parse_args()
     console = Console(width=170)
     clock = time.process_time if args.cpu else time.perf_counter
     set_num_threads(1 if args.cpu else get_num_threads())
-    warm(available())
     rows = json.loads(args.runs.read_text()) if args.runs and args.runs.exists() else []
-    rows = measure(args, rows, clock, console)
+    if not args.fit_only:
+        warm(available())
+        rows = measure(args, rows, clock, console)
     model = fit(rows)
     quality(model, rows, console)
     if args.write:
         costs.FILE.write_text(json.dumps(model.as_dict(), indent=1) + "\n")
+    if args.fit_only:
+        return 0
     if not args.hold_out:
         use(model)
         failed = judge(rows, args.limit, clock, console)

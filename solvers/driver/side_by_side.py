@@ -1,4 +1,4 @@
-"""Several right-hand sides on one grid, each in its own thread.
+"""Several right-hand sides on one grid, or of one matrix by conjugate gradients, each in its own thread.
 
 Threads that share one solve wait for each other about a hundred times per iteration, and compute the planes at the
 ends of their ranges twice. With one right-hand side each they do neither. Passes over several right-hand sides at once
@@ -21,15 +21,16 @@ from relaxon.solvers.kernels.threads import divide, get_num_threads
 
 if TYPE_CHECKING:
     from relaxon.solvers.driver.prepared import PreparedSolver
+    from relaxon.solvers.sparse.prepared.prepared_matrix import PreparedMatrix
 
 TWIN_BYTES, MEMORY_PART = 80, 0.5
-"""Bytes per cell of a twin's work space and of what its solves allocate, at most; and the fraction of the available
-memory that all twins may take."""
+"""Bytes per cell or unknown of a twin's work space and of what its solves allocate, at most; and the fraction of the
+available memory that all twins may take."""
 Requests = list[Request | ComplexRequest]
 
 
 def answer_all(
-    prepared: PreparedSolver,
+    prepared: PreparedSolver | PreparedMatrix,
     requests: Requests,
     starts: Sequence[Any],
     make_request: Callable[[int], Request | ComplexRequest],
@@ -62,7 +63,7 @@ def answer_all(
     return tuple(solution for solution in found if solution is not None)
 
 
-def _copies(prepared: PreparedSolver, count: int) -> list[PreparedSolver]:
+def _copies(prepared: PreparedSolver | PreparedMatrix, count: int) -> list[PreparedSolver | PreparedMatrix]:
     """Return one copy of a set-up per thread; only the set-up itself if there are fewer right-hand sides or no twins.
 
     There are fewer copies if there is not enough memory for their work space.
@@ -71,9 +72,10 @@ def _copies(prepared: PreparedSolver, count: int) -> list[PreparedSolver]:
     if not 1 < threads <= count:
         return copies
     available = find_available_memory()
-    room = threads if available is None else MEMORY_PART * available / (TWIN_BYTES * prepared.operator.grid.cells.size)
+    entries = prepared.operator.grid.cells.size if hasattr(prepared, "operator") else prepared.unknowns
+    room = threads if available is None else MEMORY_PART * available / (TWIN_BYTES * entries)
     while len(copies) < min(threads, 1 + int(room)):
-        engine = prepared.engine.twin()
+        engine: Any = prepared.engine.twin()
         if engine is None:
             break
         copies.append(replace(prepared, engine=engine))
@@ -83,7 +85,7 @@ def _copies(prepared: PreparedSolver, count: int) -> list[PreparedSolver]:
 def _answer(
     start: int,
     stop: int,
-    copies: list[PreparedSolver],
+    copies: list[PreparedSolver | PreparedMatrix],
     requests: Requests,
     starts: Sequence[Any],
     waiting: deque[int],

@@ -136,9 +136,9 @@ def solve_many(
     `solve`. Every right-hand side is checked before the first is solved. Each solution has the seconds of the shared
     set-up. A callback that stops one solve stops only that one.
 
-    On grids with at least as many right-hand sides as threads and no callback, each thread solves for its own
-    right-hand sides, and all of them share what is left over; `solve_seconds` is then how long one of them took
-    beside the others.
+    On grids, and by "cg", "jacobi-cg" and "ic-cg", with at least as many right-hand sides as threads and no callback,
+    each thread solves for its own right-hand sides, and all of them share what is left over; `solve_seconds` is then
+    how long one of them took beside the others.
     """
     validation.array_like("b", b)
     options = SolveOptions(rtol, atol, max_iterations, inconsistent)
@@ -155,7 +155,7 @@ def solve_many(
         return prepared.request(sides[index], options, starts[index], name=f"b[{index}]")
 
     requests = [make_request(index) for index in range(len(sides))]
-    if isinstance(prepared, PreparedSolver) and callback is None:
+    if callback is None and (isinstance(prepared, PreparedSolver) or prepared.has_twins):
         return answer_all(prepared, requests, starts, make_request)
     prepared.look_ahead(requests, watched=callback is not None)
     return tuple(prepared.answer(request, callback, start) for request, start in zip(requests, starts, strict=True))

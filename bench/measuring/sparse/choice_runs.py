@@ -18,9 +18,9 @@ from relaxon.solvers.sparse.direct.solver import DirectFactorisation
 
 Clock = Callable[[], float]
 RTOL = 1e-6
-SOLVERS = ("amg", "ic-cg", "jacobi-cg", "pyamg-sa", "pyamg-rs", "direct", "scipy-direct")
+SOLVERS = ("amg", "ic-cg", "jacobi-cg", "direct", "scipy-direct")
 """In the order in which they are run: what is likely to be quick first, as its time bounds that of the others."""
-NEEDS = {"pyamg-sa": "pyamg", "pyamg-rs": "pyamg", "direct": "rslab"}
+NEEDS = {"direct": "rslab"}
 FLOPS = {"direct": 8e9, "scipy-direct": 1.2e9}
 """Operations a second at the least, by which factors that would take too long are left out before they are begun."""
 CUBES = 5.0

@@ -14,6 +14,7 @@ from relaxon.solvers.kernels.team_kernels import run_team
 from relaxon.solvers.kernels.threads import Work, divide
 from relaxon.solvers.sparse.amg import coarsening_kernels as kernels
 from relaxon.solvers.sparse.amg import levels_kernels
+from relaxon.solvers.sparse.amg.coarsest import dense_inverse
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
@@ -57,8 +58,6 @@ OF_SET_UP = ("first", "middle", "inner", "last", "columns", "values", "diagonal"
 """The arrays of a level that only a set-up reads."""
 NEGATIVE, ROUNDING = 0.01, 1e-6
 """Fractions of its row's strongest coupling and of the first diagonal up to which a negative entry is rounding."""
-LEAST_EIGENVALUE = 1e-6
-"""Eigenvalues of the last level's matrix, scaled to a unit diagonal, that are rounding of float32 and count as 0."""
 
 
 @dataclass(slots=True)
@@ -364,38 +363,3 @@ def aggregate_labels(level: Level, count: int) -> NDArray[np.int32] | None:
     kept = level.group >= 0
     labels[level.group[kept]] = level.labels[kept]
     return labels
-
-
-def dense_inverse(level: Level) -> NDArray[np.float64]:
-    """Return the inverse of a level's matrix, regularised along the constants of singular components.
-
-    It is float64: in float32 the inverse of a matrix with a condition number beyond 10⁷ would not be definite.
-    """
-    n = level.rows
-    matrix = np.zeros((n, n))
-    levels_kernels.fill_dense(level.bounds, level.first, level.last, level.columns, level.values, level.surplus, matrix)
-    diagonal = matrix.diagonal().copy()
-    held = diagonal > 0
-    root = np.sqrt(np.where(held, diagonal, 1.0))
-    matrix /= root
-    matrix /= root[:, None]
-    matrix[~held, ~held] = 1.0
-    if level.labels is not None:
-        for label in np.unique(level.labels[level.labels > 0]):
-            null = np.where((level.labels == label) & held, root, 0.0)
-            matrix += np.outer(null, null / max(float(null @ null), np.finfo(float).tiny))
-    inverse = _invert((matrix + matrix.T) / 2)
-    inverse[~held] = 0.0
-    inverse[:, ~held] = 0.0
-    return np.ascontiguousarray(inverse / root / root[:, None])
-
-
-def _invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the inverse; where rounding has made the matrix indefinite, that on the positive part of the spectrum."""
-    try:
-        np.linalg.cholesky(matrix)
-        return np.asarray(np.linalg.inv(matrix))
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(matrix)
-        good = values > LEAST_EIGENVALUE
-        return np.asarray((vectors[:, good] / values[good]) @ vectors[:, good].T)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from relaxon.solvers.kernels.large_arrays import empty
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import updating_kernels as kernels
-from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level, aggregate_labels, dense_inverse
+from relaxon.solvers.sparse.amg.coarsest import dense_inverse
+from relaxon.solvers.sparse.amg.hierarchy import Floats, Hierarchy, Level, aggregate_labels
 from relaxon.solvers.sparse.amg.smoothed_aggregation import (
     OMEGA,
     STRENGTH,

@@ -13,10 +13,10 @@ from relaxon.solvers.sparse.direct.solver import NEEDS, OWN_FROM
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 from relaxon.solvers.sparse.system.near_null import NearNullSpace, recognise_block_size
 
-LARGE = 30_000
+LARGE = 20_000
 """Unknowns from which multigrid begins without counting the levels of the graph, which takes a fraction of its time;
 they are counted once it turns out slow."""
-FIRST_USE = {"amg": 0.01, "ic-cg": 0.001}
+FIRST_USE = {"amg": 0.002, "ic-cg": 0.0}
 """Seconds added for what a new machine has to compile: the kernels of multigrid take some ten times as long as those of
 an incomplete factor, which does not pay for systems that are solved in milliseconds."""
 NODES = "amg in blocks of"

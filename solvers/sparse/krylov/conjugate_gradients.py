@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -43,16 +44,24 @@ class PreconditionedCG(SteppedEngine):
         info: dict[str, float],
         again: Callable[[MatrixSystem], MatrixEngine] | None = None,
         level_sizes: tuple[tuple[int, int], ...] = (),
+        twins: bool = False,
     ) -> None:
-        """Hold a set-up; `again` sets the same method up for new values on the same pattern."""
+        """Hold a set-up; `again` sets the same method up for new values on the same pattern.
+
+        `twins` says that several threads may apply the preconditioner at the same time.
+        """
         self.system = system
         self._again = again
+        self._twins = twins
         self._level_sizes = level_sizes
         self.precondition = precondition
         self.info = {"nonzeros": float(system.matrix.nnz), **info}
 
     def update(self, system: MatrixSystem) -> MatrixEngine | None:
         return None if self._again is None else self._again(system)
+
+    def twin(self) -> MatrixEngine | None:
+        return copy(self) if self._twins else None
 
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
@@ -104,7 +113,7 @@ class MatrixCG(MatrixSolver):
     summary: ClassVar[str] = "conjugate gradients"
 
     def prepare_matrix(self, system: MatrixSystem) -> MatrixEngine:
-        return PreconditionedCG(system, None, {})
+        return PreconditionedCG(system, None, {}, twins=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +129,7 @@ class MatrixJacobiCG(MatrixSolver):
         def precondition(r: Array, z: Array) -> None:
             np.multiply(inverse, r, out=z)
 
-        return PreconditionedCG(system, precondition, {})
+        return PreconditionedCG(system, precondition, {}, twins=True)
 
 
 LEAST_PIVOT = 1e-4
@@ -169,4 +178,4 @@ class MatrixIncompleteCholeskyCG(MatrixSolver):
             factors.solve_triangles(starts, columns, values, inverse, scale, r, z)
 
         info = {"shift": float(shift), "retries": float(retries)}
-        return PreconditionedCG(system, precondition, info, self.prepare_matrix)
+        return PreconditionedCG(system, precondition, info, self.prepare_matrix, twins=True)

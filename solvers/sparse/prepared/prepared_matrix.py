@@ -277,6 +277,11 @@ class PreparedMatrix(PreparedSystem):
         return np.ones(self.system.unknowns, bool)
 
     @property
+    def has_twins(self) -> bool:
+        """Whether several threads may solve at once, each with a twin of the engine."""
+        return self.reduced is None and self.engine.twin() is not None
+
+    @property
     def unknowns(self) -> int:
         """The number of rows of the matrix."""
         return self.system.unknowns

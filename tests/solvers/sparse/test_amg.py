@@ -8,7 +8,7 @@ from scipy import sparse
 from relaxon.solvers import AlgebraicMultigrid, Result, gallery, prepare, solve
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import Constants, MatrixSystem
-from relaxon.solvers.sparse.amg import hierarchy, smoothed_aggregation
+from relaxon.solvers.sparse.amg import coarsest, hierarchy, smoothed_aggregation
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle, count_steps
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 from relaxon.solvers.sparse.system.inspection import inspect
@@ -518,3 +518,11 @@ def test_a_graph_in_one_block_is_coarsened_alike_by_any_number_of_threads():
             np.testing.assert_array_equal(one.group, other.group)
             np.testing.assert_array_equal(one.diagonal, other.diagonal)
             np.testing.assert_array_equal(one.most, other.most)
+
+
+@pytest.mark.parametrize("n", [100, 113, 126])
+def test_the_last_level_s_inverse_is_that_of_the_whole_matrix_where_it_is_made_by_halves(n):
+    matrix = gallery.matrix("random-jumps-3d", 1_000)[:n, :n].toarray()
+    matrix /= np.sqrt(np.outer(matrix.diagonal(), matrix.diagonal()))
+    assert n in coarsest.HALVED
+    np.testing.assert_allclose(coarsest._invert(matrix) @ matrix, np.eye(n), atol=1e-9)

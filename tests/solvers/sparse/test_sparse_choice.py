@@ -468,8 +468,10 @@ def test_the_automatic_choice_shares_a_factor_s_first_step_among_right_hand_side
     assert shapes[0] == (a.shape[0], 3)
 
 
-def test_a_factor_that_was_too_dear_at_first_goes_on_where_everything_else_is_slow():
+def test_a_factor_that_was_too_dear_at_first_goes_on_where_everything_else_is_slow(monkeypatch):
     case = make_matrix_case(1, 1261)  # jumps of 10⁷, and units of rows: nothing iterative takes less than a thousand
+    operations = MATRIX_SOLVERS["direct"].analyse(MatrixSystem.of(case.matrix)).size.flops
+    use(monkeypatch, model(amg=(0.1, 0.01, 10), direct=0.15, per_operation=0.35 / operations, ic=OFF, jacobi=OFF))
     solution = solve(case.matrix, case.b)
     assert solution.result is Result.CONVERGED
     assert "its factor takes more than was expected: amg began" in solution.message

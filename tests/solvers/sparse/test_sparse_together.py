@@ -112,3 +112,27 @@ def test_systems_of_nodes_and_a_later_solve_are_as_before():
     first = prepared.solve(np.ones(900))
     prepared.look_ahead([prepared.request(np.ones(900) * k, SolveOptions(rtol=1e-6)) for k in (1, 2)], False)
     assert np.array_equal(prepared.solve(np.ones(900)).x, first.x)
+
+
+@pytest.mark.parametrize("solver", ["cg", "jacobi-cg", "ic-cg"])
+def test_threads_solve_by_conjugate_gradients_side_by_side_with_the_bits_of_single_solves(solver):
+    a = gallery.matrix("lognormal-3d", 1_500)
+    sides = sides_of(a, 5)
+    sides[3] = 0.0
+    with num_threads(2):
+        found = solve_many(a, sides, solver=solver, rtol=1e-8)
+    for side, solution in zip(sides, found, strict=True):
+        alone = solve(a, side, solver=solver, rtol=1e-8)
+        assert solution.converged
+        assert np.array_equal(solution.x, alone.x)
+        assert np.array_equal(solution.residuals, alone.residuals)
+
+
+def test_one_of_several_that_is_refused_side_by_side_names_itself():
+    a = gallery.matrix("neumann-2d", 400)
+    sides = sides_of(a, 3)
+    sides[2] += 1.0
+    with pytest.raises(ValueError, match=r"^b\[2\]"):
+        solve_many(a, sides, solver="ic-cg")
+    found = solve_many(a, sides, solver="ic-cg", inconsistent="report")
+    assert [one.result for one in found] == [Result.CONVERGED, Result.CONVERGED, Result.SINGULAR_INCONSISTENT]
