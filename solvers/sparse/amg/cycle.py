@@ -146,9 +146,9 @@ def count_steps(levels: tuple[Level, ...], constants: Constants = DEFAULTS) -> l
     taken, visits = [1], 1.0
     entries = [max(1, level.entries) for level in levels]
     spent = 1.0
-    for (above, own), level in zip(pairwise(entries), levels, strict=False):
+    for above, own in pairwise(entries):
         within = spent + 2 * visits * own / entries[0] <= constants.budget
-        twice = level.smoothed is None and own <= constants.twice * above and within
+        twice = own <= constants.twice * above and within
         taken.append(2 if twice else 1)
         visits *= taken[-1]
         spent += visits * own / entries[0]
