@@ -40,6 +40,9 @@ def chebyshev_lengths(least: float) -> tuple[float, float]:
 LENGTHS = chebyshev_lengths(STEEP)
 SHARED = 8_000
 """Rows from which the threads share an iteration: it then takes several times as long as to wake one."""
+WORTH = 0.6
+"""Most entries that both steps below a smoothed interpolation may read, over those of the first level: a second step
+saves fewer iterations there than below aggregates."""
 NOTHING: tuple[NDArray[Any], ...] = (
     *(np.zeros(1, dtype) for dtype in (np.uint32, np.uint32, float, np.uint32)),
     *(np.zeros(0, dtype) for dtype in (np.uint32, np.float32, np.float32)),
@@ -148,8 +151,9 @@ def count_steps(levels: tuple[Level, ...], constants: Constants = DEFAULTS) -> l
     entries = [max(1, level.entries) for level in levels]
     spent = 1.0
     for (above, own), level in zip(pairwise(entries), levels, strict=False):
-        within = spent + 2 * visits * own / entries[0] <= constants.budget
-        twice = level.smoothed is None and own <= constants.twice * above and within
+        work = 2 * visits * own / entries[0]
+        within = spent + work <= constants.budget and (level.smoothed is None or work <= WORTH)
+        twice = own <= constants.twice * above and within
         taken.append(2 if twice else 1)
         visits *= taken[-1]
         spent += visits * own / entries[0]

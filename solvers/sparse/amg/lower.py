@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 Indices = NDArray[np.uint32]
 
 
-SPLIT = 4_000
+SPLIT = 1_000
 """Rows from which a level that was set up in one piece is swept in two blocks, for two threads."""
 ACROSS = 0.1
 """Such a level stays in one block where more than this fraction of its couplings would lie between them."""

@@ -374,6 +374,17 @@ def test_a_cycle_s_work_stays_within_its_budget():
         assert levels[-1].rows <= Constants().dense or name == "random-weights"
 
 
+def test_small_levels_below_smoothed_interpolations_take_two_steps():
+    a = sparse.csr_array(gallery.matrix("rotated-2d", 20_000))
+    levels = Hierarchy.of(MatrixSystem.of(a)).levels
+    assert levels[0].smoothed is not None
+    assert count_steps(levels)[1] == 2
+    once = Constants(twice=0.0)
+    b = np.random.default_rng(0).standard_normal(a.shape[0])
+    taken = [solve(a, b, solver=AlgebraicMultigrid(given), rtol=1e-6).iterations for given in (Constants(), once)]
+    assert taken[0] < 0.8 * taken[1]
+
+
 # --- the fast look at a matrix ----------------------------------------------------------------------------------------
 
 
