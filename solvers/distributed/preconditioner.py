@@ -46,7 +46,7 @@ class DistributedPreconditioner:
         part: NDArray[Any] = array.reshape(self._fluid.shape)
         if self._masked:
             part = np.where(self._fluid, part, 0)
-        norm = math.sqrt(self.grid.communicator.totals(np.array([float(np.vdot(part, part))]))[0])
+        norm = math.sqrt(self.grid.communicator.totals(np.array([float(np.square(part).sum())]))[0])
         if norm == 0.0 or not math.isfinite(norm):
             out[...] = 0.0 if norm == 0.0 else norm
             return out

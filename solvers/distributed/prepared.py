@@ -114,7 +114,7 @@ class PreparedDistributed(PreparedSystem):
 
     def _norm(self, v: NDArray[np.float64]) -> float:
         own = v[self.box.own]
-        return math.sqrt(self.grid.communicator.totals(np.array([float(np.vdot(own, own))]))[0])
+        return math.sqrt(self.grid.communicator.totals(np.array([float(np.square(own).sum())]))[0])
 
     def _find_largest(self, v: NDArray[np.float64]) -> float:
         return self._reduce_largest(float(np.abs(v[self.box.own]).max()))
@@ -165,7 +165,7 @@ class PreparedPiece(PreparedDistributed):
         return np.ascontiguousarray(self.grid.part.own(x)).reshape(self.grid.cells.shape)
 
     def _norm(self, v: NDArray[np.float64]) -> float:
-        return math.sqrt(self.grid.communicator.totals(np.array([float(np.vdot(v, v))]))[0])
+        return math.sqrt(self.grid.communicator.totals(np.array([float(np.square(v).sum())]))[0])
 
     def _find_largest(self, v: NDArray[np.float64]) -> float:
         return self._reduce_largest(float(np.abs(v).max()))

@@ -176,7 +176,7 @@ class DistributedVariableCycle(SingleCycle):
         return found
 
     def __call__(self, r: Array, z: Array) -> None:
-        square = float(np.vdot(r, r))  # 0 beside the owned cells
+        square = float(np.square(r).sum())  # 0 beside the owned cells
         norm = math.sqrt(self._communicator.totals(np.array([square]))[0])
         if norm == 0.0 or not math.isfinite(norm):
             z[...] = r

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 LEAST_EIGENVALUE = 1e-6
 """Eigenvalues of the last level's matrix, scaled to a unit diagonal, that count as 0 where it is not positive definite:
 the rounding of float32."""
-HALVED = range(100, 127)
-"""Rows of matrices that are inverted by halves: whole ones OpenBLAS gives to threads of its own, which spin for a tenth
-of a second afterwards, while ours wait for the processors."""
+WHOLE, BLOCK = 99, 60
+"""Rows up to which a matrix is inverted as a whole, and rows of the blocks of larger ones. OpenBLAS gives matrices from
+100 rows, and products of more than 64 × 64 × 64, to threads of its own, which spin for a tenth of a second afterwards,
+while ours wait for the processors."""
 
 
 def dense_inverse(level: Level) -> NDArray[np.float64]:
@@ -44,24 +45,32 @@ def dense_inverse(level: Level) -> NDArray[np.float64]:
     return np.ascontiguousarray(inverse / root / root[:, None])
 
 
-def _invert_halves(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the inverse of a symmetric definite matrix from that of its first half and of the Schur complement."""
-    half = len(matrix) // 2
-    beside, found = matrix[:half, half:], np.empty_like(matrix)
-    first = np.linalg.inv(matrix[:half, :half])
-    solved = first @ beside
-    last = np.linalg.inv(matrix[half:, half:] - beside.T @ solved)
-    found[half:, half:], found[:half, half:] = last, -solved @ last
-    found[half:, :half] = found[:half, half:].T
-    found[:half, :half] = first - found[:half, half:] @ solved.T
-    return found
+def invert_definite(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the inverse of a symmetric definite matrix, in the calling thread; LinAlgError where it is not definite.
+
+    Gauss–Jordan elimination by blocks, the last one filled up with the identity.
+    """
+    n = len(matrix)
+    if n <= WHOLE:
+        np.linalg.cholesky(matrix)
+        return np.asarray(np.linalg.inv(matrix))
+    count = -(-n // BLOCK)
+    whole = np.eye(count * BLOCK)
+    whole[:n, :n] = matrix
+    blocks = np.ascontiguousarray(whole.reshape(count, BLOCK, count, BLOCK).transpose(0, 2, 1, 3))
+    for k in range(count):
+        np.linalg.cholesky(blocks[k, k])
+        pivot = np.linalg.inv(blocks[k, k])
+        row, column = pivot @ blocks[k], blocks[:, k].copy()
+        blocks -= column[:, None] @ row
+        blocks[k], blocks[:, k], blocks[k, k] = row, -column @ pivot, pivot
+    return np.ascontiguousarray(blocks.transpose(0, 2, 1, 3).reshape(whole.shape)[:n, :n])
 
 
 def _invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the inverse; where rounding has made the matrix indefinite, that on the positive part of the spectrum."""
     try:
-        np.linalg.cholesky(matrix)
-        return _invert_halves(matrix) if len(matrix) in HALVED else np.asarray(np.linalg.inv(matrix))
+        return invert_definite(matrix)
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(matrix)
         good = values > LEAST_EIGENVALUE

@@ -269,7 +269,7 @@ class _Outer:
     def is_negative(self, least: float) -> bool:
         """Return whether the last direction's curvature is negative beyond this fraction of its squared length."""
         d = self.d[int(self.state[kernels.TURN])]
-        return self.curvature < -least * float(np.dot(d, d))
+        return self.curvature < -least * float(np.square(d).sum())
 
     def project(self) -> float:
         """Project null vectors out of the residual, in place, and return its norm: no direction reduces the rounding

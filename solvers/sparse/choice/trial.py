@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.interface.engine import Monitor
+from relaxon.solvers.sparse.krylov.vectors import norm_of
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 from relaxon.solvers.sparse.system.row_runs import locate_entries
 
@@ -73,7 +74,7 @@ def try_multigrid(system: MatrixSystem) -> float:
     engine = AlgebraicMultigrid().prepare_matrix(part)
     b = part.project(np.random.default_rng(0).standard_normal(part.unknowns))
     x = np.zeros_like(b)
-    size = float(np.linalg.norm(b))
+    size = norm_of(b)
     monitor = Monitor(TOLERANCE * size)
     engine.run(b, x, monitor, MOST_ITERATIONS)
     least = min(monitor.history)

@@ -139,7 +139,7 @@ class _Directions(SteppedEngine):
         return self._make_conjugate(self._inverse * r, r, [])
 
     def _make_conjugate(self, proposal: NDArray[Any], r: Array, past: list[ConjugateDirection]) -> ConjugateDirection:
-        length = float(np.linalg.norm(proposal))
+        length = math.sqrt(float(np.square(proposal, dtype=np.float64).sum()))
         if not 0 < length < math.inf:
             return ConjugateDirection(r, r, math.nan, 0.0)
         d = proposal.astype(np.float64) / length

@@ -7,6 +7,7 @@ elliptic problems", Computing 56 (1996).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from relaxon.core.scaling import mean_scale
 from relaxon.solvers.kernels.large_arrays import empty
+from relaxon.solvers.sparse.amg.coarsest import invert_definite
 from relaxon.solvers.sparse.amg.hierarchy import is_scattered
 from relaxon.solvers.sparse.nodal import pattern_kernels
 from relaxon.solvers.sparse.nodal.blocks import (
@@ -343,10 +345,9 @@ def dense_inverse(level: BlockLevel) -> Floats:
 def _invert_range(matrix: Array) -> Array:
     """Return the inverse of a symmetric matrix on the part of its spectrum that is not rounding."""
     try:
-        np.linalg.cholesky(matrix)
-        inverse = np.linalg.inv(matrix)
-        if LEAST * np.linalg.norm(inverse) * np.linalg.norm(matrix) < 1:  # a bound on the condition number
-            return np.asarray(inverse)
+        inverse = invert_definite(matrix)
+        if LEAST * math.sqrt(np.square(inverse).sum() * np.square(matrix).sum()) < 1:  # a bound on the condition number
+            return inverse
     except np.linalg.LinAlgError:
         pass
     values, vectors = np.linalg.eigh(matrix)

@@ -41,7 +41,7 @@ def _relax(level: BlockLevel, part: int) -> SmoothError:
         part, part + 1, level.bounds, size, size, a.first, a.last, *entries, False, np.float32(1), x, image
     )
     values = x[mine].astype(np.float64)
-    return SmoothError(own, values.reshape(-1, level.size), float(np.dot(values, image[mine])))
+    return SmoothError(own, values.reshape(-1, level.size), float((values * image[mine]).sum()))
 
 
 def deviation(level: BlockLevel, errors: tuple[SmoothError, ...], group: NDArray[np.int32], basis: Floats) -> float:

@@ -531,9 +531,13 @@ def test_a_graph_in_one_block_is_coarsened_alike_by_any_number_of_threads():
             np.testing.assert_array_equal(one.most, other.most)
 
 
-@pytest.mark.parametrize("n", [100, 113, 126])
-def test_the_last_level_s_inverse_is_that_of_the_whole_matrix_where_it_is_made_by_halves(n):
+@pytest.mark.parametrize("n", [1, 60, 99, 100, 120, 121, 133, 260])
+def test_definite_matrices_are_inverted_by_blocks_and_others_refused(n):
     matrix = gallery.matrix("random-jumps-3d", 1_000)[:n, :n].toarray()
     matrix /= np.sqrt(np.outer(matrix.diagonal(), matrix.diagonal()))
-    assert n in coarsest.HALVED
-    np.testing.assert_allclose(coarsest._invert(matrix) @ matrix, np.eye(n), atol=1e-9)
+    given = matrix.copy()
+    np.testing.assert_allclose(coarsest.invert_definite(matrix) @ matrix, np.eye(n), atol=1e-9)
+    np.testing.assert_array_equal(matrix, given)
+    matrix[n // 2, n // 2] = -1.0
+    with pytest.raises(np.linalg.LinAlgError):
+        coarsest.invert_definite(matrix)
