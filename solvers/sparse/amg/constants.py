@@ -50,7 +50,7 @@ class Constants:
     matchings: int = 2
     correction: float = 1.0
     relaxation: float = 1.0
-    twice: float = 0.5
+    twice: float = 0.37
     budget: float = 3.0
     enough: float = 0.0625
 

@@ -132,7 +132,7 @@ def run_steps(
 
 def _arrays_of(level: Level, lower: Lower) -> list[int | NDArray[Any]]:
     """Return the numbers and arrays of a level in the order of the table of `cycle_kernels`, without work vectors."""
-    own, between = [lower.starts[:-1], lower.starts[1:], lower.columns, lower.values], lower.across
+    own, between = [lower.starts[:-1], lower.ends, lower.near, lower.columns, lower.values], lower.across
     over = [between.bounds, between.rows, between.starts[:-1], between.starts[1:], between.columns, between.values]
     transfers: list[int | NDArray[Any]] = [0] * 8
     if level.smoothed is not None:

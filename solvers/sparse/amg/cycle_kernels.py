@@ -2,10 +2,11 @@
 
 Of a level's symmetric matrix only the entries before the diagonal are stored, `begin[i]:end[i]` of row `i`, and each
 stands for its mirror image too: a pass over a row gathers with them and scatters to the rows before it. That halves the
-memory traffic, and the loops over rows, whose ends are hard to predict for a processor. Entries between blocks are in
-rows of their own. One Gauss–Seidel sweep goes forwards before the coarse correction and one backwards after it, within
-a block; between blocks old values are used, and `excess` is added to the diagonal, so that the cycle is symmetric and
-definite.
+memory traffic, and the loops over rows, whose ends are hard to predict for a processor. The entry beside the diagonal,
+in column `i − 1`, is `near[i]`, 0 where there is none: a sweep keeps the unknown of the row before in a register, as it
+would else wait for it on its way through memory. Entries between blocks are in rows of their own. One Gauss–Seidel
+sweep goes forwards before the coarse correction and one backwards after it, within a block; between blocks old values
+are used, and `excess` is added to the diagonal, so that the cycle is symmetric and definite.
 
 Each member of the team takes whole blocks, the same ones in every pass. Levels of one block, which are the last ones,
 belong to one member, while the others wait.
@@ -28,10 +29,10 @@ rows_part = kernel_part(fastmath=IN_ORDER, counted=False)
 """As the parts of that name elsewhere, but quicker to compile, as they create no arrays."""
 ONE = np.uint32(1)
 (
-    BLOCKS, STEPS, SMOOTHED, WAITS, BOUNDS, BEGIN, END, COLUMNS, VALUES, SUMS, INVERSE, EXCESS, GROUP, OFFSETS,
-    JOINED, JOINED_ROWS, BETWEEN, BETWEEN_ROWS, BETWEEN_BEGIN, BETWEEN_END, BETWEEN_COLUMNS, BETWEEN_VALUES,
+    BLOCKS, STEPS, SMOOTHED, WAITS, BOUNDS, BEGIN, END, NEAR, COLUMNS, VALUES, SUMS, INVERSE, EXCESS, GROUP,
+    OFFSETS, JOINED, JOINED_ROWS, BETWEEN, BETWEEN_ROWS, BETWEEN_BEGIN, BETWEEN_END, BETWEEN_COLUMNS, BETWEEN_VALUES,
     P_BEGIN, P_END, P_COLUMNS, P_VALUES, R_BEGIN, R_END, R_COLUMNS, R_VALUES, RIGHT, X, LEFT, Z, Q, R,
-) = range(36)  # fmt: skip
+) = range(37)  # fmt: skip
 """Columns of the table of levels: four numbers and the addresses of arrays. Residuals are restricted once all blocks
 are done where a level `WAITS`. `P_…` are the rows of the interpolation of a `SMOOTHED` level, `R_…` those of its
 transpose; `X`, `LEFT`, `Z`, `Q`, `R` are scratch memory."""
@@ -44,16 +45,21 @@ def sweep_forward(start, stop, own, b, x, left):  # type: ignore[no-untyped-def]
     """Sweep forwards from `x = 0`, and write `left ← b − A x` without the entries between blocks."""
     bounds, begin, end = indices(own, BOUNDS), indices(own, BEGIN), indices(own, END)
     c, v, inverse, excess = indices(own, COLUMNS), floats(own, VALUES), floats(own, INVERSE), floats(own, EXCESS)
+    near = floats(own, NEAR)
     for block in range(np.uint32(start), np.uint32(stop)):
+        above, value, rest = bounds[block], np.float32(0), np.float32(0)
         for i in range(bounds[block], bounds[block + ONE]):
             total = b[i]
             for k in range(begin[i], end[i]):
                 total -= v[k] * x[c[k]]
-            value = total * inverse[i]
+            value = total * inverse[i] - near[i] * inverse[i] * value
             x[i] = value
-            left[i] = excess[i] * value
+            left[above] = rest - near[i] * value
+            above, rest = i, excess[i] * value
             for k in range(begin[i], end[i]):
                 left[c[k]] -= v[k] * value
+        if bounds[block] < bounds[block + ONE]:
+            left[above] = rest
 
 
 @rows_part
@@ -118,18 +124,22 @@ def prolong(start, stop, own, factor, coarse, x, beside):  # type: ignore[no-unt
 def sweep_backward(start, stop, own, b, x, beside):  # type: ignore[no-untyped-def]
     """Sweep backwards; `beside` begins as the product of `x` with the entries between blocks, and is overwritten.
 
-    The last entry of a row, nearest to the diagonal, is scattered first, as the next row waits for it.
+    The last entry of a row is scattered first, as a row soon after waits for it.
     """
     bounds, begin, end = indices(own, BOUNDS), indices(own, BEGIN), indices(own, END)
     c, v, inverse, excess = indices(own, COLUMNS), floats(own, VALUES), floats(own, INVERSE), floats(own, EXCESS)
+    near = floats(own, NEAR)
     for block in range(np.uint32(start), np.uint32(stop)):
         lo, i = bounds[block], bounds[block + ONE]
+        value, below = np.float32(0), np.float32(0)
         while i > lo:
             i -= ONE
             total = b[i] + excess[i] * x[i]
             for k in range(begin[i], end[i]):
                 total -= v[k] * x[c[k]]
-            value = (total - beside[i]) * inverse[i]
+            total -= near[i] * x[i - ONE if i > lo else i]
+            value = (total - beside[i]) * inverse[i] - below * inverse[i] * value
+            below = near[i]
             x[i] = value
             k = end[i]
             while k > begin[i]:
@@ -145,16 +155,20 @@ def apply_matrix(start, stop, own, x, y):  # type: ignore[no-untyped-def]
     is small beside the products, and would be lost to the rounding of float32.
     """
     bounds, begin, end, sums = indices(own, BOUNDS), indices(own, BEGIN), indices(own, END), floats(own, SUMS)
-    c, v = indices(own, COLUMNS), floats(own, VALUES)
+    c, v, near = indices(own, COLUMNS), floats(own, VALUES), floats(own, NEAR)
+    above, value, total = bounds[np.uint32(start)], np.float32(0), np.float32(0)
     for i in range(bounds[np.uint32(start)], bounds[np.uint32(stop)]):
-        value = x[i]
-        total = sums[i] * value
+        difference = near[i] * (value - x[i])
+        y[above] = total - difference
+        above, value = i, x[i]
+        total = sums[i] * value + difference
         for k in range(begin[i], end[i]):
             j = c[k]
             difference = v[k] * (x[j] - value)
             total += difference
             y[j] -= difference
-        y[i] = total
+    if bounds[np.uint32(start)] < bounds[np.uint32(stop)]:
+        y[above] = total
     bounds, rows = indices(own, BETWEEN), indices(own, BETWEEN_ROWS)
     begin, end = indices(own, BETWEEN_BEGIN), indices(own, BETWEEN_END)
     c, v = indices(own, BETWEEN_COLUMNS), floats(own, BETWEEN_VALUES)
@@ -186,15 +200,15 @@ def sum_products(start, stop, own, x, y, b, parts):  # type: ignore[no-untyped-d
 def sum_energy(start, stop, own, x, b, y, parts):  # type: ignore[no-untyped-def]
     """Write `⟨x, A x⟩`, `⟨x, b⟩` and `⟨x, y⟩` to `parts[block]`: of a block's rows, and half of what lies between."""
     bounds, begin, end, sums = indices(own, BOUNDS), indices(own, BEGIN), indices(own, END), floats(own, SUMS)
-    c, v = indices(own, COLUMNS), floats(own, VALUES)
+    c, v, near = indices(own, COLUMNS), floats(own, VALUES), floats(own, NEAR)
     over, rows = indices(own, BETWEEN), indices(own, BETWEEN_ROWS)
     b_begin, b_end = indices(own, BETWEEN_BEGIN), indices(own, BETWEEN_END)
     b_c, b_v = indices(own, BETWEEN_COLUMNS), floats(own, BETWEEN_VALUES)
     for block in range(np.uint32(start), np.uint32(stop)):
-        square, along, across = 0.0, 0.0, 0.0
+        square, along, across, value = 0.0, 0.0, 0.0, np.float32(0)
         for i in range(bounds[block], bounds[block + ONE]):
-            value = x[i]
-            total = sums[i] * value * value
+            difference, value = value - x[i], x[i]
+            total = sums[i] * value * value - near[i] * difference * difference
             for k in range(begin[i], end[i]):
                 difference = x[c[k]] - value
                 total -= v[k] * difference * difference

@@ -25,7 +25,7 @@ Indices = NDArray[np.uint32]
 
 SPLIT = 1_000
 """Rows from which a level that was set up in one piece is swept in two blocks, for two threads."""
-ACROSS = 0.1
+ACROSS = 0.25
 """Such a level stays in one block where more than this fraction of its couplings would lie between them."""
 PIECES = 16
 """Pieces of a level among which threads divide a copy of its entries, whatever its blocks."""
@@ -49,13 +49,17 @@ class Across:
 class Lower:
     """The part of a level that a cycle reads, over blocks of its own.
 
-    The entries before the diagonal within blocks are `columns[starts[i]:starts[i + 1]]` of row `i`. Block `k` sums the
+    The entries before the diagonal within blocks are `columns[starts[i]:starts[i + 1]]` of row `i`. One beside the
+    diagonal, in column `i − 1`, is the last of them, at `ends[i]`, and also `near[i]`, which is 0 where there is none:
+    sweeps keep its unknown in a register, as they would else wait for what they have just stored. Block `k` sums the
     residuals of the aggregates `offsets[k] … offsets[k + 1] − 1`, whose members are rows of the block and
     `joined[joined_bounds[k]:joined_bounds[k + 1]]`, which lie in other blocks.
     """
 
     bounds: Indices
     starts: Indices
+    ends: Indices
+    near: Floats
     columns: Indices
     values: Floats
     across: Across
@@ -86,13 +90,16 @@ class Lower:
             empty(int(beyond.sum()), np.uint32), empty(int(beyond.sum()), np.float32),
         )  # fmt: skip
         columns, values = empty(int(starts[-1]), np.uint32), empty(int(starts[-1]), np.float32)
+        ends, near = empty(level.rows, np.uint32), empty(level.rows, np.float32)
         pieces = bounds if level.chunks == 1 else np.union1d(bounds, split_rows(level.rows, PIECES)).astype(np.uint32)
         divide(
             kernels.copy_by_blocks, len(pieces) - 1, pieces, bounds, level.first, level.last, level.columns,
-            level.values, starts, columns, values, np.searchsorted(rows, pieces), across.starts, across.columns,
-            across.values, bounds is not level.bounds, level.diagonal, inverse, excess, chunks=level.chunks,
+            level.values, starts, ends, near, columns, values, np.searchsorted(rows, pieces), across.starts,
+            across.columns, across.values, bounds is not level.bounds, level.diagonal, inverse, excess,
+            chunks=level.chunks,
         )  # fmt: skip
-        return cls(bounds, starts, columns, values, across, inverse, excess, *_share_aggregates(level, bounds))
+        shares = _share_aggregates(level, bounds)
+        return cls(bounds, starts, ends, near, columns, values, across, inverse, excess, *shares)
 
 
 def _starts_of(counts: Indices) -> Indices:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.sparse.amg.constants import Constants
+from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.learned.features import FEATURES
 
 Single = NDArray[np.float32]
@@ -117,6 +117,7 @@ class ConstantsNetwork:
             if unknown := set(values) - known:
                 raise ValueError(f"weights must name known constants, got {', '.join(sorted(unknown))}")
             candidates.append(Constants(**values))
+        candidates[0] = DEFAULTS  # the choice without learning, whatever it was at the training
         return cls(tuple(candidates), float(header["caution"]), **arrays)
 
 

@@ -74,6 +74,8 @@ def test_what_a_cycle_reads_is_the_whole_matrix(name, pieces, monkeypatch):
     assert len(lower.bounds) == pieces + 1
     half = sparse.csr_array((lower.values, lower.columns.astype(int), lower.starts.astype(int)), shape=(n, n))
     assert (sparse.tril(half, -1) != half).nnz == 0
+    assert (lower.near == [0, *half.diagonal(-1)]).all()
+    assert (lower.ends == lower.starts[1:] - (lower.near != 0)).all()
     rows = np.repeat(lower.across.rows, np.diff(lower.across.starts).astype(int))
     across = sparse.csr_array((lower.across.values, (rows, lower.across.columns)), shape=(n, n))
     block = np.searchsorted(lower.bounds, np.arange(n), side="right")
