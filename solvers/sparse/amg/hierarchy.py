@@ -12,7 +12,7 @@ from relaxon.core.scaling import mean_scale
 from relaxon.solvers.kernels.team_kernels import run_team
 from relaxon.solvers.kernels.threads import Work, divide
 from relaxon.solvers.sparse.amg import coarsening_kernels as kernels
-from relaxon.solvers.sparse.amg import levels_kernels, quality_kernels
+from relaxon.solvers.sparse.amg import levels_kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.levels_kernels import COUNTS, ENTRIES, PIECES
 from relaxon.solvers.sparse.amg.lower import Lower
@@ -320,11 +320,12 @@ def build_next_level(level: Level, constants: Constants, allowed: float | None) 
 def is_made_of_lines(level: Level) -> bool:
     """Return whether most rows, in a sample, have two strong couplings, as cells stretched in one direction have."""
     rows = np.random.default_rng(0).integers(0, level.rows, 500)  # evenly spaced ones might all be ends
-    lined = quality_kernels.count_lined(
-        rows.astype(np.uint32), level.first, level.last, level.columns, level.values, level.most,
-        np.float32(STRENGTH**2),
-    )  # fmt: skip
-    return bool(lined >= LINED * len(rows))
+    lengths = (level.last[rows] - level.first[rows]).astype(np.int64)
+    own = np.repeat(np.arange(len(rows)), lengths)
+    places = np.arange(len(own)) + np.repeat(level.first[rows] - np.cumsum(lengths) + lengths, lengths)
+    a, most = -level.values[places], level.most
+    strong = (a > 0) & (a * a >= np.float32(STRENGTH**2) * most[rows][own] * most[level.columns[places]])
+    return bool((np.bincount(own, strong, len(rows)) == 2).mean() >= LINED)
 
 
 def build_smoothed_level(

@@ -112,7 +112,8 @@ def arrange_rows(  # type: ignore[no-untyped-def]
     for piece in range(start):
         position += counts[COUNTS * piece + ROOM]
     for piece in range(start, stop):
-        following = position + counts[COUNTS * piece + ROOM]
+        base = np.uint32(COUNTS * piece)
+        following = position + counts[base + np.uint32(ROOM)]
         before = beyond = linked = entries = ONE - ONE
         for block in range(len(bounds) - 1):
             lo, hi = bounds[block], bounds[block + 1]
@@ -176,10 +177,10 @@ def arrange_rows(  # type: ignore[no-untyped-def]
                 more = 0.5 * away + added * d
                 excess[i] = more
                 inverse[i] = 1.0 / (d + more) if d > 0.0 else 0.0
-        counts[COUNTS * piece + BEFORE] = before
-        counts[COUNTS * piece + BEYOND] = beyond
-        counts[COUNTS * piece + LINKED] = linked
-        counts[COUNTS * piece + ENTRIES] = entries
+        counts[base + np.uint32(BEFORE)] = before
+        counts[base + np.uint32(BEYOND)] = beyond
+        counts[base + np.uint32(LINKED)] = linked
+        counts[base + np.uint32(ENTRIES)] = entries
         position = following
 
 

@@ -60,16 +60,3 @@ def sum_deviation(lo, x, group, weight, held, mean, begin, end, columns, values)
                     value += values[q] * mean[columns[q]]
             far += weight[i] * (x[k] - value) ** 2
     return far
-
-
-@rows_kernel
-def count_lined(rows, first, last, c, v, most, strength):  # type: ignore[no-untyped-def]
-    """Count those of some rows that have two couplings with `a_ij² ≥ strength · most[i] · most[j]`."""
-    lined = 0
-    for i in rows:
-        strong = 0
-        for k in range(first[i], last[i]):
-            a = -v[k]
-            strong += a > 0.0 and a * a >= strength * most[i] * most[c[k]]
-        lined += strong == 2
-    return lined
