@@ -16,6 +16,7 @@ from relaxon.solvers.sparse.amg import coarsening_kernels as kernels
 from relaxon.solvers.sparse.amg import levels_kernels
 from relaxon.solvers.sparse.amg.coarsest import dense_inverse
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
+from relaxon.solvers.sparse.amg.levels_kernels import COUNTS, ENTRIES, PIECES
 from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
 from relaxon.solvers.sparse.amg.smoothed_aggregation import (
@@ -37,8 +38,6 @@ STALLED = 0.7
 """A level that keeps more than this fraction of its rows is coarsened again with couplings of any strength."""
 BLOCK, BLOCKS, DIVIDED = 20_000, 8, 40_000
 """Least rows of a block, largest number of blocks, and rows from which a level is divided into blocks."""
-PIECES = 32
-"""Pieces of a level among which threads divide passes that may cross blocks."""
 SCATTERED = 0.05
 """Rows are put in breadth-first order where more than this fraction of the couplings leave their block."""
 MAX_LEVELS = 40
@@ -78,6 +77,8 @@ class Level:
     surplus: NDArray[np.float64]
     sums: Floats
     labels: NDArray[np.int32] | None
+    counts: NDArray[np.uint32]
+    """What `levels_kernels.arrange_rows` has counted in pieces of the rows."""
     group: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     offsets: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(1, np.uint32))
     targets: NDArray[np.uint32] | None = None
@@ -108,9 +109,7 @@ class Level:
 
     @property
     def entries(self) -> int:
-        if self.size is not None:
-            return self.size[1]
-        return count_entries(self.first, self.last) + self.rows
+        return int(self.counts[ENTRIES::COUNTS].sum()) + self.rows
 
     @property
     def chunks(self) -> int:
@@ -180,8 +179,9 @@ def arrange(
     first, middle, inner, last = (empty(n, np.uint32) for _ in range(4))
     diagonal, inverse, excess, most, short = (empty(n, np.float32) for _ in range(5))
     out_columns, out_values = empty(size, np.uint32), empty(size, np.float32)
+    counts = empty(COUNTS * PIECES, np.uint32)
     run_team(
-        levels_kernels.arrange_rows, bounds, empty(PIECES, np.uint32), begin, end, columns, values, scale,
+        levels_kernels.arrange_rows, bounds, counts, begin, end, columns, values, scale,
         relaxation, fresh, sums, diagonal, inverse, excess, most, short, first, middle, inner, last, out_columns,
         out_values, members=count_threads(n, entries=size),
     )  # fmt: skip
@@ -189,7 +189,7 @@ def arrange(
         sums[labels > 0] = short[labels > 0] = 0.0
     return Level(
         bounds, first, middle, inner, last, out_columns, out_values, diagonal, inverse, excess, most, sums, short,
-        labels,
+        labels, counts,
     )  # fmt: skip
 
 
@@ -216,7 +216,7 @@ def match_rows(
     `whole` has the row of each of the level's rows, where they are not the same, and gets its group.
     """
     n, count, members = len(rows.first), len(rows.bounds) - 1, level.chunks
-    merged = allocate_rows(n, count, count_entries(rows.first, rows.last))
+    merged = allocate_rows(n, count, level.entries - n if n == level.rows else count_entries(rows.first, rows.last))
     group, heads, link, size = (empty(n, np.int32) for _ in range(4))
     run_team(
         kernels.match_rows, np.float32(strength**2), np.float32(dominated), anyone, rows.arrays, merged.arrays, group,
@@ -359,7 +359,6 @@ def aggregate_labels(level: Level, count: int) -> NDArray[np.int32] | None:
     """Return the number of the singular component of each of a level's `count` aggregates, None where there is none."""
     if level.labels is None:
         return None
-    labels = np.zeros(count, np.int32)
-    kept = level.group >= 0
-    labels[level.group[kept]] = level.labels[kept]
-    return labels
+    labels = np.zeros(count + 1, np.int32)
+    labels[level.group] = level.labels  # those of rows in no aggregate, which is −1, go into the last place
+    return labels[:-1]

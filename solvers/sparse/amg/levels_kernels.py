@@ -19,6 +19,12 @@ team_kernel, team_part = (one(fastmath=IN_ORDER, error_model="numpy") for one in
 ROUNDINGS = 4.0 * np.finfo(np.float64).eps
 """A row sum below this fraction of its sum of magnitudes, times its number of entries, is zero."""
 ONE = np.uint32(1)
+PIECES = 32
+"""Pieces of a level among which threads divide passes that may cross blocks."""
+COUNTS = 5
+ROOM, BEFORE, BEYOND, LINKED, ENTRIES = range(COUNTS)
+"""The counts of a piece of a level: its room for entries, the entries before the diagonal within blocks, those outside
+blocks, the rows that have some of these, and all entries without the diagonal."""
 
 
 @rows_kernel
@@ -79,7 +85,7 @@ def cut(piece, pieces, bounds, block):  # type: ignore[no-untyped-def]
 
 @team_kernel
 def arrange_rows(  # type: ignore[no-untyped-def]
-    one, other, team, bounds, room, begin, end, c, v, scale, relaxation, fresh, surplus, diagonal, inverse, excess,
+    one, other, team, bounds, counts, begin, end, c, v, scale, relaxation, fresh, surplus, diagonal, inverse, excess,
     most, sums, first, middle, inner, last, columns, values,
 ):  # fmt: skip
     """Bring each block's rows into sweeping order: entries before the diagonal, after it, and outside the block.
@@ -90,25 +96,28 @@ def arrange_rows(  # type: ignore[no-untyped-def]
     `last[i]`. `surplus` is the row's sum: computed where `fresh`, else given, and then the diagonal follows from it.
     `excess` is half the sum of magnitudes outside the block, which makes a Gauss–Seidel sweep within blocks convergent
     whatever lies between them, plus `1/relaxation − 1` of the diagonal, for successive over-relaxation; `inverse` is
-    1 / (diagonal + excess); `most` is the largest `−a_ij`; `sums` is `surplus` in float32. `room` is scratch memory:
-    it has an entry for each of the pieces among which the rows are divided.
+    1 / (diagonal + excess); `most` is the largest `−a_ij`; `sums` is `surplus` in float32. `counts` gets `COUNTS`
+    numbers for each of the pieces among which the rows are divided.
     """
     added = 1.0 / relaxation - 1.0
-    start, stop = share(one, other, team, len(room))
+    pieces = len(counts) // COUNTS
+    start, stop = share(one, other, team, pieces)
     for piece in range(start, stop):
         entries = np.uint32(0)
-        for i in range(len(begin) * piece // len(room), len(begin) * (piece + 1) // len(room)):
+        for i in range(len(begin) * piece // pieces, len(begin) * (piece + 1) // pieces):
             entries += end[i] - begin[i]
-        room[piece] = entries
+        counts[COUNTS * piece + ROOM] = entries
     meet(one, other, team)
     position = np.uint64(0)
     for piece in range(start):
-        position += room[piece]
+        position += counts[COUNTS * piece + ROOM]
     for piece in range(start, stop):
-        following = position + room[piece]
+        base = np.uint32(COUNTS * piece)
+        following = position + counts[base + np.uint32(ROOM)]
+        before = beyond = linked = entries = ONE - ONE
         for block in range(len(bounds) - 1):
             lo, hi = bounds[block], bounds[block + 1]
-            begun, ended = cut(piece, len(room), bounds, block)
+            begun, ended = cut(piece, pieces, bounds, block)
             for i in range(begun, ended):
                 first[i] = near = position
                 d, off, magnitude, away, largest = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -151,7 +160,11 @@ def arrange_rows(  # type: ignore[no-untyped-def]
                             columns[position] = c[k]
                             values[position] = v[k] * scale
                             position += ONE
+                    linked += ONE
+                    beyond += np.uint32(position) - inner[i]
                 last[i] = position
+                before += middle[i] - first[i]
+                entries += last[i] - first[i]
                 if fresh:
                     total = d + off
                     rounding = ROUNDINGS * (position - first[i] + ONE) * (d + magnitude)
@@ -164,6 +177,10 @@ def arrange_rows(  # type: ignore[no-untyped-def]
                 more = 0.5 * away + added * d
                 excess[i] = more
                 inverse[i] = 1.0 / (d + more) if d > 0.0 else 0.0
+        counts[base + np.uint32(BEFORE)] = before
+        counts[base + np.uint32(BEYOND)] = beyond
+        counts[base + np.uint32(LINKED)] = linked
+        counts[base + np.uint32(ENTRIES)] = entries
         position = following
 
 

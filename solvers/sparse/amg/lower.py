@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.kernels.large_arrays import empty
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import lower_kernels as kernels
+from relaxon.solvers.sparse.amg.levels_kernels import BEFORE, BEYOND, COUNTS, LINKED, PIECES
 from relaxon.solvers.sparse.system.row_runs import split_rows
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ SPLIT = 1_000
 """Rows from which a level that was set up in one piece is swept in two blocks, for two threads."""
 ACROSS = 0.25
 """Such a level stays in one block where more than this fraction of its couplings would lie between them."""
-PIECES = 16
-"""Pieces of a level among which threads divide a copy of its entries, whatever its blocks."""
 ROW_COST = 3
 """Entries that take as long in a sweep as the rest of the work on a row."""
 
@@ -72,40 +71,34 @@ class Lower:
     @classmethod
     def of(cls, level: Level) -> Lower:
         """Return a copy of the entries of a level that a cycle reads."""
-        bounds, inverse, excess = level.bounds, level.inverse, level.excess
-        within, beyond = level.middle - level.first, level.last - level.inner
+        bounds, inverse, excess, counts = level.bounds, level.inverse, level.excess, level.counts
         if len(bounds) == 2 and level.rows >= SPLIT:
-            work = np.cumsum(within, dtype=np.int64) + ROW_COST * np.arange(level.rows)
-            halves = np.array([0, np.searchsorted(work, work[-1] // 2), level.rows], np.uint32)
-            parts = empty((2, level.rows), np.uint32)
+            halves, own = np.array([0, 0, level.rows], np.uint32), np.empty_like(counts)
             divide(
-                kernels.count_by_blocks, 2, halves, level.first, level.last, level.columns, *parts, chunks=level.chunks
-            )
-            if int(parts[1].sum()) <= ACROSS * max(1, 2 * int(within.sum())):
-                bounds, within, beyond = halves, *parts
-                inverse, excess = inverse.copy(), excess.copy()
-        starts, rows = _starts_of(within), np.flatnonzero(beyond).astype(np.uint32)
+                kernels.count_in_halves, PIECES, ROW_COST, halves, counts, level.first, level.middle, level.last,
+                level.columns, own, chunks=level.chunks,
+            )  # fmt: skip
+            if _total(own, BEYOND) <= ACROSS * max(1, 2 * _total(counts, BEFORE)):
+                bounds, inverse, excess, counts = halves, inverse.copy(), excess.copy(), own
+        before, beyond, linked = (_total(counts, which) for which in (BEFORE, BEYOND, LINKED))
+        starts = np.full(level.rows + 1, before, np.uint32)
+        columns, values = empty(before, np.uint32), empty(before, np.float32)
         across = Across(
-            np.searchsorted(rows, bounds).astype(np.uint32), rows, _starts_of(beyond[rows]),
-            empty(int(beyond.sum()), np.uint32), empty(int(beyond.sum()), np.float32),
+            np.full(len(bounds), linked, np.uint32), empty(linked, np.uint32),
+            np.full(linked + 1, beyond, np.uint32), empty(beyond, np.uint32), empty(beyond, np.float32),
         )  # fmt: skip
-        columns, values = empty(int(starts[-1]), np.uint32), empty(int(starts[-1]), np.float32)
         ends, near = empty(level.rows, np.uint32), empty(level.rows, np.float32)
-        pieces = bounds if level.chunks == 1 else np.union1d(bounds, split_rows(level.rows, PIECES)).astype(np.uint32)
         divide(
-            kernels.copy_by_blocks, len(pieces) - 1, pieces, bounds, level.first, level.last, level.columns,
-            level.values, starts, ends, near, columns, values, np.searchsorted(rows, pieces), across.starts,
-            across.columns, across.values, bounds is not level.bounds, level.diagonal, inverse, excess,
-            chunks=level.chunks,
+            kernels.copy_by_blocks, PIECES, bounds, counts, level.first, level.last, level.columns, level.values,
+            starts, ends, near, columns, values, across.bounds, across.rows, across.starts, across.columns, across.values,
+            bounds is not level.bounds, level.diagonal, inverse, excess, chunks=level.chunks,
         )  # fmt: skip
         shares = _share_aggregates(level, bounds)
         return cls(bounds, starts, ends, near, columns, values, across, inverse, excess, *shares)
 
 
-def _starts_of(counts: Indices) -> Indices:
-    starts = np.zeros(len(counts) + 1, np.uint32)
-    np.cumsum(counts, out=starts[1:])
-    return starts
+def _total(counts: Indices, which: int) -> int:
+    return int(counts[which::COUNTS].sum())
 
 
 def _share_aggregates(level: Level, bounds: Indices) -> tuple[Indices, Indices, Indices]:
@@ -117,9 +110,7 @@ def _share_aggregates(level: Level, bounds: Indices) -> tuple[Indices, Indices, 
         return split_rows(count, blocks), *nowhere
     if bounds is level.bounds:
         return (level.offsets if len(level.offsets) == blocks + 1 else nowhere[0]), *nowhere
-    offsets = np.array([0, *(int(group[:end].max()) + 1 for end in bounds[1:-1]), count], np.uint32)
-    owner = np.searchsorted(offsets[1:], group, "right")
-    block = np.repeat(np.arange(blocks), np.diff(bounds).astype(np.int64))
-    joined = np.flatnonzero((owner != block) & (group >= 0))
-    joined = joined[np.argsort(owner[joined], kind="stable")]
-    return offsets, np.searchsorted(owner[joined], np.arange(blocks + 1)).astype(np.uint32), joined.astype(np.uint32)
+    # Rows of the second half may belong to an aggregate of the first; −1, which is none, becomes the largest number.
+    offsets = np.array([0, int(group[: bounds[1]].max()) + 1, count], np.uint32)
+    joined = np.flatnonzero(group[bounds[1] :].view(np.uint32) < offsets[1]).astype(np.uint32) + bounds[1]
+    return offsets, np.array([0, len(joined), len(joined)], np.uint32), joined

@@ -7,7 +7,7 @@ multigrid", ETNA 15 (2003), evaluated for a few relaxed random errors instead of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SWEEPS = 4
 """Gauss–Seidel sweeps after which an error is smooth."""
+NO_PARTS = (*(np.empty(0, np.uint32) for _ in range(3)), np.empty(0, np.float32))
 EVERY = 4
 """One block in this many is looked at."""
 
@@ -29,7 +30,7 @@ class SmoothError:
     """What sweeps have left of a random error on the rows `own` of a level, zero elsewhere, and its energy `eᵀAe`."""
 
     own: slice
-    values: NDArray[np.float64]
+    values: NDArray[np.floating[Any]]
     energy: float
 
 
@@ -53,14 +54,12 @@ def deviation(
     """
     far, energy = 0.0, 0.0
     coarse = int(group.max(initial=-1)) + 1
+    parts = NO_PARTS if p is None else (p.begin, p.end, p.columns, p.values)
     for error in errors:
-        own, energy = error.own, energy + error.energy
-        joined = group[own] >= 0
-        number, weight = group[own][joined], level.diagonal[own][joined].astype(np.float64)
-        held = np.bincount(number, weight, coarse)
-        mean = np.bincount(number, weight * error.values[joined], coarse) / np.maximum(held, np.finfo(float).tiny)
-        left = error.values[joined] - (mean[number] if p is None else p.rows_times(mean, own)[joined])
-        far += float(np.sum(weight * left**2))
+        energy += error.energy
+        far += kernels.sum_deviation(
+            np.uint32(error.own.start), error.values, group, level.diagonal, np.zeros(coarse), np.zeros(coarse), *parts
+        )
     return far / energy if energy > 0 else 0.0
 
 
@@ -72,4 +71,4 @@ def _relax(level: Level, block: int) -> SmoothError:
         level.bounds[block], level.bounds[block + 1], SWEEPS, level.first, level.inner, level.last, level.columns,
         level.values, level.inverse, level.excess, level.sums, x,
     )  # fmt: skip
-    return SmoothError(own, x.astype(np.float64), float(energy))
+    return SmoothError(own, x, float(energy))

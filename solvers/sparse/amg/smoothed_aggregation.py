@@ -26,8 +26,11 @@ OMEGA = 2 / 3
 """The step of the interpolation's smoothing: 4/3 over 2, an upper bound on the eigenvalues of `D_F⁻¹ A_F`."""
 RUNS = 4
 """Runs of rows among which passes over a level of one block are divided."""
-ROOM = 4
-"""Entries first allocated for a product, over those of its first factor; memory that is not written costs nothing."""
+ROOM = 4.0
+"""Entries at most first allocated for a product, over those of its first factor and its rows."""
+SAMPLE, MANY, MARGIN = 512, 16, 1.3
+"""Rows that tell how many entries a product of `MANY` times as many has, with a margin: memory between blocks is not
+free where the system has large pages."""
 
 
 @dataclass(slots=True)
@@ -64,14 +67,6 @@ class Sparse:
     @property
     def rows(self) -> int:
         return len(self.begin)
-
-    def rows_times(self, x: NDArray[np.float64], own: slice) -> NDArray[np.float64]:
-        """Return the product of some rows with a vector; there must be no gaps between the rows."""
-        lengths = self.end[own] - self.begin[own]
-        part = slice(int(self.begin[own.start]), int(self.end[own.stop - 1]))
-        row = np.repeat(np.arange(len(lengths)), lengths)
-        sums = np.bincount(row, self.values[part] * x[self.columns[part]], len(lengths))
-        return np.asarray(sums, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +140,8 @@ def project_smoothed(
     below = offsets if len(offsets) > 2 else split_rows(p.width, len(bounds) - 1)
     r = transpose(p, bounds, chunks)
     a = Sparse(level.first, level.last, level.columns, level.values, level.rows)
-    ap = multiply(a, level.diagonal, p, bounds, chunks)
-    product = multiply(r, np.empty(0, np.float32), ap, below, chunks)
+    # Without a name, so that `A P` is released before the sums are computed.
+    product = multiply(r, np.empty(0, np.float32), multiply(a, level.diagonal, p, bounds, chunks), below, chunks)
     image, surplus = empty(level.rows), empty(p.width)
     rows = level.first, level.last, level.columns, level.values, level.surplus
     divide(kernels.apply_to_sums, len(bounds) - 1, bounds, *rows, total, image, chunks=chunks)
@@ -190,17 +185,25 @@ def multiply(a: Sparse, diagonal: Floats, b: Sparse, bounds: Indices, chunks: in
     """Return `(A + diag) B`, with gaps between blocks."""
     begin, end = empty(a.rows, np.uint32), empty(a.rows, np.uint32)
     count = len(bounds) - 1
+    left: tuple[Any, ...] = (a.begin, a.end, a.columns, a.values, diagonal)
+    right: tuple[Any, ...] = (b.begin, b.end, b.columns, b.values, b.width)
     entries = np.zeros(a.rows + 1, np.int64)
     np.cumsum(a.end - a.begin, out=entries[1:])
-    room = ROOM * (np.diff(entries[bounds]) + np.diff(bounds)) + 64
+    each = ROOM
+    if a.rows > MANY * SAMPLE:
+        run = np.array([a.rows // 2, a.rows // 2 + SAMPLE], np.uint32)
+        size = int(np.diff(entries[run])[0]) + SAMPLE
+        limits, full = np.array([0, int(ROOM * size)], np.uint32), np.zeros(1, np.int64)
+        columns, values = np.empty(limits[1], np.uint32), np.empty(limits[1], np.float32)
+        kernels.multiply_rows(0, 1, run, limits, *left, *right, begin, end, columns, values, full)
+        each = ROOM if full[0] else min(ROOM, MARGIN * int(end[run[1] - 1]) / size)
+    room = (each * (np.diff(entries[bounds]) + np.diff(bounds))).astype(np.int64) + 64
     full = np.zeros(count, np.int64)
     while True:
         limits = np.zeros(count + 1, np.uint32)
         np.cumsum(room, out=limits[1:])
         size = int(np.sum(room))
         columns, values = empty(size, np.uint32), empty(size, np.float32)
-        left: tuple[Any, ...] = (a.begin, a.end, a.columns, a.values, diagonal)
-        right: tuple[Any, ...] = (b.begin, b.end, b.columns, b.values, b.width)
         divide(
             kernels.multiply_rows, count, bounds, limits, *left, *right, begin, end, columns, values, full,
             chunks=chunks,

@@ -156,6 +156,9 @@ def reaches_all(matrix: Any, held: NDArray[np.bool_]) -> bool:
 
 def find_components(matrix: Any) -> tuple[int, NDArray[np.int32]]:
     """Return the number of connected components of a symmetric pattern with int32 indices, and that of each row."""
+    first = np.arange(matrix.shape[0]) == 0
+    if reaches_all(matrix, first):
+        return 1, np.zeros(matrix.shape[0], np.int32)
     label, waiting = np.full(matrix.shape[0], -1, np.int32), empty(matrix.shape[0], np.uint32)
     count = label_components(matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32), label, waiting)
     return int(count), label
