@@ -27,11 +27,14 @@ NUMBERS = 9
 
 
 @kernel_part(error_model="numpy")
-def _combined_plane(z, c1, p, c2, q, out):  # type: ignore[no-untyped-def]
-    """`out ← z − c₁ p − c₂ q`, the same bits wherever it is put, which fast-math does not promise."""
-    for cell in range(out.size):
+def _subtract_planes(d, c1, p, c2, q):  # type: ignore[no-untyped-def]
+    """`d ← d − c₁ p − c₂ q`, the same bits wherever it is put, which fast-math does not promise.
+
+    In place: with a result that might overlap `d` the loop is not vectorised.
+    """
+    for cell in range(d.size):
         k = np.uint64(cell)
-        out[k] = z[k] - c1 * p[k] - c2 * q[k]
+        d[k] = d[k] - c1 * p[k] - c2 * q[k]
 
 
 @part
@@ -91,11 +94,12 @@ def search_planes(first, last, team, c1, p1, c2, p2, r, matrix, n2, d, q, owned,
         i = stop if side else start - 1
         if stop > start and (0 <= i < n0 or wrap[0]):
             i = i % n0
-            _combined_plane(d[i], c1, p1[i], c2, p2[i], edge[side])
+            edge[side][:] = d[i]
+            _subtract_planes(edge[side], c1, p1[i], c2, p2[i])
     meet(first, last, team)
     for i in range(start - 1, stop):
         if i + 1 < stop:
-            _combined_plane(d[i + 1], c1, p1[i + 1], c2, p2[i + 1], d[i + 1])
+            _subtract_planes(d[i + 1], c1, p1[i + 1], c2, p2[i + 1])
         if i < start:
             continue
         below = d[i - 1] if i > start else (edge[0] if i > 0 or wrap[0] else nothing)
