@@ -90,8 +90,8 @@ class Lower:
         ends, near = empty(level.rows, np.uint32), empty(level.rows, np.float32)
         divide(
             kernels.copy_by_blocks, PIECES, bounds, counts, level.first, level.last, level.columns, level.values,
-            starts, ends, near, columns, values, across.bounds, across.rows, across.starts, across.columns, across.values,
-            bounds is not level.bounds, level.diagonal, inverse, excess, chunks=level.chunks,
+            starts, ends, near, columns, values, across.bounds, across.rows, across.starts, across.columns,
+            across.values, bounds is not level.bounds, level.diagonal, inverse, excess, chunks=level.chunks,
         )  # fmt: skip
         shares = _share_aggregates(level, bounds)
         return cls(bounds, starts, ends, near, columns, values, across, inverse, excess, *shares)

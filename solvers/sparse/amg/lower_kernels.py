@@ -64,10 +64,10 @@ def copy_by_blocks(  # type: ignore[no-untyped-def]
     """Copy the entries before the diagonal of each row, those of row `i` from `starts[i]`, and those outside its block.
 
     The coupling to row `i − 1` in the same block is the last one, at `ends[i]`, and also `near[i]`; without one
-    `ends[i]` is where the next row begins, and `near[i]` is 0. Those outside the block are those of row `over_rows[m]`, from `over_starts[m]`, and a block's rows begin at `over_bounds`; the
-    ends of `starts`, `over_starts` and `over_bounds` are left to the caller. With `fresh` blocks half the sum of the
-    magnitudes outside is added to the diagonal, which makes a sweep within blocks convergent: to `excess` and in
-    `inverse`.
+    `ends[i]` is where the next row begins, and `near[i]` is 0. Those outside the block are those of row `over_rows[m]`,
+    from `over_starts[m]`, and a block's rows begin at `over_bounds`; the ends of `starts`, `over_starts` and
+    `over_bounds` are left to the caller. With `fresh` blocks half the sum of the magnitudes outside is added to the
+    diagonal, which makes a sweep within blocks convergent: to `excess` and in `inverse`.
     """
     pieces = len(counts) // COUNTS
     position = place = linked = ONE - ONE
