@@ -17,7 +17,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +93,6 @@ def status(field: str) -> int:
 def settle() -> int:
     """Give free memory back to the system and forget the peak; the resident bytes."""
     gc.collect()
-    with suppress(ImportError):
-        from relaxon.solvers.kernels.large_arrays import release_free_memory
-
-        release_free_memory()
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.kernels.address_kernels import tabulate
-from relaxon.solvers.kernels.large_arrays import zeros
 from relaxon.solvers.kernels.team_kernels import run_team
 from relaxon.solvers.sparse.amg import cycle_kernels as kernels
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
@@ -80,7 +79,7 @@ class Cycle:
         self._vectors: list[list[Floats]] = []
         for level, arrays, count, steps in zip(self.levels, self._arrays, blocks, self.steps, strict=True):
             sizes = [level.rows] * 3 + [level.rows if steps > 1 else 0] * 3
-            self._vectors.append([zeros(size, np.float32) for size in sizes])
+            self._vectors.append([np.zeros(size, np.float32) for size in sizes])
             rows.append([count, steps, *arrays, *self._vectors[-1]])
         if solved:
             rows[-1][kernels.BLOCKS] = rows[-1][kernels.STEPS] = 1

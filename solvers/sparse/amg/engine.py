@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from relaxon.core.solution import Result
 from relaxon.solvers.interface.engine import DIVERGENCE_FACTOR, Monitor
-from relaxon.solvers.kernels.large_arrays import empty, zeros
 from relaxon.solvers.kernels.threads import Kernel, divide
 from relaxon.solvers.sparse.amg import direction_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, NO_CYCLE, Cycle, run_steps
@@ -220,15 +219,15 @@ class _Outer:
         n = len(b)
         self.engine, self.b, self.x = engine, b, x
         self.state, self.history = np.zeros(9), np.zeros((MOST_STEPS, 2))
-        self.r, self.d, self.images = empty(n), zeros((2, n), np.float32), zeros((2, n))
+        self.r, self.d, self.images = np.empty(n), np.zeros((2, n), np.float32), np.zeros((2, n))
         order = engine.row_order if engine.is_plain else None
         if engine.is_plain and order is None:
             self.short, self.z = engine.cycle.right, engine.cycle.result
         else:
-            self.short, self.z = empty(n, np.float32), empty(n, np.float32)
+            self.short, self.z = np.empty(n, np.float32), np.empty(n, np.float32)
         self._arguments = (
             *engine._rows, engine._bounds, np.empty(0, np.uint32) if order is None else order, self.short, self.z,
-            self.d, self.images, x, self.r, zeros((len(engine._bounds) - 1, 6)), self.state, self.history,
+            self.d, self.images, x, self.r, np.zeros((len(engine._bounds) - 1, 6)), self.state, self.history,
         )  # fmt: skip
 
     def _run(self, task: int, steps: int) -> Array:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.scaling import mean_scale
-from relaxon.solvers.kernels.large_arrays import empty
 from relaxon.solvers.kernels.team_kernels import run_team
 from relaxon.solvers.kernels.threads import Work, divide
 from relaxon.solvers.sparse.amg import coarsening_kernels as kernels
@@ -137,11 +136,11 @@ def build_finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArra
     order = None
     begin, end, columns, values = indptr[:-1], indptr[1:], indices, a.data
     if len(bounds) > 2 and is_scattered(indptr, indices, n // (len(bounds) - 1)):
-        order, place = empty(n, np.uint32), empty(n, np.uint32)
+        order, place = np.empty(n, np.uint32), np.empty(n, np.uint32)
         levels_kernels.order_breadth_first(indptr, indices, order, place)
-        begin, end = np.zeros(n, np.uint32), empty(n, np.uint32)
+        begin, end = np.zeros(n, np.uint32), np.empty(n, np.uint32)
         np.cumsum(np.diff(a.indptr)[order[:-1]], out=begin[1:])
-        columns, values = empty(a.nnz, np.uint32), empty(a.nnz)
+        columns, values = np.empty(a.nnz, np.uint32), np.empty(a.nnz)
         divide(
             levels_kernels.permute_rows, PIECES, split_rows(n, PIECES), order, place, indptr, indices, a.data, begin,
             end, columns, values, chunks=count_threads(n),
@@ -174,12 +173,12 @@ def arrange(
 ) -> Level:
     """Return the level of given rows, with entries in any order; `surplus` are row sums, None to compute them."""
     n, fresh = len(begin), surplus is None
-    sums = empty(n) if surplus is None else surplus
+    sums = np.empty(n) if surplus is None else surplus
     size = len(columns) if fresh else count_entries(begin, end)
-    first, middle, inner, last = (empty(n, np.uint32) for _ in range(4))
-    diagonal, inverse, excess, most, short = (empty(n, np.float32) for _ in range(5))
-    out_columns, out_values = empty(size, np.uint32), empty(size, np.float32)
-    counts = empty(COUNTS * PIECES, np.uint32)
+    first, middle, inner, last = (np.empty(n, np.uint32) for _ in range(4))
+    diagonal, inverse, excess, most, short = (np.empty(n, np.float32) for _ in range(5))
+    out_columns, out_values = np.empty(size, np.uint32), np.empty(size, np.float32)
+    counts = np.empty(COUNTS * PIECES, np.uint32)
     run_team(
         levels_kernels.arrange_rows, bounds, counts, begin, end, columns, values, scale,
         relaxation, fresh, sums, diagonal, inverse, excess, most, short, first, middle, inner, last, out_columns,
@@ -217,11 +216,11 @@ def match_rows(
     """
     n, count, members = len(rows.first), len(rows.bounds) - 1, level.chunks
     merged = allocate_rows(n, count, level.entries - n if n == level.rows else count_entries(rows.first, rows.last))
-    group, heads, link, size = (empty(n, np.int32) for _ in range(4))
+    group, heads, link, size = (np.empty(n, np.int32) for _ in range(4))
     run_team(
         kernels.match_rows, np.float32(strength**2), np.float32(dominated), anyone, rows.arrays, merged.arrays, group,
-        level.bounds, whole, empty(count, np.int64), empty(PIECES, np.uint32), heads, link, size,
-        empty((members, n), np.uint32), members=members,
+        level.bounds, whole, np.empty(count, np.int64), np.empty(PIECES, np.uint32), heads, link, size,
+        np.empty((members, n), np.uint32), members=members,
     )  # fmt: skip
     total = int(merged.bounds[-1])
     for name in ("first", "last", "surplus", "weight", "most"):
@@ -232,9 +231,9 @@ def match_rows(
 def allocate_rows(total: int, blocks: int, entries: int) -> AggregateRows:
     """Allocate the rows of `total` aggregates in `blocks` blocks, with that many entries."""
     return AggregateRows(
-        np.zeros(blocks + 1, np.uint32), empty(total, np.uint32), empty(total, np.uint32),
-        empty(entries, np.uint32), empty(entries, np.float32), empty(total), empty(total, np.float32),
-        empty(total, np.float32),
+        np.zeros(blocks + 1, np.uint32), np.empty(total, np.uint32), np.empty(total, np.uint32),
+        np.empty(entries, np.uint32), np.empty(entries, np.float32), np.empty(total), np.empty(total, np.float32),
+        np.empty(total, np.float32),
     )  # fmt: skip
 
 

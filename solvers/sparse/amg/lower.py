@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.kernels.large_arrays import empty
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import lower_kernels as kernels
 from relaxon.solvers.sparse.amg.levels_kernels import BEFORE, BEYOND, COUNTS, LINKED, PIECES
@@ -82,12 +81,12 @@ class Lower:
                 bounds, inverse, excess, counts = halves, inverse.copy(), excess.copy(), own
         before, beyond, linked = (_total(counts, which) for which in (BEFORE, BEYOND, LINKED))
         starts = np.full(level.rows + 1, before, np.uint32)
-        columns, values = empty(before, np.uint32), empty(before, np.float32)
+        columns, values = np.empty(before, np.uint32), np.empty(before, np.float32)
         across = Across(
-            np.full(len(bounds), linked, np.uint32), empty(linked, np.uint32),
-            np.full(linked + 1, beyond, np.uint32), empty(beyond, np.uint32), empty(beyond, np.float32),
+            np.full(len(bounds), linked, np.uint32), np.empty(linked, np.uint32),
+            np.full(linked + 1, beyond, np.uint32), np.empty(beyond, np.uint32), np.empty(beyond, np.float32),
         )  # fmt: skip
-        ends, near = empty(level.rows, np.uint32), empty(level.rows, np.float32)
+        ends, near = np.empty(level.rows, np.uint32), np.empty(level.rows, np.float32)
         divide(
             kernels.copy_by_blocks, PIECES, bounds, counts, level.first, level.last, level.columns, level.values,
             starts, ends, near, columns, values, across.bounds, across.rows, across.starts, across.columns,

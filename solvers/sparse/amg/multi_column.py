@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.kernels.address_kernels import address
-from relaxon.solvers.kernels.large_arrays import zeros
 from relaxon.solvers.kernels.team_kernels import run_team
 from relaxon.solvers.sparse.amg import cycle_kernels
 from relaxon.solvers.sparse.amg import multi_column_kernels as kernels
@@ -41,7 +40,7 @@ class CycleTogether:
         self._vectors: list[list[Floats]] = []
         for row, level, steps in zip(table, cycle.levels, cycle.steps, strict=False):
             sizes = [level.rows] * 3 + [level.rows if steps > 1 else 0] * 3
-            self._vectors.append([zeros((size, WIDTH), np.float32) for size in sizes])
+            self._vectors.append([np.zeros((size, WIDTH), np.float32) for size in sizes])
             row[cycle_kernels.RIGHT :] = [address(vector) for vector in self._vectors[-1]]
         self.right, self.result = self._vectors[0][:2]
         self.arguments = (table, np.array([*factors[:2], *LENGTHS]), solution)
@@ -55,15 +54,15 @@ class Together:
     def __init__(self, engine: MultigridDirections) -> None:
         self.engine, self.cycle = engine, CycleTogether(engine.cycle)
         order, n, blocks = engine.row_order, engine.system.unknowns, len(engine._bounds) - 1
-        self.r, self.x = zeros((n, WIDTH)), zeros((n, WIDTH))
+        self.r, self.x = np.zeros((n, WIDTH)), np.zeros((n, WIDTH))
         self.short, self.z = self.cycle.right, self.cycle.result
         if order is not None:
-            self.short, self.z = zeros((n, WIDTH), np.float32), zeros((n, WIDTH), np.float32)
+            self.short, self.z = np.zeros((n, WIDTH), np.float32), np.zeros((n, WIDTH), np.float32)
         self.state, self.history = np.zeros((kernels.TURN + 1, WIDTH)), np.zeros((LOOK, WIDTH))
         self.members = count_threads(n, SHARED)
         self._arguments = (
             *self.cycle.arguments, *engine._rows, engine._bounds, np.empty(0, np.uint32) if order is None else order,
-            self.short, self.z, zeros((2, n, WIDTH), np.float32), zeros((2, n, WIDTH)), self.x, self.r,
+            self.short, self.z, np.zeros((2, n, WIDTH), np.float32), np.zeros((2, n, WIDTH)), self.x, self.r,
             np.zeros((kernels.SUMMED * blocks, WIDTH)), self.state, np.zeros((self.members, kernels.NOTES, WIDTH)),
             self.history,
         )  # fmt: skip

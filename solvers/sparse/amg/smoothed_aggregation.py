@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.kernels.large_arrays import empty
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import smoothed_aggregation_kernels as kernels
 from relaxon.solvers.sparse.system.row_runs import count_runs, split_rows
@@ -94,7 +93,7 @@ class Smoothed:
 def aggregate(level: Level, dominated: float) -> tuple[NDArray[np.int32], Indices]:
     """Aggregate neighbourhoods; return each row's aggregate, −1 for none, and the first aggregate of each block."""
     n, count = level.rows, len(level.bounds) - 1
-    group, spare = empty(n, np.int32), empty(n, np.int32)
+    group, spare = np.empty(n, np.int32), np.empty(n, np.int32)
     counts = np.zeros(count, np.int64)
     level.over(
         kernels.aggregate_rows, level.first, level.last, level.columns, level.values, level.diagonal, level.most,
@@ -109,11 +108,11 @@ def aggregate(level: Level, dominated: float) -> tuple[NDArray[np.int32], Indice
 def build_interpolation(level: Level, group: NDArray[np.int32], coarse: int) -> tuple[Sparse, NDArray[np.float64]]:
     """Build the interpolation `(I − ω D_F⁻¹ A_F) T`, `A_F` with strong couplings only; return it with its row sums."""
     n = level.rows
-    total = empty(n)
+    total = np.empty(n)
     size = len(level.columns) + n
     bounds = _split_runs(level.bounds)
-    begin, end, columns = empty(n, np.uint32), empty(n, np.uint32), empty(size, np.uint32)
-    p = Sparse(begin, end, columns, empty(size, np.float32), coarse)
+    begin, end, columns = np.empty(n, np.uint32), np.empty(n, np.uint32), np.empty(size, np.uint32)
+    p = Sparse(begin, end, columns, np.empty(size, np.float32), coarse)
     divide(
         kernels.fill_interpolation, len(bounds) - 1, bounds, level.first, level.last, level.columns, level.values,
         level.diagonal, level.surplus, level.most, np.float32(STRENGTH**2), OMEGA, group, coarse, p.begin, p.end,
@@ -142,7 +141,7 @@ def project_smoothed(
     a = Sparse(level.first, level.last, level.columns, level.values, level.rows)
     # Without a name, so that `A P` is released before the sums are computed.
     product = multiply(r, np.empty(0, np.float32), multiply(a, level.diagonal, p, bounds, chunks), below, chunks)
-    image, surplus = empty(level.rows), empty(p.width)
+    image, surplus = np.empty(level.rows), np.empty(p.width)
     rows = level.first, level.last, level.columns, level.values, level.surplus
     divide(kernels.apply_to_sums, len(bounds) - 1, bounds, *rows, total, image, chunks=chunks)
     divide(
@@ -173,7 +172,7 @@ def transpose(a: Sparse, bounds: Indices, chunks: int) -> Sparse:
     places = np.zeros(a.width * count + 1, np.uint32)
     np.cumsum(counts.reshape(-1), out=places[1:])
     begin = np.append(places[:-1:count], places[-1]) if a.width else places
-    rows, values = empty(len(a.columns), np.uint32), empty(len(a.columns), np.float32)
+    rows, values = np.empty(len(a.columns), np.uint32), np.empty(len(a.columns), np.float32)
     divide(
         kernels.transpose_rows, count, bounds, a.begin, a.end, a.columns, a.values,
         places[:-1].reshape(a.width, count), rows, values, chunks=chunks,
@@ -183,7 +182,7 @@ def transpose(a: Sparse, bounds: Indices, chunks: int) -> Sparse:
 
 def multiply(a: Sparse, diagonal: Floats, b: Sparse, bounds: Indices, chunks: int) -> Sparse:
     """Return `(A + diag) B`, with gaps between blocks."""
-    begin, end = empty(a.rows, np.uint32), empty(a.rows, np.uint32)
+    begin, end = np.empty(a.rows, np.uint32), np.empty(a.rows, np.uint32)
     count = len(bounds) - 1
     left: tuple[Any, ...] = (a.begin, a.end, a.columns, a.values, diagonal)
     right: tuple[Any, ...] = (b.begin, b.end, b.columns, b.values, b.width)
@@ -203,7 +202,7 @@ def multiply(a: Sparse, diagonal: Floats, b: Sparse, bounds: Indices, chunks: in
         limits = np.zeros(count + 1, np.uint32)
         np.cumsum(room, out=limits[1:])
         size = int(np.sum(room))
-        columns, values = empty(size, np.uint32), empty(size, np.float32)
+        columns, values = np.empty(size, np.uint32), np.empty(size, np.float32)
         divide(
             kernels.multiply_rows, count, bounds, limits, *left, *right, begin, end, columns, values, full,
             chunks=chunks,

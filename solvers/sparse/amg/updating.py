@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.kernels.large_arrays import empty
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.amg import updating_kernels as kernels
 from relaxon.solvers.sparse.amg.coarsest import dense_inverse
@@ -66,10 +65,10 @@ def _change_of_scale(old: MatrixSystem, system: MatrixSystem) -> float:
 def _make_empty_level(pattern: Level, labels: NDArray[np.int32] | None) -> Level:
     """Return a level with the same pattern and aggregates, and its own memory for values."""
     n = pattern.rows
-    diagonal, inverse, excess, most, sums = (empty(n, np.float32) for _ in range(5))
+    diagonal, inverse, excess, most, sums = (np.empty(n, np.float32) for _ in range(5))
     return replace(
         pattern, values=np.empty_like(pattern.values), diagonal=diagonal, inverse=inverse, excess=excess, most=most,
-        surplus=empty(n), sums=sums, labels=labels, half=None,
+        surplus=np.empty(n), sums=sums, labels=labels, half=None,
     )  # fmt: skip
 
 
@@ -95,13 +94,13 @@ def _find_places(before: Hierarchy, system: MatrixSystem) -> NDArray[np.uint32]:
     if level.places is None:
         place = NOTHING
         if order is not None:
-            place = empty(len(order), np.uint32)
+            place = np.empty(len(order), np.uint32)
             place[order] = np.arange(len(order), dtype=np.uint32)
-        places = empty(a.nnz, np.uint32)
+        places = np.empty(a.nnz, np.uint32)
         divide(
             kernels.find_places, len(level.bounds) - 1, level.bounds, a.indptr.view(np.uint32),
             a.indices.view(np.uint32), order is not None, NOTHING if order is None else order, place, level.first,
-            level.last, level.columns, places, chunks=level.chunks, work=lambda: (empty(level.rows, np.uint32),),
+            level.last, level.columns, places, chunks=level.chunks, work=lambda: (np.empty(level.rows, np.uint32),),
         )  # fmt: skip
         level.places = places
     return level.places
@@ -125,7 +124,7 @@ def _refill_next_smoothed(fine: Level, pattern: Level, kept: KeptPatterns, added
     assert fine.smoothed is not None
     was, old = fine.smoothed.interpolation, fine.smoothed.restriction
     p = replace(was, values=np.empty_like(was.values))
-    total, image = empty(fine.rows), empty(fine.rows)
+    total, image = np.empty(fine.rows), np.empty(fine.rows)
     fine.over(
         kernels.refill_interpolation, fine.first, fine.last, fine.values, fine.diagonal, fine.surplus, OMEGA,
         fine.group, kept.targets, p.begin, p.end, p.values, total,
@@ -133,18 +132,18 @@ def _refill_next_smoothed(fine: Level, pattern: Level, kept: KeptPatterns, added
     r = replace(old, values=p.values[kept.turned])
     fine.smoothed = Smoothed(p, r, kept)
     level = _make_empty_level(pattern, aggregate_labels(fine, pattern.rows))
-    ap = empty(len(kept.columns), np.float32)
+    ap = np.empty(len(kept.columns), np.float32)
     fine.over(
         kernels.refill_product, fine.first, fine.last, fine.columns, fine.values, fine.diagonal, p.begin, p.end,
         p.columns, p.values, kept.begin, kept.end, kept.columns, np.uint32(0), ap,
-        work=lambda: (empty(p.width, np.uint32),),
+        work=lambda: (np.empty(p.width, np.uint32),),
     )  # fmt: skip
     blocks = len(fine.offsets) - 1
-    sums = empty(len(pattern.columns) + (blocks + 1) * int(kernels.APART), np.float32)
+    sums = np.empty(len(pattern.columns) + (blocks + 1) * int(kernels.APART), np.float32)
     divide(
         kernels.refill_product, blocks, fine.offsets, r.begin, r.end, r.columns, r.values, np.empty(0, np.float32),
         kept.begin, kept.end, kept.columns, ap, level.first, level.last, level.columns,
-        np.uint32(len(pattern.columns)), sums, chunks=fine.chunks, work=lambda: (empty(p.width, np.uint32),),
+        np.uint32(len(pattern.columns)), sums, chunks=fine.chunks, work=lambda: (np.empty(p.width, np.uint32),),
     )  # fmt: skip
     fine.over(apply_to_sums, fine.first, fine.last, fine.columns, fine.values, fine.surplus, total, image)
     divide(
@@ -160,11 +159,11 @@ def _find_kept_patterns(fine: Level, smoothed: Smoothed) -> KeptPatterns:
     """Return the patterns of an interpolation and its products, computed once for all updates."""
     if smoothed.kept is None:
         p = smoothed.interpolation
-        targets = empty(len(fine.columns), np.uint32)
+        targets = np.empty(len(fine.columns), np.uint32)
         fine.over(
             kernels.find_interpolated, fine.first, fine.last, fine.columns, fine.values, fine.most,
             np.float32(STRENGTH**2), fine.group, p.begin, p.end, p.columns, targets,
-            work=lambda: (empty(p.width, np.uint32),),
+            work=lambda: (np.empty(p.width, np.uint32),),
         )  # fmt: skip
         a = Sparse(fine.first, fine.last, fine.columns, fine.values, fine.rows)
         ap = compact(multiply(a, fine.diagonal, p, fine.bounds, fine.chunks), fine.bounds)
@@ -175,13 +174,13 @@ def _find_kept_patterns(fine: Level, smoothed: Smoothed) -> KeptPatterns:
 def _find_targets(fine: Level, coarse: Level) -> NDArray[np.uint32]:
     """Return the entry of the next level to which each entry is added, computed once for all updates."""
     if fine.targets is None:
-        heads, link = empty(coarse.rows, np.int32), empty(fine.rows, np.int32)
+        heads, link = np.empty(coarse.rows, np.int32), np.empty(fine.rows, np.int32)
         kernels.link_members(fine.group, heads, link)
-        targets = empty(len(fine.columns), np.uint32)
+        targets = np.empty(len(fine.columns), np.uint32)
         divide(
             kernels.find_targets, len(fine.bounds) - 1, fine.bounds, fine.offsets, fine.group, heads, link, fine.first,
             fine.last, fine.columns, coarse.first, coarse.last, coarse.columns, np.uint32(len(coarse.columns)), targets,
-            chunks=fine.chunks, work=lambda: (empty(coarse.rows, np.uint32),),
+            chunks=fine.chunks, work=lambda: (np.empty(coarse.rows, np.uint32),),
         )  # fmt: skip
         fine.targets = targets
     return fine.targets

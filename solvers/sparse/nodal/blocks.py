@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.kernels.large_arrays import empty
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.nodal import block_kernels, pattern_kernels
 from relaxon.solvers.sparse.system.row_runs import count_threads, split_rows
@@ -72,7 +71,7 @@ def over(bounds: Indices, kernel: Any, *args: Any, work: Any = None) -> None:
 
 def product(bounds: Indices, a: Blocks, b: Blocks, count: int, couplings: Couplings | None = None) -> Blocks:
     """Return `A B`, where `B` has `count` block columns; weak `couplings` of `A` are left out."""
-    counts = empty(a.rows, np.uint32)
+    counts = np.empty(a.rows, np.uint32)
 
     def seen() -> tuple[Indices]:
         return (np.zeros(count, np.uint32),)
@@ -81,7 +80,7 @@ def product(bounds: Indices, a: Blocks, b: Blocks, count: int, couplings: Coupli
     weak = ALL if couplings is None else couplings
     over(bounds, pattern_kernels.count_product, *patterns, *weak, b.first, b.last, b.columns, counts, work=seen)
     first, last, size = row_starts(counts)
-    columns, values = empty(size, np.uint32), empty((size, b.width, a.height), np.float32)
+    columns, values = np.empty(size, np.uint32), np.empty((size, b.width, a.height), np.float32)
     over(
         bounds, block_kernels.multiply_matrices, (0,) * a.height, (0,) * a.width, (0,) * b.width, *patterns, a.values,
         *weak, b.first, b.last, b.columns, b.values, first, columns, values, work=seen,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.kernels.large_arrays import zeros
 from relaxon.solvers.sparse.nodal import block_kernels
 from relaxon.solvers.sparse.nodal.blocks import Blocks, Floats, multiply, over
 from relaxon.solvers.sparse.nodal.hierarchy import BlockHierarchy, BlockLevel
@@ -15,7 +14,7 @@ class _Memory:
 
     def __init__(self, level: BlockLevel) -> None:
         self.level = level
-        self.right, self.x, self.old, self.r = (zeros(level.unknowns, np.float32) for _ in range(4))
+        self.right, self.x, self.old, self.r = (np.zeros(level.unknowns, np.float32) for _ in range(4))
         a = level.matrix
         self.upper = Blocks(level.middle + np.uint32(1), a.last, a.columns, a.values)
 

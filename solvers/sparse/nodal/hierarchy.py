@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.scaling import mean_scale
-from relaxon.solvers.kernels.large_arrays import empty
 from relaxon.solvers.sparse.amg.coarsest import invert_definite
 from relaxon.solvers.sparse.amg.hierarchy import is_scattered
 from relaxon.solvers.sparse.nodal import pattern_kernels
@@ -101,20 +100,20 @@ def arrange(matrix: Blocks) -> BlockLevel:
     """Return the level of a matrix, the blocks of whose rows are brought into sweeping order in place."""
     rows, size = matrix.rows, matrix.height
     bounds = split_parts(rows)
-    middle, inner = empty(rows, np.uint32), empty(rows, np.uint32)
-    norms, most = empty(len(matrix.columns), np.float32), empty(rows, np.float32)
-    diagonal, inverse = np.zeros((rows, size, size), np.float32), empty((rows, size, size), np.float32)
-    excess = empty(rows * size, np.float32)
+    middle, inner = np.empty(rows, np.uint32), np.empty(rows, np.uint32)
+    norms, most = np.empty(len(matrix.columns), np.float32), np.empty(rows, np.float32)
+    diagonal, inverse = np.zeros((rows, size, size), np.float32), np.empty((rows, size, size), np.float32)
+    excess = np.empty(rows * size, np.float32)
     longest = int((matrix.last - matrix.first).max())
 
     def memory() -> tuple[Indices, Floats]:
-        return empty(longest, np.uint32), empty((longest, size, size), np.float32)
+        return np.empty(longest, np.uint32), np.empty((longest, size, size), np.float32)
 
     over(
         bounds, pattern_kernels.arrange_rows, matrix.first, matrix.last, matrix.columns, matrix.values, middle, inner,
         norms, most, diagonal, excess, work=memory,
     )  # fmt: skip
-    over(bounds, pattern_kernels.invert_blocks, diagonal, excess, inverse, work=lambda: (empty((2, size, size)),))
+    over(bounds, pattern_kernels.invert_blocks, diagonal, excess, inverse, work=lambda: (np.empty((2, size, size)),))
     return BlockLevel(bounds, matrix, middle, inner, Couplings(SQUARE, norms, most), inverse, excess)
 
 
@@ -147,7 +146,7 @@ def _gather_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, ord
     rows = a.indptr.view(np.uint32), a.indices.view(np.uint32)
     slots = slot.astype(np.uint32)
     scale = mean_scale(system.diagonal)
-    bounds, counts = split_parts(nodes), empty(nodes, np.uint32)
+    bounds, counts = split_parts(nodes), np.empty(nodes, np.uint32)
 
     def seen() -> tuple[Indices]:
         return (np.zeros(nodes, np.uint32),)
@@ -155,7 +154,7 @@ def _gather_blocks(system: MatrixSystem, slot: NDArray[np.int64], size: int, ord
     width = np.uint32(size)
     over(bounds, pattern_kernels.count_blocks, width, order, unknown, *rows, slots, counts, work=seen)
     first, last, total = row_starts(counts)
-    columns, values = empty(total, np.uint32), np.zeros((total, size, size), np.float32)
+    columns, values = np.empty(total, np.uint32), np.zeros((total, size, size), np.float32)
     over(
         bounds, pattern_kernels.fill_blocks, width, order, place, unknown, *rows, a.data, scale, slots, first, columns,
         values, work=seen,
@@ -195,7 +194,7 @@ def largest_eigenvalue(level: BlockLevel) -> float:
 def aggregate(level: BlockLevel) -> tuple[NDArray[np.int32], int]:
     """Aggregate the nodes; return the aggregate of each, −1 where it is left to smoothing, and their number."""
     a = level.matrix
-    group, counts = empty(a.rows, np.int32), np.zeros(len(level.bounds) - 1, np.int64)
+    group, counts = np.empty(a.rows, np.int32), np.zeros(len(level.bounds) - 1, np.int64)
     over(
         level.bounds, pattern_kernels.aggregate_nodes, a.first, level.middle, level.inner, a.last, a.columns,
         *level.couplings, np.float32(DOMINATED), group, counts,
@@ -273,7 +272,7 @@ def smooth_prolongator(
         over(
             level.bounds, pattern_kernels.extend_prolongator, a.first, a.last, a.columns, a.values, *level.couplings,
             group, given, _invert_triangles(coarse), p.first, p.last, p.columns, p.values,
-            work=lambda: (empty((size, k)),),
+            work=lambda: (np.empty((size, k)),),
         )  # fmt: skip
     p = product(level.bounds, Blocks(own, own + np.uint32(1), own, level.inverse), p, count)
     p.values *= np.float32(-OVERSHOOT / largest_eigenvalue(level))

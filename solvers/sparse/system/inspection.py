@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.kernels.large_arrays import empty
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.system.inspection_kernels import (
     ASYMMETRIC,
@@ -83,8 +82,8 @@ def inspect(matrix: Any, tolerance: float, own: Any = None) -> Inspection:
 def look_at_matrix(matrix: Any, own: Any) -> _Look:
     """Copy a matrix's entries into `own`, which may be the matrix itself, and inspect its rows."""
     n = own.shape[0]
-    diagonal, root, sums, magnitudes = (empty(n) for _ in range(4))
-    above, state = empty(n, np.uint32), empty(n, np.uint8)
+    diagonal, root, sums, magnitudes = (np.empty(n) for _ in range(4))
+    above, state = np.empty(n, np.uint32), np.empty(n, np.uint8)
     count = count_runs(n, PARTS)
     bounds = split_rows(n, count)
     flags, counts = np.zeros(count, np.int64), np.zeros(count, np.int64)
@@ -110,7 +109,7 @@ def extract_principal(matrix: Any, kept: NDArray[np.int64], faced: NDArray[Any])
     begin = np.zeros(count + 1, np.int32)
     np.cumsum((np.diff(matrix.indptr) - np.bincount(faced, minlength=n))[kept], out=begin[1:])
     size = int(begin[-1])
-    own = csr_array((empty(size), empty(size, np.int32), begin), shape=(count, count))
+    own = csr_array((np.empty(size), np.empty(size, np.int32), begin), shape=(count, count))
     divide(
         copy_principal, count, kept, place, matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32), matrix.data,
         own.indptr.view(np.uint32), own.indices.view(np.uint32), own.data, chunks=count_threads(count),
@@ -137,7 +136,7 @@ def room_for_copy(matrix: Any) -> Any:
     ):
         return None
     size = int(indptr[-1])
-    return csr_array((empty(size), empty(size, np.int32), indptr.copy()), shape=matrix.shape)
+    return csr_array((np.empty(size), np.empty(size, np.int32), indptr.copy()), shape=matrix.shape)
 
 
 def reaches_all(matrix: Any, held: NDArray[np.bool_]) -> bool:
@@ -159,6 +158,6 @@ def find_components(matrix: Any) -> tuple[int, NDArray[np.int32]]:
     first = np.arange(matrix.shape[0]) == 0
     if reaches_all(matrix, first):
         return 1, np.zeros(matrix.shape[0], np.int32)
-    label, waiting = np.full(matrix.shape[0], -1, np.int32), empty(matrix.shape[0], np.uint32)
+    label, waiting = np.full(matrix.shape[0], -1, np.int32), np.empty(matrix.shape[0], np.uint32)
     count = label_components(matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32), label, waiting)
     return int(count), label

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.masked import refuse_masks
-from relaxon.solvers.kernels.large_arrays import empty
 from relaxon.solvers.kernels.threads import divide, get_num_threads
 from relaxon.solvers.sparse.system.inspection import ROW_SUM_ROUNDINGS
 from relaxon.solvers.sparse.system.inspection_kernels import STORED_ZERO
@@ -196,8 +195,8 @@ def _inspect_values(
     n = own.shape[0]
     tolerance = SYMMETRY[np.dtype(np.float32 if single else np.float64)]
     indptr, indices = own.indptr.view(np.uint32), own.indices.view(np.uint32)
-    diagonal, root, sums, magnitudes = (empty(n) for _ in range(4))
-    after, flags = empty(n, np.uint32), np.zeros(PARTS, np.int64)
+    diagonal, root, sums, magnitudes = (np.empty(n) for _ in range(4))
+    after, flags = np.empty(n, np.uint32), np.zeros(PARTS, np.int64)
     bounds = split_rows(n, PARTS)
     divide(
         look_at_values, PARTS, bounds, indptr, indices, own.data, *((diagonal, diagonal) if before is None else before),
