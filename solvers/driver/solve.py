@@ -24,6 +24,7 @@ from relaxon.solvers.interface import registry
 from relaxon.solvers.interface.engine import Solver
 from relaxon.solvers.interface.request import refuse_columns
 from relaxon.solvers.interface.working_operator import WorkingOperator
+from relaxon.solvers.kernels.memory import keep_freed_memory
 from relaxon.solvers.precompile import compiling
 
 if TYPE_CHECKING:
@@ -209,6 +210,7 @@ def prepare(
 
 def _prepare(operator: Any, solver: Any, device: str | None, *properties: Any) -> PreparedSolver | PreparedMatrix:
     """Set a solver up; `properties` are those of `PROPERTIES`."""
+    keep_freed_memory()
     if isinstance(operator, PoissonGrid):
         operator = operator.operator()
     if not isinstance(operator, PoissonOperator):

@@ -24,7 +24,6 @@ from relaxon.solvers.sparse.amg.cycle_kernels import (
     BLOCKS,
     BOUNDS,
     COLUMNS,
-    END,
     EXCESS,
     GROUP,
     INVERSE,
@@ -69,33 +68,33 @@ CONJUGATIONS, DIRECTIONS, SQUARES, SUMMED = 0, 2, 4, 5
 @rows_part
 def sweep_forward(start, stop, own, b, x, left):  # type: ignore[no-untyped-def]
     """Sweep forwards from `x = 0`, and write `left ← b − A x` without the entries between blocks."""
-    bounds, begin, end = indices(own, BOUNDS), indices(own, BEGIN), indices(own, END)
+    bounds, begin = indices(own, BOUNDS), indices(own, BEGIN)
     c, v, inverse, excess = indices(own, COLUMNS), floats(own, VALUES), floats(own, INVERSE), floats(own, EXCESS)
     for i in range(bounds[np.uint32(start)], bounds[np.uint32(stop)]):
         total = load(b, i)
-        for k in range(begin[i], end[i]):
+        for k in range(begin[i], begin[i + ONE]):
             total = add_scaled(total, -v[k], load(x, c[k]))
         value = multiply(total, inverse[i])
         store(x, i, value)
         store(left, i, multiply(value, excess[i]))
-        for k in range(begin[i], end[i]):
+        for k in range(begin[i], begin[i + ONE]):
             store(left, c[k], add_scaled(load(left, c[k]), -v[k], value))
 
 
 @rows_part
 def sweep_backward(start, stop, own, b, x, beside):  # type: ignore[no-untyped-def]
     """Sweep backwards; `beside` begins as the product of `x` with the entries between blocks, and is overwritten."""
-    bounds, begin, end = indices(own, BOUNDS), indices(own, BEGIN), indices(own, END)
+    bounds, begin = indices(own, BOUNDS), indices(own, BEGIN)
     c, v, inverse, excess = indices(own, COLUMNS), floats(own, VALUES), floats(own, INVERSE), floats(own, EXCESS)
     lo, i = bounds[np.uint32(start)], bounds[np.uint32(stop)]
     while i > lo:
         i -= ONE
         total = add_scaled(load(b, i), excess[i], load(x, i))
-        for k in range(begin[i], end[i]):
+        for k in range(begin[i], begin[i + ONE]):
             total = add_scaled(total, -v[k], load(x, c[k]))
         value = multiply(add_scaled(total, np.float32(-1), load(beside, i)), inverse[i])
         store(x, i, value)
-        k = end[i]
+        k = begin[i + ONE]
         while k > begin[i]:
             k -= ONE
             store(beside, c[k], add_scaled(load(beside, c[k]), v[k], value))
@@ -117,12 +116,12 @@ def add_between(start, stop, own, factor, level, x, y):  # type: ignore[no-untyp
 @rows_part
 def apply_matrix(start, stop, own, x, y):  # type: ignore[no-untyped-def]
     """Write `y ← A x`, by row sums and differences `x_j − x_i`."""
-    bounds, begin, end, sums = indices(own, BOUNDS), indices(own, BEGIN), indices(own, END), floats(own, SUMS)
+    bounds, begin, sums = indices(own, BOUNDS), indices(own, BEGIN), floats(own, SUMS)
     c, v = indices(own, COLUMNS), floats(own, VALUES)
     for i in range(bounds[np.uint32(start)], bounds[np.uint32(stop)]):
         value = load(x, i)
         total = multiply(value, sums[i])
-        for k in range(begin[i], end[i]):
+        for k in range(begin[i], begin[i + ONE]):
             difference = add_scaled(load(x, c[k]), np.float32(-1), value)
             total = add_scaled(total, v[k], difference)
             store(y, c[k], add_scaled(load(y, c[k]), -v[k], difference))

@@ -231,7 +231,7 @@ def test_the_errors_norm_never_grows_whatever_the_preconditioner_returns():
     for _ in range(40):
         x = prepared.solve(a @ x_exact, x0=x, max_iterations=1).x
         energies.append((x - x_exact) @ (a @ (x - x_exact)))
-    assert (np.diff(energies) <= 0).all()
+    assert (np.diff(energies) <= 1e-14 * energies[0]).all()
     assert energies[-1] < energies[0]
 
 
