@@ -13,12 +13,14 @@ import numpy as np
 from relaxon.solvers.kernels.address_kernels import floats, indices, integers
 from relaxon.solvers.kernels.compiled import kernel
 from relaxon.solvers.kernels.team_kernels import SIZE, meet, share
+
 # isort: off
 from relaxon.solvers.sparse.amg.cycle_kernels import (
     BEGIN, BETWEEN, BETWEEN_BEGIN, BETWEEN_COLUMNS, BETWEEN_END, BETWEEN_ROWS, BETWEEN_VALUES, BLOCKS, BOUNDS,
     COLUMNS, EXCESS, GROUP, INVERSE, JOINED, JOINED_ROWS, LEFT, OFFSETS, P_BEGIN, P_COLUMNS, P_END, P_VALUES, R_BEGIN,
     R_COLUMNS, R_END, R_VALUES, RIGHT, SMOOTHED, STEPS, SUMS, VALUES, WAITS, Q, R, X, Z, rows_part,
 )  # fmt: skip
+
 # isort: on
 from relaxon.solvers.sparse.amg.lane_kernels import WIDTH, add_scaled, load, multiply, narrow, store, widen, zeros
 from relaxon.solvers.sparse.amg.levels_kernels import IN_ORDER
