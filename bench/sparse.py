@@ -6,7 +6,9 @@
     python bench/sparse.py --families rotated-2d --solvers auto amg --unknowns 1000000
     python bench/sparse.py --folder my-matrices --plot profile.png
 
-Set-up and solve to a relative residual of 1e-6, recomputed here; median of the repeats, all interleaved. Each
+Set-up and solve to a relative residual of 1e-6, recomputed here; median of the repeats, all interleaved. The first of
+them counts bytes too: it begins without free memory in the process, the others with what the last one left. Before
+each run 0.3 s pass, as threads of BLAS may still spin after the last contestant's. Each
 contestant is a process of its own that has solved another system before, with the same number of threads. Ours checks
 the matrix as always; peers get it checked, and the direct ones and AMGCL with an equation more where it is singular.
 Where a peer has several options, all run and its fastest counts. What takes more seconds or bytes than its limit is

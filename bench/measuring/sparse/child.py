@@ -2,8 +2,9 @@
 
     python bench/measuring/sparse/child.py NAME --threads N [--cpu]
 
-A line of JSON on the standard input is a job, `{"system": FOLDER, "rtol": …, "dimension": …}`; two lines answer: one
-when the matrix is loaded, and one with seconds, iterations and bytes. The answer itself is left in the folder.
+A line of JSON on the standard input is a job, `{"system": FOLDER, "rtol": …, "dimension": …, "bytes": …}`; two lines
+answer: one when the matrix is loaded, and one with seconds, iterations and, where `bytes` are asked for, those. Only
+then free memory is given back to the system before and after the run. The answer itself is left in the folder.
 """
 
 from __future__ import annotations
@@ -112,24 +113,25 @@ def load(folder: Path, name: str) -> tuple[Any, Any]:
 
 
 def measured(name: str, job: dict[str, Any], clock: Callable[[], float], loaded: Callable[[], None]) -> dict[str, Any]:
-    """One run: seconds, what was said, and bytes beside the matrix, at most and with the set-up kept."""
+    """One run: seconds, what was said, and, if asked for, bytes beside the matrix, at most and with the set-up kept."""
     import numpy as np
 
     folder = Path(job["system"])
     a, b = load(folder, name)
     loaded()
-    before = settle()
+    before = settle() if job["bytes"] else 0
     start = clock()
     try:
         x, found, kept = contestant(name)(name, a, b, job["rtol"], job["dimension"])
     except Exception as error:  # a peer may raise anything; it is shown
         return {"failed": f"{type(error).__name__}: {error}"[:160]}
     seconds = clock() - start
-    peak = status("VmHWM") - before
-    resident = settle() - before - x.nbytes
+    if job["bytes"]:
+        peak = status("VmHWM") - before
+        found |= {"peak_bytes": max(peak, 0), "kept_bytes": max(settle() - before - x.nbytes, 0)}
     del kept
     np.save(folder / "x.npy", np.asarray(x, np.float64))
-    return {"seconds": seconds, "peak_bytes": max(peak, 0), "kept_bytes": max(resident, 0), **found}
+    return {"seconds": seconds, **found}
 
 
 def warm_up(name: str) -> None:

@@ -27,6 +27,8 @@ CHILD = Path(__file__).with_name("child.py")
 RTOL = 1e-6
 DIMENSIONS = {"elasticity-2d": 2, "elasticity-3d": 3}
 """Unknowns of a node, where there are several: BoomerAMG is then run with its options for them too."""
+PAUSE = 0.3
+"""Seconds before a run: BLAS's threads in the last contestant, and here, spin for a while after their last product."""
 START_SECONDS = 240.0
 """For a process to load, and to compile what it needs."""
 WAIT = 0.05
@@ -93,8 +95,8 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._read = b""
 
-    def run(self, system: Path, dimension: int, limits: Limits) -> dict[str, Any]:
-        """What the process says of one run; raises `Stopped`."""
+    def run(self, system: Path, dimension: int, limits: Limits, measured: bool) -> dict[str, Any]:
+        """What the process says of one run, in which bytes may be `measured`; raises `Stopped`."""
         if self._process is None:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -105,7 +107,7 @@ class Worker:
                 self.stop()
                 raise Stopped(f"cannot start: {ready['failed']}")
         assert self._process.stdin is not None
-        job = json.dumps({"system": str(system), "rtol": RTOL, "dimension": dimension}) + "\n"
+        job = json.dumps({"system": str(system), "rtol": RTOL, "dimension": dimension, "bytes": measured}) + "\n"
         self._process.stdin.write(job.encode())
         self._answer(START_SECONDS, math.inf)
         return self._answer(self._patience * limits.seconds, limits.bytes)
@@ -168,7 +170,8 @@ def race(problem: Problem, workers: dict[str, Worker], repeats: int, limits: Lim
                     continue
                 runs = row["runs"].setdefault(contestant, [])
                 if not (runs and runs[-1]["cut"]):
-                    runs.append(judged(worker, folder, problem.dimension, limits, a, b))
+                    time.sleep(PAUSE)
+                    runs.append(judged(worker, folder, problem.dimension, limits, a, b, not runs))
     return row
 
 
@@ -177,11 +180,13 @@ def _store(folder: Path, kind: str, a: Any) -> None:
         np.save(folder / f"{kind}_{part}.npy", getattr(a, part))
 
 
-def judged(worker: Worker, folder: Path, dimension: int, limits: Limits, a: Any, b: Any) -> dict[str, Any]:
-    """One run, with the residual recomputed here, in float64, and why it does not count."""
+def judged(
+    worker: Worker, folder: Path, dimension: int, limits: Limits, a: Any, b: Any, measured: bool
+) -> dict[str, Any]:
+    """One run, with bytes if they are `measured`, the residual computed here in float64, and why it does not count."""
     nothing: dict[str, Any] = {"seconds": math.inf, "residual": math.inf}
     try:
-        found = worker.run(folder, dimension, limits)
+        found = worker.run(folder, dimension, limits, measured)
     except Stopped as stopped:
         return nothing | {"cut": str(stopped)}
     if "failed" in found:
