@@ -85,8 +85,8 @@ class Level:
     places: NDArray[np.uint32] | None = None
     """On the first level, the place of each of the matrix's entries, known after the first update."""
     smoothed: Smoothed | None = None
-    size: tuple[int, int] | None = None
-    """Rows and entries, once the arrays that only a set-up reads have been released."""
+    released: bool = False
+    """Whether the arrays that only a set-up reads have been."""
     half: Lower | None = None
     """The part of the matrix that a cycle reads, where the rest was released before there is a cycle."""
 
@@ -98,13 +98,13 @@ class Level:
     def give_up(self) -> None:
         """Release the arrays that only a set-up reads, and keep what a cycle reads."""
         self.half = self.lower
-        self.size = self.rows, self.entries
+        self.released = True
         for name in OF_SET_UP:
             setattr(self, name, getattr(self, name)[:0].copy())
 
     @property
     def rows(self) -> int:
-        return len(self.first) if self.size is None else self.size[0]
+        return len(self.sums)
 
     @property
     def entries(self) -> int:

@@ -20,7 +20,7 @@ from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
 def release_levels(hierarchy: Hierarchy) -> None:
     """Release what a cycle does not read of the levels."""
     for level in hierarchy.levels:
-        level.size, level.half = (level.rows, level.entries), None
+        level.released, level.half = True, None
         for name in OF_SET_UP:
             setattr(level, name, getattr(level, name)[:0].copy())
 
@@ -28,7 +28,7 @@ def release_levels(hierarchy: Hierarchy) -> None:
 def restore_levels(hierarchy: Hierarchy, system: MatrixSystem) -> None:
     """Restore what was released, from the system for which the hierarchy was set up; its aggregates are kept."""
     levels = hierarchy.levels
-    if levels[0].size is None:
+    if not levels[0].released:
         return
     level = build_finest(system, hierarchy.constants.relaxation)[0]
     made = [level]
@@ -47,7 +47,7 @@ def restore_levels(hierarchy: Hierarchy, system: MatrixSystem) -> None:
     for own, new in zip(reversed(levels), reversed(made), strict=True):
         for name in OF_SET_UP:
             setattr(own, name, getattr(new, name))
-        own.size = None
+        own.released = False
 
 
 def _sum_aggregates(level: Level) -> AggregateRows:
