@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from relaxon.core.control_groups import find_folders
 from relaxon.core.turns import Turn, Turns
+from relaxon.solvers.kernels.places import Place, find_processor
 
 Kernel = Callable[..., Any]
 Work = Callable[[], tuple[Any, ...]]
@@ -148,6 +149,7 @@ class _Worker:
         thread = threading.Thread(target=_serve, args=(self.inbox, rest), name=f"relaxon-{index}", daemon=True)
         thread.start()
         self._ident = thread.ident
+        self.place = Place(thread.native_id)
 
     def __del__(self) -> None:
         with suppress(AttributeError):  # an interrupt came before there was an inbox
@@ -229,6 +231,9 @@ class _Pool:
             _Task(kernel, count * c // chunks, count * (c + 1) // chunks, own[c], worker.gate(), team)
             for c, worker in enumerate(workers, 1)
         ]
+        here = find_processor()
+        for worker in workers:
+            worker.place.keep_off(here)
         calls = [call for worker, task in zip(workers, tasks, strict=True) for call in worker.give(task)]
         run: Call = partial(deque, map(CALL, [*calls, partial(kernel, 0, count // chunks, *own[0])]), 0)
         wait: Call = partial(deque, map(PASS, [task.gate for task in tasks]), 0)

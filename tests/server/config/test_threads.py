@@ -80,7 +80,10 @@ def test_the_kernels_threads_are_bound_where_each_has_a_processor(unset, choice,
     assert done.returncode == 0, done.stderr
     here, *found = json.loads(done.stdout)
     assert here == processors
-    assert found == ([[one] for one in processors] if bound else [processors] * count)
+    if bound:
+        assert found == [[one] for one in processors]
+    else:  # the thread that solves has all, the others all but the one on which it runs
+        assert sorted(map(len, found)) == [len(processors) - 1] * (count - 1) + [len(processors)]
 
 
 @pytest.mark.parametrize("name", threads.COUNTS)
@@ -115,9 +118,9 @@ print(bound, main)
 @NEEDS_TWO
 @pytest.mark.parametrize(("options", "kept"), [([], True), (["--workers", "2"], False)])
 def test_a_server_s_solving_threads_stay_where_they_are(unset, options, kept):
-    """And no others do; where several solves run at a time, none."""
+    """And no others do; where several solves run at a time, none but those that keep off their caller's processor."""
     done = subprocess.run([sys.executable, "-c", SERVED, *options], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     bound, main = map(int, done.stdout.split())
     assert main == threads.usable_cores()
-    assert bound >= 2 if kept else bound == 0
+    assert bound >= 2 if kept else bound < 2
