@@ -11,11 +11,16 @@ from typing import Any
 
 import numpy as np
 from numba import extending, types
-from numba.np import arrayobj
 from numpy.typing import NDArray
 
 _intrinsic: Any = extending.intrinsic
-_arrays: Any = arrayobj
+
+
+def _import_arrays() -> Any:
+    """Return what generates code for arrays: it takes 20 ms to import, and kernels from the cache do without it."""
+    from numba.np import arrayobj
+
+    return arrayobj
 
 
 def _array_at(dtype: Any) -> Callable[..., Any]:
@@ -25,12 +30,13 @@ def _array_at(dtype: Any) -> Callable[..., Any]:
         kind = types.Array(dtype, 1, "C")
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            table = _arrays.make_array(signature.args[0])(context, builder, args[0])
+            arrays = _import_arrays()
+            table = arrays.make_array(signature.args[0])(context, builder, args[0])
             address = builder.load(builder.gep(table.data, [args[1]]))
             data, size = context.get_data_type(dtype), context.get_constant(types.intp, dtype.bitwidth // 8)
-            array, count = _arrays.make_array(kind)(context, builder), context.get_constant(types.intp, 0)
+            array, count = arrays.make_array(kind)(context, builder), context.get_constant(types.intp, 0)
             pointer = builder.inttoptr(address, data.as_pointer())
-            _arrays.populate_array(array, data=pointer, shape=[count], strides=[size], itemsize=size, meminfo=None)
+            arrays.populate_array(array, data=pointer, shape=[count], strides=[size], itemsize=size, meminfo=None)
             return array._getvalue()
 
         return kind(row, types.intp), generate
@@ -49,7 +55,7 @@ def view_at(dtype: Any, ndim: int) -> Any:
         data, strides = builder.inttoptr(args[0], array.data.type), [item]
         for size in args[:1:-1]:
             strides.insert(0, builder.mul(strides[0], size))
-        _arrays.populate_array(array, data=data, shape=args[1:], strides=strides, itemsize=item, meminfo=None)
+        _import_arrays().populate_array(array, data=data, shape=args[1:], strides=strides, itemsize=item, meminfo=None)
         return array._getvalue()
 
     result = types.Array(dtype, ndim, "C")

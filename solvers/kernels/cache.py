@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from numba.core import caching, compiler_lock, serialize
 from numba.core.dispatcher import Dispatcher
+from numba.core.runtime import nrt
 
 from relaxon.solvers.kernels import cache_folder
 from relaxon.solvers.kernels.key import is_kernel_source, kernel_key
@@ -27,6 +28,7 @@ Compiled = TypeVar("Compiled")
 FunctionCache: Any = caching.FunctionCache
 dump: Any = serialize.dumps
 COMPILER_LOCK: Any = compiler_lock.global_compiler_lock
+RUNTIME: Any = nrt.rtsys
 CHECKSUM_BYTES = 32
 
 
@@ -66,7 +68,7 @@ class KernelCache(FunctionCache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the code for a signature, None where it must be compiled."""
-        target_context.refresh()
+        RUNTIME.initialize(target_context)  # not refresh(): only who compiles needs the implementations, and calls it
         path = self._path(self._index_key(sig, target_context.codegen())) if self._enabled else None
         if path is None:
             return None

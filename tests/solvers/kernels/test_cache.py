@@ -84,6 +84,22 @@ def test_a_reinstalled_package_compiles_nothing_again(run, copy, tmp_path):
     assert run(elsewhere, XDG_CACHE_HOME=home)["compiled"] == []
 
 
+def test_a_cached_kernel_runs_without_what_compiles_one(copy, tmp_path):
+    """Numba's implementations of functions take 0.15 s to import and to register."""
+    program = """
+import sys
+from relaxon.solvers.outer_kernels import add_twice
+
+print(add_twice(1.0), *{"numba.np.npyimpl", "numba.np.linalg", "numba.np.arrayobj"} & {*sys.modules})
+"""
+    for last in (False, True):
+        changes = environment(copy, XDG_CACHE_HOME=str(tmp_path))
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, env=os.environ | changes
+        )
+        assert done.stdout.split() == ["3.0"] if last else done.stdout.startswith("3.0 numba"), done.stderr
+
+
 def test_numbas_own_variable_wins(run, copy, tmp_path):
     chosen = tmp_path / "chosen"
     told = run(copy, NUMBA_CACHE_DIR=str(chosen), XDG_CACHE_HOME=str(tmp_path / "home"))
