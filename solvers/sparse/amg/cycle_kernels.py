@@ -277,9 +277,9 @@ def apply_cycle(first, last, team, table, factors, solution, visits, notes, part
     final, own_notes, ending = len(table) - 1, notes[first], last == team[SIZE]
     sums = own_notes[final + 1]
     correction, enough, one_step, two_step = np.float32(factors[0]), factors[1], factors[2], factors[3]
-    tail = 0  # the first level of a single block
-    while table[tail, BLOCKS] > 1:
-        tail += 1
+    tail = final  # the first of the last levels, which all have a single block
+    while tail > 0 and table[tail - 1, BLOCKS] == 1:
+        tail -= 1
     for level in range(final + 1):
         own_notes[level, SECOND] = 0.0
     level, down = 0, True

@@ -173,9 +173,9 @@ def apply_cycle(first, last, team, table, factors, solution):  # type: ignore[no
     `cycle_kernels.apply_cycle` does with steps of fixed lengths, `factors[2:]`."""
     final, ending, repeated = len(table) - 1, last == team[SIZE], 0
     correction, one, two = np.float32(factors[0]), np.float32(factors[2]), np.float32(factors[3])
-    tail = 0  # the first level of a single block
-    while table[tail, BLOCKS] > 1:
-        tail += 1
+    tail = final  # the first of the last levels, which all have a single block
+    while tail > 0 and table[tail - 1, BLOCKS] == 1:
+        tail -= 1
     level, down = 0, True
     while level >= 0:
         if level >= tail and not ending:

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from relaxon.solvers import AlgebraicMultigrid, Result, gallery, prepare, solve
+from relaxon.solvers import AlgebraicMultigrid, Result, gallery, prepare, solve, solve_many
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import Constants, MatrixSystem
-from relaxon.solvers.sparse.amg import coarsest, hierarchy, smoothed_aggregation
+from relaxon.solvers.sparse.amg import coarsest, hierarchy, lower, smoothed_aggregation
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle, count_steps
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 from relaxon.solvers.sparse.system.inspection import inspect
@@ -226,6 +226,26 @@ def test_any_number_of_threads_gives_the_same_bits(name, n):
     for other in answers[1:]:
         np.testing.assert_array_equal(answers[0].x, other.x)
         np.testing.assert_array_equal(answers[0].residuals, other.residuals)
+
+
+def test_a_level_in_one_block_above_one_in_two_is_swept_whole_by_any_number_of_threads(monkeypatch):
+    a = gallery.matrix("random-jumps-3d", 24_000)
+    b = in_range(a)
+
+    class FirstInOneBlock(lower.Lower):
+        @classmethod
+        def of(cls, level):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(lower, "ACROSS", -1.0 if level.rows > 10_000 else 0.25)
+                return lower.Lower.of(level)
+
+    monkeypatch.setattr(hierarchy, "Lower", FirstInOneBlock)
+    found = []
+    for count in (1, 2):
+        with num_threads(count):
+            found.append((solve(a, b, solver="amg"), *solve_many(a, np.stack([b, 2 * b, a @ b]), solver="amg")))
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_array_equal(one.x, two.x)
 
 
 def test_levels_in_blocks_and_in_one_piece_converge_alike(monkeypatch):
