@@ -20,6 +20,7 @@ from relaxon.solvers.dcdm.outer import NEGLIGIBLE
 from relaxon.solvers.dcdm.single_precision import Array, Past, Single, SinglePrecisionDirections
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared
+from relaxon.solvers.kernels.memory import allocate
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.multigrid.fused import LevelCycle
 
@@ -62,7 +63,7 @@ class FusedDirections(SinglePrecisionDirections):
         if before is not None and before._shape == cycle.shape and len(before._work) == count:
             self._work: list[Single] = before._work
         else:
-            self._work = [np.empty(cycle.shape, np.float32) for _ in range(count)]
+            self._work = [allocate(cycle.shape, np.float32) for _ in range(count)]
         self._r = self._work[0]
         self._directions, self._images = self._work[1 : 2 + window], self._work[2 + window :]
         self._flat = [planes_of(array) for array in self._work]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.grid.operator import Planes
+from relaxon.solvers.kernels.memory import allocate, allocate_zeros
 from relaxon.solvers.multigrid.coarsening import coarsen_types
 from relaxon.solvers.multigrid.constants import (
     BEYOND_TRAINING,
@@ -101,7 +102,7 @@ class LevelBuilder:
                 last = not any(halved) or unknowns <= COARSEST_UNKNOWNS
             else:
                 assert faces is not None
-                diagonal = np.empty(shape, np.float32)
+                diagonal = allocate(shape, np.float32)
                 kernels.finish(cells, faces[0][0], faces[0][1], faces[0][2], faces[1], wrap, diagonal)
                 last = not any(halved) or is_coarsest(diagonal)
             last = last and count is None
@@ -115,7 +116,7 @@ class LevelBuilder:
                 else:
                     assert faces is not None
                     kernels.coarsen_faces(*faces, steps, wrap, half, *coarse_faces)
-                coarse_cells = np.empty(coarse_shape, np.uint8)
+                coarse_cells = allocate(coarse_shape, np.uint8)
                 coarsen_types(cells, steps, coarse_cells)
             values = self._constants_of(depth, sum(halved))
             level: FusedLevel
@@ -158,7 +159,7 @@ class LevelBuilder:
         active = [n > 1 for n in code.shape]
         stencil = self._stencil(values, active)
         table, unit = _multiplier_table(values, sum(active), reach_of(stencil))
-        multiplier, wrap = np.empty(code.shape, np.uint8), np.array(self.wrap)
+        multiplier, wrap = allocate(code.shape, np.uint8), np.array(self.wrap)
         kernels.multiplier_codes(code, wrap, table, multiplier)
         weights = np.array([a or w for a, w in zip(active, self.wrap, strict=True)], np.float32)
         shape: Shape = (code.shape[0], code.shape[1], code.shape[2])
@@ -180,7 +181,7 @@ class LevelBuilder:
         kernels.keep_unknowns(diagonal, *lower)
         halved = axes_to_halve(shape, nominal)
         stencil = self._stencil(values, halved)
-        multiplier, gain = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        multiplier, gain = allocate(shape, np.float32), allocate(shape, np.float32)
         wrap, ones = np.array(self.wrap), np.ones(3, np.float32)
         kernels.learned_arrays(diagonal, lower, wrap, nominal, values, reach_of(stencil), multiplier, gain)
         flat, lower0, lower1, lower2 = (planes_of(array) for array in (diagonal, *lower))
@@ -190,7 +191,7 @@ class LevelBuilder:
         level = FaceLevel(shape, operator, smoother, (nominal[0], nominal[1], nominal[2]), active)
         if depth:
             level.gain = planes_of(gain)
-            level.r, level.x, level.z = (np.zeros(level.gain.shape, np.float32) for _ in range(3))
+            level.r, level.x, level.z = (allocate_zeros(level.gain.shape, np.float32) for _ in range(3))
         return level
 
     def _add_transfer(self, level: FusedLevel, halved: list[bool], coarse_cells: NDArray[np.uint8]) -> None:
@@ -205,9 +206,9 @@ class LevelBuilder:
         values: Single
         codes, values, unit = passes.NO_CODES, passes.NO_VALUES, SHARE_UNIT
         if level.operator.coded:
-            codes = np.empty(level.operator.codes.shape, np.uint8)
+            codes = allocate(level.operator.codes.shape, np.uint8)
         else:
-            values, unit = np.empty(level.operator.diagonal.shape, np.float32), 1.0
+            values, unit = allocate(level.operator.diagonal.shape, np.float32), 1.0
         level.transfer = make_transfer(level.tables, halved[2], codes, values, np.float32(unit))
         opened = (coarse_cells != kernels.SOLID).astype(np.float32)
         kernels.shares(level.operator, level.transfer, opened, level.tables, np.float32(MOST_SHARE / SHARE_UNIT))
@@ -229,7 +230,7 @@ def make_transfer(
 
 
 def _empty_faces(shape: tuple[int, ...]) -> tuple[Single, Single]:
-    return np.empty((3, *shape), np.float32), np.empty((3, *shape), np.float32)
+    return allocate((3, *shape), np.float32), allocate((3, *shape), np.float32)
 
 
 def reach_of(stencil: Single) -> float:

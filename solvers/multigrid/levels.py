@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.kernels.memory import allocate_zeros
 from relaxon.solvers.multigrid.cycle import CycleLevel, Single
 from relaxon.solvers.multigrid.transfers import TransferTables
 
@@ -94,7 +95,9 @@ class FusedLevel(CycleLevel):
     def twin(self) -> Self:
         """Return the same level with work space of its own."""
         twin = copy(self)
-        twin.r, twin.x, twin.z = (None if array is None else np.zeros_like(array) for array in (self.r, self.x, self.z))
+        twin.r, twin.x, twin.z = (
+            None if array is None else allocate_zeros(array.shape, array.dtype) for array in (self.r, self.x, self.z)
+        )
         twin.again = twin.table = None
         return twin
 
@@ -120,7 +123,8 @@ class FusedLevel(CycleLevel):
 
     def begin_visit(self) -> None:
         """Begin another visit: set `r` and `z` aside, and let `r ← r − A z`."""
-        r, z = self.again or (np.zeros_like(self.r), np.zeros_like(self.z))
+        shape = self.r.shape
+        r, z = self.again or (allocate_zeros(shape, np.float32), allocate_zeros(shape, np.float32))
         self.again = (self.r, self.z)
         self._take_residual(r)
         self.r, self.z = r, z

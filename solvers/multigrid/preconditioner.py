@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from relaxon.core.masked import plain_array
 from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.kernels.memory import allocate
 from relaxon.solvers.multigrid.cycle import Array, Single, SingleCycle
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class FusedPreconditioner(SingleCycle):
 
     def __init__(self, cycle: FusedCycle) -> None:
         self._cycle = cycle
-        self._r, self._x, self._z = (np.empty(cycle.shape, np.float32) for _ in range(3))
+        self._r, self._x, self._z = (allocate(cycle.shape, np.float32) for _ in range(3))
         self.unit, self.info = cycle.unit, cycle.info
 
     def twin(self) -> FusedPreconditioner:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from relaxon.solvers.kernels.address_kernels import address
+from relaxon.solvers.kernels.memory import allocate_zeros
 from relaxon.solvers.kernels.team_kernels import run_team
 from relaxon.solvers.multigrid import table_kernels as tables
 from relaxon.solvers.multigrid.cycle import Single
@@ -30,7 +31,7 @@ class CycleProgram(StepTable):
         again = {depth: len(levels) + i for i, depth in enumerate(visited)}
         super().__init__([*levels, *(levels[depth] for depth in visited)], members)
         for depth, number in again.items():
-            r, z = np.zeros_like(levels[depth].r), np.zeros_like(levels[depth].z)
+            r, z = (allocate_zeros(array.shape, np.float32) for array in (levels[depth].r, levels[depth].z))
             self._kept += [r, z]
             row = self.rows[number]
             row[[tables.FORMER_R, tables.FORMER_Z]] = self.rows[depth, [tables.R, tables.Z]]
