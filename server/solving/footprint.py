@@ -28,7 +28,8 @@ REQUEST_BYTES = 16
 UNKNOWN_MEMORY = 4 * 2**30
 """Bytes assumed for a machine whose system does not report its memory."""
 RESCUE = 50.0
-"""Bytes per cell of the incomplete factor that takes over if `dcdm` does not converge on a grid."""
+"""Bytes per cell of the incomplete factor that takes over if `dcdm` does not converge on a grid and memory is short. Where the
+machine has twice of what `amg` takes, that takes over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ CONSTANT = {
     "dcdm-cnn": Footprint(100.0, 400.0),
     "mg-cg": Footprint(32.0, 60.0),
     "mg-rbgs-cg": Footprint(68.0, 60.0),
+    "amg": Footprint(230.0, 140.0),
     "ic-cg": Footprint(50.0, 50.0),
     "jacobi-cg": Footprint(50.0, 50.0),
     "cg": Footprint(10.0, 50.0),

@@ -3,7 +3,8 @@
 Coarse cells join what a thin wall separates, and where κ jumps by many decades within a coarse cell, no value of it is
 right. In mazes and with such coefficients the iteration with a V-cycle is slow. So its pace is watched. Where the rest
 would take too many iterations at the pace of the last ones, another method continues from the current iterate: a sparse
-factorisation where the system is small, else conjugate gradients with an incomplete Cholesky factor.
+factorisation where the system is small, else algebraic multigrid on the grid's matrix, whose coarse levels follow the
+couplings alone; or, where memory is short, conjugate gradients with an incomplete Cholesky factor.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.core.available_memory import find_available_memory
 from relaxon.core.solution import Result
 from relaxon.solvers.external.adapters import SciPyDirect
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Monitor, Prepared
+from relaxon.solvers.interface.registry import find_solver
 from relaxon.solvers.krylov.conjugate_gradients import IncompleteCholeskyCG
 
 WATCHED = 30
@@ -29,13 +32,21 @@ FACTORED = {2: 100_000, 3: 10_000}
 """The unknowns up to which a factorisation takes a second at most, by the number of dimensions."""
 
 
-def second_method(operator: PoissonOperator) -> Prepared:
-    """Return the method that takes over on this system."""
+MULTIGRID_BYTES, MEMORY_PART = 400, 0.5
+"""Bytes that algebraic multigrid takes for an unknown, at most, and the fraction of the available memory that it may
+take; the incomplete factor takes 50."""
+
+
+def second_method(operator: PoissonOperator) -> tuple[str, Prepared]:
+    """Return the name of the solver that takes over on this system, and the solver set up for it."""
     if operator.grid.unknowns <= FACTORED[operator.grid.ndim]:
         # Of a matrix that is singular to rounding there is no factor.
         with suppress(RuntimeError):
-            return SciPyDirect().prepare(operator)
-    return IncompleteCholeskyCG().prepare(operator)
+            return SciPyDirect.name, SciPyDirect().prepare(operator)
+    available = find_available_memory()
+    if available is None or MULTIGRID_BYTES * operator.grid.unknowns <= MEMORY_PART * available:
+        return "amg", find_solver("amg").prepare(operator)
+    return IncompleteCholeskyCG.name, IncompleteCholeskyCG().prepare(operator)
 
 
 class Rescued(Prepared):
@@ -44,12 +55,12 @@ class Rescued(Prepared):
     `Monitor.fallbacks` counts the iterations of the second.
     """
 
-    def __init__(self, first: Prepared, second: Callable[[], Prepared]) -> None:
+    def __init__(self, first: Prepared, second: Callable[[], tuple[str, Prepared]]) -> None:
         self.first = first
         self.info = first.info
         self.default_max_iterations = 10_000
         self._make_second = second
-        self._second: Prepared | None = None
+        self._second: tuple[str, Prepared] | None = None
         self._hopeless = False
 
     def twin(self) -> Prepared | None:
@@ -58,6 +69,8 @@ class Rescued(Prepared):
 
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:
         left, hopeless = max_iterations, self._hopeless
+        if not monitor.fallbacks:  # not a continuation of a run that was handed over
+            self.failure = ""
         while not hopeless:
             start = len(monitor.history)
             result = self.first.run(b, x, monitor, min(WATCHED, left))
@@ -70,12 +83,19 @@ class Rescued(Prepared):
                 hopeless = True
                 # A grid that was too much for it once will be again.
                 self._hopeless = self.remembers
-            monitor.history.pop()  # the next run records the same residual again
+            # The next run records the same residual again, and this one's last step is not its own to undo.
+            monitor.history.pop()
+            monitor.stepped(None)
         if self._second is None:
             self._second = self._make_second()
-        before = monitor.iterations
-        result = self._second.run(b, x, monitor, left)
-        monitor.fallbacks += max(monitor.iterations - max(before, 0), 0)
+        name, second = self._second
+        done = len(monitor.history)  # without its last entry, which the next run records again
+        result = second.run(b, x, monitor, left)
+        monitor.fallbacks += monitor.iterations - done
+        if not self.failure:
+            self.failure = f"{name} took over" + (f" after {done} iterations with the cycle" if done else "")
+        if second.failure:
+            self.failure += f"; {second.failure}"
         return result
 
     @staticmethod

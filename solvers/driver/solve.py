@@ -156,7 +156,8 @@ def solve_many(
         return prepared.request(sides[index], options, starts[index], name=f"b[{index}]")
 
     requests = [make_request(index) for index in range(len(sides))]
-    if callback is None and (isinstance(prepared, PreparedSolver) or prepared.has_twins):
+    side_by_side = prepared.has_twins if not isinstance(prepared, PreparedSolver) else not prepared.engine.together
+    if callback is None and side_by_side:
         return answer_all(prepared, requests, starts, make_request)
     prepared.look_ahead(requests, watched=callback is not None)
     return tuple(prepared.answer(request, callback, start) for request, start in zip(requests, starts, strict=True))

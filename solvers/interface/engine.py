@@ -97,6 +97,8 @@ class Prepared(ABC):
         `tolerances` are those of the residual norms; None if a caller watches the iterations or limits them.
         """
 
+    together: bool = False
+    """Whether `look_ahead` serves several right-hand sides better than one thread for each of them."""
     remembers: bool = True
     """Whether what a run learns about the system may change later runs."""
 

@@ -54,6 +54,10 @@ _GRID_SOLVERS: tuple[tuple[str, str, str, str], ...] = (
     ("mg-cg", "geometric multigrid, damped Jacobi, as preconditioner of CG", "multigrid", "MultigridCG"),
     ("mg-rbgs-cg", "geometric multigrid, red-black Gauss-Seidel, as preconditioner of CG", "multigrid", "MultigridCG"),
     (
+        "amg", "algebraic multigrid on the grid's matrix: for stretched cells with jumps of κ, and mazes",
+        "sparse.on_grid", "GridAlgebraicMultigrid",
+    ),
+    (
         "ic-cg", "CG with a modified incomplete Cholesky preconditioner",
         "krylov.conjugate_gradients", "IncompleteCholeskyCG",
     ),

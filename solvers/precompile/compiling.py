@@ -39,7 +39,7 @@ def kind_of(solver: Any, system: Any) -> str | None:
     name = solver if isinstance(solver, str) else getattr(solver, "name", "")
     if hasattr(solver, "device") or split_device(name)[1] is not None:
         return None
-    if isinstance(system, PoissonGrid):
+    if isinstance(system, PoissonGrid) and name != "amg":  # which solves the grid's matrix
         if name == "auto":
             name = likely_solver(system)
         return grid_kind(name, system.ndim, not system.constant)

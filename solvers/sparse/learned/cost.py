@@ -8,9 +8,9 @@ from relaxon.core.solution import Solution
 from relaxon.solvers.sparse.amg.engine import MultigridDirections
 
 # In units of one entry of a level in a sweep, about a nanosecond; fitted by `bench/sparse_learning.py --fit`.
-SETUP_ENTRY, MATCHED_ENTRY, SETUP_ROW = 5.0, 2.0, 20.0
+SETUP_ENTRY, MATCHED_ENTRY, SETUP_ROW = 3.0, 7.0, 80.0
 """Costs in the set-up: of an entry of a level, of an entry in each matching, and of a row."""
-OUTER_ENTRY, OUTER_ROW = 1.5, 12.0
+OUTER_ENTRY, OUTER_ROW = 0.5, 12.0
 """Costs of an iteration outside the cycle: of an entry of the matrix and of a row."""
 
 
