@@ -51,6 +51,7 @@ CONSTANT = {
     "ic-cg": Footprint(50.0, 50.0),
     "jacobi-cg": Footprint(50.0, 50.0),
     "cg": Footprint(10.0, 50.0),
+    "amg": Footprint(215.0, 145.0),
     "pyamg-sa": Footprint(400.0, 350.0),
     "pyamg-rs": Footprint(520.0, 480.0),
     "scipy-cg": Footprint(135.0, 190.0),

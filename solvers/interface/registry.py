@@ -59,6 +59,7 @@ _GRID_SOLVERS: tuple[tuple[str, str, str, str], ...] = (
     ),
     ("jacobi-cg", "CG with a diagonal preconditioner", "krylov.conjugate_gradients", "JacobiCG"),
     ("cg", "conjugate gradients", "krylov.conjugate_gradients", "ConjugateGradient"),
+    ("amg", "algebraic multigrid on the grid's matrix", "sparse.on_grid", "GridAlgebraicMultigrid"),
     ("pyamg-sa", "PyAMG smoothed aggregation, CG-accelerated", "external.adapters", "PyAMG"),
     ("pyamg-rs", "PyAMG Ruge-Stüben, CG-accelerated", "external.adapters", "PyAMG"),
     ("scipy-cg", "SciPy's conjugate gradients on the CSR matrix", "external.adapters", "SciPyCG"),

@@ -42,6 +42,8 @@ def kind_of(solver: Any, system: Any) -> str | None:
     if isinstance(system, PoissonGrid):
         if name == "auto":
             name = likely_solver(system)
+        if name == "amg":  # on the grid's matrix
+            return matrix_kind(name)
         return grid_kind(name, system.ndim, not system.constant)
     return matrix_kind(name)
 

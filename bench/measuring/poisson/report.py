@@ -17,7 +17,7 @@ PICTURED = ("dcdm", "dcdm-cnn", "mg-cg", "ic-cg", "cg", "pyamg-sa")
 OURS, THEIRS = "dcdm", ("pyamg-sa", "pyamg-rs")
 ORDER = (
     *("dcdm", "dcdm-cnn", "mg-cg", "mg-rbgs-cg", "ic-cg", "jacobi-cg", "cg"),
-    *("pyamg-sa", "pyamg-rs", "scipy-cg", "scipy-direct", "auto", "fast-diagonalisation"),
+    *("pyamg-sa", "pyamg-rs", "scipy-cg", "scipy-direct", "auto", "fast-diagonalisation", "amg"),
 )
 """Of the columns; it also fixes each solver's colour, the same in both pictures."""
 HEADINGS = ("solver", "warm-up\ns", "set-up\ns", "solve\ns", "total\ns", "itera-\ntions", "true\nresidual", "result")

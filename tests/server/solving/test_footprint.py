@@ -57,7 +57,7 @@ def test_no_set_up_or_solve_takes_more_than_is_counted(shape, variable):
     from relaxon.server.solving import footprint
     from relaxon.solvers import PoissonGrid
 
-    solvers = ["dcdm", "mg-cg", "mg-rbgs-cg", "ic-cg", "jacobi-cg", "cg", "auto", "fast-diagonalisation"]
+    solvers = ["dcdm", "mg-cg", "mg-rbgs-cg", "ic-cg", "jacobi-cg", "cg", "auto", "fast-diagonalisation", "amg"]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_WAIT_POLICY": "passive"}
     command = [sys.executable, "-c", MEASURE, json.dumps([shape, variable, solvers])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
