@@ -3,6 +3,7 @@
     python bench/poisson.py --quick              # minutes: 32³ to 64³
     python bench/poisson.py                      # 32³ to 160³
     python bench/poisson.py --size 128 --case all --json out.json
+    python bench/poisson.py --size 128 --case all --against ceabc37 --json out.json --into README.md
     python bench/poisson.py --steps 100          # and 100 time steps, the geometry at rest and moving
     python bench/poisson.py --petsc              # and PETSc's multigrids, where python3-petsc4py is present
     python bench/poisson.py --from bench/results/poisson.json --markdown table.md
@@ -12,7 +13,10 @@ that the solvers do not share. Repeats go round the solvers, each on a grid made
 a small system of the same kind goes before, and is reported apart. Numba and torch get `--threads`, BLAS gets
 `--blas-threads`, for all solvers alike; PyAMG's and SciPy's own loops have one thread whatever is given. Run it on a
 machine that does nothing else: the load before the run is in the results. What is left out is there too, with the
-reason. Exit status 1 where a solver says CONVERGED and the recomputed residual does not meet the tolerance.
+reason. With `--against COMMIT` the race is between this tree's `dcdm`, that of another commit (a process of its own,
+from a clone, on the same system and judged here by the same code) and PyAMG; `--into PAGE` puts the table between
+PAGE's two lines for it. Exit status 1 where a solver says CONVERGED and the recomputed residual does not meet the
+tolerance.
 """
 
 from __future__ import annotations
@@ -24,12 +28,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measuring.poisson.report import draw_convergence, draw_times, lies, markdown, table
+from measuring.poisson.other_build import OtherBuild
+from measuring.poisson.report import AT, OURS, THEIRS, draw_convergence, draw_times, lies, markdown, table, write_into
 from measuring.poisson.runs import Contest, Limits
 from measuring.poisson.scenarios import STEP_SOLVERS, memory_per_unknown, steps_contest, triad_bandwidth
 from petsc import PetscRow, petsc_rows
@@ -48,6 +54,8 @@ CASES = (
 SIZES, QUICK_SIZES = (32, 64, 96, 128, 160), (32, 48, 64)
 REPEATS, QUICK_REPEATS = 5, 3
 LIMIT, QUICK_LIMIT = 120.0, 4.0
+AGAINST_LIMIT = 60.0
+"""Three repeats or more of PyAMG's at 128³ on most systems."""
 LARGEST, QUICK_LARGEST = (("dcdm-cnn", 96),), (("dcdm-cnn", 48), ("scipy-direct", 32))
 MEMORY_CASE = "pool"
 RESULTS = Path(__file__).parent / "results"
@@ -77,29 +85,39 @@ class Settings:
     steps_size: int
     memory: bool
     petsc: bool
+    against: str | None = None
 
 
 def settings(args: argparse.Namespace) -> Settings:
     """The arguments with the defaults of a full or a quick run filled in."""
     sizes = tuple(sorted(set(args.sizes or (QUICK_SIZES if args.quick else SIZES))))
+    solvers = args.solvers or ((OURS, *THEIRS) if args.against else [entry.name for entry in list_solvers()])
+    usual = QUICK_LIMIT if args.quick else AGAINST_LIMIT if args.against else LIMIT
     largest = dict(QUICK_LARGEST if args.quick else LARGEST) | dict(args.largest)
     return Settings(
         cases=CASES if "all" in args.cases else tuple(dict.fromkeys(args.cases)),
         sizes=sizes,
-        solvers=tuple(dict.fromkeys(args.solvers)),
+        solvers=tuple(dict.fromkeys(solvers)),
         rtol=tuple(dict.fromkeys(args.rtol)),
         repeats=args.repeats or (QUICK_REPEATS if args.quick else REPEATS),
-        limits=Limits(args.limit or (QUICK_LIMIT if args.quick else LIMIT), tuple(largest.items())),
+        limits=Limits(args.limit or usual, tuple(largest.items())),
         steps=args.steps,
         steps_size=args.steps_size or min(STEPS_SIDE, sizes[-1]),
-        memory=args.memory if args.memory is not None else not args.quick,
+        memory=args.memory if args.memory is not None else not (args.quick or args.against),
         petsc=args.petsc,
+        against=args.against,
     )
 
 
 def run(chosen: Settings, console: Console, save: Save) -> Record:
     """All systems as JSON values; `save` gets what there is after each."""
-    contest = Contest(chosen.solvers, chosen.repeats, chosen.limits)
+    other = None if chosen.against is None else OtherBuild(chosen.against)
+    with nullcontext() if other is None else closing(other):
+        others = {} if other is None else {f"{OURS}{AT}{chosen.against}": (other, OURS)}
+        return _run_contest(Contest(chosen.solvers, chosen.repeats, chosen.limits, others), chosen, console, save)
+
+
+def _run_contest(contest: Contest, chosen: Settings, console: Console, save: Save) -> Record:
     machine = described()
     if (machine["machine"]["load_before"] or 0.0) > BUSY:
         console.print("The machine is busy with something else: times will be disturbed.", style="bold yellow")
@@ -187,7 +205,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="sizes 32 48 64, three repeats, short limit, no memory")
     made.add_argument("--cases", "--case", nargs="+", choices=(*CASES, "all"), default=["all"])
     made.add_argument("--sizes", "--size", nargs="+", type=_positive)
-    made.add_argument("--solvers", nargs="+", choices=known, default=known)
+    made.add_argument("--solvers", nargs="+", choices=known, help="all by default; with --against dcdm and PyAMG's")
     made.add_argument("--rtol", nargs="+", type=float, default=[1e-6])
     made.add_argument("--repeats", type=_positive)
     made.add_argument("--limit", type=float, help="seconds that a run, or a solver's repeats on a system, may take")
@@ -200,7 +218,9 @@ def parser() -> argparse.ArgumentParser:
         "--memory", action=argparse.BooleanOptionalAction, help="also peak memory, one case at the largest size"
     )
     made.add_argument("--petsc", action="store_true", help="also PETSc's multigrids, one process each: bench/petsc.py")
+    made.add_argument("--against", metavar="COMMIT", help="also the build of another commit: any name that git knows")
     made.add_argument("--json", type=Path, help="another file for the results")
+    made.add_argument("--into", type=Path, metavar="PAGE", help="put the table of the largest size into this page")
     made.add_argument("--threads", type=_positive, help="of Numba and torch; all cores by default")
     made.add_argument("--blas-threads", type=_positive, default=BLAS_THREADS, help="of OpenBLAS or MKL; 1 by default")
     made.add_argument("--out", type=Path, help="folder for what is written; bench/results by default")
@@ -238,6 +258,8 @@ def main(argv: list[str] | None = None) -> int:
         console.print(rendered)
     if args.markdown:
         args.markdown.write_text(markdown(record), encoding="utf-8")
+    if args.into:
+        write_into(args.into, markdown(record))
     found = lies(record)
     for lie in found:
         console.print(lie, style="bold red", markup=False)

@@ -28,8 +28,8 @@ REQUEST_BYTES = 16
 UNKNOWN_MEMORY = 4 * 2**30
 """Bytes assumed for a machine whose system does not report its memory."""
 RESCUE = 50.0
-"""Bytes per cell of the incomplete factor that takes over if `dcdm` does not converge on a grid and memory is short. Where the
-machine has twice of what `amg` takes, that takes over."""
+"""Bytes per cell of the incomplete factor that takes over if `dcdm` does not converge on a grid and memory is short;
+`amg` takes over only where the machine has twice of what that takes."""
 
 
 @dataclass(frozen=True, slots=True)

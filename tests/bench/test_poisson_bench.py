@@ -341,3 +341,48 @@ def test_the_quick_run_keeps_the_network_to_small_grids(bench):
 
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))
+
+
+def test_another_build_takes_part_on_the_same_system_and_is_judged_by_its_residual(runs, report):
+    class Lying:
+        def attempt(self, problem, solver, rtol, limit):
+            assert solver == "dcdm"
+            answer = prepare(problem.grid, solver="cg").solve(problem.b, rtol=rtol)
+            return runs.judge(problem, dataclasses.replace(answer, x=2 * answer.x), rtol, 0.0, 1.0)
+
+    contest = runs.Contest(["dcdm"], 2, runs.Limits(), {"dcdm at abc": (Lying(), "dcdm")})
+    own, other = contest.run("box", 12, 1e-6)
+    assert (own.honest, other.honest) == (True, False)
+    assert len(other.attempts) == 2
+    assert other.worst.relative_residual == pytest.approx(1.0, rel=1e-3)
+
+
+def test_what_an_older_build_needs_of_a_system_is_written_without_this_one_s_types():
+    from measuring.poisson.other_build import _describe
+
+    arguments, more, b = _describe(gallery.make("box", 8))
+    assert more == {}
+    assert all(isinstance(side, str) for pair in arguments[2] for side in pair)
+    assert b.shape == arguments[0].shape
+    assert set(_describe(gallery.make("cylinder", 8))[1]) == {"volume"}
+
+
+def test_the_best_of_pyamg_is_a_lower_bound_where_the_limit_cut_all_of_it(report):
+    def row(seconds, result):
+        return {"seconds": seconds, "result": result, "honest": True, "setup": [seconds]}
+
+    ours = row(0.5, "converged")
+    assert report._factor([row(3.0, "cancelled"), row(2.0, "cancelled")], ours) == "over 4.0×"
+    assert report._factor([row(3.0, "converged"), row(2.0, "cancelled")], ours) == "6.0×"
+    assert report._factor([None], ours) == "–"
+
+
+def test_a_table_goes_between_the_lines_of_a_page_and_nowhere_else(report, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n\n{report.BEGIN}\nold\n{report.END}\n\nafter\n")
+    report.write_into(page, "| new |\n")
+    report.write_into(page, "| new |\n")
+    assert page.read_text() == f"before\n\n{report.BEGIN}\n\n| new |\n\n{report.END}\n\nafter\n"
+    page.write_text("no lines")
+    with pytest.raises(ValueError, match="must have the lines"):
+        report.write_into(page, "new")

@@ -17,11 +17,17 @@ PICTURED = ("dcdm", "dcdm-cnn", "mg-cg", "ic-cg", "cg", "pyamg-sa")
 OURS, THEIRS = "dcdm", ("pyamg-sa", "pyamg-rs")
 ORDER = (
     *("dcdm", "dcdm-cnn", "mg-cg", "mg-rbgs-cg", "ic-cg", "jacobi-cg", "cg"),
-    *("pyamg-sa", "pyamg-rs", "scipy-cg", "scipy-direct", "auto", "fast-diagonalisation"),
+    *("pyamg-sa", "pyamg-rs", "scipy-cg", "scipy-direct", "auto", "fast-diagonalisation", "amg"),
 )
 """Of the columns; it also fixes each solver's colour, the same in both pictures."""
 HEADINGS = ("solver", "warm-up\ns", "set-up\ns", "solve\ns", "total\ns", "itera-\ntions", "true\nresidual", "result")
 GIB = 2**30
+CUT = "cancelled"
+"""The result of a solve that `--limit` stopped."""
+AT = " at "
+"""Between a solver's name and the commit whose build of it takes part."""
+BEGIN, END = "<!-- bench/poisson.py: begin -->", "<!-- bench/poisson.py: end -->"
+"""Between these lines of a page stands what `--into` writes."""
 
 
 def table(record: Record) -> Iterator[Table]:
@@ -102,16 +108,48 @@ def _number(value: float | None) -> str:
 
 
 def _totals(rows: list[Record], size: int, rtol: float) -> str:
-    shown = sorted({r["solver"] for r in rows}, key=ORDER.index)
-    headings = [f"{size}³, to {rtol:g}", "unknowns", *(f"`{solver}`" for solver in shown), f"best PyAMG / `{OURS}`"]
+    shown = sorted({r["solver"] for r in rows}, key=_place)
+    headings = [f"{size}³, to {rtol:g}", "unknowns", *(_heading(solver) for solver in shown), f"best PyAMG / `{OURS}`"]
+    builds = [solver for solver in shown if AT in solver]
+    headings += [f"{_heading(build)} / `{OURS}`" for build in builds]
     lines = []
     for case in dict.fromkeys(r["case"] for r in rows):
         by = {r["solver"]: r for r in rows if r["case"] == case}
-        theirs = [by[s]["seconds"] for s in THEIRS if _solved(by.get(s))]
-        factor = f"{min(theirs) / by[OURS]['seconds']:.1f}×" if theirs and _solved(by.get(OURS)) else "–"
+        factors = [_factor([by.get(solver) for solver in THEIRS], by.get(OURS))]
+        factors += [_factor([by.get(build)], by.get(OURS)) for build in builds]
         unknowns = f"{next(iter(by.values()))['unknowns']:,}"
-        lines.append([case, unknowns, *(_cell(by.get(solver)) for solver in shown), factor])
+        lines.append([case, unknowns, *(_cell(by.get(solver)) for solver in shown), *factors])
     return markdown_table(headings, lines, right=True) + _left_out(rows)
+
+
+def _factor(theirs: list[Record | None], ours: Record | None) -> str:
+    """How many times our seconds the best of theirs took; at least so many where all of them were cut."""
+    if ours is None or not _solved(ours):
+        return "–"
+    solved = [row["seconds"] for row in theirs if row is not None and _solved(row)]
+    cut = [row["seconds"] for row in theirs if row is not None and row["setup"] and row["result"] == CUT]
+    if solved:
+        return f"{min(solved) / ours['seconds']:.1f}×"
+    return f"over {min(cut) / ours['seconds']:.1f}×" if cut else "–"
+
+
+def _place(solver: str) -> int:
+    """Return the place of a solver among the columns; that of another commit's build is the last."""
+    return ORDER.index(solver) if solver in ORDER else len(ORDER)
+
+
+def _heading(solver: str) -> str:
+    name, at, commit = solver.partition(AT)
+    return f"`{name}`{at}{commit}"
+
+
+def write_into(page: Path, text: str) -> None:
+    """Put the table between its lines of a page; ValueError if the page does not have them."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} must have the lines {BEGIN} and {END}")
+    page.write_text(f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}", encoding="utf-8")
 
 
 def _solved(row: Record | None) -> bool:
@@ -123,10 +161,11 @@ def _cell(row: Record | None) -> str:
     if row is None or not row["setup"]:
         return "–"
     star = "*" if row.get("note") else ""
-    text = f"{row['seconds']:.3g} s ({row['iterations']}){star}"
+    over = "over " if row["result"] == CUT else ""
+    text = f"{over}{row['seconds']:.3g} s ({row['iterations']}){star}"
     if not row["honest"]:
         return f"{text} **not true**"
-    return text if row["result"] == "converged" else f"{text} {row['result']}"
+    return text if row["result"] in ("converged", CUT) else f"{text} {row['result']}"
 
 
 def _left_out(rows: list[Record]) -> str:
@@ -146,7 +185,7 @@ def draw_times(record: Record, path: Path) -> None:
     figure, panels = _panels(len(cases))
     for panel, case in zip(panels, cases, strict=False):
         panel.set(title=case, xlabel="unknowns", ylabel="set-up + solve, s", xscale="log", yscale="log")
-        for solver in sorted({r["solver"] for r in rows}, key=ORDER.index):
+        for solver in sorted({r["solver"] for r in rows}, key=_place):
             mine = [r for r in rows if r["case"] == case and r["solver"] == solver and _solved(r)]
             if mine:
                 points = ([r["unknowns"] for r in mine], [r["seconds"] for r in mine])
@@ -164,7 +203,7 @@ def draw_convergence(record: Record, path: Path) -> None:
         here = [r for r in rows if r["case"] == case]
         sizes = [r["size"] for r in here]
         size = max(sizes, key=lambda n: (sizes.count(n), n))
-        for row in sorted((r for r in here if r["size"] == size), key=lambda r: ORDER.index(r["solver"])):
+        for row in sorted((r for r in here if r["size"] == size), key=lambda r: _place(r["solver"])):
             start = row["residuals"][0] or 1.0
             history = [float("nan") if v is None else v / start for v in row["residuals"]]
             panel.plot(history, label=row["solver"], **_style(row["solver"]))
@@ -178,7 +217,7 @@ def _style(solver: str) -> dict[str, Any]:
     """Own solvers in full lines, others' broken; the learned one stands out."""
     dashed = solver.startswith(("pyamg", "scipy"))
     return {
-        "color": "black" if solver == "scipy-direct" else f"C{ORDER.index(solver) % 10}",
+        "color": "black" if solver == "scipy-direct" else f"C{_place(solver) % 10}",
         "linestyle": "--" if dashed else "-",
         "linewidth": 2.2 if solver == OURS else 1.2,
     }
@@ -203,6 +242,6 @@ def _finish(figure: Any, panels: list[Any], used: int, path: Path) -> None:
     for panel in panels[used:]:
         panel.axis("off")
     if handles:
-        order = sorted(handles, key=ORDER.index)
+        order = sorted(handles, key=_place)
         figure.legend([handles[s] for s in order], order, fontsize=8, loc="outside lower center", ncols=6)
     figure.savefig(path, dpi=110)

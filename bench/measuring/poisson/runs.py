@@ -6,9 +6,9 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from relaxon.cli.residual import true_residual
 from relaxon.core.solution import Result, Solution
@@ -135,11 +135,25 @@ def judge(problem: Problem, solution: Solution, rtol: float, setup: float, solve
     )
 
 
+class Contestant(Protocol):
+    """Makes attempts in its own way: `measuring.poisson.other_build`."""
+
+    def attempt(self, problem: Problem, solver: str, rtol: float, limit: float) -> Attempt: ...
+
+
 class Contest:
     """Solvers on one system after another; remembers who is warm, and how long they took on smaller systems."""
 
-    def __init__(self, solvers: Sequence[str], repeats: int, limits: Limits) -> None:
-        self.solvers, self.repeats, self.limits = tuple(solvers), repeats, limits
+    def __init__(
+        self,
+        solvers: Sequence[str],
+        repeats: int,
+        limits: Limits,
+        others: Mapping[str, tuple[Contestant, str]] | None = None,
+    ) -> None:
+        """`others` take part under their names after the solvers, each with the solver that it runs."""
+        self._others = dict(others or {})
+        self.solvers, self.repeats, self.limits = (*solvers, *self._others), repeats, limits
         self.rows: list[Row] = []
         self._warm: dict[tuple[str, str], Attempt | str] = {}
 
@@ -183,16 +197,22 @@ class Contest:
     ) -> None:
         """One attempt; what it raises becomes the reason why there are none, or no more."""
         try:
-            found[solver].append(attempt(problem, solver, rtol, self.limits.seconds))
+            found[solver].append(self._attempt(problem, solver, rtol, self.limits.seconds))
         except Exception as error:  # one solver's failure must not lose the others' results
             (notes if found[solver] else skipped)[solver] = _raised(error)
+
+    def _attempt(self, problem: Problem, solver: str, rtol: float, limit: float = math.inf) -> Attempt:
+        if solver not in self._others:
+            return attempt(problem, solver, rtol, limit)
+        contestant, own = self._others[solver]
+        return contestant.attempt(problem, own, rtol, limit)
 
     def _warmed(self, case: str, solver: str, rtol: float) -> Attempt | str:
         """Run a small system of the same kind once, which compiles and loads; why that failed, where it did."""
         key = (case, solver)
         if key not in self._warm:
             try:
-                self._warm[key] = attempt(gallery.make(case, WARM_UP_SIDE), solver, rtol)
+                self._warm[key] = self._attempt(gallery.make(case, WARM_UP_SIDE), solver, rtol)
             except Exception as error:  # as in _try
                 self._warm[key] = _raised(error)
         return self._warm[key]

@@ -5,7 +5,7 @@ import pytest
 
 from relaxon.solvers import PoissonGrid, Result, prepare, solve
 
-SOLVERS = ["dcdm", "mg-cg", "mg-rbgs-cg", "ic-cg", "jacobi-cg", "cg", "pyamg-rs", "scipy-direct"]
+SOLVERS = ["dcdm", "mg-cg", "mg-rbgs-cg", "ic-cg", "jacobi-cg", "cg", "pyamg-rs", "scipy-direct", "amg"]
 
 
 def geometries(shape):

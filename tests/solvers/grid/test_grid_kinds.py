@@ -10,7 +10,7 @@ from relaxon.solvers import CellType, PoissonGrid, Robin, boundary_source, galle
 from relaxon.solvers.cut_cells import outside_disc
 
 SHAPES = st.sampled_from([(5, 7), (1, 9), (6, 4), (4, 5, 6), (3, 1, 2), (2, 2, 3), (7, 3, 5)])
-SOLVERS = ("mg-cg", "dcdm", "ic-cg", "jacobi-cg", "cg", "mg-rbgs-cg", "scipy-direct")
+SOLVERS = ("mg-cg", "dcdm", "ic-cg", "jacobi-cg", "cg", "mg-rbgs-cg", "scipy-direct", "amg")
 BOX = np.zeros((4, 5), np.uint8)
 
 

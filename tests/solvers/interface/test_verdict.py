@@ -176,7 +176,7 @@ def penalised_grid(weight):
     return PoissonGrid(cells, coefficient=faces), b, exact
 
 
-@pytest.mark.parametrize("solver", ["dcdm", "mg-cg", "ic-cg", "jacobi-cg", "cg", "scipy-direct", "pyamg-sa"])
+@pytest.mark.parametrize("solver", ["dcdm", "mg-cg", "ic-cg", "jacobi-cg", "cg", "scipy-direct", "pyamg-sa", "amg"])
 @pytest.mark.parametrize("weight", [1e6, 1e30])
 def test_a_penalty_on_a_grid_does_not_hide_the_error(weight, solver):
     grid, b, exact = penalised_grid(weight)
@@ -316,7 +316,7 @@ def test_kappa_is_read_in_the_fluid_and_in_the_air_beside_it_alone():
 
 EXPONENTS = (-665, -532, 498)
 """Of two: about 1e-200, 1e-160 and 1e150."""
-GRID_SOLVERS = ("dcdm", "mg-cg", "ic-cg", "jacobi-cg", "cg", "scipy-direct", "pyamg-sa", "pyamg-rs", "scipy-cg")
+GRID_SOLVERS = ("dcdm", "mg-cg", "ic-cg", "jacobi-cg", "cg", "scipy-direct", "pyamg-sa", "pyamg-rs", "scipy-cg", "amg")
 
 
 @pytest.mark.parametrize("solver", GRID_SOLVERS)

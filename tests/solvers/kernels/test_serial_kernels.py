@@ -125,6 +125,7 @@ SOLVERS = {
     "mg-cg": "mg-cg",
     "mg-cg red-black": MultigridCG("red-black"),
     "dcdm": "dcdm",
+    "amg": "amg",
     "directions": ConjugateDirectionsWith(lambda r: r.astype(np.float32)),
 }
 
