@@ -29,6 +29,11 @@ def kinds(n: int) -> Iterator[tuple[str, dict[str, Any]]]:
         widths /= widths.sum()
         yield f"one axis stretched by {growth - 1:.0%} a cell", {"spacing": (h, h, widths), "boundary": "dirichlet"}
         yield f"all axes stretched by {growth - 1:.0%} a cell", {"spacing": (widths,) * 3, "boundary": "dirichlet"}
+    jumps = 1e6 ** np.random.default_rng(0).integers(0, 2, (n,) * 3).astype(float)
+    for growth in (1.0, 1.1, 1.2):
+        widths = growth ** np.abs(np.arange(n) - (n - 1) / 2)
+        axes = {"spacing": (widths / widths.sum(),) * 3, "boundary": "dirichlet", "coefficient": jumps}
+        yield f"κ jumps by 10⁶, stretched by {growth - 1:.0%} a cell", axes
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from relaxon.core.available_memory import find_machine_memory
 from relaxon.core.naming import split_device
+from relaxon.solvers.dcdm.rescue import rescue_bytes
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 SESSION_BYTES = 1 << 16
@@ -27,9 +28,8 @@ REQUEST_BYTES = 16
 """Bytes of a solver's right-hand side and solution, per cell or unknown: one float64 each."""
 UNKNOWN_MEMORY = 4 * 2**30
 """Bytes assumed for a machine whose system does not report its memory."""
-RESCUE = 50.0
-"""Bytes per cell of the incomplete factor that takes over if `dcdm` does not converge on a grid and memory is short;
-`amg` takes over only where the machine has twice of what that takes."""
+RESCUED = ("dcdm", "auto")
+"""The solvers of grids beside which another method may take over; see `relaxon.solvers.dcdm.rescue`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +43,24 @@ class Footprint:
 UNKNOWN = Footprint(400.0, 400.0)
 """Assumed for a solver that has not been measured."""
 CONSTANT = {
-    "dcdm": Footprint(50.0, 30.0 + RESCUE),
-    "auto": Footprint(50.0, 30.0 + RESCUE),
+    "dcdm": Footprint(50.0, 30.0),
+    "auto": Footprint(50.0, 30.0),
     "fast-diagonalisation": Footprint(10.0, 40.0),
     "dcdm-cnn": Footprint(100.0, 400.0),
     "mg-cg": Footprint(32.0, 60.0),
     "mg-rbgs-cg": Footprint(68.0, 60.0),
-    "amg": Footprint(230.0, 140.0),
     "ic-cg": Footprint(50.0, 50.0),
     "jacobi-cg": Footprint(50.0, 50.0),
     "cg": Footprint(10.0, 50.0),
+    "amg": Footprint(215.0, 145.0),
     "pyamg-sa": Footprint(400.0, 350.0),
     "pyamg-rs": Footprint(520.0, 480.0),
     "scipy-cg": Footprint(135.0, 190.0),
     "scipy-direct": Footprint(140.0, 200.0),
 }
 VARIABLE = CONSTANT | {
-    "dcdm": Footprint(155.0, 35.0 + RESCUE),
-    "auto": Footprint(155.0, 35.0 + RESCUE),
+    "dcdm": Footprint(155.0, 35.0),
+    "auto": Footprint(155.0, 35.0),
     "fast-diagonalisation": Footprint(40.0, 70.0),
     "mg-cg": Footprint(95.0, 130.0),
     "mg-rbgs-cg": Footprint(95.0, 130.0),
@@ -98,10 +98,11 @@ def grid_setup(solver: str, grid: PoissonGrid) -> tuple[int, int]:
     table = CONSTANT if grid.constant else VARIABLE
     found = table.get(solver, UNKNOWN)
     cells = grid.cells.size
+    rescue = rescue_bytes(cells) if solver in RESCUED else 0
     kept = found.kept * cells
     if solver == "scipy-direct":
         kept += factor_bytes(grid.unknowns, 2 if min(grid.shape3) <= 2 else 3)
-    return _with_request(kept, found.work * cells, cells)
+    return _with_request(kept, found.work * cells + rescue, cells)
 
 
 def matrix_bytes(unknowns: int, entries: int) -> int:

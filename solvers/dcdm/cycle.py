@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib import resources
 from typing import Any, ClassVar
 
@@ -24,7 +24,7 @@ from relaxon.solvers.dcdm.coupled import CoupledDirections
 from relaxon.solvers.dcdm.coupling_choice import CouplingChoice, make_coupling_cycle
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.dcdm.outer import ConjugateDirections, Direction
-from relaxon.solvers.dcdm.rescue import Rescued, second_method
+from relaxon.solvers.dcdm.rescue import Rescued
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Prepared, Solver
 from relaxon.solvers.multigrid.constants import LearnedConstants, from_record
@@ -63,8 +63,8 @@ class DeepConjugateDirectionCycle(Solver):
     choice : of the cycle where κ, σ, widths or sides are not the plain ones; None for the shipped one, trained as
         `couplings.json` says.
     window : directions to orthogonalise against, ≥ 0. The cycle is symmetric: one does as well as the paper's two.
-    rescue : hand over to a factorisation, or on large systems to incomplete-Cholesky CG, where the cycle is slow
-        (mazes, wild coefficients); its iterations are counted in `Solution.fallbacks`.
+    rescue : hand over to a factorisation, or on large systems to algebraic multigrid, where the cycle is slow (mazes,
+        wild coefficients); its iterations are counted in `Solution.fallbacks`, and `Solution.message` names it.
     """
 
     constants: LearnedConstants | None = None
@@ -107,7 +107,7 @@ class DeepConjugateDirectionCycle(Solver):
         return self._rescue(prepared, operator)
 
     def _rescue(self, prepared: Prepared, operator: PoissonOperator) -> Prepared:
-        return Rescued(prepared, partial(second_method, operator)) if self.rescue else prepared
+        return Rescued(prepared, operator) if self.rescue else prepared
 
 
 def constants_for(ndim: int) -> dict[int, LearnedConstants]:

@@ -24,7 +24,7 @@ from relaxon.core.naming import DeviceUnavailableError
 from relaxon.core.solution import Result
 from relaxon.solvers.dcdm.cycle import MAX_ITERATIONS, constants_for
 from relaxon.solvers.dcdm.outer import NEGLIGIBLE, SAFEGUARD_STEPS, STAGNATION_STEPS
-from relaxon.solvers.dcdm.rescue import Rescued, second_method
+from relaxon.solvers.dcdm.rescue import Rescued
 from relaxon.solvers.dcdm.single_precision import FAR, REPLACED_AFTER
 from relaxon.solvers.dcdm.torch_cycle import coupled
 from relaxon.solvers.grid.operator import PoissonOperator
@@ -400,7 +400,7 @@ class DeviceConjugateDirections(Solver):
         found.reason = f"on {describe(device)}"
         if not self.rescue:
             return found
-        rescued = Rescued(found, partial(second_method, operator))
+        rescued = Rescued(found, operator)
         rescued.reason = found.reason
         return rescued
 

@@ -1,10 +1,10 @@
-"""A fallback for geometries that the cycle's coarse levels cannot represent: a factorisation takes over.
+"""A fallback for grids that the cycle's coarse levels cannot represent: another method takes over.
 
 Coarse cells join what a thin wall separates, and where κ jumps by many decades within a coarse cell, no value of it is
 right. In mazes and with such coefficients the iteration with a V-cycle is slow. So its pace is watched. Where the rest
 would take too many iterations at the pace of the last ones, another method continues from the current iterate: a sparse
-factorisation where the system is small, else algebraic multigrid on the grid's matrix, whose coarse levels follow the
-couplings alone; or, where memory is short, conjugate gradients with an incomplete Cholesky factor.
+factorisation where the system is small, else algebraic multigrid, whose levels follow the couplings, and where memory
+is short or that stagnates too, conjugate gradients with an incomplete Cholesky factor.
 """
 
 from __future__ import annotations
@@ -12,91 +12,140 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.core.available_memory import find_available_memory
+from relaxon.core.available_memory import find_machine_memory
 from relaxon.core.solution import Result
 from relaxon.solvers.external.adapters import SciPyDirect
 from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.interface import registry
 from relaxon.solvers.interface.engine import Monitor, Prepared
-from relaxon.solvers.interface.registry import find_solver
 from relaxon.solvers.krylov.conjugate_gradients import IncompleteCholeskyCG
 
 WATCHED = 30
 """The number of iterations after which the pace is measured."""
-PATIENCE = 90
-"""The other method takes over where more iterations than this are left at the pace of the last ones."""
+PATIENCE = 60
+"""The other method takes over where more iterations than this are left at the pace of the last ones: algebraic
+multigrid, its set-up included, takes as long as 30 to 60 of them."""
 FACTORED = {2: 100_000, 3: 10_000}
 """The unknowns up to which a factorisation takes a second at most, by the number of dimensions."""
+MULTIGRID_BYTES, FACTOR_BYTES = 365, 60
+"""Bytes per cell that algebraic multigrid, and the incomplete factor, take at most beside the first method."""
+MEMORY_PART = 0.25
+"""The part of the machine's memory up to which algebraic multigrid may take over."""
+MULTIGRID_STEPS = 200
+"""Iterations after which algebraic multigrid has stagnated for all practical purposes."""
+UNFINISHED = (Result.MAX_ITERATIONS, Result.STAGNATED, Result.DIVERGED, Result.NON_FINITE)
+"""Results after which the next method continues."""
 
 
-MULTIGRID_BYTES, MEMORY_PART = 400, 0.5
-"""Bytes that algebraic multigrid takes for an unknown, at most, and the fraction of the available memory that it may
-take; the incomplete factor takes 50."""
+class Method(NamedTuple):
+    """A method that may take over, and the most iterations it is given if others follow it."""
+
+    name: str
+    prepare: Callable[[], Prepared]
+    steps: int = 10_000
 
 
-def second_method(operator: PoissonOperator) -> tuple[str, Prepared]:
-    """Return the name of the solver that takes over on this system, and the solver set up for it."""
-    if operator.grid.unknowns <= FACTORED[operator.grid.ndim]:
-        # Of a matrix that is singular to rounding there is no factor.
-        with suppress(RuntimeError):
-            return SciPyDirect.name, SciPyDirect().prepare(operator)
-    available = find_available_memory()
-    if available is None or MULTIGRID_BYTES * operator.grid.unknowns <= MEMORY_PART * available:
-        return "amg", find_solver("amg").prepare(operator)
-    return IncompleteCholeskyCG.name, IncompleteCholeskyCG().prepare(operator)
+def fits_multigrid(cells: int) -> bool:
+    """Return whether algebraic multigrid may take over on a grid of so many cells, by this machine's memory alone."""
+    memory = find_machine_memory()
+    return memory is None or MULTIGRID_BYTES * cells <= MEMORY_PART * memory
+
+
+def rescue_bytes(cells: int) -> int:
+    """Return the most bytes that a method which takes over needs beside the first one."""
+    return (MULTIGRID_BYTES if fits_multigrid(cells) else FACTOR_BYTES) * cells
+
+
+def list_methods(operator: PoissonOperator) -> tuple[Method, ...]:
+    """Return the methods that take over on this system, one after another."""
+    grid = operator.grid
+    methods = [Method("ic-cg", lambda: IncompleteCholeskyCG().prepare(operator))]
+    if fits_multigrid(grid.cells.size):
+        # By name, as these solvers stand above this one.
+        methods.insert(0, Method("amg", lambda: registry.find_solver("amg").prepare(operator), MULTIGRID_STEPS))
+    if grid.unknowns <= FACTORED[grid.ndim]:
+        methods.insert(0, Method("a factorisation", lambda: SciPyDirect().prepare(operator), 5))
+    return tuple(methods)
 
 
 class Rescued(Prepared):
-    """Runs `first`, and hands over, once, to what `second` makes where `first` is too slow.
+    """Runs `first`, and hands over, once, to another method where `first` is too slow on `operator`.
 
-    `Monitor.fallbacks` counts the iterations of the second.
+    `Monitor.fallbacks` counts the iterations of the others. An iterate is only replaced by one with a smaller residual.
     """
 
-    def __init__(self, first: Prepared, second: Callable[[], tuple[str, Prepared]]) -> None:
-        self.first = first
+    def __init__(self, first: Prepared, operator: PoissonOperator) -> None:
+        self.first, self.operator = first, operator
         self.info = first.info
         self.default_max_iterations = 10_000
-        self._make_second = second
-        self._second: tuple[str, Prepared] | None = None
-        self._hopeless = False
+        self._methods = list_methods(operator)
+        self._made: dict[int, Prepared] = {}
+        self._begin: int | None = None
+        """The method that runs begin with; None for `first`."""
 
     def twin(self) -> Prepared | None:
         first = self.first.twin()
-        return None if first is None else Rescued(first, self._make_second)
+        return None if first is None else Rescued(first, self.operator)
 
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:
-        left, hopeless = max_iterations, self._hopeless
-        if not monitor.fallbacks:  # not a continuation of a run that was handed over
-            self.failure = ""
-        while not hopeless:
+        self.failure = ""
+        left, begin = max_iterations, self._begin
+        while begin is None:
             start = len(monitor.history)
             result = self.first.run(b, x, monitor, min(WATCHED, left))
-            done = len(monitor.history) - 1 - start
-            left -= done
-            finished = result not in (Result.MAX_ITERATIONS, Result.STAGNATED)
-            if finished or left <= 0:
+            left -= len(monitor.history) - 1 - start
+            if result not in (Result.MAX_ITERATIONS, Result.STAGNATED) or left <= 0:
+                self.failure = self.first.failure
                 return result
             if result is Result.STAGNATED or self._too_slow(monitor.history[start:], monitor.tolerance):
-                hopeless = True
-                # A grid that was too much for it once will be again.
-                self._hopeless = self.remembers
-            # The next run records the same residual again, and this one's last step is not its own to undo.
+                begin = 0
+                monitor.undo_worse_step()  # and no later one is undone by what this method holds
+            monitor.history.pop()  # the next run records the same residual again
+        return self._hand_over(begin, b, x, monitor, left)
+
+    def _hand_over(
+        self, begin: int, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, left: int
+    ) -> Result:
+        """Continue from `x` with the methods from number `begin` on, until one of them finishes."""
+        result = Result.STAGNATED
+        for number in range(begin, len(self._methods)):
+            method, last = self._methods[number], number == len(self._methods) - 1
+            engine = self._set_up(number, last)
+            if engine is None:
+                continue
+            before, start = x.copy(), len(monitor.history)
+            result = engine.run(b, x, monitor, left if last else min(left, method.steps))
+            taken = len(monitor.history) - 1 - start
+            left -= taken
+            monitor.fallbacks += taken
+            self.failure = "; ".join(part for part in (f"{method.name} took over", engine.failure) if part)
+            if result is not Result.CONVERGED and not self._residual(b, x) <= self._residual(b, before):
+                np.copyto(x, before)
+                monitor.stepped(None)
+            if self.remembers:
+                self._begin = number  # a grid that was too much for the others once will be again
+            if result not in UNFINISHED or left <= 0 or last:
+                break
+            monitor.undo_worse_step()
             monitor.history.pop()
-            monitor.stepped(None)
-        if self._second is None:
-            self._second = self._make_second()
-        name, second = self._second
-        done = len(monitor.history)  # without its last entry, which the next run records again
-        result = second.run(b, x, monitor, left)
-        monitor.fallbacks += monitor.iterations - done
-        if not self.failure:
-            self.failure = f"{name} took over" + (f" after {done} iterations with the cycle" if done else "")
-        if second.failure:
-            self.failure += f"; {second.failure}"
         return result
+
+    def _set_up(self, number: int, last: bool) -> Prepared | None:
+        """Return a method set up, once; None if it cannot be and others follow."""
+        if number not in self._made:
+            # Of a matrix that is singular to rounding there is no factor.
+            with suppress(*(() if last else (RuntimeError, ValueError, MemoryError))):
+                self._made[number] = self._methods[number].prepare()
+        return self._made.get(number)
+
+    def _residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(np.linalg.norm((b - self.operator.apply(x, np.empty_like(x))).reshape(-1)))
 
     @staticmethod
     def _too_slow(history: list[float], tolerance: float) -> bool:

@@ -46,6 +46,31 @@ for solver in solvers:
     del front, solution
 print(json.dumps(found))
 """
+RESCUED = """
+import json, sys
+import numpy as np
+from relaxon.solvers import PoissonGrid, prepare
+
+def status(name):
+    with open("/proc/self/status") as lines:
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+
+def problem(n):
+    widths, rng = 1.1 ** np.abs(np.arange(n) - (n - 1) / 2), np.random.default_rng(0)
+    kappa = 1e6 ** rng.integers(0, 2, (n, n, n)).astype(float)
+    grid = PoissonGrid(np.zeros(kappa.shape, np.uint8), (widths / widths.sum(),) * 3, "dirichlet", kappa)
+    return grid, rng.standard_normal(grid.shape)
+
+grid, b = problem(32)
+assert prepare(grid).solve(b).fallbacks  # compiles
+grid, b = problem(64)
+grid.nullspace
+with open("/proc/self/clear_refs", "w") as clear:
+    clear.write("5")
+before = status("VmRSS")
+solution = prepare(grid).solve(b)
+print(json.dumps([solution.fallbacks, status("VmHWM") - before]))
+"""
 SLACK = 12 * 2**20
 """Code that is loaded late, and what the allocator keeps."""
 
@@ -71,3 +96,32 @@ def test_no_set_up_or_solve_takes_more_than_is_counted(shape, variable):
         counted, work = footprint.grid_setup(solver, grid)
         assert kept <= counted + SLACK, (solver, kept / grid.cells.size, counted / grid.cells.size)
         assert most <= counted + work + arrays + SLACK, (solver, most / grid.cells.size)
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system does not say")
+def test_a_method_that_takes_over_is_counted():
+    import numpy as np
+
+    from relaxon.server.solving import footprint
+    from relaxon.solvers import PoissonGrid
+
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(
+        [sys.executable, "-c", RESCUED], capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    fallbacks, most = json.loads(done.stdout)
+    shape = (64, 64, 64)
+    grid = PoissonGrid(np.zeros(shape, np.uint8), boundary="dirichlet", coefficient=np.ones(shape))
+    assert fallbacks > 0
+    assert most <= sum(footprint.grid_setup("dcdm", grid)) + 16 * grid.cells.size + SLACK
+
+
+def test_a_method_that_takes_over_never_asks_for_most_of_the_machine(monkeypatch):
+    from relaxon.solvers.dcdm import rescue
+
+    cells = 1_000_000
+    monkeypatch.setattr(rescue, "find_machine_memory", lambda: 500_000_000)
+    assert rescue.rescue_bytes(cells) == rescue.FACTOR_BYTES * cells
+    monkeypatch.setattr(rescue, "find_machine_memory", lambda: 5_000_000_000)
+    assert rescue.rescue_bytes(cells) == rescue.MULTIGRID_BYTES * cells

@@ -1,67 +1,107 @@
-"""Where the cycle is too slow another method takes over, and the solve stays one in all respects."""
-
-from functools import partial
+"""The hand-over to another method: when it happens, what is said of it, and that no better iterate is lost."""
 
 import numpy as np
+import pytest
 
-from relaxon.solvers import PoissonGrid, Result, prepare
+from relaxon.cli.residual import true_residual
+from relaxon.solvers import PoissonGrid, Result, gallery, solve
 from relaxon.solvers.dcdm import rescue
-from relaxon.solvers.dcdm.rescue import FACTORED, Rescued
-from relaxon.solvers.interface.engine import Monitor, Prepared
+from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle
+from relaxon.solvers.interface.engine import Prepared
 
 
-def stretched_with_jumps(n=24):
-    widths = 1.3 ** np.arange(n)
-    kappa = 10.0 ** np.random.default_rng(0).choice([-4.0, 4.0], (n, n, n))
-    return PoissonGrid(np.zeros((n, n, n), np.uint8), (widths, 1.0, widths), "dirichlet", coefficient=kappa)
+def jumping(n):
+    """Return a grid with κ jumping by 10⁶ at random on stretched cells, where the cycle stagnates, and a `b`."""
+    rng = np.random.default_rng(0)
+    widths = 1.2 ** np.abs(np.arange(n) - (n - 1) / 2)
+    kappa = 1e6 ** rng.integers(0, 2, (n,) * 3).astype(float)
+    grid = PoissonGrid(np.zeros(kappa.shape, np.uint8), (widths / widths.sum(),) * 3, "dirichlet", kappa)
+    return grid, rng.standard_normal(grid.shape)
 
 
-def test_stretched_cells_with_jumps_are_handed_over_to_algebraic_multigrid():
-    grid = stretched_with_jumps()
-    assert grid.unknowns > FACTORED[3]
-    b = np.random.default_rng(1).standard_normal(grid.shape)
-    prepared = prepare(grid)
-    solution = prepared.solve(b)
-    assert solution.converged
-    assert solution.fallbacks > 0
-    assert (
-        solution.message == f"amg took over after {solution.iterations - solution.fallbacks} iterations with the cycle"
-    )
-    again = prepared.solve(b)
-    assert again.converged
-    assert again.message == "amg took over"
+def test_algebraic_multigrid_takes_over_where_the_cycle_stagnates_and_the_message_says_so():
+    grid, b = jumping(28)
+    alone = solve(grid, b, solver=DeepConjugateDirectionCycle(rescue=False))
+    rescued = solve(grid, b, solver="dcdm")
+    assert not alone.converged
+    assert rescued.converged
+    assert true_residual(grid, b, rescued.x).meets(1e-6)
+    assert rescued.message == "amg took over"
+    assert rescued.fallbacks == rescued.iterations - rescue.WATCHED
+    assert len(rescued.residuals) == rescued.iterations + 1
 
 
-def test_where_memory_is_short_an_incomplete_factor_takes_over(monkeypatch):
-    operator = stretched_with_jumps().operator()
-    monkeypatch.setattr(
-        rescue, "find_available_memory", lambda: 2 * rescue.MULTIGRID_BYTES * operator.grid.unknowns - 2
-    )
-    assert rescue.second_method(operator)[0] == "ic-cg"
-    monkeypatch.setattr(rescue, "find_available_memory", lambda: 2 * rescue.MULTIGRID_BYTES * operator.grid.unknowns)
-    assert rescue.second_method(operator)[0] == "amg"
+class Worsening(Prepared):
+    """Moves `x` away from the solution a step at a time, and ends with `result`."""
 
-
-class Steps(Prepared):
-    """Adds 1 to `x` at each step, and records given norms."""
-
-    def __init__(self, norms, undoes):
-        self.norms, self.undoes, self.info = norms, undoes, {}
+    def __init__(self, operator, result):
+        self.operator, self.result, self.info = operator, result, {}
 
     def run(self, b, x, monitor, max_iterations):
-        monitor.record(self.norms[0])
-        for norm in self.norms[1:]:
-            x += 1.0
-            if self.undoes:
-                monitor.stepped(partial(np.subtract, x, 1.0, out=x))
-            monitor.record(norm)
-        return Result.STAGNATED
+        for step in range(4):
+            if step:
+                x *= 1.5
+            monitor.record(np.linalg.norm(b - self.operator.apply(x, np.empty_like(x))))
+        return self.result
 
 
-def test_a_step_of_the_first_method_is_not_undone_after_the_second():
-    first, second = Steps([1.0, 0.5, 0.6], undoes=True), Steps([0.6, 0.2, 0.7], undoes=False)
-    x, monitor = np.zeros(3), Monitor(0.1)
-    Rescued(first, lambda: ("second", second)).run(np.ones(3), x, monitor, 100)
-    assert not monitor.undo_worse_step()
-    np.testing.assert_array_equal(x, 4.0)
-    assert monitor.history == [1.0, 0.5, 0.6, 0.2, 0.7]
+@pytest.mark.parametrize("result", [Result.STAGNATED, Result.CANCELLED])
+def test_a_method_that_takes_over_in_vain_leaves_the_better_iterate(monkeypatch, result):
+    def list_worsening(operator):
+        return (rescue.Method("worse", lambda: Worsening(operator, result)),)
+
+    monkeypatch.setattr(rescue, "WATCHED", 3)
+    monkeypatch.setattr(rescue, "PATIENCE", 0)
+    monkeypatch.setattr(rescue, "list_methods", list_worsening)
+    problem = gallery.make("spheres", 20)
+    found = solve(problem.grid, problem.b, solver="dcdm", rtol=1e-9)
+    three = solve(problem.grid, problem.b, solver=DeepConjugateDirectionCycle(rescue=False), max_iterations=3)
+    assert found.result is result
+    assert found.true_residual == pytest.approx(three.true_residual, rel=1e-6)
+    assert found.true_residual < found.residuals[-1]
+    np.testing.assert_array_equal(found.x, three.x)
+
+
+def test_a_step_of_the_first_method_is_not_undone_in_the_iterate_of_the_next(monkeypatch):
+    """The last of the first method's steps, held to be undone, must not be taken from what came after it."""
+
+    class Slower(Prepared):
+        def __init__(self):
+            self.info = {}
+
+        def run(self, b, x, monitor, max_iterations):
+            start = np.linalg.norm(b - operator.apply(x, np.empty_like(x)))
+            x[...] += 1e-4 * (exact - x)
+            better = np.linalg.norm(b - operator.apply(x, np.empty_like(x)))
+            for norm in (start, 2 * start, better):  # the second to last one is larger, and so is the last one
+                monitor.record(norm)
+            monitor.record(1.5 * better)
+            return Result.STAGNATED
+
+    monkeypatch.setattr(rescue, "WATCHED", 3)
+    monkeypatch.setattr(rescue, "PATIENCE", 0)
+    monkeypatch.setattr(rescue, "list_methods", lambda _: (rescue.Method("slower", Slower),))
+    problem = gallery.make("spheres", 20)
+    operator = problem.grid.operator()
+    exact = solve(problem.grid, problem.b, solver="mg-cg", rtol=1e-12).x
+    three = solve(problem.grid, problem.b, solver=DeepConjugateDirectionCycle(rescue=False), max_iterations=3)
+    found = solve(problem.grid, problem.b, solver="dcdm", rtol=1e-9)
+    np.testing.assert_allclose(found.x, three.x + 1e-4 * (exact - three.x), rtol=1e-9, atol=1e-12)
+
+
+def test_the_next_method_is_tried_where_one_cannot_be_set_up(monkeypatch):
+    def refuse():
+        raise RuntimeError("singular to rounding")
+
+    methods = rescue.list_methods
+    monkeypatch.setattr(rescue, "list_methods", lambda o: (rescue.Method("none", refuse), *methods(o)))
+    grid, b = jumping(20)
+    solution = solve(grid, b, solver="dcdm")
+    assert solution.converged
+    assert solution.message == "a factorisation took over"
+
+
+def test_a_small_memory_leaves_the_incomplete_factor(monkeypatch):
+    monkeypatch.setattr(rescue, "find_machine_memory", lambda: 1_000_000)
+    names = [method.name for method in rescue.list_methods(jumping(24)[0].operator())]
+    assert names == ["ic-cg"]
