@@ -2,6 +2,7 @@
 
     python bench/sparse.py --quick                           # 10,000 unknowns, one repeat
     python bench/sparse.py --docs --plot docs/sparse-profile.png    # 100,000 unknowns, two threads: the page's table
+    python bench/sparse.py --large --docs                    # a million, seven families, PyAMG and hypre
     python bench/sparse.py --cpu --json sparse.json          # CPU seconds, on a machine that does other work too
     python bench/sparse.py --families rotated-2d --solvers auto amg --unknowns 1000000
     python bench/sparse.py --folder my-matrices --plot profile.png
@@ -12,12 +13,14 @@ each run 0.3 s pass, as threads of BLAS may still spin after the last contestant
 contestant is a process of its own that has solved another system before, with the same number of threads. Ours checks
 the matrix as always; peers get it checked, and the direct ones and AMGCL with an equation more where it is singular.
 Where a peer has several options, all run and its fastest counts. What takes more seconds or bytes than its limit is
-stopped and marked. `--docs` writes the table into docs/sparse.md.
+stopped and marked. With `--large`, an option that took more than 1.3 times as long as the best one of its library is
+not run again. `--docs` writes the table into docs/sparse.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,22 +35,37 @@ from relaxon.solvers.sparse import MATRIX_SOLVERS
 
 UNKNOWNS, QUICK_UNKNOWNS = 100_000, 10_000
 REPEATS, LIMIT, LIMIT_BYTES, THREADS = 3, 60.0, 8e9, 2
+LARGE, LARGE_UNKNOWNS, LARGE_PEERS, HOPELESS = (
+    (
+        "laplacian-2d",
+        "laplacian-3d",
+        "lognormal-3d",
+        "stretched-3d",
+        "random-jumps-3d",
+        "triangles-2d",
+        "tetrahedra-3d",
+    ),
+    1_000_000,
+    ("pyamg", "hypre"),
+    1.3,
+)
 PAGE = Path(__file__).parents[1] / "docs" / "sparse.md"
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     families = list(gallery.matrix_names())
-    parser.add_argument("--families", nargs="+", choices=families, default=families, metavar="FAMILY")
+    parser.add_argument("--families", nargs="+", choices=families, metavar="FAMILY")
     parser.add_argument("--folder", type=Path, help="matrices of your own, in the place of the gallery")
     parser.add_argument("--unknowns", type=int)
     parser.add_argument("--solvers", nargs="+", choices=list(MATRIX_SOLVERS), default=["auto"], metavar="SOLVER")
-    parser.add_argument("--peers", nargs="*", choices=list(GROUPS), default=list(GROUPS), metavar="PEER")
+    parser.add_argument("--peers", nargs="*", choices=list(GROUPS), metavar="PEER")
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--threads", type=int, help=f"of every contestant; {THREADS}, 1 with --cpu")
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds of one run")
     parser.add_argument("--limit-bytes", type=float, default=LIMIT_BYTES, help="of one run, beside the matrix")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_UNKNOWNS} unknowns, one repeat")
+    parser.add_argument("--large", action="store_true", help=f"{LARGE_UNKNOWNS} unknowns, {len(LARGE)} families")
     parser.add_argument("--cpu", action="store_true", help="CPU seconds in the place of elapsed ones")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="a performance profile")
@@ -57,7 +75,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--folder must be a folder, got {args.folder}")
     args.threads = args.threads or (1 if args.cpu else THREADS)
     args.repeats = args.repeats or (1 if args.quick else REPEATS)
-    args.unknowns = args.unknowns or (QUICK_UNKNOWNS if args.quick else UNKNOWNS)
+    unknowns = LARGE_UNKNOWNS if args.large else QUICK_UNKNOWNS if args.quick else UNKNOWNS
+    args.unknowns = args.unknowns or unknowns
+    args.families = args.families or (LARGE if args.large else families)
+    args.peers = list(LARGE_PEERS if args.large else GROUPS) if args.peers is None else args.peers
     return args
 
 
@@ -67,7 +88,7 @@ def how_measured(args: argparse.Namespace, about: Record) -> str:
     clock = "CPU seconds" if args.cpu else "elapsed seconds"
     plural = "s" if args.threads > 1 else ""
     return (
-        f"`python bench/sparse.py --docs`: {clock} of set-up and solve with {args.threads} thread{plural}, "
+        f"`python bench/sparse.py{' --large' if args.large else ''} --docs`: {clock} of set-up and solve with {args.threads} thread{plural}, "
         f"{'median of ' + str(args.repeats) + ' runs' if args.repeats > 1 else 'one run'}, on {machine['cpu']} "
         f"({machine['cores']} cores, a load of {about['load_before']:.1f} when it began)."
     )
@@ -86,7 +107,8 @@ def run(args: argparse.Namespace, problems: list[Problem], console: Console) -> 
     try:
         for problem in problems:
             try:
-                row = race(problem, workers, args.repeats, Limits(args.limit, args.limit_bytes))
+                limits, hopeless = Limits(args.limit, args.limit_bytes), HOPELESS if args.large else math.inf
+                row = race(problem, workers, args.repeats, limits, hopeless)
             except (ValueError, TypeError, OSError) as error:  # a user's file may hold anything
                 console.print(f"{problem.name}: not run: {error}")
                 continue
@@ -97,7 +119,7 @@ def run(args: argparse.Namespace, problems: list[Problem], console: Console) -> 
         for worker in workers.values():
             worker.stop()
     if args.docs and rows:
-        write_docs(PAGE, markdown(rows, args.solvers, how_measured(args, about)))
+        write_docs(PAGE, markdown(rows, args.solvers, how_measured(args, about)), " --large" if args.large else "")
     return rows
 
 

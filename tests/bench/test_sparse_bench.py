@@ -99,7 +99,7 @@ def test_the_command_writes_table_profile_and_record_and_fails_where_converged_w
     staged, monkeypatch, tmp_path, capsys
 ):
     page, record, picture = tmp_path / "page.md", tmp_path / "out.json", tmp_path / "profile.png"
-    page.write_text(f"before\n{staged.report.BEGIN}\nold\n{staged.report.END}\nafter\n")
+    page.write_text(f"before\n{staged.report.BEGIN.format('')}\nold\n{staged.report.END.format('')}\nafter\n")
     monkeypatch.setattr(staged, "PAGE", page)
     arguments = ["--families", "chain", "neumann-2d", "--unknowns", "300", "--solvers", "auto", "amg", "--repeats", "1"]
     outputs = ["--docs", "--plot", str(picture), "--json", str(record), "--limit", "5"]
@@ -120,6 +120,26 @@ def test_the_command_writes_table_profile_and_record_and_fails_where_converged_w
     page.write_text("no place for it")
     with pytest.raises(ValueError, match=r"must have the lines"):
         staged.report.write_docs(page, "text")
+
+
+def test_the_large_run_has_lines_of_its_own_and_drops_options_that_cannot_be_the_best(staged, monkeypatch, tmp_path):
+    report, hopeless = staged.report, staged.race_module._is_hopeless
+    page = tmp_path / "page.md"
+    lines = [mark.format(option) for option in ("", " --large") for mark in (report.BEGIN, report.END)]
+    page.write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(staged, "PAGE", page)
+    monkeypatch.setattr(staged, "LARGE", ("laplacian-2d", "chain"))
+    assert (
+        staged.main(["--large", "--docs", "--unknowns", "300", "--repeats", "1", "--peers", "pyamg", "--limit", "2"])
+        == 0
+    )
+    before, _, after = page.read_text().partition(lines[2])
+    assert "|" not in before
+    assert "`python bench/sparse.py --large --docs`" in after
+    assert "| chain | 300 |" in after
+    runs = {"auto": [entry(9.0)], "pyamg sa": [entry(2.0)], "pyamg rs": [entry(2.7)], "hypre": [entry(5.0)]}
+    assert [name for name in runs if hopeless(runs, name, 1.3)] == ["pyamg rs"]
+    assert not any(hopeless(runs, name, math.inf) for name in runs)
 
 
 def entry(seconds, cut=""):

@@ -151,8 +151,13 @@ def _resident(process: int) -> int:
         return 0
 
 
-def race(problem: Problem, workers: dict[str, Worker], repeats: int, limits: Limits) -> dict[str, Any]:
-    """All contestants on one matrix, repeats interleaved; one that is cut does not run again."""
+def race(
+    problem: Problem, workers: dict[str, Worker], repeats: int, limits: Limits, hopeless: float = math.inf
+) -> dict[str, Any]:
+    """All contestants on one matrix, repeats interleaved.
+
+    One that is cut does not run again, nor an option that took more than `hopeless` times as long as its group's best.
+    """
     system = MatrixSystem.of(problem.make())
     if system.kind != "spd":
         raise ValueError(f"the race is of symmetric positive definite matrices, got a {system.kind} one: {system.why}")
@@ -169,10 +174,17 @@ def race(problem: Problem, workers: dict[str, Worker], repeats: int, limits: Lim
                 if contestant == "hypre nodes" and problem.dimension == 1:
                     continue
                 runs = row["runs"].setdefault(contestant, [])
-                if not (runs and runs[-1]["cut"]):
+                if not (runs and (runs[-1]["cut"] or _is_hopeless(row["runs"], contestant, hopeless))):
                     time.sleep(PAUSE)
                     runs.append(judged(worker, folder, problem.dimension, limits, a, b, not runs))
     return row
+
+
+def _is_hopeless(runs: dict[str, list[dict[str, Any]]], contestant: str, factor: float) -> bool:
+    """Return whether the first run took more than `factor` times as long as another option of the same group."""
+    group = next((options for options in GROUPS.values() if contestant in options), (contestant,))
+    least = min(runs[option][0]["seconds"] for option in group if runs.get(option))
+    return bool(runs[contestant][0]["seconds"] > factor * least)
 
 
 def _store(folder: Path, kind: str, a: Any) -> None:
