@@ -42,9 +42,9 @@ def _compare(wrong_axis: int | None) -> list[ValueError | None]:
         for axis in range(3):
             for side, end in enumerate((0, -1)):
                 if axis or rank == side:
-                    values[(2 * axis + side, *(slice(None),) * axis, end)] = 0.0
+                    values[2 * axis + side][(slice(None),) * axis + (end,)] = 0.0
         if rank == 1 and wrong_axis is not None:
-            values[(2 * wrong_axis + 1, 0, 0, 0)] = 2.0
+            values[2 * wrong_axis + 1, 0, 0, 0] = 2.0
         try:
             found[rank] = recognition._asymmetry(values.reshape(6, -1), _HalfLayout(rank, barrier, shared))  # type: ignore[arg-type]
         except threading.BrokenBarrierError as error:
