@@ -87,8 +87,9 @@ def how_measured(args: argparse.Namespace, about: Record) -> str:
     machine = about["machine"]
     clock = "CPU seconds" if args.cpu else "elapsed seconds"
     plural = "s" if args.threads > 1 else ""
+    option = " --large" if args.large else ""
     return (
-        f"`python bench/sparse.py{' --large' if args.large else ''} --docs`: {clock} of set-up and solve with {args.threads} thread{plural}, "
+        f"`python bench/sparse.py{option} --docs`: {clock} of set-up and solve with {args.threads} thread{plural}, "
         f"{'median of ' + str(args.repeats) + ' runs' if args.repeats > 1 else 'one run'}, on {machine['cpu']} "
         f"({machine['cores']} cores, a load of {about['load_before']:.1f} when it began)."
     )

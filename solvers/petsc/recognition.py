@@ -325,16 +325,18 @@ def _beside(wide: NDArray[Any], face: int) -> NDArray[Any]:
 
 def _asymmetry(values: Array, layout: Layout) -> ValueError | None:
     """Compare each coupling with that of the neighbour's row; every process calls it."""
+    problem = None
     for axis in range(3):
         if layout.shape3[axis] == 0:
             continue
+        # `around` is collective, so a process that has found a difference goes on to the last axis with the others.
         other = _beside(layout.around(values[2 * axis], 0.0), 2 * axis + 1).reshape(-1)
         mine = values[2 * axis + 1]
         wrong = np.abs(mine - other) > SYMMETRIC * np.maximum(mine, other)
-        if wrong.any():
+        if wrong.any() and problem is None:
             pair = f"{mine[wrong][0]:.9g} and {other[wrong][0]:.9g}"
-            return ValueError(f"the matrix must be symmetric, got couplings {pair} of two neighbours")
-    return None
+            problem = ValueError(f"the matrix must be symmetric, got couplings {pair} of two neighbours")
+    return problem
 
 
 def _take_sides(

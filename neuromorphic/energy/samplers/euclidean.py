@@ -49,27 +49,25 @@ class Sampler(Protocol):
     ) -> Chains: ...
 
 
-class AdaptiveSampler(ABC):
-    """Base of the samplers whose moves leave the density invariant and whose warm-up finds a step size.
-
-    Their moves can be part of other methods, such as `AIS`.
-    """
+class ChainSampler(ABC):
+    """Base of the samplers here, which differ in their moves and in what their warm-up adapts."""
 
     __slots__ = ()
-    adapts_scales: ClassVar[bool] = True
-    """Whether the warm-up finds the coordinates' scales too."""
 
     @property
     @abstractmethod
     def step_size(self) -> float: ...
 
-    @property
-    @abstractmethod
-    def target_acceptance(self) -> float: ...
-
     @abstractmethod
     def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
         """Move all chains once."""
+
+    @abstractmethod
+    def _draw(self, run: _ChainRun) -> Chains:
+        """Warm up and draw."""
+
+    def _check_start(self, start: Tensor) -> None:  # noqa: B027 - most moves take any start
+        """Raise `ValueError` for a start that the moves cannot take, before anything else is checked."""
 
     def run(
         self,
@@ -100,12 +98,55 @@ class AdaptiveSampler(ABC):
         TypeError, ValueError : for an invalid argument, or an energy without one differentiable value per row. An
         energy may be non-finite somewhere: no chain moves there, and the result reports chains that started there.
         """
-        return _adapt_and_draw(self, _ChainRun(self, energy, start, steps, generator, warm_up, thin, bounds, watcher))
+        self._check_start(start)
+        return self._draw(_ChainRun(self, energy, start, steps, generator, warm_up, thin, bounds, watcher))
+
+
+class AdaptiveSampler(ChainSampler):
+    """Base of the samplers whose moves leave the density invariant and whose warm-up finds a step size.
+
+    Their moves can be part of other methods, such as `AIS`.
+    """
+
+    __slots__ = ()
+    adapts_scales: ClassVar[bool] = True
+    """Whether the warm-up finds the coordinates' scales too."""
+
+    @property
+    @abstractmethod
+    def target_acceptance(self) -> float: ...
+
+    def _draw(self, run: _ChainRun) -> Chains:
+        """Warm up and draw: the step size is adapted throughout, the scales at the end of each window."""
+        scale = torch.ones_like(run.state.position[0])
+        if not run.warm_up:
+            return run.draw(self.step_size, scale)
+        sizes = DualAveraging(run.find_step(self.step_size, scale), self.target_acceptance)
+        spread = RunningDeviation()
+        shares = SCALE_WINDOWS if run.warm_up >= SHORTEST_SCALED else (1.0,)
+        windows = [round(share * run.warm_up) for share in shares]
+        for index in range(run.warm_up):
+            if run.stopped:
+                break
+            sizes.update(float(run.step(sizes.step, scale).acceptance.double().mean()))
+            if index < windows[0] or not self.adapts_scales:
+                continue
+            spread.add(run.state.position)
+            if index + 1 in windows[1:]:
+                learnt, spread = spread.deviation(scale), RunningDeviation()
+                # The first guess keeps the mean length of a leap.
+                guess = sizes.settled * float((scale / learnt).double().log().mean().exp())
+                scale = learnt
+                sizes = DualAveraging(run.find_step(guess, scale), self.target_acceptance)
+        return run.draw(sizes.settled, scale)
 
 
 @dataclass(frozen=True, slots=True)
-class ULA:
-    """Unadjusted Langevin, `x ← x − (ε²/2) ∇E(x) + ε ξ` with step size ε; without rejection, so biased by O(ε²)."""
+class ULA(ChainSampler):
+    """Unadjusted Langevin, `x ← x − (ε²/2) ∇E(x) + ε ξ` with step size ε; without rejection, so biased by O(ε²).
+
+    The warm-up is discarded and adapts nothing, as there are no rejections to adapt by.
+    """
 
     step_size: float = 0.1
 
@@ -116,21 +157,8 @@ class ULA:
         """Move all chains once."""
         return langevin(target, state, _expand_step(step, state), scale, generator)
 
-    def run(
-        self,
-        energy: Energy,
-        start: Tensor,
-        steps: int,
-        generator: torch.Generator,
-        *,
-        warm_up: int = 0,
-        thin: int = 1,
-        bounds: Box | None = None,
-        watcher: Watcher | None = None,
-    ) -> Chains:
-        """As `HMC.run`; the warm-up is discarded and adapts nothing, as there are no rejections to adapt by."""
-        run = _ChainRun(self, energy, start, steps, generator, warm_up, thin, bounds, watcher)
-        return run.draw(self.step_size, torch.ones_like(start[0]), warm_up)
+    def _draw(self, run: _ChainRun) -> Chains:
+        return run.draw(self.step_size, torch.ones_like(run.state.position[0]), run.warm_up)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +217,7 @@ class _ChainRun:
 
     def __init__(
         self,
-        sampler: AdaptiveSampler | ULA,
+        sampler: ChainSampler,
         energy: Energy,
         start: Tensor,
         steps: int,
@@ -225,10 +253,14 @@ class _ChainRun:
             self.stopped = True
         return move
 
-    def try_move(self, size: float, scale: Tensor) -> float:
-        """Return the mean acceptance of a trial move that is discarded."""
-        found = self.sampler.move(self.target, self.state, size, scale, self.generator)
-        return float(found.acceptance.double().mean())
+    def find_step(self, guess: float, scale: Tensor) -> float:
+        """Return a step size near `guess`, from the mean acceptance of trial moves that are discarded."""
+
+        def accept(size: float) -> float:
+            move = self.sampler.move(self.target, self.state, size, scale, self.generator)
+            return float(move.acceptance.double().mean())
+
+        return find_first_step(accept, guess)
 
     def draw(self, size: float, scale: Tensor, warm_up: int = 0) -> Chains:
         for _ in range(warm_up):
@@ -262,38 +294,6 @@ class _ChainRun:
             int((~torch.isfinite(self.state.energy)).sum()),
             self.stopped,
         )
-
-
-def _adapt_and_draw(sampler: AdaptiveSampler, run: _ChainRun) -> Chains:
-    """Warm up and draw: the step size is adapted throughout, the scales at the end of each window."""
-    scale = torch.ones_like(run.state.position[0])
-    if not run.warm_up:
-        return run.draw(sampler.step_size, scale)
-    sizes, spread = (
-        DualAveraging(_find_step(run, sampler.step_size, scale), sampler.target_acceptance),
-        RunningDeviation(),
-    )
-    windows = (
-        [round(share * run.warm_up) for share in SCALE_WINDOWS] if run.warm_up >= SHORTEST_SCALED else [run.warm_up]
-    )
-    for index in range(run.warm_up):
-        if run.stopped:
-            break
-        sizes.update(float(run.step(sizes.step, scale).acceptance.double().mean()))
-        if index < windows[0] or not sampler.adapts_scales:
-            continue
-        spread.add(run.state.position)
-        if index + 1 in windows[1:]:
-            learnt, spread = spread.deviation(scale), RunningDeviation()
-            # The first guess keeps the mean length of a leap.
-            guess = sizes.settled * float((scale / learnt).double().log().mean().exp())
-            scale = learnt
-            sizes = DualAveraging(_find_step(run, guess, scale), sampler.target_acceptance)
-    return run.draw(sizes.settled, scale)
-
-
-def _find_step(run: _ChainRun, guess: float, scale: Tensor) -> float:
-    return find_first_step(lambda size: run.try_move(size, scale), guess)
 
 
 def _expand_step(step: float, state: State) -> Tensor:

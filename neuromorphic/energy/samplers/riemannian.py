@@ -12,9 +12,8 @@ from torch import Tensor
 
 from relaxon.core import validation
 from relaxon.neuromorphic.energy.noise.distributions import standard_normal
-from relaxon.neuromorphic.energy.samplers.chains import Chains
-from relaxon.neuromorphic.energy.samplers.euclidean import HMC_ACCEPTANCE, AdaptiveSampler, Watcher
-from relaxon.neuromorphic.energy.samplers.transitions import DIVERGENT, Box, Energy, Move, State, Target, select_state
+from relaxon.neuromorphic.energy.samplers.euclidean import HMC_ACCEPTANCE, AdaptiveSampler
+from relaxon.neuromorphic.energy.samplers.transitions import DIVERGENT, Move, State, Target, select_state
 from relaxon.neuromorphic.parameters import check_real
 
 Metric = Callable[[Tensor], Tensor]
@@ -32,7 +31,8 @@ class RiemannianHMC(AdaptiveSampler):
     it is wide. Paths follow the generalised leapfrog method, whose two implicit stages are iterated up to `iterations`
     times until they change by less than `tolerance`. A chain whose stages do not converge, or whose path is not
     reversible, stays where it is, so that the draws are exact. Each move has a random number of 1 to `leapfrog_steps`
-    steps. The warm-up adapts the step size only; the metric provides the scales.
+    steps. The warm-up adapts the step size only; the metric provides the scales. Chains are `(chains, d)`, and `run`
+    raises `ValueError` unless `metric` gives one matrix for each.
 
     >>> import torch
     >>> from relaxon.neuromorphic.energy import RiemannianHMC
@@ -59,25 +59,6 @@ class RiemannianHMC(AdaptiveSampler):
         validation.positive_int("iterations", self.iterations)
         validation.positive_float("tolerance", self.tolerance)
         check_real("target_acceptance", self.target_acceptance, above=0.0, below=1.0)
-
-    def run(
-        self,
-        energy: Energy,
-        start: Tensor,
-        steps: int,
-        generator: torch.Generator,
-        *,
-        warm_up: int = 0,
-        thin: int = 1,
-        bounds: Box | None = None,
-        watcher: Watcher | None = None,
-    ) -> Chains:
-        """As `HMC.run`, for chains `(chains, d)`; raises `ValueError` unless `metric` gives one matrix per chain."""
-        if isinstance(start, Tensor):
-            if start.ndim != 2:
-                raise ValueError(f"start must be (chains, d) for a metric, got shape {tuple(start.shape)}")
-            self._check_metric(start)
-        return super().run(energy, start, steps, generator, warm_up=warm_up, thin=thin, bounds=bounds, watcher=watcher)
 
     def move(self, target: Target, state: State, step: float, scale: Tensor, generator: torch.Generator) -> Move:
         """Move all chains once."""
@@ -154,7 +135,11 @@ class RiemannianHMC(AdaptiveSampler):
             (found,) = torch.autograd.grad((metric * pull).sum(), x)
         return state.gradient + found
 
-    def _check_metric(self, start: Tensor) -> None:
+    def _check_start(self, start: Tensor) -> None:
+        if not isinstance(start, Tensor):
+            return  # refused with the other arguments
+        if start.ndim != 2:
+            raise ValueError(f"start must be (chains, d) for a metric, got shape {tuple(start.shape)}")
         metric = self.metric(start)
         n, d = start.shape
         if not isinstance(metric, Tensor) or metric.shape != (n, d, d):
