@@ -50,6 +50,9 @@ LINED = 0.8
 """Fraction of rows with two strong couplings from which a level is made of lines."""
 FILLED = 2.7
 """Largest mean number of entries in a row of a smoothed interpolation: with more, coarse matrices fill in."""
+ISOLATED = 1e-4
+"""Fraction of its largest diagonal entry to which an aggregate's coupling to others must sum for a smoothed
+interpolation, whose products have the rounding of float32."""
 HALTED = 0.9
 """A level that keeps more than this fraction of its rows even then is the last one."""
 OF_SET_UP = ("first", "middle", "inner", "last", "columns", "values", "diagonal", "most", "surplus")
@@ -329,6 +332,26 @@ def is_made_of_lines(level: Level) -> bool:
     return bool((np.bincount(own, strong, len(rows)) == 2).mean() >= LINED)
 
 
+def has_isolated(level: Level, group: NDArray[np.int32], count: int) -> bool:
+    """Return whether an aggregate's coupling to everything else is small beside its inner ones.
+
+    In float32 the products of a smoothed interpolation then hold rounding in the place of that coupling.
+    """
+    coupled = level.most[level.most > 0]
+    if not float(coupled.max(initial=0.0)) * ISOLATED > float(coupled.min(initial=np.inf)):
+        return False
+    lengths = (level.last - level.first).astype(np.int64)
+    own = np.repeat(np.arange(level.rows), lengths)
+    places = np.arange(len(own)) + np.repeat(level.first - np.cumsum(lengths) + lengths, lengths)
+    inner = group[own] == group[level.columns[places]]
+    kept = np.bincount(own[inner], level.values[places[inner]].astype(float), level.rows)
+    inside = group >= 0
+    left = np.bincount(group[inside], (level.diagonal + kept)[inside], count)
+    size = np.zeros(count)
+    np.maximum.at(size, group[inside], level.diagonal[inside])
+    return bool((left < ISOLATED * size).any())
+
+
 def build_smoothed_level(
     level: Level, constants: Constants, errors: tuple[SmoothError, ...], misfit: float
 ) -> Level | None:
@@ -339,6 +362,8 @@ def build_smoothed_level(
         return None
     p, total = build_interpolation(level, group, int(offsets[-1]))
     if len(p.columns) > FILLED * level.rows or BETTER_FIT * deviation(level, errors, group, p) > misfit:
+        return None
+    if has_isolated(level, group, int(offsets[-1])):
         return None
     level.group, level.offsets = group, offsets
     level.smoothed, rows = project_smoothed(level, p, total, offsets)

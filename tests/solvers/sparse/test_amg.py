@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from relaxon.solvers import AlgebraicMultigrid, Result, gallery, prepare, solve, solve_many
+from relaxon.solvers import AlgebraicMultigrid, PoissonGrid, Result, gallery, prepare, solve, solve_many
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import Constants, MatrixSystem
 from relaxon.solvers.sparse.amg import coarsest, hierarchy, lower, smoothed_aggregation
@@ -561,3 +561,17 @@ def test_definite_matrices_are_inverted_by_blocks_and_others_refused(n):
     matrix[n // 2, n // 2] = -1.0
     with pytest.raises(np.linalg.LinAlgError):
         coarsest.invert_definite(matrix)
+
+
+def test_clusters_that_float32_cannot_couple_are_not_interpolated_smoothly(monkeypatch):
+    """κ jumps by 10⁶ from cell to cell, so that clusters of stretched cells are nearly cut off from the others."""
+    rng, n = np.random.default_rng(0), 28
+    widths = 1.3 ** np.arange(n)
+    kappa = 1e6 ** rng.integers(0, 2, (n, n, n)).astype(float)
+    a = PoissonGrid(np.zeros((n, n, n), np.uint8), (widths, 1.0, widths), "dirichlet", kappa).operator().to_csr()
+    b = rng.standard_normal(a.shape[0])
+    found = solve(a, b, solver="amg")
+    assert found.converged
+    assert found.iterations <= 40
+    monkeypatch.setattr(hierarchy, "ISOLATED", 0.0)
+    assert not solve(a, b, solver="amg", max_iterations=80).converged
