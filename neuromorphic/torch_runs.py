@@ -10,12 +10,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from relaxon.core import validation
 from relaxon.neuromorphic.checkpoints import Pace
-from relaxon.neuromorphic.seeded_generators import make_generator
 from relaxon.neuromorphic.torch_checkpoints import read_record, restore_checkpoint, write_checkpoint
 
 LOST_STEPS = 20
@@ -163,6 +163,13 @@ class CheckpointedRun:
             for name in self.kept:
                 setattr(self, name, record[name])
             self.records = [self.record_type(**one) for one in record["records"]]
+
+
+def make_generator(seed: int, stream: int, index: int) -> torch.Generator:
+    """Return a separate generator for each use (`stream`) and step (`index`) of a run."""
+    # The numbers are hashed first, because torch's generator uses only the last 32 bits of a seed.
+    mixed = np.random.SeedSequence((seed, stream, index)).generate_state(1)
+    return torch.Generator().manual_seed(int(mixed[0]))
 
 
 def check_run_settings(settings: Any, counts: Sequence[str]) -> None:

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relaxon.neuromorphic.convex.network import ConvexNetwork, augment, recover
-from relaxon.neuromorphic.convex.program.cones import PatternCones
+from relaxon.neuromorphic.convex.program.cones import PatternCones, draw_patterns
 from relaxon.neuromorphic.convex.program.formulation import ConvexObjective, PatternProgram, Program, UnitProgram
 from relaxon.neuromorphic.convex.program.losses import ConvexLoss
-from relaxon.neuromorphic.convex.program.patterns import draw_patterns
 from relaxon.neuromorphic.convex.solving.admm import (
     AdmmSettings,
     AdmmSolution,

@@ -88,7 +88,7 @@ def examine(
         max_bytes=settings.max_bytes,
         progress=lambda done, total: report(STEPS[0], total + done, 2 * total),
     )
-    rows, targets = _standardise(X), _choose_targets(error, y)
+    rows, targets = _standardise(X), _standardise(y) if error.given is None else error.given
     outputs = error.predicted.shape[1]
     if 2 * settings.group > len(rows):
         settings = replace(settings, group=max(1, len(rows) // 2))
@@ -129,11 +129,6 @@ def _standardise(X: Array) -> Array:
     flat = np.asarray(X, np.float64).reshape(len(X), -1)
     spread = flat.std(0)
     return np.asarray((flat - flat.mean(0)) / np.where(spread > 0, spread, 1.0))
-
-
-def _choose_targets(error: RowScores, y: NDArray[Any]) -> NDArray[Any]:
-    """Return class indices, or targets of mean 0 and standard deviation 1."""
-    return _standardise(y) if error.given is None else error.given
 
 
 def _measure_hidden(model: Any, X: Array, y: NDArray[Any]) -> RepresentationGeometry | None:

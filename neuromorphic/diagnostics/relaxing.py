@@ -21,8 +21,7 @@ from torch.func import functional_call
 
 from relaxon.neuromorphic.diagnostics.losses import LossKind
 from relaxon.neuromorphic.diagnostics.subjects import Parameters, Subject, read_finite_rows
-from relaxon.neuromorphic.equilibrium.classifier.estimator import EquilibriumClassifier
-from relaxon.neuromorphic.equilibrium.classifier.network import image_shape
+from relaxon.neuromorphic.equilibrium.classifier.estimator import EquilibriumClassifier, image_shape
 from relaxon.neuromorphic.equilibrium.estimators.exact import Implicit
 from relaxon.neuromorphic.equilibrium.estimators.gradients import free_phase
 from relaxon.neuromorphic.equilibrium.estimators.nudged import FreePhase

@@ -234,7 +234,8 @@ def draw(path: Path, model: EnergyDensity, rows: DensityRows) -> None:
         one.legend(markerscale=3)
     one.set_title("samples")
     _draw_tracker(axes[-1], model)
-    figure.suptitle(f"{rows.name}: log Z {model.log_partition_.value:.4g}, {_describe_verdict(model)}")
+    verdict = "trusted" if model.verdict_.trusted else f"not trusted: {model.verdict_.reason[:80]}"
+    figure.suptitle(f"{rows.name}: log Z {model.log_partition_.value:.4g}, {verdict}")
     figure.savefig(path, dpi=110)
 
 
@@ -250,7 +251,3 @@ def _draw_tracker(axis: Any, model: EnergyDensity) -> None:
     axis.set_xlabel("step")
     axis.set_title("tracked normaliser")
     axis.legend()
-
-
-def _describe_verdict(model: EnergyDensity) -> str:
-    return "trusted" if model.verdict_.trusted else f"not trusted: {model.verdict_.reason[:80]}"

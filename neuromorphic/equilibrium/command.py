@@ -110,9 +110,7 @@ def _train(args: argparse.Namespace, console: Any, record: Record) -> int:
         save_network(network, args.out, card)
         console.print(f"network.safetensors and network.json in {args.out}", markup=False)
     if args.plot is not None:
-        from relaxon.neuromorphic.equilibrium.training.picture import draw_training
-
-        draw_training(report, args.plot)
+        _draw_training(report, args.plot)
     return 0
 
 
@@ -135,3 +133,22 @@ def _to_json(metrics: Any) -> dict[str, Any]:
         name: None if isinstance(value, float) and not isfinite(value) else value
         for name, value in asdict(metrics).items()
     }
+
+
+def _draw_training(report: Any, path: Path) -> None:
+    """Write a figure over the epochs with up to four panels, omitting those without values (requires matplotlib)."""
+    from relaxon.core.pictures import new_figure
+
+    curves = (
+        ("loss", [epoch.loss for epoch in report.epochs]),
+        ("test accuracy", [epoch.test_accuracy for epoch in report.epochs]),
+        ("angle to exact, degrees", [epoch.angle for epoch in report.epochs]),
+        ("‖A‖_F", [epoch.antisymmetry for epoch in report.epochs]),
+    )
+    shown = [(name, values) for name, values in curves if any(value is not None for value in values)]
+    figure = new_figure(3.2 * len(shown), 2.8)
+    for panel, (name, values) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        panel.plot(range(1, len(values) + 1), [float("nan") if v is None else v for v in values], marker=".")
+        panel.set(xlabel="epoch", title=name)
+        panel.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)

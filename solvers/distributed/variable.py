@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,7 +145,8 @@ class DistributedVariableCycle(SingleCycle):
                 break
             stage = after
         self._end, self.shape = stage.coarsening, stage.shape
-        self._whole = builder.build(self._gather_stage(stage))
+        gather = partial(self._gather_cells, by=stage.coarsening, shape=stage.shape)
+        self._whole = builder.build(self._map_stage(stage, gather))
         self._levels: list[Any] = [*self._shared, *self._whole]
         for shared, below in itertools.pairwise(self._levels[: len(self._shared) + 1]):
             shared.fill_coarse(below, "diagonal")
@@ -227,7 +229,7 @@ class DistributedVariableCycle(SingleCycle):
 
         None where the level below cannot be cut.
         """
-        cells = self._move(stage, part)
+        cells = self._map_stage(stage, part.spread)
         diagonal, couplings = self._local.make_diagonal(cells, part.exchange)
         halved = axes_to_halve(stage.shape, self._mean_couplings(part, cells.faces))
         few = self._is_last(stage.shape, part.own(diagonal))
@@ -253,18 +255,12 @@ class DistributedVariableCycle(SingleCycle):
         x, r, diagonal = (np.zeros(shape, np.float32) for _ in range(3))
         return SharedVariableLevel(self, part, level, ranges, (first, second), planes, x, r, diagonal)
 
-    def _move(self, stage: SharedStage, part: Part) -> VariableStage:
-        """Return a stage's arrays on the part of a level that is shared, with the neighbours' cells."""
-        return self._map_stage(stage, lambda array: part.spread(self._take_owned(stage, array)))
+    def _map_stage(self, stage: SharedStage, spread: Callable[[NDArray[Any]], NDArray[Any]]) -> VariableStage:
+        """Return a stage's arrays on other cells, which `spread` fills from each process's owned ones."""
 
-    def _gather_stage(self, stage: SharedStage) -> VariableStage:
-        """Return a stage's arrays for the whole level, in every process."""
-        return self._map_stage(
-            stage, lambda array: self._gather_cells(self._take_owned(stage, array), stage.coarsening, stage.shape)
-        )
+        def move(array: NDArray[Any]) -> NDArray[Any]:
+            return spread(self._take_owned(stage, array))
 
-    @staticmethod
-    def _map_stage(stage: SharedStage, move: Callable[[NDArray[Any]], NDArray[Any]]) -> VariableStage:
         given = stage.cells
         faces = [move(face) for face in given.faces[:3]]
         faces.append(np.stack([move(side) for side in given.faces[3]]))

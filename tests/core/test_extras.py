@@ -35,7 +35,7 @@ NEED_TORCH = re.compile(
     r"|neuromorphic\.proximal\.(inversion|model|plug_and_play|potentials|storage|training\.(matching|polishing|recipes))$"
     r"|neuromorphic\.equilibrium\.(?!command|kernels|datasets|reference)|neuromorphic\.boosting\.training\.sequential"
     r"|neuromorphic\.diagnostics\.(?!command|blocks|pictures|stored)"
-    r"|neuromorphic\.(described_tensors|losses|optimizers|seeded_generators|torch_checkpoints|torch_runs)$"
+    r"|neuromorphic\.(described_tensors|losses|optimizers|torch_checkpoints|torch_runs)$"
     r"|neuromorphic\.binary\.(?!kernels|packing))"
 )
 """Modules that are for nothing but torch's tensors."""

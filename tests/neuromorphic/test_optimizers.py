@@ -19,7 +19,7 @@ from relaxon.neuromorphic.equilibrium import (
     gradient,
     train,
 )
-from relaxon.neuromorphic.equilibrium.estimators.spread import gradient_with_spread
+from relaxon.neuromorphic.equilibrium.estimators.gradients import gradient_with_spread
 from relaxon.neuromorphic.optimizers import (
     AdaptiveBatchAdaGrad,
     AdaptiveBatchSampler,

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from measuring.boosting import data
 from relaxon.neuromorphic.convex.network import augment
-from relaxon.neuromorphic.convex.program.cones import PatternCones
+from relaxon.neuromorphic.convex.program.cones import PatternCones, draw_patterns
 from relaxon.neuromorphic.convex.program.formulation import ConvexObjective, PatternProgram, primal_value
 from relaxon.neuromorphic.convex.program.losses import SquaredError
-from relaxon.neuromorphic.convex.program.patterns import draw_patterns
 from relaxon.neuromorphic.convex.solving.admm import AdmmSettings, AdmmSolution, solve_admm
 from relaxon.neuromorphic.tabular.preparation import find_standardisation
 

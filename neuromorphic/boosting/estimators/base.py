@@ -7,7 +7,7 @@ import copy
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,8 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from relaxon.core.masked import refuse_masks
-from relaxon.neuromorphic.boosting.estimators.inputs import TableInputs
-from relaxon.neuromorphic.boosting.estimators.parameters import check_parameters, check_single
+from relaxon.neuromorphic.boosting.estimators.inputs import TableInputs, check_monotone_constraints
 from relaxon.neuromorphic.boosting.estimators.saving import save
 from relaxon.neuromorphic.boosting.networks import export
 from relaxon.neuromorphic.boosting.networks.compression import compress
@@ -35,8 +34,10 @@ from relaxon.neuromorphic.boosting.training.runs import (
     TrainingRows,
 )
 from relaxon.neuromorphic.checkpoints import Checkpoints
+from relaxon.neuromorphic.parameters import check_choice, check_real, check_whole
 from relaxon.neuromorphic.table_estimators import draw_seed
 from relaxon.neuromorphic.tabular import preparation
+from relaxon.neuromorphic.tabular.categories import check_categorical_features
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,8 @@ Array = NDArray[np.float64]
 
 IMPORTANCE_ROWS = 1000
 """Maximum number of rows over which the gradients of the importances are averaged."""
+MOST_BITS = 64
+"""Maximum length of the code of a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +299,7 @@ class BoostedNetwork(TableInputs):
     def _predict_raw(self, X: ArrayLike) -> Array:
         network: MergedNetwork = self._fitted()
         if self.precision == "single":
-            check_single(self)
+            self._check_single()
         return network.raw(self._encode_input(X), self.precision == "single")
 
     def _predict_raw_staged(self, X: ArrayLike) -> Iterator[Array]:
@@ -316,4 +319,49 @@ class BoostedNetwork(TableInputs):
 
     def check_parameters(self) -> None:
         """Raise `ValueError` or `TypeError` for a parameter that `fit` would refuse for any data."""
-        check_parameters(self)
+        for name in ("n_units", "units_per_stage", "stage_iterations", "restarts", "candidates", "n_iter_no_change"):
+            check_whole(name, getattr(self, name))
+        check_real("learning_rate", self.learning_rate, above=0.0, up_to=1.0)
+        if self.subsample != "auto":
+            check_real("subsample", self.subsample, above=0.0, up_to=1.0)
+        for name in ("ridge", "stage_tolerance"):
+            if getattr(self, name) is not None:
+                check_real(name, getattr(self, name), least=0.0)
+        check_real("tol", self.tol, least=0.0)
+        check_real("validation_fraction", self.validation_fraction, above=0.0, below=1.0)
+        check_choice("newton", self.newton, ("guarded", "published"))
+        check_choice("missing", self.missing, ("refuse", "mean", "indicate"))
+        check_choice("precision", self.precision, ("double", "single"))
+        check_categorical_features(self.categorical_features)
+        self._check_binary()
+        check_monotone_constraints(self)
+        self._check_single()
+        for name in ("binary", "early_stopping", "warm_start"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.layers is not None:
+            if isinstance(self.layers, str | bytes | Real) or len(tuple(self.layers)) == 0:
+                raise ValueError(f"layers must be None or units of each hidden layer, got {self.layers!r}")
+            for width in self.layers:
+                check_whole("layers", width)
+
+    def _check_single(self) -> None:
+        """Raise `ValueError` if single precision is requested for a network that does not support it."""
+        layers = 1 if self.layers is None else len(tuple(self.layers))
+        if self.precision == "single" and (self.binary or layers > 1):
+            what = "sign units" if self.binary else f"{layers} hidden layers"
+            raise ValueError(
+                f"precision must be 'double' for {what}, got 'single': one layer of logistic units has both"
+            )
+
+    def _check_binary(self) -> None:
+        """Raise `ValueError` for parameters that sign units do not support."""
+        check_whole("bits", self.bits)
+        if self.bits > MOST_BITS:
+            raise ValueError(f"bits must be at most {MOST_BITS}, got {self.bits}")
+        if not self.binary:
+            return
+        if self.newton == "published":
+            raise ValueError("newton must be 'guarded' for sign units: the published stage fits logistic ones")
+        if self.layers is not None and len(tuple(self.layers)) > 1:
+            raise ValueError(f"layers must have one layer for sign units, got {tuple(self.layers)}")

@@ -92,7 +92,7 @@ class _BoostingRun:
         self._joined: Any = None
         self.layer, self.in_layer = 0, 0
         self.values = loss.values(train.y, self.F, train.w)
-        self.first_size = _root_mean_square(loss.residual(train.y, self.F), train.w)
+        self.first_size = float(np.sqrt((np.square(loss.residual(train.y, self.F)) @ train.w).mean()))
         self.since = time.perf_counter() - self.result.seconds
         if not self.result.losses:
             self.result.losses.append(float(self.values.mean()))
@@ -359,10 +359,6 @@ def _draw_block_sample(n: int, count: int, draws: Draws) -> Sample:
     places = np.empty(n // BLOCK, np.int64)
     draw_blocks(draws.state(), n, places)
     return Sample(count, places)
-
-
-def _root_mean_square(r: Array, w: Array) -> float:
-    return float(np.sqrt((np.square(r) @ w).mean()))
 
 
 def _append_activations(x: Array, weights: Array, bias: Array) -> Array:

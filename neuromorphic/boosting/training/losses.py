@@ -73,11 +73,14 @@ class _Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class _Regression(_Evaluated):
-    """Base class of the regression losses."""
+    """Base class of the regression losses, most of which have the same step as published."""
 
     separable: bool = True
     radius: float = np.inf
     gain: float = 1.0
+
+    def published_step(self: Loss, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
+        return self.guarded_step(y, F, r, f, w, (r * f) @ w, np.square(f) @ w)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +123,6 @@ class QuantileLoss(_Regression):
     def residual(self, y: Array, F: Array) -> Array:
         error = y - F
         return np.where(error > 0.0, self.quantile, np.where(error < 0.0, self.quantile - 1.0, 0.0))
-
-    def published_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
-        return self.guarded_step(y, F, r, f, w, (r * f) @ w, np.square(f) @ w)
 
     def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array, along: Array, square: Array) -> Array:
         error = y - F
@@ -172,9 +172,6 @@ class HuberLoss(_Regression):
         delta = self._delta()
         return np.clip(y - F, -delta, delta)
 
-    def published_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
-        return self.guarded_step(y, F, r, f, w, (r * f) @ w, np.square(f) @ w)
-
     def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array, along: Array, square: Array) -> Array:
         curvature = (np.square(f) * (np.abs(y - F) <= self._delta())) @ w
         return _quotient(along, np.maximum(curvature, LEAST_SHARE * square))
@@ -197,9 +194,6 @@ class PoissonLoss(_Regression):
 
     def residual(self, y: Array, F: Array) -> Array:
         return y - np.exp(F)
-
-    def published_step(self, y: Array, F: Array, r: Array, f: Array, w: Array) -> Array:
-        return self.guarded_step(y, F, r, f, w, (r * f) @ w, np.square(f) @ w)
 
     def guarded_step(self, y: Array, F: Array, r: Array, f: Array, w: Array, along: Array, square: Array) -> Array:
         return _quotient(along, (np.square(f) * np.exp(F)) @ w)

@@ -61,11 +61,7 @@ class SquaredError:
 
     def dual_value(self, theta: Array, c: Array, longest: float) -> tuple[float, float]:
         """Return the largest value found of `−Σ c ℓ*(t θ / c)`, `0 ≤ t ≤ longest`, and its `t`."""
-        # −t Σ θ y − ½ t² Σ θ²/c is a parabola in t.
-        slope = -float((theta * self.y).sum())
-        bend = float((np.square(theta).sum(axis=1) / c).sum())
-        t = min(max(slope / max(bend, TINY), 0.0), longest)
-        return t * slope - 0.5 * t * t * bend, t
+        return _find_vertex((theta * self.y).sum(), np.square(theta), c, longest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +190,7 @@ class RobustLoss:
             # Rounding apart, |ψ_j| ≤ |θ|; a θ of that size in the direction of the margin is what the conjugate needs.
             return self.plain.dual_value(-self.plain.y * np.abs(parts).max(axis=-1), c, longest)
         size = np.abs(parts).max(axis=-1)
-        slope = -float((parts[..., 0] * self.plain.y).sum())
-        bend = float((np.square(size).sum(axis=1) / c).sum())
-        t = min(max(slope / max(bend, TINY), 0.0), longest)
-        return t * slope - 0.5 * t * t * bend, t
+        return _find_vertex((parts[..., 0] * self.plain.y).sum(), np.square(size), c, longest)
 
     def _parts(self, z: Array) -> Array:
         return z.reshape(len(z), self.plain.y.shape[1], -1)
@@ -210,6 +203,13 @@ class RobustLoss:
             return np.asarray(parts[..., 0] - self.plain.y * reach)
         error = parts[..., 0] - self.plain.y
         return np.asarray(parts[..., 0] + np.where(error < 0.0, -reach, reach))
+
+
+def _find_vertex(product: float, squares: Array, c: Array, longest: float) -> tuple[float, float]:
+    """Return the largest value of the parabola `−t Σ θ y − ½ t² Σ θ²/c`, `0 ≤ t ≤ longest`, and its `t`."""
+    slope, bend = -float(product), float((squares.sum(axis=1) / c).sum())
+    t = min(max(slope / max(bend, TINY), 0.0), longest)
+    return t * slope - 0.5 * t * t * bend, t
 
 
 ConvexLoss = SquaredError | LogisticLoss | SoftmaxLoss | HingeLoss | RobustLoss

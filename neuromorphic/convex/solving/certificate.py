@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.neuromorphic.convex.program.cones import PatternCones
+from relaxon.neuromorphic.convex.program.cones import PatternCones, draw_patterns
 from relaxon.neuromorphic.convex.program.formulation import ConvexObjective, PatternProgram, Program, UnitProgram
-from relaxon.neuromorphic.convex.program.patterns import draw_patterns
 from relaxon.neuromorphic.convex.solving.admm import AdmmSolution, relative_gap
 
 Array = NDArray[np.float64]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal, Self
 
@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from relaxon.core import validation
 from relaxon.core.masked import refuse_masks
 from relaxon.neuromorphic.energy.energies.families import blank_layer, initialise
-from relaxon.neuromorphic.energy.estimators.categories import IndicatorCategories
 from relaxon.neuromorphic.energy.estimators.grid_density import GridDensity
 from relaxon.neuromorphic.energy.estimators.stored import StoredEstimator
 from relaxon.neuromorphic.energy.estimators.tilting import LARGEST_GAP, REFERENCE_ROWS
@@ -34,7 +33,15 @@ from relaxon.neuromorphic.energy.noise.rank import explain_generalisation_gap
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, check_optimizer, make_optimizer
 from relaxon.neuromorphic.parameters import check_real, check_widths, store_arguments
 from relaxon.neuromorphic.table_estimators import read_numbers, read_random_state, read_rows, read_table
-from relaxon.neuromorphic.tabular.categories import match_columns, read_columns
+from relaxon.neuromorphic.tabular.categories import (
+    TableColumns,
+    TargetCategories,
+    check_categorical_features,
+    encode_categories,
+    find_categorical_columns,
+    match_columns,
+    read_columns,
+)
 
 Array = NDArray[np.float64]
 MARGIN = 0.25
@@ -47,6 +54,61 @@ OCTAVES = 4
 """Octaves of sines and cosines of y that b(y) sees."""
 FEATURES = 32
 """Length of a(x) and b(y)."""
+MOST_CATEGORIES = 1000
+"""Maximum number of categories of a column; a column with more holds numbers or names."""
+ABSENT = "X must have no missing categories, got some in column {}: give them a category of their own"
+UNSEEN = "no category"
+
+
+@dataclass(frozen=True)
+class IndicatorCategories:
+    """The categorical columns and their categories in ascending order.
+
+    The first layer of a network thus learns a vector for each category. A category that did not occur in training has
+    no indicator and is encoded as all zeros, with an `UnseenCategoryWarning`.
+    """
+
+    columns: tuple[int, ...]
+    values: tuple[tuple[Any, ...], ...]
+
+    @classmethod
+    def fit(cls, columns: TableColumns, wanted: Any) -> IndicatorCategories:
+        """Collect the categories of a table's columns; `wanted` is the estimator's `categorical_features`.
+
+        Raises `ValueError` or `TypeError` for columns that do not exist, and for categories that are missing or too
+        many.
+        """
+        check_categorical_features(wanted)
+        places = find_categorical_columns(wanted, columns)
+        known = encode_categories(columns, places, None, False, ABSENT)[1]
+        for place, keys in zip(places, known.keys, strict=True):
+            if len(keys) > MOST_CATEGORIES:
+                name = columns.names[place] if columns.names else place
+                raise ValueError(f"X must have at most {MOST_CATEGORIES} categories in {name!r}, got {len(keys)}")
+        return cls(places, tuple(tuple(sorted(keys, key=_rank)) for keys in known.keys))
+
+    def read_codes(self, columns: TableColumns) -> Array:
+        """Return the table as numbers `(n, d)`, with the place of each category among its column's instead of it."""
+        known = TargetCategories(self.columns, self.values)
+        return encode_categories(columns, self.columns, known, False, ABSENT, UNSEEN)[0]
+
+    def encode(self, x: Array) -> Array:
+        """Return the columns of `read_codes` that are not categories, followed by the indicators, `(n, inputs)`."""
+        indicators = [
+            x[:, column, None] == np.arange(len(values))
+            for column, values in zip(self.columns, self.values, strict=True)
+        ]
+        others = np.delete(x, self.columns, axis=1)
+        return np.concatenate([others, *[one.astype(np.float64) for one in indicators]], axis=1)
+
+    @property
+    def indicators(self) -> int:
+        """Number of inputs that are indicators."""
+        return sum(map(len, self.values))
+
+
+def _rank(key: Any) -> tuple[bool, Any]:
+    return isinstance(key, str), key
 
 
 class ConditionalEnergy(nn.Module):

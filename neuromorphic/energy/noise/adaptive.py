@@ -18,7 +18,28 @@ SCARCE = 4.0
 """Number of effective samples per feature at which new moments count as much as those they replace."""
 
 
-class DefensiveNoise(NoiseModule):
+class _Mixture(NoiseModule):
+    """`(1 − share) main(x) + share other(x)`."""
+
+    share: float
+
+    def _components(self) -> tuple[Any, Any]:
+        """Return the main distribution and the other."""
+        raise NotImplementedError
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        count = validation.positive_int("count", count)
+        u = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
+        first, second = (part.sample(count, generator) for part in self._components())
+        pick = (u < self.share).to(first.device).reshape(count, *[1] * (first.ndim - 1))
+        return torch.where(pick, second, first)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        main, other = self._components()
+        return torch.logaddexp(main.log_prob(x) + math.log1p(-self.share), other.log_prob(x) + math.log(self.share))
+
+
+class DefensiveNoise(_Mixture):
     """`(1 − share) q(x) + share w(x)`: a noise distribution with a wide component for the tails.
 
     Importance weights against it are at most `1/share` times those against the wide component (Hesterberg 1995).
@@ -36,14 +57,11 @@ class DefensiveNoise(NoiseModule):
         """Return the mixture with a Gaussian of the data's mean and `widen` times their standard deviation."""
         return cls(inner, GaussianNoise.fit(data, widen=widen), share)
 
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        return sample_mixture(self.inner, self.wide, self.share, count, generator)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        return mix_log_prob(self.inner, self.wide, self.share, x)
+    def _components(self) -> tuple[Any, Any]:
+        return self.inner, self.wide
 
 
-class AdaptiveNoise(NoiseModule):
+class AdaptiveNoise(_Mixture):
     """`(1 − share) N(m, widen² C) + share start(x)`, where m and C follow the model or the data.
 
     With `source="model"` they are moments of the model, estimated from the importance weights of the objective's own
@@ -127,25 +145,5 @@ class AdaptiveNoise(NoiseModule):
         for buffer in (self.weight, self.first, self.second):
             buffer.zero_()
 
-    def _gaussian(self) -> GaussianNoise:
-        return GaussianNoise(self.mean.reshape(self.event_shape), self.widen**2 * self.covariance)
-
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        return sample_mixture(self._gaussian(), self.start, self.share, count, generator)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        return mix_log_prob(self._gaussian(), self.start, self.share, x)
-
-
-def mix_log_prob(main: Any, other: Any, share: float, x: Tensor) -> Tensor:
-    """Return the log-density of `(1 − share) main + share other`."""
-    return torch.logaddexp(main.log_prob(x) + math.log1p(-share), other.log_prob(x) + math.log(share))
-
-
-def sample_mixture(main: Any, other: Any, share: float, count: int, generator: torch.Generator) -> Tensor:
-    """Draw `count` samples of `(1 − share) main + share other`."""
-    count = validation.positive_int("count", count)
-    u = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
-    first, second = main.sample(count, generator), other.sample(count, generator)
-    pick = (u < share).to(first.device).reshape(count, *[1] * (first.ndim - 1))
-    return torch.where(pick, second, first)
+    def _components(self) -> tuple[Any, Any]:
+        return GaussianNoise(self.mean.reshape(self.event_shape), self.widen**2 * self.covariance), self.start

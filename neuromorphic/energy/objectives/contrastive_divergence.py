@@ -55,11 +55,11 @@ class PCD(Objective):
 
 
 class _Persistent(ObjectiveState):
+    settings: PCD
     places: Tensor
 
     def __init__(self, energy: nn.Module, noise: Any, data: Tensor, chains: int, settings: PCD, seed: int) -> None:
-        super().__init__(energy, noise)
-        self.settings = settings
+        super().__init__(energy, noise, settings)
         self._data = (data, data.mean(0), data.std(0))
         self.register_buffer("places", self._draw_starts(chains, torch.Generator().manual_seed(seed)))
 

@@ -82,10 +82,6 @@ class EnergyMatching(Objective):
 
 
 class _Equilibrium(ObjectiveState):
-    def __init__(self, energy: nn.Module, noise: Any, settings: EquilibriumMatching) -> None:
-        super().__init__(energy, noise)
-        self.settings = settings
-
     def read(self, x: Tensor, generator: torch.Generator) -> StepReading:
         settings = self.settings
         source = standard_normal(tuple(x.shape), generator, x)
@@ -97,11 +93,11 @@ class _Equilibrium(ObjectiveState):
 
 
 class _Transport(ObjectiveState):
+    settings: EnergyMatching
     steps: Tensor
 
     def __init__(self, energy: nn.Module, noise: Any, settings: EnergyMatching) -> None:
-        super().__init__(energy, noise)
-        self.settings = settings
+        super().__init__(energy, noise, settings)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def read(self, x: Tensor, generator: torch.Generator) -> StepReading:

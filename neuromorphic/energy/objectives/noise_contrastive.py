@@ -38,8 +38,9 @@ class StepReading:
 class ObjectiveState(nn.Module):
     """The state that an objective keeps between steps: its own parameters and buffers, part of each checkpoint."""
 
-    def __init__(self, energy: nn.Module, noise: Any) -> None:
+    def __init__(self, energy: nn.Module, noise: Any, settings: Any = None) -> None:
         super().__init__()
+        self.settings = settings
         # Kept in a tuple, so that they are not submodules; the trainer stores them itself.
         self._held = (energy, noise)
 

@@ -45,10 +45,6 @@ class ScoreMatching(Objective):
 
 
 class _Score(ObjectiveState):
-    def __init__(self, energy: nn.Module, noise: Any, settings: ScoreMatching) -> None:
-        super().__init__(energy, noise)
-        self.settings = settings
-
     def read(self, x: Tensor, generator: torch.Generator) -> StepReading:
         settings = self.settings
         if settings.form == "denoising":

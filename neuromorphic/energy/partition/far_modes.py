@@ -119,12 +119,10 @@ def find_far_modes(
     def is_unmet(y: Tensor) -> NDArray[np.bool_]:
         return log_ratio(energy, noise, space.unwhiten(y)) > largest
 
-    ends = torch.cat(
-        [
-            _cool(inner, _heat(inner, _draw_some(space.whiten(near), generator), generator), HOTTEST, generator),
-            _cool(inner, _draw_outside(space, generator), LUKEWARM, generator),
-        ]
-    )
+    start = _draw_some(space.whiten(near), generator)
+    heated = _move_through(inner, start, np.geomspace(1.0, HOTTEST, STAGES), generator)
+    cooled = _cool(inner, heated, HOTTEST, generator)
+    ends = torch.cat([cooled, _cool(inner, _draw_outside(space, generator), LUKEWARM, generator)])
     level = evaluate_energies(inner, ends).double().cpu().numpy()
     away = (torch.cdist(ends, space.whiten(draws)).amin(1) > LEAST_GAP).cpu().numpy()
     unmet = np.isfinite(level) & is_unmet(ends) & away
@@ -151,10 +149,6 @@ def _draw_outside(space: _Whitened, generator: torch.Generator) -> Tensor:
     radius: Tensor = NEAREST * (FARTHEST / NEAREST) ** shares
     length: Tensor = torch.linalg.vector_norm(direction, dim=1, keepdim=True)
     return radius * direction / length
-
-
-def _heat(inner: Energy, y: Tensor, generator: torch.Generator) -> Tensor:
-    return _move_through(inner, y, np.geomspace(1.0, HOTTEST, STAGES), generator)
 
 
 def _cool(inner: Energy, y: Tensor, hottest: float, generator: torch.Generator) -> Tensor:

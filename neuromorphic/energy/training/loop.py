@@ -18,8 +18,7 @@ from relaxon.neuromorphic.energy.energies.events import validate_energy, validat
 from relaxon.neuromorphic.energy.objectives.noise_contrastive import Objective, StepReading
 from relaxon.neuromorphic.energy.training.held_out import CHECK_EVERY, HoldOutJudge
 from relaxon.neuromorphic.energy.training.settings import TrainingSettings, make_optimizer
-from relaxon.neuromorphic.seeded_generators import make_generator
-from relaxon.neuromorphic.torch_runs import LOST_STEPS, CheckpointedRun
+from relaxon.neuromorphic.torch_runs import LOST_STEPS, CheckpointedRun, make_generator
 from relaxon.neuromorphic.torch_runs import Ended as Ended
 
 RUNAWAY = 1e8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -19,13 +19,13 @@ from sklearn.utils.validation import check_is_fitted
 from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork
 from relaxon.neuromorphic.binary.packed import MOST_SWEEPS, PackedEquilibrium, pack_network
 from relaxon.neuromorphic.checkpoints import Checkpoints, check_hooks
-from relaxon.neuromorphic.equilibrium.classifier.network import build_network, describe_form, image_shape
 from relaxon.neuromorphic.equilibrium.estimators.comparison import Comparison, compare_gradients
 from relaxon.neuromorphic.equilibrium.estimators.gradients import predict
 from relaxon.neuromorphic.equilibrium.estimators.nudged import Estimator, is_nudged
 from relaxon.neuromorphic.equilibrium.estimators.registry import build_estimator
 from relaxon.neuromorphic.equilibrium.hardware.limits import Hardware
-from relaxon.neuromorphic.equilibrium.networks.form import DEFAULT_BOUNDS
+from relaxon.neuromorphic.equilibrium.networks.form import DEFAULT_BOUNDS, NetworkForm
+from relaxon.neuromorphic.equilibrium.networks.storage import StoredNetwork
 from relaxon.neuromorphic.equilibrium.relaxation.phases import Phases, keep_phases
 from relaxon.neuromorphic.equilibrium.relaxation.relaxers import Alternating, Anderson, FixedStep, Outcome, Relaxation
 from relaxon.neuromorphic.equilibrium.training.homeostasis import JacobianHomeostasis
@@ -329,3 +329,28 @@ def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the softmax of logits, `(samples, classes)`."""
     e = np.exp(logits - logits.max(1, keepdims=True))
     return np.asarray(e / e.sum(1, keepdims=True))
+
+
+def describe_form(classifier: EquilibriumClassifier) -> NetworkForm:
+    """Return the form of the network that a classifier's parameters describe, unchecked."""
+    names = [field.name for field in fields(NetworkForm) if field.name != "input_gain"]
+    return NetworkForm(**{name: getattr(classifier, name) for name in names})
+
+
+def build_network(classifier: EquilibriumClassifier, features: int, classes: int, seed: int) -> StoredNetwork:
+    """Return the network of a classifier; TypeError or ValueError naming a parameter that it cannot have."""
+    if classifier.loss == "squared":
+        raise ValueError("loss must be 'cross-entropy' or 'comp-sum' for a classifier, got 'squared'")
+    form = describe_form(classifier)
+    form.check(shift=classifier.shift, homeostasis=classifier.homeostasis)
+    image = None if form.channels is None else image_shape(classifier, features)
+    return form.build(features, image, classes, seed, torch.float64)
+
+
+def image_shape(classifier: EquilibriumClassifier, features: int) -> tuple[int, int, int]:
+    """Return the shape of the image that a row holds; ValueError where it does not have that many features."""
+    if classifier.image is None or len(classifier.image) != 3:
+        raise ValueError(f"image must be (channels, height, width) where channels is given, got {classifier.image!r}")
+    if math.prod(classifier.image) != features:
+        raise ValueError(f"image must have as many pixels as X has features, {features}, got {classifier.image!r}")
+    return classifier.image

@@ -14,9 +14,8 @@ from relaxon.neuromorphic.binary.layered import BinaryLayeredNetwork, LatentWeig
 from relaxon.neuromorphic.checkpoints import Pace
 from relaxon.neuromorphic.equilibrium.estimators.comparison import compare_pair
 from relaxon.neuromorphic.equilibrium.estimators.exact import Implicit
-from relaxon.neuromorphic.equilibrium.estimators.gradients import gradient
+from relaxon.neuromorphic.equilibrium.estimators.gradients import gradient, gradient_with_spread
 from relaxon.neuromorphic.equilibrium.estimators.result import Gradient, Verdict
-from relaxon.neuromorphic.equilibrium.estimators.spread import gradient_with_spread
 from relaxon.neuromorphic.equilibrium.hardware.limits import hardware_gradient, program
 from relaxon.neuromorphic.equilibrium.networks.contraction import Contraction
 from relaxon.neuromorphic.equilibrium.networks.network import Network, parameter_gradients

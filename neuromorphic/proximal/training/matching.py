@@ -29,13 +29,13 @@ from torch import Tensor
 from relaxon.core import validation
 from relaxon.neuromorphic.proximal.model import MatchingRecord, MatchingResult, ProximalModel
 from relaxon.neuromorphic.proximal.potentials import NetworkSettings, build_potential
-from relaxon.neuromorphic.seeded_generators import make_generator
 from relaxon.neuromorphic.torch_runs import (
     LOST_STEPS,
     CheckpointedRun,
     Ended,
     check_run_settings,
     describe_settings,
+    make_generator,
 )
 
 Pairing = Literal["drawn", "posterior"]

@@ -9,7 +9,7 @@ import pytest
 
 from relaxon.neuromorphic.convex import ConvexNetworkClassifier, ConvexNetworkRegressor, ConvexOutcome
 from relaxon.neuromorphic.convex.network import recover
-from relaxon.neuromorphic.convex.program.cones import ConeProjector, PatternCones
+from relaxon.neuromorphic.convex.program.cones import ConeProjector, PatternCones, draw_patterns
 from relaxon.neuromorphic.convex.program.formulation import ConvexObjective, PatternProgram, primal_value
 from relaxon.neuromorphic.convex.program.losses import (
     HINGE,
@@ -22,7 +22,6 @@ from relaxon.neuromorphic.convex.program.losses import (
     SquaredError,
 )
 from relaxon.neuromorphic.convex.program.maps import PatternMap, RobustMap
-from relaxon.neuromorphic.convex.program.patterns import draw_patterns
 from relaxon.neuromorphic.convex.reference import project_plainly, run_published_admm
 from relaxon.neuromorphic.convex.solving.admm import AdmmSettings, AdmmSolution, solve_admm
 from relaxon.neuromorphic.convex.solving.certificate import certify
