@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from relaxon.core.available_memory import find_machine_memory
 from relaxon.core.naming import split_device
-from relaxon.solvers.dcdm.rescue import rescue_bytes
+from relaxon.solvers.dcdm.rescue import may_factor, rescue_bytes
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 
 SESSION_BYTES = 1 << 16
@@ -98,11 +98,17 @@ def grid_setup(solver: str, grid: PoissonGrid) -> tuple[int, int]:
     table = CONSTANT if grid.constant else VARIABLE
     found = table.get(solver, UNKNOWN)
     cells = grid.cells.size
-    rescue = rescue_bytes(cells) if solver in RESCUED else 0
+    rescue = _rescue_bytes(grid) if solver in RESCUED else 0.0
     kept = found.kept * cells
     if solver == "scipy-direct":
         kept += factor_bytes(grid.unknowns, 2 if min(grid.shape3) <= 2 else 3)
     return _with_request(kept, found.work * cells + rescue, cells)
+
+
+def _rescue_bytes(grid: PoissonGrid) -> float:
+    """Return the bytes of the largest method that may take over."""
+    factor = factor_bytes(grid.unknowns, 2 if min(grid.shape3) <= 2 else 3) if may_factor(grid) else 0.0
+    return rescue_bytes(grid.cells.size) + factor
 
 
 def matrix_bytes(unknowns: int, entries: int) -> int:

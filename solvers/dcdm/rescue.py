@@ -3,8 +3,9 @@
 Coarse cells join what a thin wall separates, and where κ jumps by many decades within a coarse cell, no value of it is
 right. In mazes and with such coefficients the iteration with a V-cycle is slow. So its pace is watched. Where the rest
 would take too many iterations at the pace of the last ones, another method continues from the current iterate: a sparse
-factorisation where the system is small, else algebraic multigrid, whose levels follow the couplings, and where memory
-is short or that stagnates too, conjugate gradients with an incomplete Cholesky factor.
+factorisation where the system is small, else algebraic multigrid, whose levels follow the couplings. Where memory is
+short, or that stagnates too, it is a factorisation of somewhat larger systems, or conjugate gradients with an
+incomplete Cholesky factor.
 """
 
 from __future__ import annotations
@@ -21,17 +22,20 @@ from relaxon.core.available_memory import find_machine_memory
 from relaxon.core.solution import Result
 from relaxon.solvers.external.adapters import SciPyDirect
 from relaxon.solvers.grid.operator import PoissonOperator
+from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface import registry
 from relaxon.solvers.interface.engine import Monitor, Prepared
 from relaxon.solvers.krylov.conjugate_gradients import IncompleteCholeskyCG
 
-WATCHED = 30
+WATCHED = 20
 """The number of iterations after which the pace is measured."""
-PATIENCE = 60
+PATIENCE = 40
 """The other method takes over where more iterations than this are left at the pace of the last ones: algebraic
-multigrid, its set-up included, takes as long as 30 to 60 of them."""
+multigrid, its set-up included, takes as long as 30 to 60 iterations."""
 FACTORED = {2: 100_000, 3: 10_000}
-"""The unknowns up to which a factorisation takes a second at most, by the number of dimensions."""
+"""The unknowns up to which a factorisation takes a second at most, by the number of axes with more than two cells."""
+LAST_FACTORED = {2: 200_000, 3: 20_000}
+"""The unknowns up to which it is the last resort, where algebraic multigrid stagnates."""
 MULTIGRID_BYTES, FACTOR_BYTES = 365, 60
 """Bytes per cell that algebraic multigrid, and the incomplete factor, take at most beside the first method."""
 MEMORY_PART = 0.25
@@ -56,8 +60,17 @@ def fits_multigrid(cells: int) -> bool:
     return memory is None or MULTIGRID_BYTES * cells <= MEMORY_PART * memory
 
 
+def may_factor(grid: PoissonGrid) -> bool:
+    """Return whether a factorisation is among the methods that may take over."""
+    return grid.unknowns <= LAST_FACTORED[_dimensions(grid)]
+
+
+def _dimensions(grid: PoissonGrid) -> int:
+    return 2 if min(grid.shape3) <= 2 else 3  # a slab is as cheap to factor as a plane
+
+
 def rescue_bytes(cells: int) -> int:
-    """Return the most bytes that a method which takes over needs beside the first one."""
+    """Return the bytes that an iterative method which takes over needs at most, beside the first one."""
     return (MULTIGRID_BYTES if fits_multigrid(cells) else FACTOR_BYTES) * cells
 
 
@@ -68,8 +81,9 @@ def list_methods(operator: PoissonOperator) -> tuple[Method, ...]:
     if fits_multigrid(grid.cells.size):
         # By name, as these solvers stand above this one.
         methods.insert(0, Method("amg", lambda: registry.find_solver("amg").prepare(operator), MULTIGRID_STEPS))
-    if grid.unknowns <= FACTORED[grid.ndim]:
-        methods.insert(0, Method("a factorisation", lambda: SciPyDirect().prepare(operator), 5))
+    if may_factor(grid):
+        at = 0 if grid.unknowns <= FACTORED[_dimensions(grid)] else len(methods) - 1
+        methods.insert(at, Method("a factorisation", lambda: SciPyDirect().prepare(operator), 5))
     return tuple(methods)
 
 

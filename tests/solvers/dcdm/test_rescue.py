@@ -103,5 +103,15 @@ def test_the_next_method_is_tried_where_one_cannot_be_set_up(monkeypatch):
 
 def test_a_small_memory_leaves_the_incomplete_factor(monkeypatch):
     monkeypatch.setattr(rescue, "find_machine_memory", lambda: 1_000_000)
-    names = [method.name for method in rescue.list_methods(jumping(24)[0].operator())]
+    names = [method.name for method in rescue.list_methods(jumping(28)[0].operator())]
     assert names == ["ic-cg"]
+
+
+def test_slabs_are_factored_like_planes_and_larger_systems_only_as_a_last_resort():
+    def names(*shape):
+        grid = PoissonGrid(np.zeros(shape, np.uint8), boundary="dirichlet")
+        return [method.name for method in rescue.list_methods(grid.operator())]
+
+    assert names(120, 1, 130) == names(120, 130) == ["a factorisation", "amg", "ic-cg"]
+    assert names(25, 25, 25) == names(350, 350) == ["amg", "a factorisation", "ic-cg"]
+    assert names(40, 40, 40) == ["amg", "ic-cg"]
