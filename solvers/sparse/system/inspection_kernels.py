@@ -32,23 +32,25 @@ def look_at_rows(  # type: ignore[no-untyped-def]
         more = np.int64(0)
         for i in range(bounds[part], bounds[part + 1]):
             total, magnitude, own = 0.0, 0.0, 0.0
+            below = np.uint32(0)
             least = np.int64(-1)
             first, last = indptr[i], indptr[i + ONE]
-            after = last
+            disordered, zero = False, False
             for k in range(first, last):
                 j, a = c[k], v[k]
                 indices[k], data[k] = j, a
-                if np.int64(j) <= least or j >= len(diagonal):
-                    flag |= UNSORTED
+                disordered |= bool(np.int64(j) <= least)
                 least = np.int64(j)
-                if a == 0.0:
-                    flag |= STORED_ZERO
-                if j == i:
-                    own = a
-                if j > i and k < after:
-                    after = k
+                zero |= a == 0.0
+                own = a if j == i else own
+                below += np.uint32(j <= i)
                 total += a
                 magnitude += abs(a)
+            after = first + below  # as columns ascend; where they do not, the row is flagged
+            if disordered or least >= len(diagonal):
+                flag |= UNSORTED
+            if zero:
+                flag |= STORED_ZERO
             if not magnitude < np.inf:  # an entry that is not finite, or an overflow: checked again by the caller
                 flag |= NOT_FINITE
             if least >= 0 and not own > 0.0:
