@@ -99,7 +99,8 @@ def test_the_command_writes_table_profile_and_record_and_fails_where_converged_w
     staged, monkeypatch, tmp_path, capsys
 ):
     page, record, picture = tmp_path / "page.md", tmp_path / "out.json", tmp_path / "profile.png"
-    page.write_text(f"before\n{staged.report.BEGIN}\nold\n{staged.report.END}\nafter\n")
+    begin, end = staged.report.marks_of(large=False)
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     monkeypatch.setattr(staged, "PAGE", page)
     arguments = ["--families", "chain", "neumann-2d", "--unknowns", "300", "--solvers", "auto", "amg", "--repeats", "1"]
     outputs = ["--docs", "--plot", str(picture), "--json", str(record), "--limit", "5"]
@@ -119,7 +120,27 @@ def test_the_command_writes_table_profile_and_record_and_fails_where_converged_w
     assert rows[0]["runs"]["amg"][0]["seconds"] == 0.25
     page.write_text("no place for it")
     with pytest.raises(ValueError, match=r"must have the lines"):
-        staged.report.write_docs(page, "text")
+        staged.report.write_docs(page, "text", (begin, end))
+
+
+def test_large_is_a_race_of_its_own_size_and_peers_with_its_own_place_on_the_page(staged, monkeypatch, tmp_path):
+    args = staged.parse(["--large"])
+    assert (args.unknowns, args.peers) == (1_000_000, ["pyamg", "hypre"])
+    assert set(args.families) < set(gallery.matrix_names())
+    assert staged.parse([]).families == list(gallery.matrix_names())
+    assert staged.parse(["--large", "--peers"]).peers == []
+    page = tmp_path / "page.md"
+    usual, large = staged.report.marks_of(large=False), staged.report.marks_of(large=True)
+    page.write_text("\n".join([*usual, "between", *large]))
+    monkeypatch.setattr(staged, "PAGE", page)
+    few = ["--families", "chain", "--unknowns", "300", "--peers", "--repeats", "1"]
+    assert staged.main(["--large", "--docs", *few]) == 0
+    head, _, tail = page.read_text().partition("between")
+    assert head == f"{usual[0]}\n{usual[1]}\n"
+    assert "`python bench/sparse.py --large --docs`: " in tail
+    assert "| chain | 300 |" in tail
+    with pytest.raises(SystemExit):
+        staged.parse(["--large", "--folder", str(tmp_path)])
 
 
 def entry(seconds, cut=""):

@@ -16,10 +16,14 @@ from measuring.sparse.race import GROUPS, RTOL
 from measuring.tables import markdown_table
 
 Row = dict[str, Any]
-BEGIN, END = "<!-- bench/sparse.py: begin -->", "<!-- bench/sparse.py: end -->"
-"""Between these lines of docs/sparse.md stands what `--docs` writes."""
 MOST = 20.0
 """Times the best, up to which a profile is drawn."""
+
+
+def marks_of(large: bool) -> tuple[str, str]:
+    """The lines of docs/sparse.md between which stands what `--docs` writes, or `--large --docs`."""
+    of = ", large" if large else ""
+    return f"<!-- bench/sparse.py{of}: begin -->", f"<!-- bench/sparse.py{of}: end -->"
 
 
 def median(runs: list[dict[str, Any]]) -> float:
@@ -171,13 +175,14 @@ def markdown(rows: list[Row], solvers: list[str], how: str) -> str:
     return "\n".join(lines)
 
 
-def write_docs(page: Path, text: str) -> None:
-    """Put the table between its lines of a page."""
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
+def write_docs(page: Path, text: str, marks: tuple[str, str]) -> None:
+    """Put the table between its two lines of a page."""
+    first, last = marks
+    before, begin, rest = page.read_text(encoding="utf-8").partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"{page} must have the lines {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+        raise ValueError(f"{page} must have the lines {first} and {last}")
+    page.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}", encoding="utf-8")
 
 
 def profile(rows: list[Row], names: list[str]) -> dict[str, tuple[list[float], list[float]]]:
