@@ -188,7 +188,7 @@ def run_reduced(
         atol=REDUCED_PART * request.atol,
         max_iterations=max(limit, 1),
         x0=start if request.warm or before else None,
-        callback=ask,
+        callback=ask if monitor.observed else None,  # an engine that is watched takes one step at a time
         inconsistent="project",
     )
     elimination.put(solution.x, x)

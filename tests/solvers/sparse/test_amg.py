@@ -8,7 +8,7 @@ from scipy import sparse
 from relaxon.solvers import AlgebraicMultigrid, PoissonGrid, Result, gallery, prepare, solve, solve_many
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import Constants, MatrixSystem
-from relaxon.solvers.sparse.amg import coarsest, hierarchy, lower, smoothed_aggregation
+from relaxon.solvers.sparse.amg import coarsest, engine, hierarchy, lower, smoothed_aggregation
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle, count_steps
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 from relaxon.solvers.sparse.system.inspection import inspect
@@ -494,6 +494,18 @@ def test_what_is_left_of_a_large_matrix_without_decided_unknowns_is_its_principa
     np.testing.assert_allclose(left.rows[0], left.matrix.sum(axis=1), atol=1e-12 * a.max())
     solution = prepared.solve(np.ones(a.shape[0]), rtol=1e-8)
     assert solution.result is Result.CONVERGED
+
+
+def test_beside_decided_unknowns_only_a_watched_solve_takes_its_steps_one_at_a_time(monkeypatch):
+    a = sparse.block_diag([gallery.matrix("laplacian-2d", N), sparse.diags_array([1e9])], format="csr")
+    b, calls, advance = in_range(a), [], engine._Outer.advance
+    monkeypatch.setattr(engine._Outer, "advance", lambda self, steps: (calls.append(steps), advance(self, steps))[1])
+    plain = solve(a, b, solver="amg", rtol=1e-8)
+    assert plain.iterations > max(calls) > 1
+    calls.clear()
+    watched = solve(a, b, solver="amg", rtol=1e-8, callback=lambda progress: None)
+    assert len(calls) == watched.iterations == plain.iterations
+    np.testing.assert_array_equal(watched.x, plain.x)
 
 
 def test_the_fast_look_and_the_slow_one_agree_on_singular_parts():
