@@ -259,7 +259,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.markdown:
         args.markdown.write_text(markdown(record), encoding="utf-8")
     if args.into:
-        write_into(args.into, markdown(record))
+        write_into(args.into, markdown(record, reasons=False))
     found = lies(record)
     for lie in found:
         console.print(lie, style="bold red", markup=False)

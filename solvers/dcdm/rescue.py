@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -109,16 +110,20 @@ class Rescued(Prepared):
     def run(self, b: NDArray[np.float64], x: NDArray[np.float64], monitor: Monitor, max_iterations: int) -> Result:
         self.failure = ""
         left, begin = max_iterations, self._begin
-        while begin is None:
+        if begin is None:
             start = len(monitor.history)
-            result = self.first.run(b, x, monitor, min(WATCHED, left))
+            # The run is watched, not cut into pieces: each beginning would forget the directions so far.
+            monitor.watch = partial(self._is_slow, monitor, start)
+            try:
+                result = self.first.run(b, x, monitor, left)
+            finally:
+                monitor.watch = None
             left -= len(monitor.history) - 1 - start
             if result not in (Result.MAX_ITERATIONS, Result.STAGNATED) or left <= 0:
                 self.failure = self.first.failure
                 return result
-            if result is Result.STAGNATED or self._too_slow(monitor.history[start:], monitor.tolerance):
-                begin = 0
-                monitor.undo_worse_step()  # and no later one is undone by what this method holds
+            begin = 0
+            monitor.undo_worse_step()  # and no later one is undone by what this method holds
             monitor.history.pop()  # the next run records the same residual again
         return self._hand_over(begin, b, x, monitor, left)
 
@@ -160,6 +165,11 @@ class Rescued(Prepared):
     def _residual(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> float:
         with np.errstate(over="ignore", invalid="ignore"):
             return float(np.linalg.norm((b - self.operator.apply(x, np.empty_like(x))).reshape(-1)))
+
+    def _is_slow(self, monitor: Monitor, start: int) -> bool:
+        """Return whether the last `WATCHED` iterations of a run that began with entry `start` were too slow."""
+        done = len(monitor.history) - 1 - start
+        return done > 0 and done % WATCHED == 0 and self._too_slow(monitor.history[-1 - WATCHED :], monitor.tolerance)
 
     @staticmethod
     def _too_slow(history: list[float], tolerance: float) -> bool:

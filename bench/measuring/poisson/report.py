@@ -79,12 +79,16 @@ def lies(record: Record) -> list[str]:
     return found
 
 
-def markdown(record: Record) -> str:
-    """The machine, then for each tolerance the largest size, a line a case; then time steps and memory."""
+def markdown(record: Record, reasons: bool = True) -> str:
+    """The machine, then for each tolerance the largest size, a line a case; then time steps and memory.
+
+    Below the table stand the `reasons` for empty cells and fewer repeats.
+    """
     parts = [_machine_line(record)]
     size = max(r["size"] for r in record["rows"])
     for rtol in dict.fromkeys(r["rtol"] for r in record["rows"]):
-        parts.append(_totals([r for r in record["rows"] if r["size"] == size and r["rtol"] == rtol], size, rtol))
+        rows = [r for r in record["rows"] if r["size"] == size and r["rtol"] == rtol]
+        parts.append(_totals(rows, size, rtol) + (_left_out(rows) if reasons else ""))
     for key in ("petsc", "steps", "memory"):
         if record.get(key):
             rows = record[key]
@@ -119,7 +123,7 @@ def _totals(rows: list[Record], size: int, rtol: float) -> str:
         factors += [_factor([by.get(build)], by.get(OURS)) for build in builds]
         unknowns = f"{next(iter(by.values()))['unknowns']:,}"
         lines.append([case, unknowns, *(_cell(by.get(solver)) for solver in shown), *factors])
-    return markdown_table(headings, lines, right=True) + _left_out(rows)
+    return markdown_table(headings, lines, right=True)
 
 
 def _factor(theirs: list[Record | None], ours: Record | None) -> str:
