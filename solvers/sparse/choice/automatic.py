@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,7 +19,12 @@ from relaxon.solvers.sparse.choice.other_kinds import GENERAL_SOLVERS, prepare_k
 from relaxon.solvers.sparse.choice.watch import Watched
 from relaxon.solvers.sparse.direct import DirectFactorisation, FactorTooLargeError, MatrixDirect
 from relaxon.solvers.sparse.engine import ALL_KINDS, MatrixEngine, MatrixSolver
-from relaxon.solvers.sparse.krylov.conjugate_gradients import MatrixCG, MatrixIncompleteCholeskyCG, MatrixJacobiCG
+from relaxon.solvers.sparse.krylov.conjugate_gradients import (
+    MatrixCG,
+    MatrixIncompleteCholeskyCG,
+    MatrixJacobiCG,
+    is_tridiagonal,
+)
 from relaxon.solvers.sparse.krylov.pyamg_cycle import AlgebraicMultigridCG
 from relaxon.solvers.sparse.learned import DeepConjugateDirectionMultigrid
 from relaxon.solvers.sparse.peers import PEERS
@@ -195,7 +200,7 @@ def choose(system: MatrixSystem) -> MatrixChoice:
         return MatrixChoice(
             MATRIX_SOLVERS["scipy-direct"], f"{n} unknowns are few enough to factor, whatever the pattern"
         )
-    if _is_tridiagonal(system.matrix) and not _closes_a_part(system):
+    if is_tridiagonal(system.matrix) and not _closes_a_part(system):
         return MatrixChoice(MATRIX_SOLVERS["ic-cg"], "tridiagonal, so that an incomplete factor is complete")
     estimates = Estimates.of(system, load_costs())
     ranked = estimates.first()
@@ -212,15 +217,6 @@ def choose(system: MatrixSystem) -> MatrixChoice:
 def _closes_a_part(system: MatrixSystem) -> bool:
     """Return whether null vectors are more than the empty rows: the last pivot of such a part's factor is rounding."""
     return bool(system.null.dimension > np.count_nonzero(system.diagonal == 0))
-
-
-def _is_tridiagonal(matrix: Any) -> bool:
-    n = matrix.shape[0]
-    if matrix.nnz > 3 * n:
-        return False
-    rows = np.flatnonzero(np.diff(matrix.indptr))
-    first, last = matrix.indices[matrix.indptr[rows]], matrix.indices[matrix.indptr[rows + 1] - 1]
-    return bool((first >= rows - 1).all() and (last <= rows + 1).all())
 
 
 def all_matrix_solvers() -> dict[str, MatrixSolver]:

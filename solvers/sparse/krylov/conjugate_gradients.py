@@ -12,7 +12,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -132,8 +132,9 @@ class MatrixJacobiCG(MatrixSolver):
         return PreconditionedCG(system, precondition, {}, twins=True)
 
 
-LEAST_PIVOT = 1e-4
-"""Smallest pivot accepted, relative to the unit diagonal: below it the preconditioner is worse than none."""
+LEAST_PIVOT, LEAST_COMPLETE = 1e-4, 4 * np.finfo(np.float64).eps
+"""Smallest pivot accepted, relative to the unit diagonal: below the first, a factor that leaves fill out is worse as a
+preconditioner than none; below the second, the pivot of a complete factor is rounding."""
 FIRST_SHIFT, SHIFT_GROWTH = 1e-3, 4.0
 """First shift and its growth: each try costs a factorisation, too large a shift costs iterations; four times from 0.001
 exceeds 1 in the sixth."""
@@ -164,9 +165,10 @@ class MatrixIncompleteCholeskyCG(MatrixSolver):
         starts, inverse = np.zeros(n + 1, a.indptr.dtype), np.zeros(n)
         columns, values = np.empty(a.nnz, a.indices.dtype), np.empty(a.nnz)
         shift, retries = self.shift, 0
+        least = LEAST_COMPLETE if is_tridiagonal(a) and not system.null.dimension else LEAST_PIVOT
         while (
             factors.incomplete_factor(
-                a.indptr, a.indices, a.data, scale, shift, LEAST_PIVOT, starts, columns, values, inverse
+                a.indptr, a.indices, a.data, scale, shift, least, starts, columns, values, inverse
             )
             >= 0
         ):
@@ -179,3 +181,13 @@ class MatrixIncompleteCholeskyCG(MatrixSolver):
 
         info = {"shift": float(shift), "retries": float(retries)}
         return PreconditionedCG(system, precondition, info, self.prepare_matrix, twins=True)
+
+
+def is_tridiagonal(matrix: Any) -> bool:
+    """Return whether all entries of a CSR matrix with sorted rows are on or beside the diagonal."""
+    n = matrix.shape[0]
+    if matrix.nnz > 3 * n:
+        return False
+    rows = np.flatnonzero(np.diff(matrix.indptr))
+    first, last = matrix.indices[matrix.indptr[rows]], matrix.indices[matrix.indptr[rows + 1] - 1]
+    return bool((first >= rows - 1).all() and (last <= rows + 1).all())

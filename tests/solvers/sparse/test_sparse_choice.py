@@ -178,6 +178,20 @@ def test_a_tridiagonal_matrix_is_solved_in_a_step_and_one_entry_more_is_none():
     assert "tridiagonal" not in choose(MatrixSystem.of(a)).reason
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_small_pivots_of_a_complete_factor_are_no_reason_to_change_it(seed):
+    """A shift of the diagonal would spoil it: couplings that jump by 10⁶ leave pivots far below 10⁻⁴."""
+    rng = np.random.default_rng(seed)
+    springs = 10.0 ** rng.uniform(0, 6, 3_001)
+    a = sparse.diags_array([-springs[1:-1], springs[:-1] + springs[1:], -springs[1:-1]], offsets=[-1, 0, 1]).tocsr()
+    b = np.zeros(3_000)
+    b[[1_000, 1_500]] = 1.0, -1.0
+    solution = solve(a, b)
+    assert solution.result is Result.CONVERGED
+    assert solution.iterations <= 4
+    assert prepare(a, solver="ic-cg").engine.info["shift"] == 0
+
+
 def test_a_closed_chain_is_not_left_to_a_factor_whose_last_pivot_is_rounding():
     rng = np.random.default_rng(5)
     springs = 10.0 ** rng.uniform(-2.5, 2.5, 3_999)
