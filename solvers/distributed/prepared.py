@@ -112,7 +112,7 @@ class PreparedDistributed(PreparedSystem):
     def _null(self) -> DistributedNullSpace:
         return self.nullspace
 
-    def _norm(self, v: NDArray[np.float64]) -> float:
+    def norm(self, v: NDArray[np.float64]) -> float:
         own = v[self.box.own]
         return math.sqrt(self.grid.communicator.totals(np.array([float(np.square(own).sum())]))[0])
 
@@ -164,7 +164,7 @@ class PreparedPiece(PreparedDistributed):
     def _form_answer(self, x: NDArray[np.float64], packed: bool) -> NDArray[np.float64]:
         return np.ascontiguousarray(self.grid.part.own(x)).reshape(self.grid.cells.shape)
 
-    def _norm(self, v: NDArray[np.float64]) -> float:
+    def norm(self, v: NDArray[np.float64]) -> float:
         return math.sqrt(self.grid.communicator.totals(np.array([float(np.square(v).sum())]))[0])
 
     def _find_largest(self, v: NDArray[np.float64]) -> float:

@@ -162,10 +162,11 @@ class PreparedSolver(PreparedSystem):
     def _null(self) -> NullSpace:
         return self.operator.grid.nullspace
 
-    def _norm(self, v: NDArray[np.float64]) -> float:
+    def norm(self, v: NDArray[np.float64]) -> float:
         from relaxon.solvers.grid.stencil_kernels import dot
 
-        return math.sqrt(dot(v, v))
+        solid = v.reshape(self.operator.grid.shape3)
+        return math.sqrt(dot(solid, solid))
 
     def _figures(self, b: NDArray[np.float64], x: NDArray[np.float64]) -> Figures:
         return self.working.figures(b, x)

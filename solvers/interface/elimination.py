@@ -31,6 +31,9 @@ DECIDED = 1e4
 """How many times the sum of the other entries' magnitudes a diagonal entry must be to decide its unknown."""
 REDUCED_PART = 0.5
 """Fraction of the tolerances for the remaining unknowns: refining the eliminated ones changes the residual again."""
+LEAST_RTOL = 1e-14
+"""The least relative tolerance for the remaining unknowns that is derived from that of all: float64 has no more
+digits."""
 WEAK = 1e-3
 """The rounding that a sum of squared couplings may have, since it contains the diagonal's."""
 REFINEMENTS = 4
@@ -172,7 +175,8 @@ def run_reduced(
 ) -> tuple[Result, str]:
     """Solve for the remaining unknowns, refine the decided ones, and return the result and a message.
 
-    The recorded residuals are those of the remaining system. Each pass adds a few digits to the decided unknowns.
+    The recorded residuals are those of the remaining system. Each pass adds a few digits to the decided unknowns. Where
+    the decided ones contribute more to the remaining rows than `b` holds there, the tolerance is still that of `b`.
     """
     b, x = request.b, request.x
     elimination.decide(b, x)
@@ -182,9 +186,12 @@ def run_reduced(
     def ask(progress: Progress) -> object:
         return monitor.ask(Progress(before + progress.iteration, progress.residual, progress.tolerance))
 
+    side = elimination.side(b, x)
+    size = reduced.norm(side)
+    most = max(monitor.tolerance / size, LEAST_RTOL) if 0 < size < np.inf else request.rtol
     solution = reduced.solve(
-        elimination.side(b, x),
-        rtol=REDUCED_PART * request.rtol,
+        side,
+        rtol=REDUCED_PART * min(request.rtol, most),
         atol=REDUCED_PART * request.atol,
         max_iterations=max(limit, 1),
         x0=start if request.warm or before else None,

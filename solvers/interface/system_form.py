@@ -87,14 +87,14 @@ class SystemForm(ABC):
         right = self._side(name, side, self._spare("b") if last is None else last.b)
         start = self._start(right, x0) if last is None else last.x
         refusal = self._make_consistent(name, right, side.dtype, options.inconsistent)
-        norm, exponent = self._norm(right), 0
+        norm, exponent = self.norm(right), 0
         if not scaling.is_safe(norm):
             # The squares of very large and very small numbers are not representable: scale the right-hand side first.
             right = self._side(name, side, right)
             exponent = scaling.exponent_of(self._find_largest(right))
             scaling.scale(right, -exponent)
             refusal = self._make_consistent(name, right, side.dtype, options.inconsistent)
-            norm = self._norm(right)
+            norm = self.norm(right)
         scaling.scale(start, self.exponent - exponent)
         if exponent != self.exponent and not np.isfinite(start).all():
             start.fill(0.0)  # so much larger than the solution that float64 cannot represent both
@@ -214,7 +214,7 @@ class SystemForm(ABC):
         """The operator's null vectors."""
 
     @abstractmethod
-    def _norm(self, v: NDArray[np.float64]) -> float:
+    def norm(self, v: NDArray[np.float64]) -> float:
         """Return `‖v‖₂`."""
 
     @abstractmethod

@@ -25,6 +25,8 @@ BETTER = {
     "zero": "x is zero, whose residual is less than the last one's",
 }
 """The message of a solve that returns another `x` than its last one."""
+LAST_DIGITS = 64 * float(np.finfo(np.float64).eps)
+"""A backward error that is rounding: each row's residual is that of an `x` which is exact but for its last digits."""
 BLOCK = 1 << 16
 """Entries that are subtracted at a time, so that no temporary of the solution's length is needed."""
 
@@ -108,7 +110,10 @@ def verdict(
     if figures.residual <= tolerance and result is not Result.CANCELLED:
         message = "; ".join(part for part in (message, figures.reason(rtol, atol)) if part)
     if result is Result.CONVERGED:
-        return Result.STAGNATED, message or "the true residual does not meet the tolerance"
+        result, message = Result.STAGNATED, message or "the true residual does not meet the tolerance"
+    if result is Result.STAGNATED and figures.backward_error <= LAST_DIGITS:
+        limit = f"float64 can do no better: the backward error is {figures.backward_error:.1e}"
+        message = "; ".join(part for part in (message, limit) if part)
     return result, message
 
 

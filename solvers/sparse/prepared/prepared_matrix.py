@@ -307,7 +307,7 @@ class PreparedMatrix(PreparedSystem):
     def _null(self) -> MatrixSystem:
         return self.system
 
-    def _norm(self, v: Array) -> float:
+    def norm(self, v: Array) -> float:
         return euclidean_norm(v)
 
     def _figures(self, b: Array, x: Array) -> Figures:

@@ -176,6 +176,33 @@ def penalised_grid(weight):
     return PoissonGrid(cells, coefficient=faces), b, exact
 
 
+def unit_rows(stiffness, load):
+    """Dirichlet values by rows of the identity whose columns are kept: a stiff matrix, a right-hand side."""
+    free, b = np.ones(N**3), np.random.default_rng(0).standard_normal(N**3) * load
+    free[ENDS], b[ENDS] = 0.0, LENGTH[ENDS]
+    a = sparse.diags_array(stiffness * free) @ closed_box() + sparse.diags_array(1.0 - free)
+    return sparse.csr_array(a), b
+
+
+@pytest.mark.parametrize("solver", ["auto", "amg", "direct", "gmres", "ic-cg"])
+@pytest.mark.parametrize("stiffness", [1e3, 1e6, 1e9])
+def test_what_known_values_contribute_to_stiff_rows_does_not_loosen_the_tolerance(stiffness, solver):
+    """The remaining system's right-hand side is up to 10⁷ times the whole one's, by whose norm the tolerance goes."""
+    a, b = unit_rows(stiffness, 100.0)
+    solution = solve(a, b, solver=solver)
+    assert solution.converged, solution.message
+    assert np.linalg.norm(b - a @ solution.x) <= 1e-6 * np.linalg.norm(b)
+
+
+def test_an_answer_that_is_exact_but_for_rounding_says_so_where_no_answer_can_meet_the_tolerance():
+    a, b = unit_rows(1e13, 0.0)
+    solution = solve(a, b)
+    assert solution.result is Result.STAGNATED
+    assert "float64 can do no better: the backward error is" in solution.message
+    assert np.abs(solution.x - LENGTH).max() <= 1e-11
+    assert "float64" not in solve(a, b, max_iterations=1, solver="cg").message
+
+
 @pytest.mark.parametrize("solver", ["dcdm", "mg-cg", "ic-cg", "jacobi-cg", "cg", "scipy-direct", "pyamg-sa", "amg"])
 @pytest.mark.parametrize("weight", [1e6, 1e30])
 def test_a_penalty_on_a_grid_does_not_hide_the_error(weight, solver):
