@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.kernels.threads import divide, get_num_threads
+from relaxon.solvers.kernels.team_kernels import run_team
+from relaxon.solvers.kernels.threads import get_num_threads
 from relaxon.solvers.sparse.direct import cholesky_kernels as numeric
 from relaxon.solvers.sparse.direct import ordering_kernels as ordering
 from relaxon.solvers.sparse.direct import supernode_kernels as supernodes
@@ -78,6 +79,9 @@ def _work(n: int) -> tuple[NDArray[np.int32], NDArray[np.uint32]]:
     return np.empty((4, n), np.int32), np.empty((6, n), np.uint32)
 
 
+Division = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int]
+
+
 class MultifrontalFactoriser(Factoriser):
     """The elimination order and the supernodes of a pattern.
 
@@ -91,6 +95,7 @@ class MultifrontalFactoriser(Factoriser):
         """Analyse the pattern of a CSR matrix of the kind "spd", float64; `FactorError` as by
         `order_by_minimum_degree`."""
         self.kind, n = DEFINITE, matrix.shape[0]
+        self._divided: dict[int, Division] = {}
         self._place = np.empty(n, np.uint32)
         if not ordering.has_mirrors(*_find_pattern(matrix), self._place):  # entries of the size of rounding errors
             matrix = symmetric_pattern(matrix)
@@ -108,13 +113,15 @@ class MultifrontalFactoriser(Factoriser):
         pattern = *_find_pattern(matrix), self.order, self._place
         supernodes.list_rows(*pattern, parent, self.first, count, member, self.above, seen, fill, self.begin, self.rows)
         supernodes.link_supernodes(self.first, self.begin, self.above, self.child, self.sibling, self.work)
-        bytes_ = 8.0 * (self.places[-1] + self._divide(get_num_threads())[-1])
+        bytes_ = 8.0 * (self.places[-1] + self.divide(get_num_threads())[-1])
         bytes_ += 4.0 * (len(self.rows) + 2 * matrix.nnz) + LOW_ORDER_BYTES * n
         self.size = FactorSize(float(counts.sum()), count_operations(counts), float(bytes_))
 
-    def _divide(self, threads: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int]:
+    def divide(self, threads: int) -> Division:
         """Divide the supernodes into a list for each thread and one of those above; return where each list begins, all
         lists, where contributions are kept and built, `(2, count)`, and how many entries these take."""
+        if threads in self._divided:
+            return self._divided[threads]
         count = len(self.above)
         lists = self._list_subtrees(threads) if self.work[self.above == ordering.NONE].sum() > FEW_OPERATIONS else []
         lists = lists if threads > 1 and lists else [np.arange(count)]
@@ -122,7 +129,8 @@ class MultifrontalFactoriser(Factoriser):
         listed, places = np.concatenate(lists), np.empty((2, count), np.int64)
         member = np.empty(count, np.uint32)
         taken = supernodes.place_contributions(bins, listed, self.begin, self.child, self.sibling, member, *places)
-        return bins, listed, places, taken
+        self._divided[threads] = bins, listed, places, taken
+        return self._divided[threads]
 
     def _list_subtrees(self, threads: int) -> list[NDArray[np.int64]]:
         """Return the supernodes of each thread, whole subtrees, and at last the others, with the least expected time.
@@ -164,18 +172,19 @@ class MultifrontalFactoriser(Factoriser):
         return s
 
     def factor(self, matrix: Any) -> NumericFactor:
-        bins, listed, (positions, building), taken = self._divide(get_num_threads())
+        bins, listed, (positions, building), taken = self.divide(get_num_threads())
         lists, n = len(bins) - 1, len(self.order)
         panel, fronts = np.empty(self.places[-1]), np.empty(taken)
         wrong = np.zeros(lists, np.int64)
         local, to = np.empty((2, lists, n), np.uint32)
-        tiles = np.empty((lists, numeric.BLOCK, numeric.TILE))
+        tiles, scales = (
+            np.empty((lists + get_num_threads(), numeric.BLOCK, numeric.TILE)),
+            np.empty((lists, numeric.BLOCK)),
+        )
         shape = self.first, self.begin, self.rows, self.places, self.child, self.sibling, positions, building
         entries = *_find_pattern(matrix), matrix.data, self.order, self._place, matrix.diagonal()[self.order]
-        arguments = bins, listed, *shape, *entries, panel, fronts, wrong, local, to, tiles
-        if lists > 1:
-            divide(numeric.factor_supernodes, lists - 1, *arguments, chunks=lists - 1)
-        numeric.factor_supernodes(lists - 1, lists, *arguments)
+        work = panel, fronts, wrong, local, to, tiles, scales
+        run_team(numeric.factor_supernodes, bins, listed, *shape, *entries, *work, members=None if lists > 1 else 1)
         if wrong.any():
             raise indefinite_error(int(wrong.sum()), n)
         return MultifrontalFactor(self, panel)
@@ -191,9 +200,11 @@ class MultifrontalFactor(NumericFactor):
     def solve(self, b: NDArray[Any]) -> NDArray[Any]:
         one = self._analysis
         right = np.ascontiguousarray(b.T, np.float64).reshape(-1, len(one.order))
-        found, works = np.empty_like(right), np.empty((2 * len(right), len(one.order)))
-        divide(
-            numeric.solve_columns, len(right), one.first, one.begin, one.rows, one.places, self._panel, one.order,
-            right, found, works,
+        found, y, sums = np.empty_like(right), np.empty_like(right), np.empty((len(right), len(one.rows)))
+        bins, listed = one.divide(threads := get_num_threads())[:2]
+        run_team(
+            numeric.solve_columns, bins, listed, one.first, one.begin, one.rows, one.places, one.child, one.sibling,
+            self._panel, one.order, right, found, y, sums, np.empty((threads, len(one.order)), np.uint32),
+            members=threads if len(right) > 1 or len(bins) > 2 else 1,
         )  # fmt: skip
         return found.reshape(b.T.shape).T
