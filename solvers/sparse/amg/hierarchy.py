@@ -280,8 +280,7 @@ class Hierarchy:
                 level.give_up()
             level = following
             levels.append(level)
-            below = level.diagonal[level.diagonal < -np.maximum(NEGATIVE * level.most, rounding)]
-            negative = float(below.min(initial=scale * negative)) / scale
+            negative = float(find_negative(level, rounding).min(initial=scale * negative)) / scale
         if level.rows <= DENSE_AT_MOST:
             return cls(tuple(levels), dense_inverse(level), order, scale, constants, weights, negative)
         level.group = np.full(level.rows, -1, np.int32)
@@ -355,8 +354,8 @@ def has_isolated(level: Level, group: NDArray[np.int32], count: int) -> bool:
 def build_smoothed_level(
     level: Level, constants: Constants, errors: tuple[SmoothError, ...], misfit: float
 ) -> Level | None:
-    """Build the next level by smoothed aggregation; None where it fits no better than `misfit`, coarsens too little or
-    fills in."""
+    """Build the next level by smoothed aggregation; None where it fits no better than `misfit`, coarsens too little,
+    fills in, or has lost a diagonal entry to rounding."""
     group, offsets = aggregate(level, constants.dominated)
     if not 0 < int(offsets[-1]) <= STALLED * level.rows:
         return None
@@ -367,7 +366,17 @@ def build_smoothed_level(
         return None
     level.group, level.offsets = group, offsets
     level.smoothed, rows = project_smoothed(level, p, total, offsets)
-    return build_below(level, rows, constants)
+    below = build_below(level, rows, constants)
+    if len(find_negative(below, ROUNDING * float(level.diagonal.max()))) == 0:
+        return below
+    level.smoothed = None  # where the matrix itself is indefinite, pairs find that too
+    return None
+
+
+def find_negative(level: Level, rounding: float) -> Floats:
+    """Return the diagonal entries that are negative by more than `rounding` and what the row's couplings explain."""
+    found: Floats = level.diagonal[level.diagonal < -np.maximum(NEGATIVE * level.most, rounding)]
+    return found
 
 
 def build_below(level: Level, rows: AggregateRows, constants: Constants) -> Level:

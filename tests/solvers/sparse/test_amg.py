@@ -13,6 +13,7 @@ from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle, count_steps
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 from relaxon.solvers.sparse.system.inspection import inspect
 from relaxon.solvers.sparse.system.inspection_kernels import ASYMMETRIC
+from relaxon.solvers.stress import make_matrix_case
 
 N = 4_000
 MOST = {"rotated-2d": 30, "plate-2d": 90, "tetrahedra-contrast-3d": 35, "random-jumps-3d": 35}
@@ -331,6 +332,15 @@ def test_a_star_with_thousands_of_rays_and_a_diagonal_alone_are_solved_at_once()
     assert solve(a, in_range(a), solver="amg").iterations <= 5
     d = sparse.csr_array(sparse.diags_array(10.0 ** np.random.default_rng(0).uniform(-8, 8, 500)))
     assert solve(d, np.ones(500), solver="amg", rtol=1e-12).iterations <= 3
+
+
+def test_a_definite_matrix_is_not_taken_for_indefinite_where_smoothed_products_lose_a_diagonal_entry():
+    """In float32 that of an aggregate which is nearly cut off was negative."""
+    a = make_matrix_case(seed=41, number=2218, max_unknowns=60_000).matrix.tocsr()
+    assert np.linalg.eigvalsh(a.toarray())[0] > 0.1
+    solution = solve(a, a @ np.sin(np.arange(a.shape[0])), solver="amg")
+    assert solution.converged, solution.message
+    assert solution.iterations <= 20
 
 
 def test_an_indefinite_matrix_is_told_and_never_called_converged():
