@@ -18,8 +18,9 @@ from relaxon.solvers.stress.matrix_residual import matrix_residual
 
 NO_ANSWER, AT_LIMIT = "float64 holds no answer", "at the limit of float64"
 """Beginnings of explanations by which the system is at fault, not the solver."""
-REFERENCE = "scipy-direct"
-"""The solver that tells whether float64 holds a solution at all, where another one has not found it."""
+REFERENCE, LARGE_REFERENCE, MANY = "scipy-direct", "direct", 10_000
+"""The solvers that tell whether float64 holds a solution at all, where another one has not found it: the second from
+that many unknowns on, as SuperLU's factor of a large random graph takes minutes and gigabytes."""
 OURS = ("amg", "ic-cg", "jacobi-cg", "cg", "scipy-direct", "direct", "dcdm")
 """The project's own solvers, with which the automatic choice is compared, as far as they are registered."""
 FACTOR, SLACK = 1.5, 0.05
@@ -126,21 +127,22 @@ def try_solver(
 
 def explain_failure(case: MatrixCase, solution: Solution, settings: MatrixTrialSettings) -> str:
     """Explain why a solver has not converged: whether float64 holds a solution, by what a direct solver finds."""
+    reference = REFERENCE if case.b.size < MANY else LARGE_REFERENCE
     try:
-        answer = solve(case.matrix, case.b, solver=REFERENCE, rtol=settings.rtol)
+        answer = solve(case.matrix, case.b, solver=reference, rtol=settings.rtol)
     except (ValueError, RuntimeError) as error:
-        return f"{REFERENCE} refuses it: {error}"
+        return f"{reference} refuses it: {error}"
     found = matrix_residual(case.judged, case.b, answer.x)
     scaled = 0.0 if found.scaled is None else found.scaled
     if answer.converged and found.rounding > settings.rtol:
-        return f"{AT_LIMIT}: {REFERENCE} finds an answer to {found.relative:.1e}, rounding {found.rounding:.1e}"
+        return f"{AT_LIMIT}: {reference} finds an answer to {found.relative:.1e}, rounding {found.rounding:.1e}"
     if answer.converged and solution.result is Result.MAX_ITERATIONS:
         return f"slow: {solution.iterations} iterations, at {solution.relative_residual:.1e}"
     if answer.converged:
-        return f"{REFERENCE} finds an answer to {max(found.relative, scaled):.1e}"
+        return f"{reference} finds an answer to {max(found.relative, scaled):.1e}"
     if found.meets(settings.rtol):
-        return f"{AT_LIMIT}: {REFERENCE} ends at {found.relative:.1e}, rounding {found.rounding:.1e}"
-    return f"{NO_ANSWER}: {REFERENCE} with refinement ends at {found.relative:.1e}, scaled {scaled:.1e}"
+        return f"{AT_LIMIT}: {reference} ends at {found.relative:.1e}, rounding {found.rounding:.1e}"
+    return f"{NO_ANSWER}: {reference} with refinement ends at {found.relative:.1e}, scaled {scaled:.1e}"
 
 
 def measure_regret(case: MatrixCase, settings: MatrixTrialSettings, repeats: int = 2) -> Regret | None:
