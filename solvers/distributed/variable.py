@@ -84,8 +84,7 @@ class SharedVariableLevel(CycleLevel):
         level = self.level
         assert level.transfer is not None
         self.part.exchange(level.r)
-        level.smooth_from_zero()
-        level.take_residual()
+        level.smooth_to_residual()
         kernels.restrict(level.work, level.transfer, self.diagonal, self.r)
         owned = self.view(self.r)[self.owned]
         if isinstance(below, SharedVariableLevel):

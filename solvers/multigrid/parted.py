@@ -117,10 +117,9 @@ class GridLevel(FaceSweeps, PartedLevel):
         """The couplings to the cell below along each axis."""
         return self.operator.lower0, self.operator.lower1, self.operator.lower2
 
-    def take_residual(self) -> None:
-        from relaxon.solvers.multigrid import sweeps
-
-        sweeps.weighted_residual(self.x, self.r, self.unknown, self.operator, self.work)
+    @property
+    def residual_weight(self) -> Single:
+        return self.unknown
 
 
 @dataclass(slots=True, kw_only=True)
