@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.kernels.team_kernels import SIZE, meet, share
+from relaxon.solvers.kernels.team_kernels import SIZE, claim, meet, share
 from relaxon.solvers.sparse.amg.levels_kernels import ONE, cut, team_kernel, team_part
 
 BETTER = 1.001
@@ -173,11 +173,13 @@ def match_rows(  # type: ignore[no-untyped-def]
     mine, pieces = seen[first], len(room)
     bounds, begin, end, c, v, surplus, weight, most = fine
     offsets, to_begin, to_end, columns, values, to_surplus, to_weight, to_most = coarse
-    for block in range(start, stop):
+    block = claim(team)
+    while block < len(counts):
         counts[block] = pair_block(
             bounds[block], bounds[block + 1], begin, end, c, v, weight, surplus, most, strength, dominated, anyone,
             group, heads, link, size,
         )  # fmt: skip
+        block = claim(team)
     number_groups(first, last, team, bounds, counts, offsets, group)
     from_piece, to_piece = share(first, last, team, pieces)
     for piece in range(from_piece, to_piece):

@@ -10,20 +10,19 @@ from numpy.typing import NDArray
 
 from relaxon.core.scaling import mean_scale
 from relaxon.solvers.kernels.team_kernels import run_team
-from relaxon.solvers.kernels.threads import Work, divide
+from relaxon.solvers.kernels.threads import Call, Work, divide
 from relaxon.solvers.sparse.amg import coarsening_kernels as kernels
 from relaxon.solvers.sparse.amg import levels_kernels
 from relaxon.solvers.sparse.amg.coarsest import dense_inverse
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.levels_kernels import COUNTS, ENTRIES, PIECES
 from relaxon.solvers.sparse.amg.lower import Lower
-from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
+from relaxon.solvers.sparse.amg.quality import Fit
 from relaxon.solvers.sparse.amg.smoothed_aggregation import (
     STRENGTH,
     AggregateRows,
     Smoothed,
-    aggregate,
-    build_interpolation,
+    interpolate,
     project_smoothed,
 )
 from relaxon.solvers.sparse.amg.units import find_weights, scale_unknowns
@@ -196,23 +195,27 @@ def arrange(
 
 
 def coarsen(
-    level: Level, constants: Constants, strength: float, anyone: bool
+    level: Level, constants: Constants, strength: float, anyone: bool, beside: Call | None = None
 ) -> tuple[NDArray[np.int32], NDArray[np.uint32], AggregateRows]:
-    """Pair rows, then pairs; return each row's aggregate, the first aggregate of each block, and `Pᵀ A P`."""
+    """Pair rows, then pairs; return each row's aggregate, the first aggregate of each block, and `Pᵀ A P`.
+
+    Beside the first matching a thread calls `beside`.
+    """
     rows = AggregateRows(
         level.bounds, level.first, level.last, level.columns, level.values, level.surplus, level.diagonal, level.most
     )
     whole = np.empty(0, np.int32)
     for matching in range(constants.matchings):
         dominated = -1.0 if matching else constants.dominated
-        group, rows = match_rows(level, rows, strength, dominated, anyone, whole)
+        group, rows = match_rows(level, rows, strength, dominated, anyone, whole, None if matching else beside)
         whole = whole if matching else group
     return whole, rows.bounds, rows
 
 
 def match_rows(
-    level: Level, rows: AggregateRows, strength: float, dominated: float, anyone: bool, whole: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], AggregateRows]:
+    level: Level, rows: AggregateRows, strength: float, dominated: float, anyone: bool, whole: NDArray[np.int32],
+    beside: Call | None,
+) -> tuple[NDArray[np.int32], AggregateRows]:  # fmt: skip
     """Match rows once; return each row's group and the matrix between the groups.
 
     `whole` has the row of each of the level's rows, where they are not the same, and gets its group.
@@ -223,7 +226,7 @@ def match_rows(
     run_team(
         kernels.match_rows, np.float32(strength**2), np.float32(dominated), anyone, rows.arrays, merged.arrays, group,
         level.bounds, whole, np.empty(count, np.int64), np.empty(PIECES, np.uint32), heads, link, size,
-        np.empty((members, n), np.uint32), members=members,
+        np.empty((members, n), np.uint32), members=members, beside=beside,
     )  # fmt: skip
     total = int(merged.bounds[-1])
     for name in ("first", "last", "surplus", "weight", "most"):
@@ -301,16 +304,16 @@ def build_next_level(level: Level, constants: Constants, allowed: float | None) 
     fit better. With `allowed` None the deviation is not computed. Lines are too far from pairs of pairs to try these
     first.
     """
-    errors = () if allowed is None else smooth_errors(level)
-    found = None
+    fit, found = Fit(level), None
     if allowed is not None and is_made_of_lines(level):
-        found = build_smoothed_level(level, constants, errors, allowed)
+        found = build_smoothed_level(level, constants, fit, allowed)
     if found is not None:
         return found
-    group, offsets, rows = coarsen(level, constants, constants.strength, False)
+    beside = None if allowed is None else fit.relax
+    group, offsets, rows = coarsen(level, constants, constants.strength, False, beside)
     if allowed is not None:
-        misfit = deviation(level, errors, group)
-        found = build_smoothed_level(level, constants, errors, misfit) if misfit > allowed else None
+        misfit = fit.deviation(group)
+        found = build_smoothed_level(level, constants, fit, misfit) if misfit > allowed else None
         if found is not None:
             return found
     if len(rows.first) > STALLED * level.rows:
@@ -352,16 +355,14 @@ def has_isolated(level: Level, group: NDArray[np.int32], count: int) -> bool:
     return bool((left < ISOLATED * size).any())
 
 
-def build_smoothed_level(
-    level: Level, constants: Constants, errors: tuple[SmoothError, ...], misfit: float
-) -> Level | None:
+def build_smoothed_level(level: Level, constants: Constants, fit: Fit, misfit: float) -> Level | None:
     """Build the next level by smoothed aggregation; None where it fits no better than `misfit`, coarsens too little or
     fills in."""
-    group, offsets = aggregate(level, constants.dominated)
-    if not 0 < int(offsets[-1]) <= STALLED * level.rows:
+    group, offsets, interpolation = interpolate(level, constants.dominated, STALLED * level.rows, fit.relax)
+    if interpolation is None:
         return None
-    p, total = build_interpolation(level, group, int(offsets[-1]))
-    if len(p.columns) > FILLED * level.rows or BETTER_FIT * deviation(level, errors, group, p) > misfit:
+    p, total = interpolation
+    if len(p.columns) > FILLED * level.rows or BETTER_FIT * fit.deviation(group, p) > misfit:
         return None
     if has_isolated(level, group, int(offsets[-1])):
         return None
