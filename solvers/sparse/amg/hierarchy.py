@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.core.scaling import mean_scale
+from relaxon.core.scaling import mean_scale_of_many
 from relaxon.solvers.kernels.team_kernels import run_team
 from relaxon.solvers.kernels.threads import Call, Work, divide
 from relaxon.solvers.sparse.amg import coarsening_kernels as kernels
@@ -18,6 +18,7 @@ from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
 from relaxon.solvers.sparse.amg.levels_kernels import COUNTS, ENTRIES, PIECES
 from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.quality import Fit
+from relaxon.solvers.sparse.amg.quality_kernels import RUN_OF_ROWS, count_lined
 from relaxon.solvers.sparse.amg.smoothed_aggregation import (
     STRENGTH,
     AggregateRows,
@@ -45,8 +46,8 @@ on the first level, and below a level that uses it. Pairs of pairs have 1.0 for 
 bilinear elements stretched 1 : 10, and 2.0 for lines."""
 BETTER_FIT = 1.6
 """Factor by which the deviation must be smaller with smoothed aggregation."""
-LINED = 0.8
-"""Fraction of rows with two strong couplings from which a level is made of lines."""
+LINED, LOOKED_AT = 0.8, 64
+"""Fraction of rows with two strong couplings from which a level is made of lines, and the runs of rows in a sample."""
 FILLED = 2.7
 """Largest mean number of entries in a row of a smoothed interpolation: with more, coarse matrices fill in."""
 ISOLATED = 1e-4
@@ -132,7 +133,7 @@ def build_finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArra
     """Build the first level; return it, the order of its rows where that is not the matrix's, and its scale factor."""
     a, n = system.matrix, system.unknowns
     indptr, indices = a.indptr.view(np.uint32), a.indices.view(np.uint32)
-    scale = mean_scale(system.diagonal)
+    scale = mean_scale_of_many(system.diagonal)
     labels = None if system.null.labels is None else system.null.labels.reshape(-1)
     bounds = split_blocks(n)
     order = None
@@ -326,13 +327,10 @@ def build_next_level(level: Level, constants: Constants, allowed: float | None) 
 
 def is_made_of_lines(level: Level) -> bool:
     """Return whether most rows, in a sample, have two strong couplings, as cells stretched in one direction have."""
-    rows = np.random.default_rng(0).integers(0, level.rows, 500)  # evenly spaced ones might all be ends
-    lengths = (level.last[rows] - level.first[rows]).astype(np.int64)
-    own = np.repeat(np.arange(len(rows)), lengths)
-    places = np.arange(len(own)) + np.repeat(level.first[rows] - np.cumsum(lengths) + lengths, lengths)
-    a, most = -level.values[places], level.most
-    strong = (a > 0) & (a * a >= np.float32(STRENGTH**2) * most[rows][own] * most[level.columns[places]])
-    return bool((np.bincount(own, strong, len(rows)) == 2).mean() >= LINED)
+    found = count_lined(
+        LOOKED_AT, level.first, level.last, level.columns, level.values, level.most, np.float32(STRENGTH**2)
+    )
+    return bool(found >= LINED * RUN_OF_ROWS * LOOKED_AT)
 
 
 def has_isolated(level: Level, group: NDArray[np.int32], count: int) -> bool:

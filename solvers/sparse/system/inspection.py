@@ -143,12 +143,7 @@ def reaches_all(matrix: Any, held: NDArray[np.bool_]) -> bool:
     `held` is modified. False means only that the sweeps were too few to tell.
     """
     indptr, indices = matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32)
-    left = len(held)
-    for step in range(SWEEPS):
-        before, left = left, spread(step % 2 == 1, indptr, indices, held)
-        if left == 0 or left > FASTER * before:
-            break
-    return bool(left == 0)
+    return bool(spread(SWEEPS, FASTER, indptr, indices, held) == 0)
 
 
 def find_components(matrix: Any) -> tuple[int, NDArray[np.int32]]:

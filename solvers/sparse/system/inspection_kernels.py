@@ -128,18 +128,36 @@ def copy_principal(start, stop, kept, place, indptr, indices, data, begin, out_i
 
 
 @kernel()
-def spread(backwards, indptr, indices, held):  # type: ignore[no-untyped-def]
-    """Hold each row that is coupled to a held one, in one sweep; return how many are not held."""
+def hold_open(state, held):  # type: ignore[no-untyped-def]
+    """Hold the rows that do not sum to zero in float64; return how many these are, and how many of them do in
+    float32."""
+    count = nearly = 0
+    for i in range(len(state)):
+        own = state[i] & SUM
+        held[i] = own != CLOSED
+        count += own != CLOSED
+        nearly += own == NEARLY
+    return count, nearly
+
+
+@kernel()
+def spread(sweeps, faster, indptr, indices, held):  # type: ignore[no-untyped-def]
+    """Hold each row that is coupled to a held one, in some sweeps, alternately forwards and backwards; return how many
+    are not held. A sweep that leaves more than `faster` times as many is the last one."""
     n = len(held)
-    left = 0
-    for step in range(n):
-        i = np.uint32(n - 1 - step if backwards else step)
-        if not held[i]:
-            for k in range(indptr[i], indptr[i + ONE]):
-                if held[indices[k]]:
-                    held[i] = True
-                    break
-            left += not held[i]
+    left = n
+    for sweep in range(sweeps):
+        before, left = left, 0
+        for step in range(n):
+            i = np.uint32(n - 1 - step if sweep % 2 else step)
+            if not held[i]:
+                for k in range(indptr[i], indptr[i + ONE]):
+                    if held[indices[k]]:
+                        held[i] = True
+                        break
+                left += not held[i]
+        if left == 0 or left > faster * before:
+            break
     return left
 
 

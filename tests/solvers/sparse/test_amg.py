@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from relaxon.core.scaling import mean_scale, mean_scale_of_many
 from relaxon.solvers import AlgebraicMultigrid, PoissonGrid, Result, gallery, prepare, solve, solve_many
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import Constants, MatrixSystem
@@ -602,3 +603,12 @@ def test_clusters_that_float32_cannot_couple_are_not_interpolated_smoothly(monke
     assert found.iterations <= 40
     monkeypatch.setattr(hierarchy, "ISOLATED", 0.0)
     assert not solve(a, b, solver="amg", max_iterations=80).converged
+
+
+@pytest.mark.parametrize("far", [1e-60, 0.0])
+def test_the_scale_of_a_matrix_is_that_of_all_its_diagonal_wherever_a_sample_is_not_of_one_size(far):
+    values = np.full(100_000, 3.0)
+    values[1::2] = 5.0
+    assert mean_scale_of_many(values) == mean_scale(values) == 0.25
+    values[:60_000:24] = far  # every other one of the sample of 24th entries, up to there
+    assert mean_scale_of_many(values) == mean_scale(values)
