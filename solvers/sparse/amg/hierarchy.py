@@ -14,7 +14,7 @@ from relaxon.solvers.kernels.threads import Call, Work, divide
 from relaxon.solvers.sparse.amg import coarsening_kernels as kernels
 from relaxon.solvers.sparse.amg import levels_kernels
 from relaxon.solvers.sparse.amg.coarsest import dense_inverse
-from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
+from relaxon.solvers.sparse.amg.constants import DEFAULTS, MOST_MATCHINGS, Constants
 from relaxon.solvers.sparse.amg.levels_kernels import COUNTS, ENTRIES, PIECES
 from relaxon.solvers.sparse.amg.lower import Lower
 from relaxon.solvers.sparse.amg.quality import Fit
@@ -200,39 +200,27 @@ def coarsen(
 ) -> tuple[NDArray[np.int32], NDArray[np.uint32], AggregateRows]:
     """Pair rows, then pairs; return each row's aggregate, the first aggregate of each block, and `Pᵀ A P`.
 
-    Beside the first matching a thread calls `beside`.
+    Before its part in the first matching a thread calls `beside`.
     """
-    rows = AggregateRows(
+    n, count, members = level.rows, len(level.bounds) - 1, level.chunks
+    matchings, entries = constants.matchings, level.entries - n
+    given = AggregateRows(
         level.bounds, level.first, level.last, level.columns, level.values, level.surplus, level.diagonal, level.most
     )
-    whole = np.empty(0, np.int32)
-    for matching in range(constants.matchings):
-        dominated = -1.0 if matching else constants.dominated
-        group, rows = match_rows(level, rows, strength, dominated, anyone, whole, None if matching else beside)
-        whole = whole if matching else group
-    return whole, rows.bounds, rows
-
-
-def match_rows(
-    level: Level, rows: AggregateRows, strength: float, dominated: float, anyone: bool, whole: NDArray[np.int32],
-    beside: Call | None,
-) -> tuple[NDArray[np.int32], AggregateRows]:  # fmt: skip
-    """Match rows once; return each row's group and the matrix between the groups.
-
-    `whole` has the row of each of the level's rows, where they are not the same, and gets its group.
-    """
-    n, count, members = len(rows.first), len(rows.bounds) - 1, level.chunks
-    merged = allocate_rows(n, count, level.entries - n if n == level.rows else count_entries(rows.first, rows.last))
+    rows = [given, *(allocate_rows(n, count, entries) for _ in range(matchings))]
+    rows += [given] * (MOST_MATCHINGS - matchings)  # so that a kernel has the same types
     group, heads, link, size = (np.empty(n, np.int32) for _ in range(4))
     run_team(
-        kernels.match_rows, np.float32(strength**2), np.float32(dominated), anyone, rows.arrays, merged.arrays, group,
-        level.bounds, whole, np.empty(count, np.int64), np.empty(PIECES, np.uint32), heads, link, size,
-        np.empty((members, n), np.uint32), members=members, beside=beside,
+        kernels.match_repeatedly, matchings, np.float32(strength**2), np.float32(constants.dominated), anyone,
+        tuple(one.arrays for one in rows), group, np.empty(n, np.int32), np.empty(count, np.int64),
+        np.empty(PIECES, np.uint32), heads, link, size, np.empty((members, n), np.uint32), members=members,
+        beside=beside,
     )  # fmt: skip
+    merged = rows[matchings]
     total = int(merged.bounds[-1])
     for name in ("first", "last", "surplus", "weight", "most"):
         setattr(merged, name, getattr(merged, name)[:total])
-    return group, merged
+    return group, merged.bounds, merged
 
 
 def allocate_rows(total: int, blocks: int, entries: int) -> AggregateRows:
