@@ -147,10 +147,12 @@ class MatrixSystem:
         whole: int,
         near_null: NearNullSpace | None = None,
         found: Inspection | None = None,
+        null: NullSpace | None = None,
     ) -> MatrixSystem:
         """Return the system of a principal submatrix of a checked matrix, on the unknowns `kept`, without a copy.
 
-        `near_null` is that of the larger system; `found` is the compiled inspection of the rows, where there was one.
+        `near_null` is that of the larger system; `found` is the compiled inspection of the rows, where there was one,
+        and `null` their singular components, where known.
         """
         from scipy.sparse import csr_array
 
@@ -159,7 +161,9 @@ class MatrixSystem:
         exponent = bring_into_range(own, np.asarray(own.diagonal(), np.float64) if found is None else found.diagonal)
         found = None if exponent else found
         state = None if found is None else found.state
-        null, _, suspected = find_constant_null_vectors(own, False, state)
+        suspected = False
+        if null is None or state is None:
+            null, _, suspected = find_constant_null_vectors(own, False, state)
         diagonal = np.asarray(own.diagonal(), np.float64) if found is None else found.diagonal
         part = None if near_null is None else near_null.part(kept)
         vectors = _find_null_vectors(own, part, null)
@@ -171,6 +175,10 @@ class MatrixSystem:
             return MatrixSystem.part(self.matrix[kept][:, kept], kept, self.unknowns, self.near_null)
         # The compiled inspection has found a symmetric pattern with int32 indices.
         own = extract_principal(self.matrix, kept, faced)
+        if len(faced) == self.unknowns - len(kept) and not (self.single or self.suspected):  # only diagonal entries
+            found = Inspection(0, self.diagonal[kept], self.state[kept])
+            null = self.null.without(kept)
+            return MatrixSystem.part(own, kept, self.unknowns, self.near_null, found, null)
         return MatrixSystem.part(own, kept, self.unknowns, self.near_null, look_at_matrix(own, own).found)
 
     def find_decided(self) -> NDArray[np.bool_]:

@@ -612,3 +612,15 @@ def test_the_scale_of_a_matrix_is_that_of_all_its_diagonal_wherever_a_sample_is_
     assert mean_scale_of_many(values) == mean_scale(values) == 0.25
     values[:60_000:24] = far  # every other one of the sample of 24th entries, up to there
     assert mean_scale_of_many(values) == mean_scale(values)
+
+
+def test_singular_parts_beside_lone_unknowns_are_those_of_the_matrix_without_them():
+    a = gallery.matrix("parts", 30_000)
+    prepared = prepare(a, solver="jacobi-cg")
+    left, kept = prepared.reduced.system, np.flatnonzero(np.diff(a.indptr) > 1)
+    np.testing.assert_array_equal(left.kept, kept)
+    anew = MatrixSystem.of(a[kept][:, kept])
+    np.testing.assert_array_equal(left.null.labels, anew.null.labels)
+    np.testing.assert_array_equal(left.null.sizes, anew.null.sizes)
+    np.testing.assert_array_equal(left.state, anew.state)
+    np.testing.assert_array_equal(left.diagonal, anew.diagonal)
