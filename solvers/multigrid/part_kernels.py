@@ -1,9 +1,9 @@
 """Compiled passes of the cycle whose coarse unknowns are connected parts of blocks of cells.
 
 Level 0 is the grid's, with three axes and `lower_a` the coupling to the cell below along axis `a`; the levels under it
-are graphs in rows of couplings (`starts`, `others`, `couplings`), with `diagonal` beside them. `members` lists the
-cells, or nodes, of each part, those of part `p` from `first[p]` to `first[p + 1]`. Parts are shared among threads; a
-cell belongs to one of them at most, so that the number of threads does not show.
+are graphs (`graph_kernels`). `members` lists the cells, or nodes, of each part, those of part `p` from `first[p]` to
+`first[p + 1]`. Parts are shared among threads; a cell belongs to one of them at most, so that the number of threads
+does not show.
 """
 
 # Indices are unsigned in some loops (a signed one might count from the end) and signed in others.
@@ -224,7 +224,7 @@ def _gather(start, stop, first, members, fine, coarse):  # type: ignore[no-untyp
 
 def gather(first: Any, members: Any, fine: Any, coarse: Any) -> None:
     """`coarse` ← the sums of `fine` over the members of each part."""
-    divide(_gather, len(coarse), first, members, fine, coarse, chunks=threads_for(len(fine)))
+    divide(_gather, len(first) - 1, first, members, fine, coarse, chunks=threads_for(len(fine)))
 
 
 @lean
@@ -237,19 +237,4 @@ def _spread(start, stop, first, members, coarse, fine):  # type: ignore[no-untyp
 
 def spread(first: Any, members: Any, coarse: Any, fine: Any) -> None:
     """Add each part's value to its members."""
-    divide(_spread, len(coarse), first, members, coarse, fine, chunks=threads_for(len(fine)))
-
-
-@lean
-def _graph_sweep(start, stop, starts, others, couplings, diagonal, inverse, omega, x, r, added, y):  # type: ignore[no-untyped-def]
-    for own in range(start, stop):
-        total = r[own] - diagonal[own] * x[own]
-        for place in range(starts[own], starts[own + 1]):
-            total += couplings[place] * x[others[place]]
-        y[own] = x[own] + omega * inverse[own] * total if added else total
-
-
-def graph_sweep(starts: Any, others: Any, couplings: Any, diagonal: Any, inverse: Any, *rest: Any) -> None:
-    """`y ← x + ωD⁻¹ (r − A x)` on a graph where `added`, else `y ← r − A x`; `rest` is `omega, x, r, added, y`."""
-    args = (starts, others, couplings, diagonal, inverse, *rest)
-    divide(_graph_sweep, len(diagonal), *args, chunks=threads_for(len(others)))
+    divide(_spread, len(first) - 1, first, members, coarse, fine, chunks=threads_for(len(fine)))
