@@ -64,14 +64,26 @@ def fill_up(nodes: int) -> int:
 
 @lean
 def _lay_out(start, stop, starts, others, couplings, factor, begins, laned_others, laned_couplings):  # type: ignore[no-untyped-def]
+    nodes = len(starts) - 1
     for vector in range(start, stop):
-        for lane in range(WIDTH):
-            node = vector * WIDTH + lane
-            first, last = (starts[node], starts[node + 1]) if node + 1 < len(starts) else (0, 0)
-            for place in range(begins[vector], begins[vector + 1]):
-                at = first + place - begins[vector]
-                laned_others[place, lane] = others[at] if at < last else node
-                laned_couplings[place, lane] = factor * couplings[at] if at < last else F0
+        for place in range(begins[vector], begins[vector + 1]):
+            for lane in range(WIDTH):
+                node = vector * WIDTH + lane
+                at = starts[min(node, nodes)] + place - begins[vector]
+                inside = at < starts[min(node + 1, nodes)]
+                laned_others[place, lane] = others[at] if inside else node
+                laned_couplings[place, lane] = factor * couplings[at] if inside else F0
+
+
+@lean
+def halve_blocks(block, n1, n2, halved):  # type: ignore[no-untyped-def]
+    """`halved` ← the numbers of the blocks of 2×2×2 blocks that `block` has the numbers of; these are of a grid whose
+    second and third axis have `n1` and `n2` of them.
+    """
+    m1, m2 = (n1 + 1) // 2, (n2 + 1) // 2
+    for node in range(len(block)):
+        i, j, k = block[node] // (n1 * n2), block[node] // n2 % n1, block[node] % n2
+        halved[node] = (i // 2 * m1 + j // 2) * m2 + k // 2
 
 
 @lean

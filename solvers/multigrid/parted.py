@@ -213,7 +213,9 @@ class PartedCycle(SweptCycle):
         return levels, unit
 
     def _part_grid(self, level: GridLevel, held: Single, term: Single) -> tuple[Any, ...]:
-        """Part level 0: return the graph of its parts, the sums of what holds them, and the blocks that they lie in."""
+        """Part level 0: return the graph of its parts, the sums of what holds them and of the reaction's term, and the
+        numbers of the blocks that they lie in with the shape that these count.
+        """
         from relaxon.solvers.multigrid import part_kernels as kernels
         from relaxon.solvers.multigrid.graph_kernels import Rows
 
@@ -228,36 +230,34 @@ class PartedCycle(SweptCycle):
         number = int(count.sum(dtype=np.int64))
         if number == 0:
             return None, None, None
-        offset = (np.cumsum(count.reshape(-1)) - count.reshape(-1)).astype(np.int32).reshape(blocks)
-        for axis, (n, step) in enumerate(zip(shape, steps.tolist(), strict=True)):
-            if step == 2:
-                offset = np.repeat(offset, 2, axis)[tuple(slice(0, n) if a == axis else slice(None) for a in range(3))]
-        np.add(part, offset, out=part, where=part >= 0)
+        offset = (np.cumsum(count) - count.reshape(-1)).astype(np.int32).reshape(blocks)
+        kernels.number_parts(offset, steps, part)
         flat = part.reshape(-1)
         level.first, level.members = _list_members(flat, number)
-        rows = kernels.join_parts(level.first, level.members, flat, level.lower, level.operator.wrap)
-        graph = Rows(*rows)
-        sums = tuple(_sum_members(level, values.reshape(-1)) for values in (held, term))
-        place = np.stack(np.unravel_index(np.repeat(np.arange(count.size), count.reshape(-1)), blocks))
-        return graph, sums, place
+        graph = Rows(*kernels.join_parts(level.first, level.members, flat, level.lower, level.operator.wrap))
+        sums = [kernels.sum_members(level.first, level.members, values.reshape(-1)) for values in (held, term)]
+        block = np.repeat(np.arange(count.size, dtype=np.int32), count.reshape(-1))
+        return graph, sums, (block, blocks)
 
     def _part_graph(
-        self, level: GraphLevel, graph: Rows, strength: Array, sums: Any, place: NDArray[Any]
+        self, level: GraphLevel, graph: Rows, strength: Array, sums: list[Array], place: tuple[Index, tuple[int, ...]]
     ) -> tuple[Any, ...]:
         """Part a graph in the same way, by the blocks of its nodes' blocks."""
         from relaxon.solvers.multigrid import graph_kernels
+        from relaxon.solvers.multigrid.part_kernels import sum_members
 
         count = len(strength)
-        coarse = place // 2
-        block = np.ravel_multi_index(tuple(coarse), tuple(coarse.max(1) + 1)).astype(np.int32)
-        part, waiting = np.empty(count, np.int32), np.empty(count, np.int32)
+        finer, blocks = place  # the blocks' numbers, and how many there are along each axis
+        block, part, waiting = (np.empty(count, np.int32) for _ in range(3))
+        graph_kernels.halve_blocks(finer, *blocks[1:], block)
         number = graph_kernels.label_nodes(*graph, strength, block, self.parting.least, part, waiting)
         if number == 0 or number > LEAST_COARSENING * np.count_nonzero(strength):
             return None, None, None
         level.first, level.members = _list_members(part, number)
         joined = graph_kernels.join_nodes(level.first, level.members, part, graph)
-        lead = level.members[level.first[:-1]]
-        return joined, tuple(_sum_members(level, values) for values in sums), coarse[:, lead]
+        of_parts = block[level.members[level.first[:-1]]]
+        sums = [sum_members(level.first, level.members, values) for values in sums]
+        return joined, sums, (of_parts, tuple((n + 1) // 2 for n in blocks))
 
 
 def _assemble_finest(operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple[Any, ...]:
@@ -296,17 +296,10 @@ def _list_members(part: Index, count: int) -> tuple[NDArray[np.int64], Index]:
     from relaxon.solvers.multigrid import part_kernels as kernels
 
     first = np.zeros(count + 1, np.int64)
-    np.cumsum(np.bincount(part[part >= 0], minlength=count), out=first[1:])
+    kernels.count_members(part, first)
     members = np.empty(int(first[-1]), np.int32)
     kernels.list_members(part, first.copy(), members)
     return first, members
-
-
-def _sum_members(level: PartedLevel, values: Any) -> Array:
-    assert level.first is not None
-    assert level.members is not None
-    found: Array = np.add.reduceat(values[level.members], level.first[:-1], dtype=np.float64)
-    return found
 
 
 def _add_inverse(level: PartedLevel, graph: tuple[Any, ...], held: NDArray[Any]) -> None:
