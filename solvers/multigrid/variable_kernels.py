@@ -76,6 +76,17 @@ def _half_inner(faces, axis, index, n, outward, i, j, k):  # type: ignore[no-unt
     return np.float32(0.5) / inner if inner > 0 else UNCUT
 
 
+@inlined
+def _far_weight(inner, outward, outer):  # type: ignore[no-untyped-def]
+    """Return the far weight of a cell between the inner faces of its own and of the other pair."""
+    half = np.float32(0.5)
+    own, other = half / inner if inner > 0 else UNCUT, half / outer if outer > 0 else UNCUT
+    weight = own / (own + np.float32(1) / outward + other)
+    if own >= UNCUT:
+        weight = np.float32(1) if other < UNCUT else half
+    return weight if outward > 0 else F0
+
+
 @lean_shared("rows", of="cells")
 def far_weights(start, stop, faces, cells, known, every, axis, wrap, low_side, high_side, far):  # type: ignore[no-untyped-def]
     """`far` ← what each fluid cell takes from the coarse cell beyond its outward face along `axis`.
@@ -87,27 +98,36 @@ def far_weights(start, stop, faces, cells, known, every, axis, wrap, low_side, h
     n = cells.shape[axis]
     for row in range(start, stop):
         i, j = row // n1, row % n1
+        out, kind = far[i, j], cells[i, j]
+        # Along the last axis all but the ends of a row are as its cells say, else all or none of them.
+        index = i if axis == 0 else (j if axis == 1 else 0)
+        low = index % 2 == 0
+        beyond = index - 1 if low else index + 1
+        at_side = axis != 2 and not (0 <= beyond < n or wrap)
+        if axis != 2 and not at_side:
+            place, odd, other = (index if low else beyond % n), index | 1, (beyond % n) | 1
+            outward = faces[place, j] if axis == 0 else faces[i, place]
+            inner = outward if odd >= n else (faces[odd, j] if axis == 0 else faces[i, odd])
+            outer = outward if other >= n else (faces[other, j] if axis == 0 else faces[i, other])
+            for cell in range(n2):
+                k = np.uint64(cell)
+                out[k] = _far_weight(inner[k], outward[k], outer[k])
+        line = faces[i, j]
         for k in range(n2):
-            if cells[i, j, k] != 0:
-                far[i, j, k] = F0
-                continue
-            index = i if axis == 0 else (j if axis == 1 else k)
-            low = index % 2 == 0
-            beyond = index - 1 if low else index + 1
-            if not (0 <= beyond < n or wrap):
+            if axis == 2:
+                low = k % 2 == 0
+                beyond = k - 1 if low else k + 1
+                at_side = not (0 <= beyond < n or wrap)
+            if at_side:
                 held = every or known[axis, i, j, k] > 0
-                far[i, j, k] = (low_side if low else high_side) if held else F0
-                continue
-            outward = _at(faces, axis, index if low else beyond % n, i, j, k)
-            if not outward > 0:
-                far[i, j, k] = F0
-                continue
-            own = _half_inner(faces, axis, index, n, outward, i, j, k)
-            other = _half_inner(faces, axis, beyond % n, n, outward, i, j, k)
-            if own >= UNCUT:
-                far[i, j, k] = np.float32(1) if other < UNCUT else np.float32(0.5)
-            else:
-                far[i, j, k] = own / (own + np.float32(1) / outward + min(other, UNCUT))
+                out[k] = (low_side if low else high_side) if held else F0
+            elif axis == 2:
+                place, odd, other = (k if low else beyond % n), k | 1, (beyond % n) | 1
+                outside = line[place]
+                out[k] = _far_weight(line[odd] if odd < n else outside, outside, line[other] if other < n else outside)
+        for cell in range(n2):
+            k = np.uint64(cell)
+            out[k] = out[k] if kind[k] == 0 else F0
 
 
 @lean_shared("rows", of="coarse")
