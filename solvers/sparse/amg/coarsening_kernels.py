@@ -121,11 +121,13 @@ def merge_piece(  # type: ignore[no-untyped-def]
     """Sum the rows and columns of the groups of a piece: `Pᵀ A P` without its diagonal, which follows from
     `coarse_surplus`.
 
-    The entries of row `I` of the result are `columns[begin[I]:end[I]]`, from `position` on. The first members of a
-    block's groups stand in `heads` from `bounds[block]` on. `coarse_most` is the strongest coupling of the members,
-    those inside the group included: groups with strong inner couplings must not be joined by weak ones, as no smoothing
-    could separate them again. `seen` is scratch memory of one thread, zero for each group in the beginning.
+    The entries of row `I` of the result are `columns[begin[I]:end[I]]`, from `position` on; how many there are is
+    returned. The first members of a block's groups stand in `heads` from `bounds[block]` on. `coarse_most` is the
+    strongest coupling of the members, those inside the group included: groups with strong inner couplings must not be
+    joined by weak ones, as no smoothing could separate them again. `seen` is scratch memory of one thread, zero for
+    each group in the beginning.
     """
+    begun = position
     for block in range(len(bounds) - 1):
         start, stop = cut(piece, pieces, offsets, block)
         for g in range(start, stop):
@@ -157,22 +159,24 @@ def merge_piece(  # type: ignore[no-untyped-def]
             coarse_surplus[g] = total
             coarse_weight[g] = held
             coarse_most[g] = largest
+    return np.uint32(position - begun)
 
 
 @team_kernel
 def match_repeatedly(  # type: ignore[no-untyped-def]
-    first, last, team, matchings, strength, dominated, anyone, rows, whole, again, counts, room, heads, link, size,
-    seen,
+    first, last, team, done, matchings, strength, dominated, anyone, rows, whole, again, counts, room, heads, link,
+    size, seen,
 ):  # fmt: skip
-    """Match rows, then their groups, and so on; `whole` gets each row's last group, −1 for those left out.
+    """Match rows, then their groups, and so on, until `done[0]` has grown to `matchings`; `whole` gets each row's last
+    group, −1 for those left out.
 
-    `rows[m]` are the arrays of `AggregateRows` before matching `m`: the first are given, the last are the result. All
-    others are scratch memory: `again` has an entry for each row, `counts` for each block, `seen` a row for each member.
-    Groups are merged in as many pieces as `room` has entries, whatever their blocks; a piece's member follows from the
-    number of entries before it.
+    `rows[m]` are the arrays of `AggregateRows` before matching `m`: those of the first one are given. A matching is not
+    begun where the arrays for its result might be too short. All others are scratch memory: `again` has an entry for
+    each row, `counts` for each block, `seen` a row for each member. Groups are merged in half as many pieces as `room`
+    has entries, whatever their blocks; a piece's member follows from the number of entries before it.
     """
-    mine, pieces = seen[first], len(room)
-    for matching in range(matchings):
+    mine, pieces = seen[first], len(room) // 2
+    for matching in range(done[0], matchings):
         bounds, begin, end, c, v, surplus, weight, most = rows[matching]
         offsets, to_begin, to_end, columns, values, to_surplus, to_weight, to_most = rows[matching + 1]
         group = again if matching > 0 else whole
@@ -212,13 +216,21 @@ def match_repeatedly(  # type: ignore[no-untyped-def]
         for piece in range(pieces):
             owner = np.int64(position) * team[SIZE] // entries
             if first <= owner and owner < last:
-                merge_piece(
+                room[pieces + piece] = merge_piece(
                     piece, pieces, position, bounds, offsets, group, heads, link, begin, end, c, v, surplus, weight,
                     most, to_begin, to_end, columns, values, to_surplus, to_weight, to_most, mine,
                 )  # fmt: skip
             position += room[piece]
+        meet(first, last, team)
+        if first == 0:
+            done[0] = matching + 1
         if matching < matchings - 1:
-            meet(first, last, team)
+            entries = np.int64(0)
+            for piece in range(pieces):
+                entries += np.int64(room[pieces + piece])
+            _, after, _, space, _, _, _, _ = rows[matching + 2]
+            if offsets[-1] > len(after) or entries > len(space):
+                break
 
 
 @team_kernel

@@ -40,6 +40,8 @@ BLOCK, BLOCKS, DIVIDED = 20_000, 8, 40_000
 SCATTERED = 0.05
 """Rows are put in breadth-first order where more than this fraction of the couplings leave their block."""
 MAX_LEVELS = 40
+SHRINKS = 0.6
+"""Fraction of rows and entries for which there is room from the second matching on: one half, and a margin."""
 MISFIT, MISFIT_BELOW = 1.45, 0.9
 """Deviation of smooth errors from constants on aggregates above which smoothed aggregation is tried instead of pairs:
 on the first level, and below a level that uses it. Pairs of pairs have 1.0 for a Laplacian in two dimensions, 1.5 for
@@ -203,24 +205,27 @@ def coarsen(
     Before its part in the first matching a thread calls `beside`.
     """
     n, count, members = level.rows, len(level.bounds) - 1, level.chunks
-    matchings, entries = constants.matchings, level.entries - n
     given = AggregateRows(
         level.bounds, level.first, level.last, level.columns, level.values, level.surplus, level.diagonal, level.most
     )
-    rows = [given, *(allocate_rows(n, count, entries) for _ in range(matchings))]
-    rows += [given] * (MOST_MATCHINGS - matchings)  # so that a kernel has the same types
-    group, heads, link, size = (np.empty(n, np.int32) for _ in range(4))
-    run_team(
-        kernels.match_repeatedly, matchings, np.float32(strength**2), np.float32(constants.dominated), anyone,
-        tuple(one.arrays for one in rows), group, np.empty(n, np.int32), np.empty(count, np.int64),
-        np.empty(PIECES, np.uint32), heads, link, size, np.empty((members, n), np.uint32), members=members,
-        beside=beside,
-    )  # fmt: skip
-    merged = rows[matchings]
-    total = int(merged.bounds[-1])
-    for name in ("first", "last", "surplus", "weight", "most"):
-        setattr(merged, name, getattr(merged, name)[:total])
-    return group, merged.bounds, merged
+    group, again, heads, link, size = (np.empty(n, np.int32) for _ in range(5))
+    seen, counts = np.empty((members, n), np.uint32), np.empty(count, np.int64)
+    room, rows, done = np.empty(2 * PIECES, np.uint32), [given], np.zeros(1, np.int64)
+    total, entries = n, level.entries - n
+    while done[0] < constants.matchings:  # again where groups had more entries left than usual
+        shares = SHRINKS ** np.arange(constants.matchings - done[0])
+        rows += [allocate_rows(int(total * share), count, int(entries * share)) for share in shares]
+        sets = rows + [given] * (MOST_MATCHINGS + 1 - len(rows))  # so that a kernel has the same types
+        run_team(
+            kernels.match_repeatedly, done, constants.matchings, np.float32(strength**2),
+            np.float32(constants.dominated), anyone, tuple(one.arrays for one in sets), group, again, counts, room,
+            heads, link, size, seen, members=members, beside=beside,
+        )  # fmt: skip
+        rows, beside = rows[: done[0] + 1], None
+        total, entries = int(rows[-1].bounds[-1]), int(room[PIECES:].sum())
+        for name in ("first", "last", "surplus", "weight", "most"):
+            setattr(rows[-1], name, getattr(rows[-1], name)[:total])
+    return group, rows[-1].bounds, rows[-1]
 
 
 def allocate_rows(total: int, blocks: int, entries: int) -> AggregateRows:

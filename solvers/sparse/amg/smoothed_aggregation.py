@@ -219,13 +219,25 @@ def project_smoothed(
 
 
 def compact(a: Sparse, bounds: Indices) -> Sparse:
-    """Return a matrix without the gaps between its blocks."""
-    ends = [(int(a.begin[lo]), int(a.end[hi - 1])) for lo, hi in pairwise(bounds) if hi > lo]
-    columns = np.concatenate([a.columns[lo:hi] for lo, hi in ends])
-    values = np.concatenate([a.values[lo:hi] for lo, hi in ends])
-    begin = np.zeros(a.rows + 1, np.uint32)
-    np.cumsum(a.end - a.begin, out=begin[1:])
-    return Sparse(begin[:-1], begin[1:], columns, values, a.width)
+    """Return a matrix without the gaps between its blocks, in the memory of the given one, of which the rest is given
+    back."""
+    place = 0
+    for lo, hi in pairwise(bounds):
+        if hi > lo:
+            first, last = int(a.begin[lo]), int(a.end[hi - 1])
+            for part in (a.columns, a.values):
+                part[place : place + last - first] = part[first:last]
+            for ends in (a.begin, a.end):
+                ends[lo:hi] -= np.uint32(first - place)
+            place += last - first
+    for part in (a.columns, a.values):
+        part.resize(place, refcheck=False)
+    return a
+
+
+def _count_entries(a: Sparse, lo: int, hi: int) -> int:
+    """Return the number of entries in the rows `lo … hi − 1`."""
+    return int(np.sum(a.end[lo:hi] - a.begin[lo:hi], dtype=np.int64))
 
 
 def transpose(a: Sparse, bounds: Indices, chunks: int) -> Sparse:
@@ -233,14 +245,12 @@ def transpose(a: Sparse, bounds: Indices, chunks: int) -> Sparse:
     count = len(bounds) - 1
     counts = np.zeros((a.width, count), np.uint32)
     divide(kernels.count_columns, count, bounds, a.begin, a.end, a.columns, counts, chunks=chunks)
-    places = np.zeros(a.width * count + 1, np.uint32)
-    np.cumsum(counts.reshape(-1), out=places[1:])
-    begin = np.append(places[:-1:count], places[-1]) if a.width else places
+    begin = np.empty(a.width + 1, np.uint32)
+    kernels.place_columns(counts, begin)
     rows, values = np.empty(len(a.columns), np.uint32), np.empty(len(a.columns), np.float32)
     divide(
-        kernels.transpose_rows, count, bounds, a.begin, a.end, a.columns, a.values,
-        places[:-1].reshape(a.width, count), rows, values, chunks=chunks,
-    )  # fmt: skip
+        kernels.transpose_rows, count, bounds, a.begin, a.end, a.columns, a.values, counts, rows, values, chunks=chunks
+    )
     return Sparse(begin[:-1], begin[1:], rows, values, a.rows)
 
 
@@ -250,17 +260,16 @@ def multiply(a: Sparse, diagonal: Floats, b: Sparse, bounds: Indices, chunks: in
     count = len(bounds) - 1
     left: tuple[Any, ...] = (a.begin, a.end, a.columns, a.values, diagonal)
     right: tuple[Any, ...] = (b.begin, b.end, b.columns, b.values, b.width)
-    entries = np.zeros(a.rows + 1, np.int64)
-    np.cumsum(a.end - a.begin, out=entries[1:])
     each = ROOM
     if a.rows > MANY * SAMPLE:
         run = np.array([a.rows // 2, a.rows // 2 + SAMPLE], np.uint32)
-        size = int(np.diff(entries[run])[0]) + SAMPLE
+        size = _count_entries(a, *run) + SAMPLE
         limits, full = np.array([0, int(ROOM * size)], np.uint32), np.zeros(1, np.int64)
         columns, values = np.empty(limits[1], np.uint32), np.empty(limits[1], np.float32)
         kernels.multiply_rows(0, 1, run, limits, *left, *right, begin, end, columns, values, full)
         each = ROOM if full[0] else min(ROOM, MARGIN * int(end[run[1] - 1]) / size)
-    room = (each * (np.diff(entries[bounds]) + np.diff(bounds))).astype(np.int64) + 64
+    entries = np.array([_count_entries(a, lo, hi) for lo, hi in pairwise(bounds)])
+    room = (each * (entries + np.diff(bounds))).astype(np.int64) + 64
     full = np.zeros(count, np.int64)
     while True:
         limits = np.zeros(count + 1, np.uint32)

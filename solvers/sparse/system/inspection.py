@@ -67,14 +67,21 @@ def inspect(matrix: Any, tolerance: float, own: Any = None) -> Inspection:
     rows = look_at_matrix(matrix, own)
     flags = rows.found.flags
     if not flags & ~STORED_ZERO:
-        n, count = own.shape[0], len(rows.bounds) - 1
-        parts = np.zeros(count, np.int64)
-        divide(
-            look_at_couplings, count, rows.bounds, own.indptr.view(np.uint32), own.indices.view(np.uint32), own.data,
-            rows.root, rows.above, tolerance, parts, chunks=count_threads(n), work=lambda: (np.zeros(n, np.uint32),),
-        )  # fmt: skip
-        flags |= int(np.bitwise_or.reduce(parts)) | (ASYMMETRIC if rows.unpaired else 0)
+        flags |= look_at_halves(own, rows.bounds, rows.root, rows.above, tolerance)
+        flags |= ASYMMETRIC if rows.unpaired else 0
     return replace(rows.found, flags=flags)
+
+
+def look_at_halves(
+    matrix: Any, bounds: NDArray[np.uint32], root: NDArray[np.float64], above: NDArray[np.uint32], tolerance: float
+) -> int:
+    """Return the flags of the couplings below the diagonal, beside which there may be others above it."""
+    n, flags = matrix.shape[0], np.zeros(len(bounds) - 1, np.int64)
+    divide(
+        look_at_couplings, len(flags), bounds, matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32),
+        matrix.data, root, above, tolerance, flags, chunks=count_threads(n), work=lambda: (np.zeros(n, np.uint32),),
+    )  # fmt: skip
+    return int(np.bitwise_or.reduce(flags))
 
 
 def look_at_matrix(matrix: Any, own: Any) -> _Look:

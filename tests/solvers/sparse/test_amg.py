@@ -634,3 +634,17 @@ def test_singular_parts_beside_lone_unknowns_are_those_of_the_matrix_without_the
     np.testing.assert_array_equal(left.null.sizes, anew.null.sizes)
     np.testing.assert_array_equal(left.state, anew.state)
     np.testing.assert_array_equal(left.diagonal, anew.diagonal)
+
+
+@pytest.mark.parametrize("matchings", [2, 3])
+def test_groups_do_not_depend_on_the_room_for_later_matchings(matchings, monkeypatch):
+    level = hierarchy.build_finest(MatrixSystem.of(gallery.matrix("neighbours-3d", N)), 1.0)[0]
+    found = []
+    for room in (1.0, 0.6, 0.1):
+        monkeypatch.setattr(hierarchy, "SHRINKS", room)
+        group, offsets, rows = hierarchy.coarsen(level, Constants(matchings=matchings), 0.5, False)
+        entries = np.concatenate([np.arange(lo, hi) for lo, hi in zip(rows.first, rows.last, strict=True)])
+        found.append([group, offsets, rows.last - rows.first, rows.columns[entries], rows.values[entries]])
+    for other in found[1:]:
+        for one, same in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(one, same)
