@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.kernels.compiled import threads_for
 from relaxon.solvers.kernels.lane_kernels import WIDTH, add_scaled, gather, load, multiply, store
-from relaxon.solvers.kernels.lean import lean
+from relaxon.solvers.kernels.lean import lean, lean_shared
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.multigrid.cycle import Single
 from relaxon.solvers.multigrid.plane_passes import F0
 
 Index = NDArray[np.int32]
 ONE = np.float32(1)
+CELL = 7
+"""Entries of a graph that count as a cell of a grid where work is divided among threads."""
 
 
 class Rows(NamedTuple):
@@ -53,7 +55,7 @@ class LanedRows(NamedTuple):
         begins = np.zeros(vectors + 1, np.int32)
         np.cumsum(lengths.reshape(-1, WIDTH).max(1), out=begins[1:])
         laned = cls(begins, *(np.empty((begins[-1], WIDTH), kind) for kind in (np.int32, np.float32)))
-        divide(_lay_out, vectors, *rows, np.float32(factor), *laned, chunks=threads_for(len(rows.others)))
+        divide(_lay_out, vectors, *rows, np.float32(factor), *laned, chunks=threads_for(len(rows.others) // CELL))
         return laned
 
 
@@ -98,7 +100,7 @@ def _add_rows(start, stop, starts, couplings, sums):  # type: ignore[no-untyped-
 def add_rows(rows: Rows) -> NDArray[np.float64]:
     """Return the sum of each node's couplings."""
     sums = np.empty(len(rows.starts) - 1)
-    divide(_add_rows, len(sums), rows.starts, rows.couplings, sums, chunks=threads_for(len(rows.others)))
+    divide(_add_rows, len(sums), rows.starts, rows.couplings, sums, chunks=threads_for(len(rows.others) // CELL))
     return sums
 
 
@@ -163,7 +165,15 @@ def join_nodes(first: NDArray[np.int64], members: Index, part: Index, rows: Rows
     begins, seen = np.zeros(count + 1, np.int32), np.full(count, -1, np.int32)
     found, sums = np.empty_like(rows.others), np.empty_like(rows.couplings)
     entries = _join_nodes(first, members, part, *rows, seen, begins, found, sums)
-    return Rows(begins, found[:entries].copy(), sums[:entries].copy())
+    return Rows(begins, found[:entries], sums[:entries])
+
+
+@lean_shared("entries", of="x")
+def first_sweep(start, stop, r, omega, inverse, x):  # type: ignore[no-untyped-def]
+    """`x ← ωD⁻¹ r`, a damped Jacobi sweep from zero; `inverse` is `D⁻¹`."""
+    for entry in range(start, stop):
+        node = np.uint64(entry)
+        x[node] = omega * inverse[node] * r[node]
 
 
 @lean
@@ -183,4 +193,4 @@ def graph_sweep(rows: LanedRows, diagonal: Single, inverse: Single, omega: np.fl
     x, r, added, y = rest
     own, known, out, *matrix = (array.reshape(-1, WIDTH) for array in (x, r, y, diagonal, inverse))
     args = (*rows, *matrix, omega, x, own, known, added, out)
-    divide(_sweep, len(own), *args, chunks=threads_for(rows.others.size))
+    divide(_sweep, len(own), *args, chunks=threads_for(rows.others.size // CELL))

@@ -138,8 +138,9 @@ class GraphLevel(PartedLevel):
         return twin
 
     def _first_sweep(self, omega: np.float32) -> None:
-        np.multiply(self.r, self.inverse_diagonal, out=self.x)
-        self.x *= omega
+        from relaxon.solvers.multigrid import graph_kernels
+
+        graph_kernels.first_sweep(self.r, omega, self.inverse_diagonal, self.x)
 
     def _sweep(self, omega: np.float32) -> None:
         self._pass(omega, True)
@@ -155,9 +156,9 @@ class GraphLevel(PartedLevel):
 
     def begin_visit(self) -> None:
         """Begin a second visit, after which the correction is `(2 M − M A M) r`."""
-        self.kept[:] = self.x
         self.take_residual()
         self.r, self.work = self.work, self.r
+        self.x, self.kept = self.kept, self.x
 
     def end_visit(self) -> None:
         """End a second visit."""
