@@ -28,7 +28,7 @@ from relaxon.solvers.sparse.amg.smoothed_aggregation import (
 )
 from relaxon.solvers.sparse.amg.units import find_weights, scale_unknowns
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
-from relaxon.solvers.sparse.system.row_runs import count_threads, locate_entries, split_rows
+from relaxon.solvers.sparse.system.row_runs import count_threads, split_rows
 
 Floats = NDArray[np.float32]
 DENSE_AT_MOST = 1500
@@ -159,10 +159,8 @@ def build_finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArra
 
 def is_scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach: int) -> bool:
     """Return whether many couplings, in a sample of rows, reach farther than the length of a block."""
-    rows = np.arange(0, len(indptr) - 1, max(1, (len(indptr) - 1) // 2000))
-    places, lengths = locate_entries(indptr, rows)
-    far = np.abs(indices[places].astype(np.int64) - np.repeat(rows, lengths)) > reach
-    return bool(far.mean() > SCATTERED) if len(far) else False
+    count, far = levels_kernels.count_far(max(1, (len(indptr) - 1) // 2000), reach, indptr, indices)
+    return bool(far > SCATTERED * count)
 
 
 def arrange(

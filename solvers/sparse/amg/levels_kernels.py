@@ -42,6 +42,18 @@ def permute_rows(start, stop, bounds, order, place, indptr, indices, data, begin
 
 
 @rows_kernel
+def count_far(step, reach, indptr, indices):  # type: ignore[no-untyped-def]
+    """Return how many entries there are in every `step`-th row, and how many of them are farther than `reach` from the
+    diagonal."""
+    count = far = 0
+    for i in range(0, len(indptr) - 1, step):
+        for k in range(indptr[i], indptr[i + 1]):
+            far += abs(np.int64(indices[k]) - i) > reach
+            count += 1
+    return count, far
+
+
+@rows_kernel
 def order_breadth_first(indptr, indices, order, place):  # type: ignore[no-untyped-def]
     """Number the rows in the order in which a breadth-first search meets them, component by component."""
     n = len(order)
