@@ -171,7 +171,7 @@ def match_repeatedly(  # type: ignore[no-untyped-def]
     group, −1 for those left out.
 
     `rows[m]` are the arrays of `AggregateRows` before matching `m`: those of the first one are given. A matching is not
-    begun where the arrays for its result might be too short. All others are scratch memory: `again` has an entry for
+    done where the arrays for its result are too short. All others are scratch memory: `again` has an entry for
     each row, `counts` for each block, `seen` a row for each member. Groups are merged in half as many pieces as `room`
     has entries, whatever their blocks; a piece's member follows from the number of entries before it.
     """
@@ -189,6 +189,8 @@ def match_repeatedly(  # type: ignore[no-untyped-def]
             )  # fmt: skip
             block = claim(team)
         number_groups(first, last, team, bounds, counts, offsets, group)
+        if offsets[-1] > len(to_begin):
+            break
         from_piece, to_piece = share(first, last, team, pieces)
         for piece in range(from_piece, to_piece):
             entries = np.int64(0)
@@ -228,8 +230,7 @@ def match_repeatedly(  # type: ignore[no-untyped-def]
             entries = np.int64(0)
             for piece in range(pieces):
                 entries += np.int64(room[pieces + piece])
-            _, after, _, space, _, _, _, _ = rows[matching + 2]
-            if offsets[-1] > len(after) or entries > len(space):
+            if entries > len(rows[matching + 2][4]):
                 break
 
 
