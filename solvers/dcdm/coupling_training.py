@@ -100,7 +100,7 @@ def cycle_work(cycle: SingleCycle) -> float:
     for level in inner.levels[1:]:
         assert isinstance(level, GraphLevel)
         visits *= 2
-        graph = (len(level.lower[1]) + len(level.diagonal)) / 7
+        graph = (level.rows.others.size + len(level.diagonal)) / 7
         total += visits * GRAPH * (2 * parting.coarse_sweeps + 1) * graph / cells
     return total
 

@@ -24,7 +24,7 @@ from relaxon.solvers.dcdm.coupled import CoupledDirections
 from relaxon.solvers.dcdm.coupling_choice import CouplingChoice, make_coupling_cycle
 from relaxon.solvers.dcdm.fused import MAX_WINDOW, FusedDirections
 from relaxon.solvers.dcdm.outer import ConjugateDirections, Direction
-from relaxon.solvers.dcdm.rescue import Rescued
+from relaxon.solvers.dcdm.rescue import Rescued, solve_long_cells
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.interface.engine import Prepared, Solver
 from relaxon.solvers.multigrid.constants import LearnedConstants, from_record
@@ -99,6 +99,8 @@ class DeepConjugateDirectionCycle(Solver):
             cycle = FusedCycle(operator, constants)
             fused = FusedDirections(operator, cycle, self.window, MAX_ITERATIONS, before)
             return self._rescue(fused, operator)
+        if self.rescue and self.choice is None and (direct := solve_long_cells(operator)) is not None:
+            return direct
         direction = CycleDirection(operator, self.choice)
         if self.window == 1 and isinstance(direction.cycle, SweptCycle) and not operator.wrap.any():
             return self._rescue(CoupledDirections(operator, direction.cycle, MAX_ITERATIONS), operator)

@@ -26,9 +26,7 @@ from relaxon.solvers.distributed.halo import Part, Shape, box_of
 from relaxon.solvers.distributed.nullspace import DistributedNullSpace
 from relaxon.solvers.distributed.piece import PieceOperator
 from relaxon.solvers.distributed.system import null_space_of
-from relaxon.solvers.grid.cell_metrics import share_of
-from relaxon.solvers.grid.couplings import by_layer, open_faces, reaction_term, side_couplings
-from relaxon.solvers.grid.faces import conductances, face_coefficients, face_scales, films, slab
+from relaxon.solvers.grid.couplings import by_layer, film_parts, open_faces, reaction_term, side_couplings
 from relaxon.solvers.grid.poisson_grid import Boundary, Robin
 from relaxon.solvers.grid.sides import Sides
 from relaxon.solvers.multigrid.cycle import Array, CycleLevel, Single, SingleCycle, run_cycle
@@ -84,8 +82,7 @@ class SharedVariableLevel(CycleLevel):
         level = self.level
         assert level.transfer is not None
         self.part.exchange(level.r)
-        level.smooth_from_zero()
-        level.take_residual()
+        level.smooth_to_residual()
         kernels.restrict(level.work, level.transfer, self.diagonal, self.r)
         owned = self.view(self.r)[self.owned]
         if isinstance(below, SharedVariableLevel):
@@ -317,15 +314,9 @@ class DistributedVariableCycle(SingleCycle):
                 if side in (Boundary.DIRICHLET, Boundary.DIRICHLET_NODE):
                     found[3 - len(boundary) + axis, end] = 1.0 if side is Boundary.DIRICHLET else 0.5
         own = (*self._operator.part.box.own[: grid.ndim - 1], slice(None))
-        robin = films(grid)
-        if robin:
-            whole, scales, kappa = conductances(grid), face_scales(grid), face_coefficients(grid)
-            for (axis, end), film in robin.items():
-                face = slab(axis, 0, 1) if end == 0 else slab(axis, grid.shape[axis], grid.shape[axis] + 1)
-                mine = tuple(slice(0, 1) if a == axis else cut for a, cut in enumerate(own))
-                held = whole[axis][face][mine]
-                part = share_of(film[mine], (scales[axis][face] * kappa[axis][face])[mine])
-                sums[3 - grid.ndim + axis, end] = float((held * part).sum()), float(held.sum())
+        for (axis, end), (held, part) in film_parts(grid).items():
+            mine = tuple(slice(0, 1) if a == axis else cut for a, cut in enumerate(own))
+            sums[3 - grid.ndim + axis, end] = float((held * part)[mine].sum()), float(held[mine].sum())
         total = self._communicator.totals(sums.reshape(-1)).reshape(3, 2, 2)
         np.divide(total[..., 0], total[..., 1], out=found, where=total[..., 1] > 0)
         return found

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from relaxon.core.cell_types import CellType
 from relaxon.solvers.grid import cell_metrics
-from relaxon.solvers.grid.faces import slab
+from relaxon.solvers.grid.faces import films, slab
 from relaxon.solvers.grid.sides import Boundary, Robin, Side, film_of
 
 if TYPE_CHECKING:
@@ -108,6 +108,17 @@ def side_couplings(grid: PoissonGrid) -> list[SideCouplings]:
                 values = side_conductance(grid, axis, side, whole) * (grid.cells[layer] != CellType.SOLID)
                 place = (slice(None),) * lead + layer
                 found.append(SideCouplings(lead + axis, place, values, isinstance(side, Robin)))
+    return found
+
+
+def film_parts(grid: PoissonGrid) -> dict[tuple[int, int], tuple[Array, Array]]:
+    """Return for each Robin side, by (axis, end), the conductances to what it holds, and the parts of their resistances
+    that lie in the cells. Both arrays are of length 1 across the side."""
+    sides = [side for side in side_couplings(grid) if side.by_film]
+    found = {}
+    for (place, film), side in zip(films(grid).items(), sides, strict=True):
+        held = side.values * grid.fluid[side.layer[3 - grid.ndim :]]
+        found[place] = held, 1.0 - np.divide(held, film, out=np.ones(held.shape), where=held > 0)
     return found
 
 

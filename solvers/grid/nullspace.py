@@ -39,6 +39,14 @@ class NullSpace:
     def dimension(self) -> int:
         return len(self.sizes) - 1
 
+    def without(self, kept: NDArray[np.int64]) -> NullSpace:
+        """Return the null space on the unknowns `kept` of a matrix, whose others lie in no singular component."""
+        if self.labels is None:
+            return self
+        sizes = self.sizes.copy()
+        sizes[0] -= self.labels.size - len(kept)
+        return NullSpace(self.labels.reshape(-1)[kept].reshape(1, 1, -1), sizes)
+
     @classmethod
     def of(cls, grid: PoissonGrid, *, holding_by_little: bool = True) -> NullSpace:
         """Return the components that nothing holds; without `holding_by_little`, those that nothing but a reaction or a

@@ -139,8 +139,7 @@ class MatrixElimination(Elimination):
     @classmethod
     def of(cls, system: MatrixSystem) -> MatrixElimination | None:
         """Find the decided unknowns of a system; None if there are none."""
-        others = system.magnitudes() - system.diagonal
-        decided = is_decided(system.diagonal, others)
+        decided = system.find_decided()
         if not decided.any():
             return None
         # The coupling must be weak for the other unknown too: in a matrix scaled from both sides, a huge row may still

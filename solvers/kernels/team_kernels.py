@@ -13,6 +13,7 @@ no longer wait, and what they compute is lost with the error.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,11 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.kernels.atomics import add_atomically, let_others_run, load_atomically
 from relaxon.solvers.kernels.compiled import part
-from relaxon.solvers.kernels.threads import ABORTED, Kernel, divide, get_num_threads
+from relaxon.solvers.kernels.threads import ABORTED, Call, Kernel, divide, get_num_threads
 
-SIZE, ARRIVED, ROUND = 0, 8, 16
-"""Places of a team's array: the number of members, how many have arrived, and how often all have. Each has a cache line
-of its own."""
+SIZE, CLAIMED, ARRIVED, ROUND = 0, 1, 8, 16
+"""Places of a team's array: the number of members, how many items they have claimed, how many have arrived, and how
+often all have. The last two have cache lines of their own."""
 SPINS = 20_000
 """Looks at the round, some microseconds, after which a waiting thread lets others of the system run."""
 PAUSES = (0.02, 1.0)
@@ -58,6 +59,15 @@ def share(first, last, team, count):  # type: ignore[no-untyped-def]
     return count * first // team[SIZE], count * last // team[SIZE]
 
 
+@part
+def claim(team):  # type: ignore[no-untyped-def]
+    """Return the number of the next item that no member has taken yet: 0 at first.
+
+    So members that come late, or whose items take longer, take fewer; a kernel can do so once.
+    """
+    return add_atomically(team, CLAIMED, 1)
+
+
 class _Crowding:
     """Whether more threads want to run than there are processors: then each `meet` may take the system's time slice.
 
@@ -82,13 +92,15 @@ class _Crowding:
 _crowding = _Crowding()
 
 
-def run_team(kernel: Kernel, *args: Any, members: int | None = None) -> None:
+def run_team(kernel: Kernel, *args: Any, members: int | None = None, beside: Call | None = None) -> None:
     """Call `kernel(first, last, team, *args)` in `members` threads at once, by default as many as a solve has.
 
     Each call stands for the places `first … last − 1` of the team: several if fewer threads are free, all of them if
     another solve occupies the others. For a while after a call whose threads waited for a processor, teams have one
-    member: results may not depend on their number.
+    member: results may not depend on their number. The last member calls `beside`, if given, before it begins.
     """
+    if beside is not None:
+        kernel = partial(_begin_with, beside, kernel)
     size = get_num_threads() if members is None else members
     size = 1 if size > 1 and _crowding.is_expected() else size
     team: NDArray[np.int64] = np.zeros(24, np.int64)
@@ -97,3 +109,9 @@ def run_team(kernel: Kernel, *args: Any, members: int | None = None) -> None:
     divide(kernel, size, team, *args, chunks=size, team=team)
     if size > 1:
         _crowding.note(time.perf_counter() - start, time.thread_time() - used)
+
+
+def _begin_with(beside: Call, kernel: Kernel, first: int, last: int, team: NDArray[np.int64], *args: Any) -> None:
+    if last == team[SIZE]:
+        beside()
+    kernel(first, last, team, *args)

@@ -289,6 +289,23 @@ def divide(
     _pool.run(kernel, count, min(get_num_threads() if chunks is None else chunks, count), args, work, team)
 
 
+def take_turns(calls: deque[Call], chunks: int) -> None:
+    """Make all calls, in `chunks` threads, each of which takes the first one that is left when it is free.
+
+    A call may append others.
+    """
+    divide(_take, chunks, calls, chunks=chunks)
+
+
+def _take(start: int, stop: int, calls: deque[Call]) -> None:
+    while True:
+        try:
+            call = calls.popleft()
+        except IndexError:
+            return
+        call()
+
+
 def bind_threads() -> None:
     """Bind the calling thread, which solves, and the workers among which it divides its work to one processor each.
 

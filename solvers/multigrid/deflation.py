@@ -54,13 +54,17 @@ def find_weak_components(operator: PoissonOperator) -> tuple[NullSpace, NDArray[
 
 
 def sum_by_component(operator: PoissonOperator, labels: NDArray[np.int32], count: int) -> list[NDArray[Any]]:
-    """Return two sums over each component, `(count,)`: of what holds its cells, and of the operator's diagonal."""
+    """Return two sums over each component, `(count,)`: of what holds its cells, and of the operator's diagonal. That of
+    number 0, which is no component, is arbitrary."""
     grid = operator.grid
     term = reaction_term(grid)
     excess = np.zeros(labels.shape) if term is None else term
     for _, layer, values in by_layer(side_couplings(grid)):
         excess[layer] += values
     parts = (excess, np.asarray(operator.diagonal, np.float64))
+    if count == 2:  # one component, and what is none
+        one = labels == 1
+        return [np.array([0.0, part.sum(where=one)]) for part in parts]
     return [np.bincount(labels.reshape(-1), part.reshape(-1), count) for part in parts]
 
 

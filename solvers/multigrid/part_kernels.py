@@ -1,9 +1,9 @@
 """Compiled passes of the cycle whose coarse unknowns are connected parts of blocks of cells.
 
 Level 0 is the grid's, with three axes and `lower_a` the coupling to the cell below along axis `a`; the levels under it
-are graphs in rows of couplings (`starts`, `others`, `couplings`), with `diagonal` beside them. `members` lists the
-cells, or nodes, of each part, those of part `p` from `first[p]` to `first[p + 1]`. Parts are shared among threads; a
-cell belongs to one of them at most, so that the number of threads does not show.
+are graphs (`graph_kernels`). `members` lists the cells, or nodes, of each part, those of part `p` from `first[p]` to
+`first[p + 1]`. Parts are shared among threads; a cell belongs to one of them at most, so that the number of threads
+does not show.
 """
 
 # Indices are unsigned in some loops (a signed one might count from the end) and signed in others.
@@ -152,6 +152,28 @@ def label_blocks(start, stop, lower0, lower1, lower2, strength, steps, least, pa
             count[row // m1, row % m1, block] = found
 
 
+@lean_shared("rows", of="part")
+def number_parts(start, stop, offset, steps, part):  # type: ignore[no-untyped-def]
+    """Add to the number of each cell's part within its block the number of the block's first part."""
+    _, n1, n2 = part.shape
+    for row in range(start, stop):
+        i, j = row // n1, row % n1
+        parts, firsts = part[i, j], offset[i // steps[0], j // steps[1]]
+        for k in range(n2):
+            if parts[k] >= 0:
+                parts[k] += firsts[k // steps[2]]
+
+
+@lean
+def count_members(part, first):  # type: ignore[no-untyped-def]
+    """`first` ← where the members of each part begin, `(parts + 1,)`, 0 before."""
+    for cell in range(len(part)):
+        if part[cell] >= 0:
+            first[part[cell] + 1] += 1
+    for own in range(len(first) - 1):
+        first[own + 1] += first[own]
+
+
 @lean
 def list_members(part, place, members):  # type: ignore[no-untyped-def]
     """`members` ← the cells of each part, in order; `place` comes as where each part's begin."""
@@ -165,16 +187,27 @@ def list_members(part, place, members):  # type: ignore[no-untyped-def]
 @lean
 def _join(start, stop, first, members, part, lower0, lower1, lower2, wrap, starts, others, couplings, fill, seen, sums):  # type: ignore[no-untyped-def]
     _, n1, n2 = lower0.shape
+    around = wrap[0] or wrap[1] or wrap[2]
+    flat0, flat1, flat2 = lower0.reshape(-1), lower1.reshape(-1), lower2.reshape(-1)
     for own in range(start, stop):
         known = 0
         for place in range(first[own], first[own + 1]):
             cell = members[place]
-            i, j, k = cell // (n1 * n2), cell // n2 % n1, cell % n2
             for side in range(6):
-                value, a, b, c = _coupling(lower0, lower1, lower2, wrap, i, j, k, side)
+                if around:
+                    i, j, k = cell // (n1 * n2), cell // n2 % n1, cell % n2
+                    value, a, b, c = _coupling(lower0, lower1, lower2, wrap, i, j, k, side)
+                    beyond = (a * n1 + b) * n2 + c
+                else:  # the couplings of the first cells along an axis, to those before them, are 0
+                    axis = side // 2
+                    lower = flat0 if axis == 0 else (flat1 if axis == 1 else flat2)
+                    step = n1 * n2 if axis == 0 else (n2 if axis == 1 else 1)
+                    upper = cell + step if side % 2 else cell
+                    value = lower[upper] if upper < len(lower) else F0
+                    beyond = upper if side % 2 else cell - step
                 if not value > F0:
                     continue
-                other = part[(a * n1 + b) * n2 + c]
+                other = part[beyond]
                 if other == own or other < 0:
                     continue
                 at = 0
@@ -224,7 +257,23 @@ def _gather(start, stop, first, members, fine, coarse):  # type: ignore[no-untyp
 
 def gather(first: Any, members: Any, fine: Any, coarse: Any) -> None:
     """`coarse` ← the sums of `fine` over the members of each part."""
-    divide(_gather, len(coarse), first, members, fine, coarse, chunks=threads_for(len(fine)))
+    divide(_gather, len(first) - 1, first, members, fine, coarse, chunks=threads_for(len(fine)))
+
+
+@lean
+def _sum_members(start, stop, first, members, fine, sums):  # type: ignore[no-untyped-def]
+    for own in range(start, stop):
+        total = 0.0
+        for place in range(first[own], first[own + 1]):
+            total += fine[members[place]]
+        sums[own] = total
+
+
+def sum_members(first: Any, members: Any, fine: Any) -> NDArray[np.float64]:
+    """Return the sums of `fine` over the members of each part, in float64."""
+    sums = np.empty(len(first) - 1)
+    divide(_sum_members, len(sums), first, members, fine, sums, chunks=threads_for(len(fine)))
+    return sums
 
 
 @lean
@@ -237,19 +286,4 @@ def _spread(start, stop, first, members, coarse, fine):  # type: ignore[no-untyp
 
 def spread(first: Any, members: Any, coarse: Any, fine: Any) -> None:
     """Add each part's value to its members."""
-    divide(_spread, len(coarse), first, members, coarse, fine, chunks=threads_for(len(fine)))
-
-
-@lean
-def _graph_sweep(start, stop, starts, others, couplings, diagonal, inverse, omega, x, r, added, y):  # type: ignore[no-untyped-def]
-    for own in range(start, stop):
-        total = r[own] - diagonal[own] * x[own]
-        for place in range(starts[own], starts[own + 1]):
-            total += couplings[place] * x[others[place]]
-        y[own] = x[own] + omega * inverse[own] * total if added else total
-
-
-def graph_sweep(starts: Any, others: Any, couplings: Any, diagonal: Any, inverse: Any, *rest: Any) -> None:
-    """`y ← x + ωD⁻¹ (r − A x)` on a graph where `added`, else `y ← r − A x`; `rest` is `omega, x, r, added, y`."""
-    args = (starts, others, couplings, diagonal, inverse, *rest)
-    divide(_graph_sweep, len(diagonal), *args, chunks=threads_for(len(others)))
+    divide(_spread, len(first) - 1, first, members, coarse, fine, chunks=threads_for(len(fine)))

@@ -15,8 +15,8 @@ Order", Computing 55 (1995); for splitting by strength P. Vaněk, J. Mandel, M. 
 Aggregation for Second and Fourth Order Elliptic Problems", Computing 56 (1996).
 """
 
-# Imported on first use, for their weight: SciPy, `solvers.grid.stencil_kernels`, `part_kernels`, `setup_kernels`,
-# `sweeps`.
+# Imported on first use, for their weight: SciPy, `solvers.grid.stencil_kernels`, `graph_kernels`, `part_kernels`,
+# `setup_kernels`, `sweeps`.
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from relaxon.solvers.multigrid.transfers import pseudo_inverse
 from relaxon.solvers.multigrid.variable import scaled_faces
 
 if TYPE_CHECKING:
+    from relaxon.solvers.multigrid.graph_kernels import LanedRows, Rows
     from relaxon.solvers.multigrid.sweeps import FaceOperator
 
 COARSEST = 200
@@ -117,18 +118,17 @@ class GridLevel(FaceSweeps, PartedLevel):
         """The couplings to the cell below along each axis."""
         return self.operator.lower0, self.operator.lower1, self.operator.lower2
 
-    def take_residual(self) -> None:
-        from relaxon.solvers.multigrid import sweeps
-
-        sweeps.weighted_residual(self.x, self.r, self.unknown, self.operator, self.work)
+    @property
+    def residual_weight(self) -> Single:
+        return self.unknown
 
 
 @dataclass(slots=True, kw_only=True)
 class GraphLevel(PartedLevel):
     """A coarse level: a graph in rows of couplings."""
 
-    lower: tuple[Index, Index, Single]
-    """Where each row starts, the other node of each coupling, and the couplings."""
+    rows: LanedRows
+    """The couplings. All arrays of nodes are filled up to whole vectors."""
     kept: Single
     """Work space of a second visit."""
 
@@ -138,8 +138,9 @@ class GraphLevel(PartedLevel):
         return twin
 
     def _first_sweep(self, omega: np.float32) -> None:
-        np.multiply(self.r, self.inverse_diagonal, out=self.x)
-        self.x *= omega
+        from relaxon.solvers.multigrid import graph_kernels
+
+        graph_kernels.first_sweep(self.r, omega, self.inverse_diagonal, self.x)
 
     def _sweep(self, omega: np.float32) -> None:
         self._pass(omega, True)
@@ -148,16 +149,16 @@ class GraphLevel(PartedLevel):
         self._pass(np.float32(1), False)
 
     def _pass(self, omega: np.float32, added: bool) -> None:
-        from relaxon.solvers.multigrid import part_kernels
+        from relaxon.solvers.multigrid import graph_kernels
 
-        matrix = (*self.lower, self.diagonal, self.inverse_diagonal)
-        part_kernels.graph_sweep(*matrix, omega, self.x, self.r, added, self.work)
+        matrix = (self.rows, self.diagonal, self.inverse_diagonal)
+        graph_kernels.graph_sweep(*matrix, omega, self.x, self.r, added, self.work)
 
     def begin_visit(self) -> None:
         """Begin a second visit, after which the correction is `(2 M − M A M) r`."""
-        self.kept[:] = self.x
         self.take_residual()
         self.r, self.work = self.work, self.r
+        self.x, self.kept = self.kept, self.x
 
     def end_visit(self) -> None:
         """End a second visit."""
@@ -181,6 +182,7 @@ class PartedCycle(SweptCycle):
         self.info = {"levels": float(len(sizes)), "grid_complexity": sum(sizes) / max(sizes[0], 1), "parted": 1.0}
 
     def _build(self, operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple[list[PartedLevel], float]:
+        from relaxon.solvers.multigrid import graph_kernels
         from relaxon.solvers.multigrid.sweeps import FaceOperator
 
         lower, diagonal, held, term, unit = _assemble_finest(operator, loose)
@@ -194,18 +196,16 @@ class PartedCycle(SweptCycle):
         graph, sums, place = self._part_grid(top, held, term)
         factor = self.parting.factor
         while graph is not None:
-            starts, others, couplings = graph
             held, term = sums
-            rows = np.repeat(np.arange(len(held)), np.diff(starts))
-            strength = np.bincount(rows, couplings, len(held)).astype(np.float64)
-            diagonal = (factor * (strength + held) + term).astype(np.float32)
-            rows_of = (starts, others, (factor * couplings).astype(np.float32))
-            level = GraphLevel(
-                *_arrays_of(diagonal), self._coarse, lower=rows_of, kept=np.zeros_like(diagonal), visits=2
-            )
+            strength = graph_kernels.add_rows(graph)
+            nodes = len(strength)
+            diagonal = np.zeros(graph_kernels.fill_up(nodes), np.float32)
+            diagonal[:nodes] = factor * (strength + held) + term
+            laned = graph_kernels.LanedRows.of(graph, factor)
+            level = GraphLevel(*_arrays_of(diagonal), self._coarse, rows=laned, kept=np.zeros_like(diagonal), visits=2)
             levels.append(level)
-            if len(held) <= COARSEST:
-                _add_inverse(level, level.lower, factor * held + term)
+            if nodes <= COARSEST:
+                _add_inverse(level, (graph.starts, graph.others, factor * graph.couplings), factor * held + term)
                 break
             graph, sums, place = self._part_graph(level, graph, strength, sums, place)
             factor *= self.parting.factor
@@ -213,8 +213,11 @@ class PartedCycle(SweptCycle):
         return levels, unit
 
     def _part_grid(self, level: GridLevel, held: Single, term: Single) -> tuple[Any, ...]:
-        """Part level 0: return the graph of its parts, the sums of what holds them, and the blocks that they lie in."""
+        """Part level 0: return the graph of its parts, the sums of what holds them and of the reaction's term, and the
+        numbers of the blocks that they lie in with the shape that these count.
+        """
         from relaxon.solvers.multigrid import part_kernels as kernels
+        from relaxon.solvers.multigrid.graph_kernels import Rows
 
         shape = level.diagonal.shape
         steps = np.array([min(n, 2) for n in shape])
@@ -227,47 +230,34 @@ class PartedCycle(SweptCycle):
         number = int(count.sum(dtype=np.int64))
         if number == 0:
             return None, None, None
-        offset = (np.cumsum(count.reshape(-1)) - count.reshape(-1)).astype(np.int32).reshape(blocks)
-        for axis, (n, step) in enumerate(zip(shape, steps.tolist(), strict=True)):
-            if step == 2:
-                offset = np.repeat(offset, 2, axis)[tuple(slice(0, n) if a == axis else slice(None) for a in range(3))]
-        np.add(part, offset, out=part, where=part >= 0)
+        offset = (np.cumsum(count) - count.reshape(-1)).astype(np.int32).reshape(blocks)
+        kernels.number_parts(offset, steps, part)
         flat = part.reshape(-1)
         level.first, level.members = _list_members(flat, number)
-        graph = kernels.join_parts(level.first, level.members, flat, level.lower, level.operator.wrap)
-        sums = tuple(_sum_members(level, values.reshape(-1)) for values in (held, term))
-        place = np.stack(np.unravel_index(np.repeat(np.arange(count.size), count.reshape(-1)), blocks))
-        return graph, sums, place
+        graph = Rows(*kernels.join_parts(level.first, level.members, flat, level.lower, level.operator.wrap))
+        sums = [kernels.sum_members(level.first, level.members, values.reshape(-1)) for values in (held, term)]
+        block = np.repeat(np.arange(count.size, dtype=np.int32), count.reshape(-1))
+        return graph, sums, (block, blocks)
 
     def _part_graph(
-        self, level: GraphLevel, graph: Any, strength: Array, sums: Any, place: NDArray[Any]
+        self, level: GraphLevel, graph: Rows, strength: Array, sums: list[Array], place: tuple[Index, tuple[int, ...]]
     ) -> tuple[Any, ...]:
         """Part a graph in the same way, by the blocks of its nodes' blocks."""
-        from scipy.sparse import csr_array
-        from scipy.sparse.csgraph import connected_components
+        from relaxon.solvers.multigrid import graph_kernels
+        from relaxon.solvers.multigrid.part_kernels import sum_members
 
-        starts, others, couplings = graph
         count = len(strength)
-        rows = np.repeat(np.arange(count), np.diff(starts))
-        coarse = place // 2
-        block = np.ravel_multi_index(tuple(coarse), tuple(coarse.max(1) + 1))
-        strong = couplings >= self.parting.least * np.sqrt(strength[rows] * strength[others])
-        strong &= block[rows] == block[others]
-        inside = csr_array((np.ones(int(strong.sum()), np.int8), (rows[strong], others[strong])), (count, count))
-        _, found = connected_components(inside, directed=False)
-        kept = np.flatnonzero(strength > 0)
-        _, lead, own = np.unique(found[kept], return_index=True, return_inverse=True)
-        if len(lead) == 0 or len(lead) > LEAST_COARSENING * len(kept):
+        finer, blocks = place  # the blocks' numbers, and how many there are along each axis
+        block, part, waiting = (np.empty(count, np.int32) for _ in range(3))
+        graph_kernels.halve_blocks(finer, *blocks[1:], block)
+        number = graph_kernels.label_nodes(*graph, strength, block, self.parting.least, part, waiting)
+        if number == 0 or number > LEAST_COARSENING * np.count_nonzero(strength):
             return None, None, None
-        part = np.full(count, -1, np.int32)
-        part[kept] = own
-        level.first, level.members = _list_members(part, len(lead))
-        here, there = part[rows], part[others]
-        across = here != there
-        joined = csr_array((couplings[across], (here[across], there[across])), (len(lead), len(lead)))
-        joined.sum_duplicates()
-        made = (joined.indptr.astype(np.int32), joined.indices.astype(np.int32), joined.data)
-        return made, tuple(_sum_members(level, values) for values in sums), coarse[:, kept[lead]]
+        level.first, level.members = _list_members(part, number)
+        joined = graph_kernels.join_nodes(level.first, level.members, part, graph)
+        of_parts = block[level.members[level.first[:-1]]]
+        sums = [sum_members(level.first, level.members, values) for values in sums]
+        return joined, sums, (of_parts, tuple((n + 1) // 2 for n in blocks))
 
 
 def _assemble_finest(operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple[Any, ...]:
@@ -306,17 +296,10 @@ def _list_members(part: Index, count: int) -> tuple[NDArray[np.int64], Index]:
     from relaxon.solvers.multigrid import part_kernels as kernels
 
     first = np.zeros(count + 1, np.int64)
-    np.cumsum(np.bincount(part[part >= 0], minlength=count), out=first[1:])
+    kernels.count_members(part, first)
     members = np.empty(int(first[-1]), np.int32)
     kernels.list_members(part, first.copy(), members)
     return first, members
-
-
-def _sum_members(level: PartedLevel, values: Any) -> Array:
-    assert level.first is not None
-    assert level.members is not None
-    found: Array = np.add.reduceat(values[level.members], level.first[:-1], dtype=np.float64)
-    return found
 
 
 def _add_inverse(level: PartedLevel, graph: tuple[Any, ...], held: NDArray[Any]) -> None:

@@ -41,6 +41,8 @@ class SweptLevel(CycleLevel):
     dampings: Sequence[np.float32]
     """Of the sweeps before the coarse correction; those after it run in the reverse order."""
     visits: int = field(default=1, kw_only=True)
+    spare: Single | None = field(default=None, kw_only=True)
+    """Further work space, where there has been a use for it."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,16 +50,21 @@ class SweptLevel(CycleLevel):
 
     def twin(self) -> Self:
         """Return the same level with work space of its own."""
-        return replace(self, x=np.zeros_like(self.x), r=np.zeros_like(self.r), work=np.zeros_like(self.work))
+        x, r, work = (np.zeros_like(array) for array in (self.x, self.r, self.work))
+        return replace(self, x=x, r=r, work=work, spare=None)
 
     def smooth_residual_restrict(self, below: Any) -> None:
-        self.smooth_from_zero()
-        self.take_residual()
+        self.smooth_to_residual()
         self.restrict(below)
 
     def prolong_correct_smooth(self, below: Any) -> None:
         self.correct(below)
         self.smooth()
+
+    def smooth_to_residual(self) -> None:
+        """Smooth with `x = 0` before, and take the residual."""
+        self.smooth_from_zero()
+        self.take_residual()
 
     def smooth_from_zero(self) -> None:
         """Smooth with `x = 0` before."""
@@ -93,15 +100,60 @@ class SweptLevel(CycleLevel):
         """`x ← x + P below.x`."""
 
 
-class FaceSweeps:
-    """Damped Jacobi sweeps of a `SweptLevel` whose operator is given by faces; written before it among the bases."""
+class FaceSweeps(SweptLevel):
+    """A level whose operator is given by faces, with damped Jacobi sweeps; written first among several bases.
+
+    Two of them are done in one pass over memory, except around periodic axes.
+    """
 
     __slots__ = ()
     operator: FaceOperator
-    inverse_diagonal: Single
-    x: Single
-    r: Single
-    work: Single
+
+    @property
+    @abstractmethod
+    def residual_weight(self) -> Single:
+        """What the residual is multiplied by before it is restricted."""
+
+    def smooth_to_residual(self) -> None:
+        first, *left = self.dampings
+        if self.operator.wrap.any() or not left:
+            SweptLevel.smooth_to_residual(self)
+            return
+        before: np.float32 | None = first  # the sweep from zero is part of the first pair
+        while len(left) > 1:
+            self._pair(before, left.pop(0), left.pop(0), self.x, self.work)
+            self.x, self.work, before = self.work, self.x, None
+        if not left:
+            self.take_residual()
+        elif before is not None:
+            self._pair(before, left[0], None, self.x, self.work)
+        else:
+            self.spare = np.empty_like(self.x) if self.spare is None else self.spare
+            self._pair(None, left[0], None, self.spare, self.work)
+            self.x, self.spare = self.spare, self.x
+
+    def smooth(self) -> None:
+        left = list(self.dampings[::-1])
+        while len(left) > 1 and not self.operator.wrap.any():
+            self._pair(None, left.pop(0), left.pop(0), self.x, self.work)
+            self.x, self.work = self.work, self.x
+        for omega in left:
+            self._sweep(omega)
+            self.x, self.work = self.work, self.x
+
+    def _pair(
+        self, before: np.float32 | None, one: np.float32, two: np.float32 | None, kept: Single, result: Single
+    ) -> None:
+        """Do what `paired_sweeps.pair` does, from `x` or from zero."""
+        from relaxon.solvers.multigrid import paired_sweeps
+
+        weights = self.inverse_diagonal, self.residual_weight
+        paired_sweeps.pair(self.x, before, one, two, self.r, *weights, self.operator, kept, result)
+
+    def take_residual(self) -> None:
+        from relaxon.solvers.multigrid import sweeps
+
+        sweeps.weighted_residual(self.x, self.r, self.residual_weight, self.operator, self.work)
 
     def _first_sweep(self, omega: np.float32) -> None:
         from relaxon.solvers.multigrid import sweeps

@@ -6,9 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.grid.cell_metrics import share_of
-from relaxon.solvers.grid.couplings import by_layer, has_air, open_faces, reaction_term, side_couplings
-from relaxon.solvers.grid.faces import conductances, face_coefficients, face_scales, films, slab
+from relaxon.solvers.grid.couplings import by_layer, film_parts, has_air, open_faces, reaction_term, side_couplings
 from relaxon.solvers.grid.nullspace import closes_faces
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import Boundary, PoissonGrid, Robin
@@ -76,11 +74,6 @@ def inside_parts(grid: PoissonGrid) -> NDArray[np.float64]:
         for end, side in enumerate(pair):
             if side in (Boundary.DIRICHLET, Boundary.DIRICHLET_NODE):
                 found[3 - grid.ndim + axis, end] = 1.0 if side is Boundary.DIRICHLET else 0.5
-    if any(isinstance(side, Robin) for pair in grid.boundary for side in pair):
-        whole, scales, kappa = conductances(grid), face_scales(grid), face_coefficients(grid)
-        for (axis, end), film in films(grid).items():
-            face = slab(axis, 0, 1) if end == 0 else slab(axis, grid.shape[axis], grid.shape[axis] + 1)
-            held = whole[axis][face]
-            part = share_of(film, scales[axis][face] * kappa[axis][face])
-            found[3 - grid.ndim + axis, end] = float((held * part).sum() / held.sum()) if held.any() else 0.0
+    for (axis, end), (held, part) in film_parts(grid).items():
+        found[3 - grid.ndim + axis, end] = float((held * part).sum() / held.sum()) if held.any() else 0.0
     return found

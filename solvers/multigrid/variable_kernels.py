@@ -31,6 +31,9 @@ from relaxon.solvers.multigrid.plane_passes import F0
 
 UNCUT = np.float32(1e30)
 """A resistance beyond this is that of a wall."""
+ONE, TWO = np.uint64(1), np.uint64(2)
+HELD = 3
+"""Coarse planes that the prolongation keeps, laid out along the fine cells of the last axis."""
 Index = NDArray[np.int32]
 
 
@@ -73,6 +76,17 @@ def _half_inner(faces, axis, index, n, outward, i, j, k):  # type: ignore[no-unt
     return np.float32(0.5) / inner if inner > 0 else UNCUT
 
 
+@inlined
+def _far_weight(inner, outward, outer):  # type: ignore[no-untyped-def]
+    """Return the far weight of a cell between the inner faces of its own and of the other pair."""
+    half = np.float32(0.5)
+    own, other = half / inner if inner > 0 else UNCUT, half / outer if outer > 0 else UNCUT
+    weight = own / (own + np.float32(1) / outward + other)
+    if own >= UNCUT:
+        weight = np.float32(1) if other < UNCUT else half
+    return weight if outward > 0 else F0
+
+
 @lean_shared("rows", of="cells")
 def far_weights(start, stop, faces, cells, known, every, axis, wrap, low_side, high_side, far):  # type: ignore[no-untyped-def]
     """`far` ← what each fluid cell takes from the coarse cell beyond its outward face along `axis`.
@@ -84,27 +98,36 @@ def far_weights(start, stop, faces, cells, known, every, axis, wrap, low_side, h
     n = cells.shape[axis]
     for row in range(start, stop):
         i, j = row // n1, row % n1
+        out, kind = far[i, j], cells[i, j]
+        # Along the last axis all but the ends of a row are as its cells say, else all or none of them.
+        index = i if axis == 0 else (j if axis == 1 else 0)
+        low = index % 2 == 0
+        beyond = index - 1 if low else index + 1
+        at_side = axis != 2 and not (0 <= beyond < n or wrap)
+        if axis != 2 and not at_side:
+            place, odd, other = (index if low else beyond % n), index | 1, (beyond % n) | 1
+            outward = faces[place, j] if axis == 0 else faces[i, place]
+            inner = outward if odd >= n else (faces[odd, j] if axis == 0 else faces[i, odd])
+            outer = outward if other >= n else (faces[other, j] if axis == 0 else faces[i, other])
+            for cell in range(n2):
+                k = np.uint64(cell)
+                out[k] = _far_weight(inner[k], outward[k], outer[k])
+        line = faces[i, j]
         for k in range(n2):
-            if cells[i, j, k] != 0:
-                far[i, j, k] = F0
-                continue
-            index = i if axis == 0 else (j if axis == 1 else k)
-            low = index % 2 == 0
-            beyond = index - 1 if low else index + 1
-            if not (0 <= beyond < n or wrap):
+            if axis == 2:
+                low = k % 2 == 0
+                beyond = k - 1 if low else k + 1
+                at_side = not (0 <= beyond < n or wrap)
+            if at_side:
                 held = every or known[axis, i, j, k] > 0
-                far[i, j, k] = (low_side if low else high_side) if held else F0
-                continue
-            outward = _at(faces, axis, index if low else beyond % n, i, j, k)
-            if not outward > 0:
-                far[i, j, k] = F0
-                continue
-            own = _half_inner(faces, axis, index, n, outward, i, j, k)
-            other = _half_inner(faces, axis, beyond % n, n, outward, i, j, k)
-            if own >= UNCUT:
-                far[i, j, k] = np.float32(1) if other < UNCUT else np.float32(0.5)
-            else:
-                far[i, j, k] = own / (own + np.float32(1) / outward + min(other, UNCUT))
+                out[k] = (low_side if low else high_side) if held else F0
+            elif axis == 2:
+                place, odd, other = (k if low else beyond % n), k | 1, (beyond % n) | 1
+                outside = line[place]
+                out[k] = _far_weight(line[odd] if odd < n else outside, outside, line[other] if other < n else outside)
+        for cell in range(n2):
+            k = np.uint64(cell)
+            out[k] = out[k] if kind[k] == 0 else F0
 
 
 @lean_shared("rows", of="coarse")
@@ -142,47 +165,65 @@ def coarsen_axis_faces(start, stop, faces, axis, halved, steps, wrap, coarse):  
 
 
 @inlined
-def _prolong_row(i, j, coarse, transfer, share, add, x, line, near, away, total):  # type: ignore[no-untyped-def]
-    """`prolong` for the row `(i, j)`; `line` holds what lies beyond a side."""
-    one, beyond, n2 = np.float32(1), line[0], len(total)
-    own0, other0, own1, other1 = transfer.own0, transfer.other0, transfer.own1, transfer.other1
+def _find_plane(m, needed, coarse, transfer, beyond, tags, wide):  # type: ignore[no-untyped-def]
+    """Return where the rows of coarse plane `m` are in `wide`, laid out along the fine cells of the last axis.
+
+    Each row is two: the values of the cells' own coarse cells, and what those of the other ones differ from them.
+    `tags` are the planes that `wide` holds, of which `needed` is kept.
+    """
     own2, other2 = transfer.own2, transfer.other2
-    f0, f1, f2 = transfer.far0[i, j], transfer.far1[i, j], transfer.far2[i, j]
-    total[:] = F0
-    for a in range(2):
-        if a == 1 and other0[i] == own0[i]:
-            continue
-        m = own0[i] if a == 0 else other0[i]
-        for b in range(2):
-            if b == 1 and other1[j] == own1[j]:
-                continue
-            n = own1[j] if b == 0 else other1[j]
-            row = line if m < 0 or n < 0 else coarse[m, n]
-            for k in range(n2):
-                near[k] = row[own2[k]]
-                away[k] = row[other2[k]] if other2[k] >= 0 else beyond
-            for cell in range(n2):
-                k = np.uint64(cell)
-                w0 = f0[k] if a == 1 else one - f0[k]
-                w1 = f1[k] if b == 1 else one - f1[k]
-                total[k] += w0 * w1 * (near[k] + f2[k] * (away[k] - near[k]))
-    x_row, s_row = x[i, j], share[i, j]
-    for cell in range(len(total)):
-        k = np.uint64(cell)
-        x_row[k] = (x_row[k] if add else F0) + s_row[k] * total[k]
+    m1, n2, spot = coarse.shape[1], len(own2), 0
+    for slot in range(HELD):
+        if tags[slot] == m:
+            return slot * m1 * 2 * n2
+        spot = slot if tags[slot] != needed else spot
+    tags[spot] = m
+    base = spot * m1 * 2 * n2
+    for n in range(m1):
+        row, near, apart = coarse[m, n], wide[base : base + n2], wide[base + n2 : base + 2 * n2]
+        for k in range(n2):
+            value = row[own2[k]]
+            near[k] = value
+            apart[k] = (row[other2[k]] if other2[k] >= 0 else beyond) - value
+        base += 2 * n2
+    return spot * m1 * 2 * n2
 
 
 @lean
-def _prolong(start, stop, coarse, beyond, transfer, share, add, x, work):  # type: ignore[no-untyped-def]
-    """Do rows `start … stop − 1` of `prolong`; `work` (4, n) is as long as the longer of a fine and a coarse row."""
+def _prolong(start, stop, coarse, beyond, transfer, share, add, x, wide, tags):  # type: ignore[no-untyped-def]
+    """Do rows `start … stop − 1` of `prolong`; `wide` holds `HELD` planes, a row of `beyond` and one of zeros, each as
+    `_find_plane` lays it out; `tags` are as there."""
     transfer = CouplingTransfer(*transfer)
+    own0, other0, own1, other1 = transfer.own0, transfer.other0, transfer.own1, transfer.other1
     _, n1, n2 = x.shape
-    m2 = coarse.shape[2]
-    line, near, away, total = work[0, :m2], work[1, :n2], work[2, :n2], work[3, :n2]
-    for k in range(m2):
-        line[k] = beyond
+    outside = HELD * coarse.shape[1] * 2 * n2
+    nothing = outside + 2 * n2
+    for k in range(4 * n2):
+        wide[outside + k] = beyond if k < n2 else F0
+    for slot in range(HELD):
+        tags[slot] = -1
     for row in range(start, stop):
-        _prolong_row(row // n1, row % n1, coarse, transfer, share, add, x, line, near, away, total)
+        i, j = row // n1, row % n1
+        m, n = own0[i], own1[j]
+        away, aside = other0[i], other1[j]
+        here = _find_plane(m, away, coarse, transfer, beyond, tags, wide)
+        there = here if away < 0 or away == m else _find_plane(away, m, coarse, transfer, beyond, tags, wide)
+        p00 = here + n * 2 * n2
+        p01 = nothing if aside == n else (outside if aside < 0 else here + aside * 2 * n2)
+        p10 = nothing if away == m else (outside if away < 0 else there + n * 2 * n2)
+        p11 = nothing if away == m or aside == n else (outside if away < 0 or aside < 0 else there + aside * 2 * n2)
+        v00, v01, v10, v11 = wide[p00 : p00 + n2], wide[p01 : p01 + n2], wide[p10 : p10 + n2], wide[p11 : p11 + n2]
+        p00, p01, p10, p11 = p00 + n2, p01 + n2, p10 + n2, p11 + n2
+        d00, d01, d10, d11 = wide[p00 : p00 + n2], wide[p01 : p01 + n2], wide[p10 : p10 + n2], wide[p11 : p11 + n2]
+        f0, f1, f2 = transfer.far0[i, j], transfer.far1[i, j], transfer.far2[i, j]
+        x_row, s_row = x[i, j], share[i, j]
+        for cell in range(n2):
+            k = np.uint64(cell)
+            near = v00[k] + f2[k] * d00[k]
+            near += f1[k] * (v01[k] + f2[k] * d01[k] - near)
+            far = v10[k] + f2[k] * d10[k]
+            far += f1[k] * (v11[k] + f2[k] * d11[k] - far)
+            x_row[k] = (x_row[k] if add else F0) + s_row[k] * (near + f0[k] * (far - near))
 
 
 def prolong(
@@ -190,38 +231,47 @@ def prolong(
 ) -> None:
     """`x ← share · P coarse`, added to `x` with `add`; the coarse value beyond a side is `beyond`."""
     args = (coarse, beyond, tuple(transfer), share, add, x)
-    work = partial(_lines, 4, max(coarse.shape[2], x.shape[2]))
+    work = partial(_make_planes, (HELD * coarse.shape[1] + 2) * 2 * x.shape[2])
     divide(_prolong, x[..., 0].size, *args, chunks=threads_for(x.size), work=work)
 
 
-@inlined
-def _add_gathered(t, f0, f1, f2, a0, a1, b0, b1, weight, near, away):  # type: ignore[no-untyped-def]
-    """Add a fine row's part to the sums over its cells for their own and the other coarse cells of the last axis.
-
-    A row's weight is `(a₀ + a₁ f₀)(b₀ + b₁ f₁)`: of `1 − f` in an axis's own coarse cell and `f` in the other one.
-    """
-    for cell in range(len(t)):
-        k = np.uint64(cell)
-        weight[k] = (a0 + a1 * f0[k]) * (b0 + b1 * f1[k]) * t[k]
-    for cell in range(len(t)):
-        k = np.uint64(cell)
-        away[k] += weight[k] * f2[k]
-        near[k] += weight[k] - weight[k] * f2[k]
+def _make_planes(size: int) -> tuple[Single, NDArray[np.int64]]:
+    return np.empty(size, np.float32), np.empty(HELD, np.int64)
 
 
 @inlined
-def _takes(own, other, fine, place, first):  # type: ignore[no-untyped-def]
-    """Return whether coarse cell `place` takes from cell `fine` as its own (`first`) or as the other, each once."""
-    return own[fine] == place if first else other[fine] == place and own[fine] != place
+def _part_of(own, other, fine, place):  # type: ignore[no-untyped-def]
+    """Return `a₀` and `a₁` of the part `a₀ + a₁ far` that coarse cell `place` has in fine cell `fine` along an axis."""
+    if own[fine] == place:
+        return np.float32(1), np.float32(-1)
+    return F0, np.float32(1) if other[fine] == place else F0
 
 
 @inlined
-def _restrict_row(i, j, t, transfer, diagonal, coarse, near, away, weight):  # type: ignore[no-untyped-def]
-    """`restrict` for the coarse row `(i, j)`."""
-    own0, other0, own1, other1 = transfer.own0, transfer.other0, transfer.own1, transfer.other1
-    own2, other2, steps, wrap = transfer.own2, transfer.other2, transfer.steps, transfer.wrap
+def collect(near, away, transfer, out):  # type: ignore[no-untyped-def]
+    """Sum along a fine row what its cells give to their own (`near`) and to the other coarse cells (`away`)."""
+    own2, other2, m2, n2 = transfer.own2, transfer.other2, len(out), len(near)
+    if transfer.steps[2] == 2 and not transfer.wrap[2] and m2 > 2:
+        out[0] = near[0] + near[1] + away[2]
+        for cell in range(m2 - 2):
+            k, fine = np.uint64(cell + 1), np.uint64(2 * cell + 1)
+            out[k] = near[fine + ONE] + near[fine + TWO] + away[fine] + away[fine + TWO + ONE]
+        last = 2 * m2 - 2
+        out[m2 - 1] = near[last] + away[last - 1] + (near[last + 1] if last + 1 < n2 else F0)
+        return
+    out[:] = F0
+    for k in range(n2):
+        out[own2[k]] += near[k]
+        if other2[k] >= 0:
+            out[other2[k]] += away[k]
+
+
+@inlined
+def _restrict_row(i, j, t, transfer, diagonal, coarse, near, away):  # type: ignore[no-untyped-def]
+    """`restrict` for the coarse row `(i, j)`: sums over its fine rows, two at a time, for the own and the other coarse
+    cells of the last axis."""
+    steps, wrap = transfer.steps, transfer.wrap
     n0, n1, n2 = t.shape
-    one = np.float32(1)
     near[:] = F0
     away[:] = F0
     p0, p1 = (2 * i - 1, 2 * i + 3) if steps[0] == 2 else (i, i + 1)
@@ -230,23 +280,28 @@ def _restrict_row(i, j, t, transfer, diagonal, coarse, near, away, weight):  # t
         if not (0 <= p < n0 or (wrap[0] and p - p0 < n0)):
             continue
         a = p % n0
-        for q in range(q0, q1):
+        a0, a1 = _part_of(transfer.own0, transfer.other0, a, i)
+        if a0 == 0 and a1 == 0:
+            continue
+        for q in range(q0, q1, 2):
+            b, c = q % n1, (q + 1) % n1
+            b0, b1 = _part_of(transfer.own1, transfer.other1, b, j)
+            c0, c1 = _part_of(transfer.own1, transfer.other1, c, j)
             if not (0 <= q < n1 or (wrap[1] and q - q0 < n1)):
-                continue
-            b = q % n1
-            for corner in range(4):
-                own_a, own_b = corner < 2, corner % 2 == 0
-                if _takes(own0, other0, a, i, own_a) and _takes(own1, other1, b, j, own_b):
-                    a0, a1 = (one, -one) if own_a else (F0, one)
-                    b0, b1 = (one, -one) if own_b else (F0, one)
-                    f0, f1, f2 = transfer.far0[a, b], transfer.far1[a, b], transfer.far2[a, b]
-                    _add_gathered(t[a, b], f0, f1, f2, a0, a1, b0, b1, weight, near, away)
+                b0, b1 = F0, F0
+            if q + 1 >= q1 or not (0 <= q + 1 < n1 or (wrap[1] and q + 1 - q0 < n1)):
+                c0, c1 = F0, F0
+            t0, f0, f1, f2 = t[a, b], transfer.far0[a, b], transfer.far1[a, b], transfer.far2[a, b]
+            s0, g0, g1, g2 = t[a, c], transfer.far0[a, c], transfer.far1[a, c], transfer.far2[a, c]
+            for cell in range(n2):
+                k = np.uint64(cell)
+                one = (a0 + a1 * f0[k]) * (b0 + b1 * f1[k]) * t0[k]
+                two = (a0 + a1 * g0[k]) * (c0 + c1 * g1[k]) * s0[k]
+                far = one * f2[k] + two * g2[k]
+                away[k] += far
+                near[k] += one + two - far
     out, d_row = coarse[i, j], diagonal[i, j]
-    out[:] = F0
-    for k in range(n2):
-        out[own2[k]] += near[k]
-        if other2[k] >= 0:
-            out[other2[k]] += away[k]
+    collect(near, away, transfer, out)
     for cell in range(len(out)):
         k = np.uint64(cell)
         out[k] = out[k] if d_row[k] != 0 else F0
@@ -254,21 +309,21 @@ def _restrict_row(i, j, t, transfer, diagonal, coarse, near, away, weight):  # t
 
 @lean
 def _restrict(start, stop, t, transfer, diagonal, coarse, work):  # type: ignore[no-untyped-def]
-    """Do rows `start … stop − 1` of `restrict`; `work` (3, n) has the length of a fine row."""
+    """Do rows `start … stop − 1` of `restrict`; `work` (2, n) has the length of a fine row."""
     transfer = CouplingTransfer(*transfer)
     m1 = coarse.shape[1]
-    near, away, weight = work[0], work[1], work[2]
+    near, away = work[0], work[1]
     for row in range(start, stop):
-        _restrict_row(row // m1, row % m1, t, transfer, diagonal, coarse, near, away, weight)
+        _restrict_row(row // m1, row % m1, t, transfer, diagonal, coarse, near, away)
 
 
 def restrict(t: Single, transfer: CouplingTransfer, diagonal: Single, coarse: Single) -> None:
     """`coarse ← Pᵀ t` where the coarse level has unknowns (`diagonal ≠ 0`); the share is in `t` already."""
     args = (t, tuple(transfer), diagonal, coarse)
-    work = partial(_lines, 3, t.shape[2])
+    work = partial(make_lines, t.shape[2])
     divide(_restrict, coarse[..., 0].size, *args, chunks=threads_for(coarse.size), work=work)
 
 
-def _lines(count: int, length: int) -> tuple[Single]:
-    """Return work space of a kernel that fills it itself."""
-    return (np.empty((count, length), np.float32),)
+def make_lines(length: int) -> tuple[Single]:
+    """Return two lines of work space."""
+    return (np.empty((2, length), np.float32),)

@@ -65,11 +65,14 @@ class VariableLevel(FaceSweeps, SweptLevel):
         else:
             SweptLevel.smooth_from_zero(self)
 
+    def smooth_to_residual(self) -> None:
+        (SweptLevel if self.coloured else FaceSweeps).smooth_to_residual(self)
+
     def smooth(self) -> None:
         if self.coloured:
             self._sweep_colours((1, 0))
         else:
-            SweptLevel.smooth(self)
+            FaceSweeps.smooth(self)
 
     def _sweep_colours(self, order: tuple[int, int]) -> None:
         from relaxon.solvers.multigrid import sweeps
@@ -77,11 +80,10 @@ class VariableLevel(FaceSweeps, SweptLevel):
         for colour in order * self.coloured:
             sweeps.colour_sweep(self.x, self.r, self.inverse_diagonal, colour, self.operator)
 
-    def take_residual(self) -> None:
-        from relaxon.solvers.multigrid import sweeps
-
+    @property
+    def residual_weight(self) -> Single:
         assert self.share is not None
-        sweeps.weighted_residual(self.x, self.r, self.share, self.operator, self.work)
+        return self.share
 
     def restrict(self, below: Any) -> None:
         from relaxon.solvers.multigrid import variable_kernels as kernels

@@ -60,7 +60,7 @@ def make_case(seed: int, number: int, max_cells: int = 50_000) -> Case:
     kappa, coefficient = _coefficient(rng, shape, boundary)
     cut = kinds.draw_cut(rng, shape, boundary)
     if cut is not None:
-        whole = face_coefficients(PoissonGrid(np.zeros(shape, np.uint8), spacing, boundary, coefficient))
+        whole = face_coefficients(_grid(np.zeros(shape, np.uint8), spacing, boundary, coefficient, None, None))
         coefficient = [one * part for one, part in zip(whole, cut.faces, strict=True)]
         kappa = f"{kappa}, {cut.said}"
     reaction, term = kinds.draw_reaction(rng, shape, max(equal) ** -2)

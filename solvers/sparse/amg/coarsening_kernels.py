@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.kernels.team_kernels import SIZE, meet, share
+from relaxon.solvers.kernels.team_kernels import CLAIMED, SIZE, claim, meet, share
 from relaxon.solvers.sparse.amg.levels_kernels import ONE, cut, team_kernel, team_part
 
 BETTER = 1.001
@@ -22,6 +22,8 @@ ROUNDED = 1e-5
 SLIGHT = 64.0
 """Where coarsening comes to a halt, a row joins a group coupled to it by at least its diagonal over this."""
 UNSET, LEFT_OUT = np.int32(-2), np.int32(-1)
+KEPT = np.float32(-1.0)
+"""As the fraction up to which rows are left out: none are."""
 
 
 @team_part
@@ -119,11 +121,13 @@ def merge_piece(  # type: ignore[no-untyped-def]
     """Sum the rows and columns of the groups of a piece: `Pᵀ A P` without its diagonal, which follows from
     `coarse_surplus`.
 
-    The entries of row `I` of the result are `columns[begin[I]:end[I]]`, from `position` on. The first members of a
-    block's groups stand in `heads` from `bounds[block]` on. `coarse_most` is the strongest coupling of the members,
-    those inside the group included: groups with strong inner couplings must not be joined by weak ones, as no smoothing
-    could separate them again. `seen` is scratch memory of one thread, zero for each group in the beginning.
+    The entries of row `I` of the result are `columns[begin[I]:end[I]]`, from `position` on; how many there are is
+    returned. The first members of a block's groups stand in `heads` from `bounds[block]` on. `coarse_most` is the
+    strongest coupling of the members, those inside the group included: groups with strong inner couplings must not be
+    joined by weak ones, as no smoothing could separate them again. `seen` is scratch memory of one thread, zero for
+    each group in the beginning.
     """
+    begun = position
     for block in range(len(bounds) - 1):
         start, stop = cut(piece, pieces, offsets, block)
         for g in range(start, stop):
@@ -155,59 +159,78 @@ def merge_piece(  # type: ignore[no-untyped-def]
             coarse_surplus[g] = total
             coarse_weight[g] = held
             coarse_most[g] = largest
+    return np.uint32(position - begun)
 
 
 @team_kernel
-def match_rows(  # type: ignore[no-untyped-def]
-    first, last, team, strength, dominated, anyone, fine, coarse, group, rows, whole, counts, room, heads, link, size,
-    seen,
+def match_repeatedly(  # type: ignore[no-untyped-def]
+    first, last, team, done, matchings, strength, dominated, anyone, rows, whole, again, counts, room, heads, link,
+    size, seen,
 ):  # fmt: skip
-    """Match rows once; `group` gets each row's group, −1 for those left out, and `whole ← group[whole]` unless empty.
+    """Match rows, then their groups, and so on, until `done[0]` has grown to `matchings`; `whole` gets each row's last
+    group, −1 for those left out.
 
-    `fine` and `coarse` are the arrays of `AggregateRows`: those of the rows, which are given, and those of the groups.
-    Block `b` of `whole` has the rows `rows[b] … rows[b + 1] − 1`. All others are scratch memory: `counts` has an entry
-    for each block, `seen` a row for each member. Groups are merged in as many pieces as `room` has entries, whatever
-    their blocks; a piece's member follows from the number of entries before it.
+    `rows[m]` are the arrays of `AggregateRows` before matching `m`: those of the first one are given. A matching is not
+    begun where the arrays for its result might be too short. All others are scratch memory: `again` has an entry for
+    each row, `counts` for each block, `seen` a row for each member. Groups are merged in half as many pieces as `room`
+    has entries, whatever their blocks; a piece's member follows from the number of entries before it.
     """
-    start, stop = share(first, last, team, len(counts))
-    mine, pieces = seen[first], len(room)
-    bounds, begin, end, c, v, surplus, weight, most = fine
-    offsets, to_begin, to_end, columns, values, to_surplus, to_weight, to_most = coarse
-    for block in range(start, stop):
-        counts[block] = pair_block(
-            bounds[block], bounds[block + 1], begin, end, c, v, weight, surplus, most, strength, dominated, anyone,
-            group, heads, link, size,
-        )  # fmt: skip
-    number_groups(first, last, team, bounds, counts, offsets, group)
-    from_piece, to_piece = share(first, last, team, pieces)
-    for piece in range(from_piece, to_piece):
-        entries = np.int64(0)
-        for block in range(len(counts)):
-            lo, hi = cut(piece, pieces, offsets, block)
-            for g in range(lo, hi):
-                i = heads[g - offsets[block] + bounds[block]]
-                while i >= 0:
-                    entries += np.int64(end[np.uint32(i)] - begin[np.uint32(i)])
-                    i = link[np.uint32(i)]
-        room[piece] = entries
-    if len(whole) > 0:
-        for row in range(rows[start], rows[stop]):
-            if whole[row] >= 0:
-                whole[row] = group[np.uint32(whole[row])]
-    for g in range(offsets[-1]):
-        mine[g] = 0
-    meet(first, last, team)
-    entries, position = np.int64(1), np.uint64(0)
-    for piece in range(pieces):
-        entries += np.int64(room[piece])
-    for piece in range(pieces):
-        owner = np.int64(position) * team[SIZE] // entries
-        if first <= owner and owner < last:
-            merge_piece(
-                piece, pieces, position, bounds, offsets, group, heads, link, begin, end, c, v, surplus, weight, most,
-                to_begin, to_end, columns, values, to_surplus, to_weight, to_most, mine,
+    mine, pieces = seen[first], len(room) // 2
+    for matching in range(done[0], matchings):
+        bounds, begin, end, c, v, surplus, weight, most = rows[matching]
+        offsets, to_begin, to_end, columns, values, to_surplus, to_weight, to_most = rows[matching + 1]
+        group = again if matching > 0 else whole
+        least = KEPT if matching > 0 else dominated
+        block = claim(team)
+        while block < len(counts):
+            counts[block] = pair_block(
+                bounds[block], bounds[block + 1], begin, end, c, v, weight, surplus, most, strength, least, anyone,
+                group, heads, link, size,
             )  # fmt: skip
-        position += room[piece]
+            block = claim(team)
+        number_groups(first, last, team, bounds, counts, offsets, group)
+        from_piece, to_piece = share(first, last, team, pieces)
+        for piece in range(from_piece, to_piece):
+            entries = np.int64(0)
+            for block in range(len(counts)):
+                lo, hi = cut(piece, pieces, offsets, block)
+                for g in range(lo, hi):
+                    i = heads[g - offsets[block] + bounds[block]]
+                    while i >= 0:
+                        entries += np.int64(end[np.uint32(i)] - begin[np.uint32(i)])
+                        i = link[np.uint32(i)]
+            room[piece] = entries
+        if matching > 0:
+            start, stop = share(first, last, team, len(whole))
+            for row in range(start, stop):
+                if whole[row] >= 0:
+                    whole[row] = group[np.uint32(whole[row])]
+        for g in range(offsets[-1]):
+            mine[g] = 0
+        if first == 0:
+            team[CLAIMED] = 0
+        meet(first, last, team)
+        entries, position = np.int64(1), np.uint64(0)
+        for piece in range(pieces):
+            entries += np.int64(room[piece])
+        for piece in range(pieces):
+            owner = np.int64(position) * team[SIZE] // entries
+            if first <= owner and owner < last:
+                room[pieces + piece] = merge_piece(
+                    piece, pieces, position, bounds, offsets, group, heads, link, begin, end, c, v, surplus, weight,
+                    most, to_begin, to_end, columns, values, to_surplus, to_weight, to_most, mine,
+                )  # fmt: skip
+            position += room[piece]
+        meet(first, last, team)
+        if first == 0:
+            done[0] = matching + 1
+        if matching < matchings - 1:
+            entries = np.int64(0)
+            for piece in range(pieces):
+                entries += np.int64(room[pieces + piece])
+            _, after, _, space, _, _, _, _ = rows[matching + 2]
+            if offsets[-1] > len(after) or entries > len(space):
+                break
 
 
 @team_kernel

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from relaxon.core import validation
 
+MOST_MATCHINGS = 3
+"""The largest number of matchings from one level to the next."""
+
 
 @dataclass(frozen=True, slots=True)
 class Constants:
@@ -64,8 +67,8 @@ class Constants:
         for name in ("correction", "relaxation"):
             if not validation.positive_float(name, getattr(self, name)) < 2:
                 raise ValueError(f"{name} must be below 2, got {getattr(self, name)}")
-        if validation.positive_int("matchings", self.matchings) > 3:
-            raise ValueError(f"matchings must be at most 3, got {self.matchings}")
+        if validation.positive_int("matchings", self.matchings) > MOST_MATCHINGS:
+            raise ValueError(f"matchings must be at most {MOST_MATCHINGS}, got {self.matchings}")
         if validation.positive_int("dense", self.dense) > 1000:
             raise ValueError(f"dense must be at most 1000, got {self.dense}")
         if validation.positive_float("budget", self.budget) < 1:

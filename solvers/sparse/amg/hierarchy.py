@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.core.scaling import mean_scale
+from relaxon.core.scaling import mean_scale_of_many
 from relaxon.solvers.kernels.team_kernels import run_team
-from relaxon.solvers.kernels.threads import Work, divide
+from relaxon.solvers.kernels.threads import Call, Work, divide
 from relaxon.solvers.sparse.amg import coarsening_kernels as kernels
 from relaxon.solvers.sparse.amg import levels_kernels
 from relaxon.solvers.sparse.amg.coarsest import dense_inverse
-from relaxon.solvers.sparse.amg.constants import DEFAULTS, Constants
+from relaxon.solvers.sparse.amg.constants import DEFAULTS, MOST_MATCHINGS, Constants
 from relaxon.solvers.sparse.amg.levels_kernels import COUNTS, ENTRIES, PIECES
 from relaxon.solvers.sparse.amg.lower import Lower
-from relaxon.solvers.sparse.amg.quality import SmoothError, deviation, smooth_errors
+from relaxon.solvers.sparse.amg.quality import Fit
+from relaxon.solvers.sparse.amg.quality_kernels import RUN_OF_ROWS, count_lined
 from relaxon.solvers.sparse.amg.smoothed_aggregation import (
     STRENGTH,
     AggregateRows,
     Smoothed,
-    aggregate,
-    build_interpolation,
+    interpolate,
     project_smoothed,
 )
 from relaxon.solvers.sparse.amg.units import find_weights, scale_unknowns
@@ -40,14 +40,16 @@ BLOCK, BLOCKS, DIVIDED = 20_000, 8, 40_000
 SCATTERED = 0.05
 """Rows are put in breadth-first order where more than this fraction of the couplings leave their block."""
 MAX_LEVELS = 40
+SHRINKS = 0.6
+"""Fraction of rows and entries for which there is room from the second matching on: one half, and a margin."""
 MISFIT, MISFIT_BELOW = 1.45, 0.9
 """Deviation of smooth errors from constants on aggregates above which smoothed aggregation is tried instead of pairs:
 on the first level, and below a level that uses it. Pairs of pairs have 1.0 for a Laplacian in two dimensions, 1.5 for
 bilinear elements stretched 1 : 10, and 2.0 for lines."""
 BETTER_FIT = 1.6
 """Factor by which the deviation must be smaller with smoothed aggregation."""
-LINED = 0.8
-"""Fraction of rows with two strong couplings from which a level is made of lines."""
+LINED, LOOKED_AT = 0.8, 64
+"""Fraction of rows with two strong couplings from which a level is made of lines, and the runs of rows in a sample."""
 FILLED = 2.7
 """Largest mean number of entries in a row of a smoothed interpolation: with more, coarse matrices fill in."""
 ISOLATED = 1e-4
@@ -135,7 +137,7 @@ def build_finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArra
     """Build the first level; return it, the order of its rows where that is not the matrix's, and its scale factor."""
     a, n = system.matrix, system.unknowns
     indptr, indices = a.indptr.view(np.uint32), a.indices.view(np.uint32)
-    scale = mean_scale(system.diagonal)
+    scale = mean_scale_of_many(system.diagonal)
     labels = None if system.null.labels is None else system.null.labels.reshape(-1)
     bounds = split_blocks(n)
     order = None
@@ -198,39 +200,34 @@ def arrange(
 
 
 def coarsen(
-    level: Level, constants: Constants, strength: float, anyone: bool
+    level: Level, constants: Constants, strength: float, anyone: bool, beside: Call | None = None
 ) -> tuple[NDArray[np.int32], NDArray[np.uint32], AggregateRows]:
-    """Pair rows, then pairs; return each row's aggregate, the first aggregate of each block, and `Pᵀ A P`."""
-    rows = AggregateRows(
+    """Pair rows, then pairs; return each row's aggregate, the first aggregate of each block, and `Pᵀ A P`.
+
+    Before its part in the first matching a thread calls `beside`.
+    """
+    n, count, members = level.rows, len(level.bounds) - 1, level.chunks
+    given = AggregateRows(
         level.bounds, level.first, level.last, level.columns, level.values, level.surplus, level.diagonal, level.most
     )
-    whole = np.empty(0, np.int32)
-    for matching in range(constants.matchings):
-        dominated = -1.0 if matching else constants.dominated
-        group, rows = match_rows(level, rows, strength, dominated, anyone, whole)
-        whole = whole if matching else group
-    return whole, rows.bounds, rows
-
-
-def match_rows(
-    level: Level, rows: AggregateRows, strength: float, dominated: float, anyone: bool, whole: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], AggregateRows]:
-    """Match rows once; return each row's group and the matrix between the groups.
-
-    `whole` has the row of each of the level's rows, where they are not the same, and gets its group.
-    """
-    n, count, members = len(rows.first), len(rows.bounds) - 1, level.chunks
-    merged = allocate_rows(n, count, level.entries - n if n == level.rows else count_entries(rows.first, rows.last))
-    group, heads, link, size = (np.empty(n, np.int32) for _ in range(4))
-    run_team(
-        kernels.match_rows, np.float32(strength**2), np.float32(dominated), anyone, rows.arrays, merged.arrays, group,
-        level.bounds, whole, np.empty(count, np.int64), np.empty(PIECES, np.uint32), heads, link, size,
-        np.empty((members, n), np.uint32), members=members,
-    )  # fmt: skip
-    total = int(merged.bounds[-1])
-    for name in ("first", "last", "surplus", "weight", "most"):
-        setattr(merged, name, getattr(merged, name)[:total])
-    return group, merged
+    group, again, heads, link, size = (np.empty(n, np.int32) for _ in range(5))
+    seen, counts = np.empty((members, n), np.uint32), np.empty(count, np.int64)
+    room, rows, done = np.empty(2 * PIECES, np.uint32), [given], np.zeros(1, np.int64)
+    total, entries = n, level.entries - n
+    while done[0] < constants.matchings:  # again where groups had more entries left than usual
+        shares = SHRINKS ** np.arange(constants.matchings - done[0])
+        rows += [allocate_rows(int(total * share), count, int(entries * share)) for share in shares]
+        sets = rows + [given] * (MOST_MATCHINGS + 1 - len(rows))  # so that a kernel has the same types
+        run_team(
+            kernels.match_repeatedly, done, constants.matchings, np.float32(strength**2),
+            np.float32(constants.dominated), anyone, tuple(one.arrays for one in sets), group, again, counts, room,
+            heads, link, size, seen, members=members, beside=beside,
+        )  # fmt: skip
+        rows, beside = rows[: done[0] + 1], None
+        total, entries = int(rows[-1].bounds[-1]), int(room[PIECES:].sum())
+        for name in ("first", "last", "surplus", "weight", "most"):
+            setattr(rows[-1], name, getattr(rows[-1], name)[:total])
+    return group, rows[-1].bounds, rows[-1]
 
 
 def allocate_rows(total: int, blocks: int, entries: int) -> AggregateRows:
@@ -303,16 +300,16 @@ def build_next_level(level: Level, constants: Constants, allowed: float | None) 
     fit better. With `allowed` None the deviation is not computed. Lines are too far from pairs of pairs to try these
     first.
     """
-    errors = () if allowed is None else smooth_errors(level)
-    found = None
+    fit, found = Fit(level), None
     if allowed is not None and is_made_of_lines(level):
-        found = build_smoothed_level(level, constants, errors, allowed)
+        found = build_smoothed_level(level, constants, fit, allowed)
     if found is not None:
         return found
-    group, offsets, rows = coarsen(level, constants, constants.strength, False)
+    beside = None if allowed is None else fit.relax
+    group, offsets, rows = coarsen(level, constants, constants.strength, False, beside)
     if allowed is not None:
-        misfit = deviation(level, errors, group)
-        found = build_smoothed_level(level, constants, errors, misfit) if misfit > allowed else None
+        misfit = fit.deviation(group)
+        found = build_smoothed_level(level, constants, fit, misfit) if misfit > allowed else None
         if found is not None:
             return found
     if len(rows.first) > STALLED * level.rows:
@@ -325,13 +322,10 @@ def build_next_level(level: Level, constants: Constants, allowed: float | None) 
 
 def is_made_of_lines(level: Level) -> bool:
     """Return whether most rows, in a sample, have two strong couplings, as cells stretched in one direction have."""
-    rows = np.random.default_rng(0).integers(0, level.rows, 500)  # evenly spaced ones might all be ends
-    lengths = (level.last[rows] - level.first[rows]).astype(np.int64)
-    own = np.repeat(np.arange(len(rows)), lengths)
-    places = np.arange(len(own)) + np.repeat(level.first[rows] - np.cumsum(lengths) + lengths, lengths)
-    a, most = -level.values[places], level.most
-    strong = (a > 0) & (a * a >= np.float32(STRENGTH**2) * most[rows][own] * most[level.columns[places]])
-    return bool((np.bincount(own, strong, len(rows)) == 2).mean() >= LINED)
+    found = count_lined(
+        LOOKED_AT, level.first, level.last, level.columns, level.values, level.most, np.float32(STRENGTH**2)
+    )
+    return bool(found >= LINED * RUN_OF_ROWS * LOOKED_AT)
 
 
 def has_isolated(level: Level, group: NDArray[np.int32], count: int) -> bool:
@@ -354,16 +348,14 @@ def has_isolated(level: Level, group: NDArray[np.int32], count: int) -> bool:
     return bool((left < ISOLATED * size).any())
 
 
-def build_smoothed_level(
-    level: Level, constants: Constants, errors: tuple[SmoothError, ...], misfit: float
-) -> Level | None:
+def build_smoothed_level(level: Level, constants: Constants, fit: Fit, misfit: float) -> Level | None:
     """Build the next level by smoothed aggregation; None where it fits no better than `misfit`, coarsens too little,
     fills in, or has lost a diagonal entry to rounding."""
-    group, offsets = aggregate(level, constants.dominated)
-    if not 0 < int(offsets[-1]) <= STALLED * level.rows:
+    group, offsets, interpolation = interpolate(level, constants.dominated, STALLED * level.rows, fit.relax)
+    if interpolation is None:
         return None
-    p, total = build_interpolation(level, group, int(offsets[-1]))
-    if len(p.columns) > FILLED * level.rows or BETTER_FIT * deviation(level, errors, group, p) > misfit:
+    p, total = interpolation
+    if len(p.columns) > FILLED * level.rows or BETTER_FIT * fit.deviation(group, p) > misfit:
         return None
     if has_isolated(level, group, int(offsets[-1])):
         return None

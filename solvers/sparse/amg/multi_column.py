@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.solvers.kernels.address_kernels import address
+from relaxon.solvers.kernels.lane_kernels import WIDTH
 from relaxon.solvers.kernels.team_kernels import run_team
 from relaxon.solvers.sparse.amg import cycle_kernels
 from relaxon.solvers.sparse.amg import multi_column_kernels as kernels
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, SHARED, Cycle
-from relaxon.solvers.sparse.amg.lane_kernels import WIDTH
 from relaxon.solvers.sparse.engine import LOOK, expected_left
 from relaxon.solvers.sparse.system.matrix_system import Array
 from relaxon.solvers.sparse.system.row_runs import count_threads

@@ -22,7 +22,7 @@ from relaxon.solvers.sparse.amg.cycle_kernels import (
 )  # fmt: skip
 
 # isort: on
-from relaxon.solvers.sparse.amg.lane_kernels import WIDTH, add_scaled, load, multiply, narrow, store, widen, zeros
+from relaxon.solvers.kernels.lane_kernels import WIDTH, add_scaled, load, multiply, narrow, store, widen, zeros
 from relaxon.solvers.sparse.amg.levels_kernels import IN_ORDER
 
 ONE = np.uint32(1)

@@ -34,6 +34,24 @@ class SmoothError:
     energy: float
 
 
+class Fit:
+    """How well aggregates fit a level, by errors that are relaxed on first use: beside something else, if possible."""
+
+    def __init__(self, level: Level) -> None:
+        self._level = level
+        self._errors: tuple[SmoothError, ...] | None = None
+
+    def relax(self) -> tuple[SmoothError, ...]:
+        """Return the errors."""
+        if self._errors is None:
+            self._errors = smooth_errors(self._level)
+        return self._errors
+
+    def deviation(self, group: NDArray[np.int32], p: Sparse | None = None) -> float:
+        """Return the `deviation` of these errors."""
+        return deviation(self._level, self.relax(), group, p)
+
+
 def smooth_errors(level: Level) -> tuple[SmoothError, ...]:
     """Return one error for each of some blocks of a level."""
     return tuple(_relax(level, block) for block in sample_blocks(len(level.bounds) - 1))

@@ -6,6 +6,32 @@ import numpy as np
 
 from relaxon.solvers.sparse.amg.levels_kernels import ONE, rows_kernel, team_kernel
 
+RUN_OF_ROWS = 8
+"""Neighbouring rows that are looked at together, as they share lines of the processor's cache."""
+HALF, GOLDEN = np.uint64(32), np.uint64(0x9E3779B9)
+"""Multiples of the second, the golden section of 2³², spread evenly over its range, and regularly nowhere."""
+
+
+@rows_kernel
+def count_lined(runs, first, last, c, v, most, strength):  # type: ignore[no-untyped-def]
+    """Return how many rows of so many runs of them, all over the level, have two strong couplings.
+
+    These are `a_ij < 0` with `a_ij² ≥ strength · most[i] · most[j]`.
+    """
+    n = len(first)
+    lined = 0
+    for run in range(runs):
+        place = np.uint64(run + 1) * GOLDEN & np.uint64(0xFFFFFFFF)
+        start = np.int64(place * np.uint64(max(n - RUN_OF_ROWS, 1)) >> HALF)
+        for step in range(RUN_OF_ROWS):
+            i = min(start + step, n - 1)
+            strong = 0
+            for k in range(first[i], last[i]):
+                a = -v[k]
+                strong += a > 0 and a * a >= strength * most[i] * most[c[k]]
+            lined += strong == 2
+    return lined
+
 
 @rows_kernel
 def relax(lo, hi, sweeps, first, inner, last, c, v, inverse, excess, sums, x):  # type: ignore[no-untyped-def]

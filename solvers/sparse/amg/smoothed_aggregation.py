@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relaxon.solvers.kernels.threads import divide
+from relaxon.solvers.kernels.threads import Call, divide, take_turns
 from relaxon.solvers.sparse.amg import smoothed_aggregation_kernels as kernels
 from relaxon.solvers.sparse.system.row_runs import count_runs, split_rows
 
@@ -90,35 +93,96 @@ class Smoothed:
     """Known after the first update."""
 
 
+def interpolate(
+    level: Level, dominated: float, most: float, beside: Call
+) -> tuple[NDArray[np.int32], Indices, tuple[Sparse, NDArray[np.float64]] | None]:
+    """Return what `aggregate` and `build_interpolation` do; no interpolation where there are no aggregates, or more
+    than `most`.
+
+    A thread that has nothing else to do calls `beside`.
+    """
+    if len(level.bounds) > 2:
+        aggregates = _Aggregates(level, dominated)
+        take_turns(deque([beside, *aggregates.calls()]), level.chunks)
+        group, offsets = aggregates.number()
+        fits = 0 < int(offsets[-1]) <= most
+        return group, offsets, build_interpolation(level, group, int(offsets[-1])) if fits else None
+    found: list[_Interpolation] = []
+    group, offsets = np.empty(0, np.int32), np.empty(0, np.uint32)
+
+    def begin() -> None:
+        nonlocal group, offsets
+        group, offsets = aggregate(level, dominated)
+        if 0 < int(offsets[-1]) <= most:
+            found.append(_Interpolation(level, group, int(offsets[-1])))
+            calls.extend(found[0].calls())
+
+    calls: deque[Call] = deque([beside, begin])
+    take_turns(calls, level.chunks)
+    return group, offsets, found[0].finish() if found else None
+
+
 def aggregate(level: Level, dominated: float) -> tuple[NDArray[np.int32], Indices]:
     """Aggregate neighbourhoods; return each row's aggregate, −1 for none, and the first aggregate of each block."""
-    n, count = level.rows, len(level.bounds) - 1
-    group, spare = np.empty(n, np.int32), np.empty(n, np.int32)
-    counts = np.zeros(count, np.int64)
-    level.over(
-        kernels.aggregate_rows, level.first, level.last, level.columns, level.values, level.diagonal, level.most,
-        np.float32(STRENGTH**2), np.float32(dominated), group, spare, counts,
-    )  # fmt: skip
-    offsets = np.zeros(count + 1, np.uint32)
-    np.cumsum(counts, out=offsets[1:])
-    level.over(kernels.shift_groups, offsets, group)
-    return group, offsets
+    aggregates = _Aggregates(level, dominated)
+    take_turns(deque(aggregates.calls()), level.chunks)
+    return aggregates.number()
+
+
+class _Aggregates:
+    """Aggregates of neighbourhoods, block by block."""
+
+    def __init__(self, level: Level, dominated: float) -> None:
+        self._level = level
+        self._group, spare = np.empty(level.rows, np.int32), np.empty(level.rows, np.int32)
+        self._counts = np.zeros(len(level.bounds) - 1, np.int64)
+        self._arguments = (
+            level.bounds, level.first, level.last, level.columns, level.values, level.diagonal, level.most,
+            np.float32(STRENGTH**2), np.float32(dominated), self._group, spare, self._counts,
+        )  # fmt: skip
+
+    def calls(self) -> Iterator[Call]:
+        """Return the calls that aggregate the rows of one block each."""
+        return (partial(kernels.aggregate_rows, k, k + 1, *self._arguments) for k in range(len(self._counts)))
+
+    def number(self) -> tuple[NDArray[np.int32], Indices]:
+        """Number the aggregates of all blocks, which there are; return what `aggregate` does."""
+        offsets = np.zeros(len(self._counts) + 1, np.uint32)
+        np.cumsum(self._counts, out=offsets[1:])
+        if len(self._counts) > 1:
+            self._level.over(kernels.shift_groups, offsets, self._group)
+        return self._group, offsets
 
 
 def build_interpolation(level: Level, group: NDArray[np.int32], coarse: int) -> tuple[Sparse, NDArray[np.float64]]:
     """Build the interpolation `(I − ω D_F⁻¹ A_F) T`, `A_F` with strong couplings only; return it with its row sums."""
-    n = level.rows
-    total = np.empty(n)
-    size = len(level.columns) + n
-    bounds = _split_runs(level.bounds)
-    begin, end, columns = np.empty(n, np.uint32), np.empty(n, np.uint32), np.empty(size, np.uint32)
-    p = Sparse(begin, end, columns, np.empty(size, np.float32), coarse)
-    divide(
-        kernels.fill_interpolation, len(bounds) - 1, bounds, level.first, level.last, level.columns, level.values,
-        level.diagonal, level.surplus, level.most, np.float32(STRENGTH**2), OMEGA, group, coarse, p.begin, p.end,
-        p.columns, p.values, total, chunks=level.chunks,
-    )  # fmt: skip
-    return compact(p, bounds), total
+    interpolation = _Interpolation(level, group, coarse)
+    take_turns(deque(interpolation.calls()), level.chunks)
+    return interpolation.finish()
+
+
+class _Interpolation:
+    """The interpolation of `build_interpolation`, run of rows by run of rows."""
+
+    def __init__(self, level: Level, group: NDArray[np.int32], coarse: int) -> None:
+        n = level.rows
+        self._total, self._bounds = np.empty(n), _split_runs(level.bounds)
+        size = len(level.columns) + n
+        begin, end, columns = np.empty(n, np.uint32), np.empty(n, np.uint32), np.empty(size, np.uint32)
+        self._p = p = Sparse(begin, end, columns, np.empty(size, np.float32), coarse)
+        self._arguments = (
+            self._bounds, level.first, level.last, level.columns, level.values, level.diagonal, level.surplus,
+            level.most, np.float32(STRENGTH**2), OMEGA, group, coarse, p.begin, p.end, p.columns, p.values, self._total,
+        )  # fmt: skip
+
+    def calls(self) -> Iterator[Call]:
+        """Return the calls that fill the rows of one run each."""
+        runs = range(len(self._bounds) - 1)
+        return (partial(kernels.fill_interpolation, k, k + 1, *self._arguments) for k in runs)
+
+    def finish(self) -> tuple[Sparse, NDArray[np.float64]]:
+        """Return the interpolation, which is filled, and its row sums."""
+        return compact(self._p, self._bounds), self._total
 
 
 def _split_runs(bounds: Indices) -> Indices:
@@ -155,13 +219,25 @@ def project_smoothed(
 
 
 def compact(a: Sparse, bounds: Indices) -> Sparse:
-    """Return a matrix without the gaps between its blocks."""
-    ends = [(int(a.begin[lo]), int(a.end[hi - 1])) for lo, hi in pairwise(bounds) if hi > lo]
-    columns = np.concatenate([a.columns[lo:hi] for lo, hi in ends])
-    values = np.concatenate([a.values[lo:hi] for lo, hi in ends])
-    begin = np.zeros(a.rows + 1, np.uint32)
-    np.cumsum(a.end - a.begin, out=begin[1:])
-    return Sparse(begin[:-1], begin[1:], columns, values, a.width)
+    """Return a matrix without the gaps between its blocks, in the memory of the given one, of which the rest is given
+    back."""
+    place = 0
+    for lo, hi in pairwise(bounds):
+        if hi > lo:
+            first, last = int(a.begin[lo]), int(a.end[hi - 1])
+            for part in (a.columns, a.values):
+                part[place : place + last - first] = part[first:last]
+            for ends in (a.begin, a.end):
+                ends[lo:hi] -= np.uint32(first - place)
+            place += last - first
+    for part in (a.columns, a.values):
+        part.resize(place, refcheck=False)
+    return a
+
+
+def _count_entries(a: Sparse, lo: int, hi: int) -> int:
+    """Return the number of entries in the rows `lo … hi − 1`."""
+    return int(np.sum(a.end[lo:hi] - a.begin[lo:hi], dtype=np.int64))
 
 
 def transpose(a: Sparse, bounds: Indices, chunks: int) -> Sparse:
@@ -169,14 +245,12 @@ def transpose(a: Sparse, bounds: Indices, chunks: int) -> Sparse:
     count = len(bounds) - 1
     counts = np.zeros((a.width, count), np.uint32)
     divide(kernels.count_columns, count, bounds, a.begin, a.end, a.columns, counts, chunks=chunks)
-    places = np.zeros(a.width * count + 1, np.uint32)
-    np.cumsum(counts.reshape(-1), out=places[1:])
-    begin = np.append(places[:-1:count], places[-1]) if a.width else places
+    begin = np.empty(a.width + 1, np.uint32)
+    kernels.place_columns(counts, begin)
     rows, values = np.empty(len(a.columns), np.uint32), np.empty(len(a.columns), np.float32)
     divide(
-        kernels.transpose_rows, count, bounds, a.begin, a.end, a.columns, a.values,
-        places[:-1].reshape(a.width, count), rows, values, chunks=chunks,
-    )  # fmt: skip
+        kernels.transpose_rows, count, bounds, a.begin, a.end, a.columns, a.values, counts, rows, values, chunks=chunks
+    )
     return Sparse(begin[:-1], begin[1:], rows, values, a.rows)
 
 
@@ -186,17 +260,16 @@ def multiply(a: Sparse, diagonal: Floats, b: Sparse, bounds: Indices, chunks: in
     count = len(bounds) - 1
     left: tuple[Any, ...] = (a.begin, a.end, a.columns, a.values, diagonal)
     right: tuple[Any, ...] = (b.begin, b.end, b.columns, b.values, b.width)
-    entries = np.zeros(a.rows + 1, np.int64)
-    np.cumsum(a.end - a.begin, out=entries[1:])
     each = ROOM
     if a.rows > MANY * SAMPLE:
         run = np.array([a.rows // 2, a.rows // 2 + SAMPLE], np.uint32)
-        size = int(np.diff(entries[run])[0]) + SAMPLE
+        size = _count_entries(a, *run) + SAMPLE
         limits, full = np.array([0, int(ROOM * size)], np.uint32), np.zeros(1, np.int64)
         columns, values = np.empty(limits[1], np.uint32), np.empty(limits[1], np.float32)
         kernels.multiply_rows(0, 1, run, limits, *left, *right, begin, end, columns, values, full)
         each = ROOM if full[0] else min(ROOM, MARGIN * int(end[run[1] - 1]) / size)
-    room = (each * (np.diff(entries[bounds]) + np.diff(bounds))).astype(np.int64) + 64
+    entries = np.array([_count_entries(a, lo, hi) for lo, hi in pairwise(bounds)])
+    room = (each * (entries + np.diff(bounds))).astype(np.int64) + 64
     full = np.zeros(count, np.int64)
     while True:
         limits = np.zeros(count + 1, np.uint32)

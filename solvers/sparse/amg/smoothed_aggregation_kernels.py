@@ -150,6 +150,19 @@ def count_columns(start, stop, bounds, begin, end, columns, counts):  # type: ig
 
 
 @rows_kernel
+def place_columns(counts, begin):  # type: ignore[no-untyped-def]
+    """Replace each of the counts by the place where its entries begin in the transpose, whose rows begin at `begin`."""
+    position = ONE - ONE
+    for column in range(len(counts)):
+        begin[column] = position
+        for block in range(counts.shape[1]):
+            count = counts[column, block]
+            counts[column, block] = position
+            position += count
+    begin[len(counts)] = position
+
+
+@rows_kernel
 def transpose_rows(start, stop, bounds, begin, end, columns, values, places, rows, turned):  # type: ignore[no-untyped-def]
     """Write a block's entries to the transpose, those of a column from `places[column, block]`."""
     for block in range(start, stop):

@@ -116,7 +116,7 @@ def scale_unknowns(system: MatrixSystem, weights: Array | None) -> MatrixSystem:
     if weights is None:
         return system
     scaled = scale_entries(system.matrix, weights)
-    return replace(system, matrix=scaled, diagonal=system.diagonal * weights**2, rows=None)
+    return replace(system, matrix=scaled, diagonal=system.diagonal * weights**2, state=None)
 
 
 def _relax_weights(scaled: Any, weights: Array, signs: Array, singular: NDArray[np.bool_] | None) -> Array:

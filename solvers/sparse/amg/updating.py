@@ -44,7 +44,8 @@ def update_hierarchy(before: Hierarchy, old: MatrixSystem, system: MatrixSystem)
     levels = [level]
     for above, pattern in pairwise(before.levels):
         if above.smoothed is None:
-            level = _refill_next_level(level, pattern, _find_targets(above, pattern), added)
+            level.targets = _find_targets(above, pattern)
+            level = _refill_next_level(level, pattern, level.targets, added)
         else:
             level = _refill_next_smoothed(level, pattern, _find_kept_patterns(above, above.smoothed), added)
         levels.append(level)
@@ -76,8 +77,8 @@ def _refill_first_level(before: Hierarchy, system: MatrixSystem, scale: float, a
     labels, order = system.null.labels, before.order
     if labels is not None:
         labels = labels.reshape(-1) if order is None else labels.reshape(-1)[order]
-    level = _make_empty_level(before.levels[0], labels)
     a, places = system.matrix, _find_places(before, system)
+    level = _make_empty_level(before.levels[0], labels)  # with these places, for its own update
     level.over(
         kernels.refill_first, a.indptr.view(np.uint32), a.data, order is not None, NOTHING if order is None else order,
         places, scale, added, level.first, level.inner, level.last, *_fill_arrays(level),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.sparse.choice.features_kernels import sum_rows
 from relaxon.solvers.sparse.system.inspection_kernels import level_of_rows
 from relaxon.solvers.sparse.system.row_runs import locate_entries, sample_rows
 
@@ -46,6 +47,12 @@ class MatrixFeatures:
         """Return the features of a matrix in canonical CSR form, which is not modified."""
         n = matrix.shape[0]
         rows = sample_rows(n, SAMPLE)
+        hubs = math.log(max(float(np.diff(matrix.indptr).max()) * n / max(matrix.nnz, 1), 1.0))
+        if n >= COMPILED and matrix.indices.dtype == np.int32:
+            found = np.zeros(5)
+            sum_rows(rows, matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32), matrix.data, diagonal, found)
+            dominance, gap, positive, anisotropy, contrast = found.tolist()
+            return cls(n, int(matrix.nnz), dominance, gap, positive, anisotropy, contrast, hubs)
         entries, counts = locate_entries(matrix.indptr, rows)
         which = np.repeat(np.arange(len(rows)), counts)
         values = matrix.data[entries] * (matrix.indices[entries] != rows[which])
@@ -65,7 +72,7 @@ class MatrixFeatures:
             positive=float(values[values > 0].sum()) / total if total > 0 else 0.0,
             anisotropy=float(np.log(np.maximum(ratio, 1.0)).mean()),
             contrast=float(np.log(own).std()),
-            hubs=math.log(max(float(np.diff(matrix.indptr).max()) * n / max(matrix.nnz, 1), 1.0)),
+            hubs=hubs,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from relaxon.solvers.interface.elimination import DECIDED
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.sparse.system.inspection_kernels import (
     ASYMMETRIC,
@@ -36,15 +37,12 @@ FASTER = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The findings: `flags` of what is wrong (0 for nothing), and for each row the diagonal, the sum, the sum of
-    magnitudes, and whether the sum is zero (`CLOSED`, `OPEN`, `NEARLY`)."""
+    """The findings: `flags` of what is wrong (0 for nothing), and for each row the diagonal and the state, which is
+    that without stored zeros: `SUM` of it is `CLOSED`, `OPEN` or `NEARLY`, and it may have the bit `DECIDES`."""
 
     flags: int
     diagonal: NDArray[np.float64]
-    sums: NDArray[np.float64]
-    magnitudes: NDArray[np.float64]
-    state: NDArray[np.uint8] | None
-    """None where stored zeros, which were counted, have been removed since."""
+    state: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +67,37 @@ def inspect(matrix: Any, tolerance: float, own: Any = None) -> Inspection:
     rows = look_at_matrix(matrix, own)
     flags = rows.found.flags
     if not flags & ~STORED_ZERO:
-        n, count = own.shape[0], len(rows.bounds) - 1
-        parts = np.zeros(count, np.int64)
-        divide(
-            look_at_couplings, count, rows.bounds, own.indptr.view(np.uint32), own.indices.view(np.uint32), own.data,
-            rows.root, rows.above, tolerance, parts, chunks=count_threads(n), work=lambda: (np.zeros(n, np.uint32),),
-        )  # fmt: skip
-        flags |= int(np.bitwise_or.reduce(parts)) | (ASYMMETRIC if rows.unpaired else 0)
+        flags |= look_at_halves(own, rows.bounds, rows.root, rows.above, tolerance)
+        flags |= ASYMMETRIC if rows.unpaired else 0
     return replace(rows.found, flags=flags)
+
+
+def look_at_halves(
+    matrix: Any, bounds: NDArray[np.uint32], root: NDArray[np.float64], above: NDArray[np.uint32], tolerance: float
+) -> int:
+    """Return the flags of the couplings below the diagonal, beside which there may be others above it."""
+    n, flags = matrix.shape[0], np.zeros(len(bounds) - 1, np.int64)
+    divide(
+        look_at_couplings, len(flags), bounds, matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32),
+        matrix.data, root, above, tolerance, flags, chunks=count_threads(n), work=lambda: (np.zeros(n, np.uint32),),
+    )  # fmt: skip
+    return int(np.bitwise_or.reduce(flags))
 
 
 def look_at_matrix(matrix: Any, own: Any) -> _Look:
     """Copy a matrix's entries into `own`, which may be the matrix itself, and inspect its rows."""
     n = own.shape[0]
-    diagonal, root, sums, magnitudes = (np.empty(n) for _ in range(4))
+    diagonal, root = np.empty(n), np.empty(n)
     above, state = np.empty(n, np.uint32), np.empty(n, np.uint8)
     count = count_runs(n, PARTS)
     bounds = split_rows(n, count)
     flags, counts = np.zeros(count, np.int64), np.zeros(count, np.int64)
     divide(
         look_at_rows, count, bounds, own.indptr.view(np.uint32), matrix.indices.view(np.uint32), matrix.data, ROUNDINGS,
-        SINGLE, own.indices.view(np.uint32), own.data, diagonal, root, sums, magnitudes, state, above, counts, flags,
+        SINGLE, DECIDED, own.indices.view(np.uint32), own.data, diagonal, root, state, above, counts, flags,
         chunks=count_threads(n),
     )  # fmt: skip
-    found = Inspection(int(np.bitwise_or.reduce(flags)), diagonal, sums, magnitudes, state)
+    found = Inspection(int(np.bitwise_or.reduce(flags)), diagonal, state)
     return _Look(found, root, above, bounds, bool(counts.sum()))
 
 
@@ -145,12 +150,7 @@ def reaches_all(matrix: Any, held: NDArray[np.bool_]) -> bool:
     `held` is modified. False means only that the sweeps were too few to tell.
     """
     indptr, indices = matrix.indptr.view(np.uint32), matrix.indices.view(np.uint32)
-    left = len(held)
-    for step in range(SWEEPS):
-        before, left = left, spread(step % 2 == 1, indptr, indices, held)
-        if left == 0 or left > FASTER * before:
-            break
-    return bool(left == 0)
+    return bool(spread(SWEEPS, FASTER, indptr, indices, held) == 0)
 
 
 def find_components(matrix: Any) -> tuple[int, NDArray[np.int32]]:

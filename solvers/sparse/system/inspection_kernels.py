@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.kernels.compiled import kernel
+from relaxon.solvers.kernels.compiled import kernel, kernel_part
 
 ONE = np.uint32(1)
 LEFT_OUT = np.uint32(0xFFFFFFFF)
@@ -13,35 +13,49 @@ UNSORTED, STORED_ZERO, NOT_FINITE, BAD_DIAGONAL, ASYMMETRIC, BAD_MINOR = 1, 2, 4
 """Flags. A pattern that is not symmetric counts as asymmetric here, however small its entries."""
 CLOSED, OPEN, NEARLY = 0, 1, 2
 """The state of a row's sum: zero to the rounding of float64, not zero, and zero to the rounding of float32 only."""
+SUM, DECIDES = 3, 4
+"""Bits of a row's state: those of its sum, and whether its diagonal decides its unknown."""
+
+
+@kernel_part()
+def judge_row(total, magnitude, own, count, roundings, single, decided):  # type: ignore[no-untyped-def]
+    """Return the state of a row of `count` nonzero entries with the diagonal `own`, from its sum and sum of magnitudes.
+
+    The sum is zero in float64 up to `roundings`, times the number of entries, of the sum of magnitudes; in `single`
+    precision times the root of that number, as a shift of the diagonal that float32 can hold must not be taken for
+    rounding. The diagonal decides from `decided` times the other magnitudes.
+    """
+    state = CLOSED
+    if abs(total) > roundings * count * magnitude:
+        state = NEARLY if abs(total) <= single * np.sqrt(count) * magnitude else OPEN
+    return state + (DECIDES if own > 0.0 and own >= decided * (magnitude - own) else 0)
 
 
 @kernel()
 def look_at_rows(  # type: ignore[no-untyped-def]
-    start, stop, bounds, indptr, c, v, roundings, single, indices, data, diagonal, root, sums, magnitudes, state,
-    above, counts, flags,
+    start, stop, bounds, indptr, c, v, roundings, single, decided, indices, data, diagonal, root, state, above, counts,
+    flags,
 ):  # fmt: skip
     """Copy the rows `c`, `v` to `indices`, `data`, which may be the same arrays, and check each row.
 
     Checked are order, finiteness and the sign of the diagonal. `above[i]` is where row `i`'s entries above the diagonal
-    begin, `counts[part]` how many more there are above than below. `state[i]` is the state of the row's sum: zero in
-    float64 up to `roundings`, times the number of entries, of its sum of magnitudes; in `single` precision times the
-    root of that number, as a shift of the diagonal that float32 can hold must not be taken for rounding.
+    begin, `counts[part]` how many more there are above than below. `state[i]` is what `judge_row` finds.
     """
     for part in range(start, stop):
         flag = 0
         more = np.int64(0)
         for i in range(bounds[part], bounds[part + 1]):
             total, magnitude, own = 0.0, 0.0, 0.0
-            below = np.uint32(0)
+            below = zeros = np.uint32(0)
             least = np.int64(-1)
             first, last = indptr[i], indptr[i + ONE]
-            disordered, zero = False, False
+            disordered = False
             for k in range(first, last):
                 j, a = c[k], v[k]
                 indices[k], data[k] = j, a
                 disordered |= bool(np.int64(j) <= least)
                 least = np.int64(j)
-                zero |= a == 0.0
+                zeros += np.uint32(a == 0.0)
                 own = a if j == i else own
                 below += np.uint32(j <= i)
                 total += a
@@ -49,7 +63,7 @@ def look_at_rows(  # type: ignore[no-untyped-def]
             after = first + below  # as columns ascend; where they do not, the row is flagged
             if disordered or least >= len(diagonal):
                 flag |= UNSORTED
-            if zero:
+            if zeros:
                 flag |= STORED_ZERO
             if not magnitude < np.inf:  # an entry that is not finite, or an overflow: checked again by the caller
                 flag |= NOT_FINITE
@@ -57,13 +71,8 @@ def look_at_rows(  # type: ignore[no-untyped-def]
                 flag |= BAD_DIAGONAL
             diagonal[i] = own
             root[i] = np.sqrt(own) if own > 0.0 else 0.0
-            sums[i] = total
-            magnitudes[i] = magnitude
             above[i] = after
-            count = float(last - first)
-            state[i] = CLOSED
-            if abs(total) > roundings * count * magnitude:
-                state[i] = NEARLY if abs(total) <= single * np.sqrt(count) * magnitude else OPEN
+            state[i] = judge_row(total, magnitude, own, float(last - first - zeros), roundings, single, decided)
             more += np.int64(last - after) - np.int64(after - first - (ONE if own > 0.0 else np.uint32(0)))
         counts[part] = more
         flags[part] = flag
@@ -119,18 +128,36 @@ def copy_principal(start, stop, kept, place, indptr, indices, data, begin, out_i
 
 
 @kernel()
-def spread(backwards, indptr, indices, held):  # type: ignore[no-untyped-def]
-    """Hold each row that is coupled to a held one, in one sweep; return how many are not held."""
+def hold_open(state, held):  # type: ignore[no-untyped-def]
+    """Hold the rows that do not sum to zero in float64; return how many these are, and how many of them do in
+    float32."""
+    count = nearly = 0
+    for i in range(len(state)):
+        own = state[i] & SUM
+        held[i] = own != CLOSED
+        count += own != CLOSED
+        nearly += own == NEARLY
+    return count, nearly
+
+
+@kernel()
+def spread(sweeps, faster, indptr, indices, held):  # type: ignore[no-untyped-def]
+    """Hold each row that is coupled to a held one, in some sweeps, alternately forwards and backwards; return how many
+    are not held. A sweep that leaves more than `faster` times as many is the last one."""
     n = len(held)
-    left = 0
-    for step in range(n):
-        i = np.uint32(n - 1 - step if backwards else step)
-        if not held[i]:
-            for k in range(indptr[i], indptr[i + ONE]):
-                if held[indices[k]]:
-                    held[i] = True
-                    break
-            left += not held[i]
+    left = n
+    for sweep in range(sweeps):
+        before, left = left, 0
+        for step in range(n):
+            i = np.uint32(n - 1 - step if sweep % 2 else step)
+            if not held[i]:
+                for k in range(indptr[i], indptr[i + ONE]):
+                    if held[indices[k]]:
+                        held[i] = True
+                        break
+                left += not held[i]
+        if left == 0 or left > faster * before:
+            break
     return left
 
 

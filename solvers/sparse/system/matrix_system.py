@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from relaxon.core import scaling
 from relaxon.core.masked import refuse_masks
 from relaxon.solvers.grid.nullspace import NullSpace
+from relaxon.solvers.interface.elimination import is_decided
 from relaxon.solvers.sparse.system import vector_kernels as kernels
 from relaxon.solvers.sparse.system.inspection import (
     Inspection,
@@ -21,7 +22,7 @@ from relaxon.solvers.sparse.system.inspection import (
     look_at_matrix,
     room_for_copy,
 )
-from relaxon.solvers.sparse.system.inspection_kernels import STORED_ZERO
+from relaxon.solvers.sparse.system.inspection_kernels import DECIDES, STORED_ZERO
 from relaxon.solvers.sparse.system.matrix_kinds import NAMES, SYMMETRY, Finding, find_kind
 from relaxon.solvers.sparse.system.near_null import NearNullSpace
 from relaxon.solvers.sparse.system.null_vectors import NullComponent, find_null_vectors
@@ -57,8 +58,8 @@ class MatrixSystem:
     """The caller's nodes and near-null vectors."""
     null_vectors: tuple[NullComponent, ...] = ()
     """Components with null vectors among their combinations; projecting these out includes constants."""
-    rows: tuple[Array, Array] | None = None
-    """The sums of each row's entries and of their magnitudes, where known."""
+    state: NDArray[np.uint8] | None = None
+    """Each row's state as the compiled inspection finds it, where there was one; its indices are then int32."""
     kind: str = "spd"
     """"spd", "symmetric-indefinite", "nonsymmetric", "hermitian" or "complex-symmetric", judged by the entries. Whether
     a symmetric matrix with a positive diagonal is in fact definite only a solver can find out."""
@@ -117,11 +118,10 @@ class MatrixSystem:
         else:
             diagonal = found.diagonal
         exponent = bring_into_range(own, diagonal)
-        rows = None if found is None or exponent else (found.sums, found.magnitudes)
-        state = None if rows is None or found is None else found.state
-        null, nearly, suspected = find_constant_null_vectors(own, dtype == np.float32, rows, state)
+        state = None if found is None or exponent else found.state
+        null, nearly, suspected = find_constant_null_vectors(own, dtype == np.float32, state)
         close_rows(own, nearly)
-        if rows is None or nearly.any():
+        if state is None or nearly.any():
             diagonal = np.asarray(own.diagonal(), np.float64)
         near_null = None if said is None else NearNullSpace.of(said, own)
         single, vectors = bool(nearly.any()), _find_null_vectors(own, near_null, null)
@@ -134,7 +134,7 @@ class MatrixSystem:
             suspected,
             near_null=near_null,
             null_vectors=vectors,
-            rows=rows,
+            state=state,
             remark=remark,
             symmetric=symmetric,
         )
@@ -147,10 +147,12 @@ class MatrixSystem:
         whole: int,
         near_null: NearNullSpace | None = None,
         found: Inspection | None = None,
+        null: NullSpace | None = None,
     ) -> MatrixSystem:
         """Return the system of a principal submatrix of a checked matrix, on the unknowns `kept`, without a copy.
 
-        `near_null` is that of the larger system; `found` is the compiled inspection of the rows, where there was one.
+        `near_null` is that of the larger system; `found` is the compiled inspection of the rows, where there was one,
+        and `null` their singular components, where known.
         """
         from scipy.sparse import csr_array
 
@@ -158,24 +160,32 @@ class MatrixSystem:
         own.sort_indices()
         exponent = bring_into_range(own, np.asarray(own.diagonal(), np.float64) if found is None else found.diagonal)
         found = None if exponent else found
-        rows, state = (None, None) if found is None else ((found.sums, found.magnitudes), found.state)
-        null, _, suspected = find_constant_null_vectors(own, False, rows, state)
+        state = None if found is None else found.state
+        suspected = False
+        if null is None or state is None:
+            null, _, suspected = find_constant_null_vectors(own, False, state)
         diagonal = np.asarray(own.diagonal(), np.float64) if found is None else found.diagonal
         part = None if near_null is None else near_null.part(kept)
         vectors = _find_null_vectors(own, part, null)
-        return cls(own, diagonal, null, exponent, False, suspected, kept, whole, part, vectors, rows)
+        return cls(own, diagonal, null, exponent, False, suspected, kept, whole, part, vectors, state)
 
     def without(self, kept: NDArray[np.int64], faced: NDArray[Any]) -> MatrixSystem:
         """Return the system of the unknowns `kept`; `faced` are the columns of all entries in the other rows."""
-        if self.rows is None:
+        if self.state is None:
             return MatrixSystem.part(self.matrix[kept][:, kept], kept, self.unknowns, self.near_null)
         # The compiled inspection has found a symmetric pattern with int32 indices.
         own = extract_principal(self.matrix, kept, faced)
+        if len(faced) == self.unknowns - len(kept) and not (self.single or self.suspected):  # only diagonal entries
+            found = Inspection(0, self.diagonal[kept], self.state[kept])
+            null = self.null.without(kept)
+            return MatrixSystem.part(own, kept, self.unknowns, self.near_null, found, null)
         return MatrixSystem.part(own, kept, self.unknowns, self.near_null, look_at_matrix(own, own).found)
 
-    def magnitudes(self) -> Array:
-        """Return the sum of the magnitudes in each row."""
-        return np.asarray(abs(self.matrix).sum(axis=1)).ravel() if self.rows is None else self.rows[1]
+    def find_decided(self) -> NDArray[np.bool_]:
+        """Return where the diagonal decides: see `relaxon.solvers.interface.elimination`."""
+        if self.state is not None:
+            return np.asarray(self.state & DECIDES, np.bool_)
+        return is_decided(self.diagonal, np.asarray(abs(self.matrix).sum(axis=1)).ravel() - self.diagonal)
 
     def project(self, v: Array) -> Array:
         """Project the null vectors out of `v`, `(n,)`, in place: each singular component's mean, or rigid motions."""
@@ -266,8 +276,7 @@ def _drop_zeros(own: Any, found: Inspection) -> Inspection | None:
     """Return the findings where nothing is wrong but stored zeros, which are removed from `own`; else None."""
     if found.flags == STORED_ZERO:
         own.eliminate_zeros()
-        return replace(found, state=None)
-    return found if found.flags == 0 else None
+    return found if found.flags in (0, STORED_ZERO) else None
 
 
 def _canonicalise(own: Any) -> Any:

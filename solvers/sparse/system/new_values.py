@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.masked import refuse_masks
+from relaxon.solvers.interface.elimination import DECIDED
 from relaxon.solvers.kernels.threads import divide, get_num_threads
-from relaxon.solvers.sparse.system.inspection import ROW_SUM_ROUNDINGS
+from relaxon.solvers.sparse.system.inspection import ROUNDINGS, SINGLE, look_at_halves
 from relaxon.solvers.sparse.system.inspection_kernels import STORED_ZERO
 from relaxon.solvers.sparse.system.matrix_kinds import SYMMETRY
 from relaxon.solvers.sparse.system.matrix_system import Array, MatrixSystem, bring_into_range, check_form
@@ -85,17 +86,17 @@ def update_system(
         return system, StoredPattern.of(matrix, system)
     single = matrix.dtype == np.float32
     quick = before.unknowns >= SHARED_ROWS and own.nnz <= np.iinfo(np.int32).max and before.symmetric is not False
-    found = _inspect_values(own, single, before.rows) if quick and own.dtype == np.float64 else None
+    found = _inspect_values(own, single, before.state) if quick and own.dtype == np.float64 else None
     if found is None:
         narrow = {np.dtype(np.float32): np.float32, np.dtype(np.complex64): np.complex64}.get(matrix.dtype)
         checked = MatrixSystem.of(own if narrow is None else own.astype(narrow), said)
         return _restore_zeros(_add_near_null(checked, before.near_null), own), stored
-    diagonal, sums, flags = found
+    diagonal, state, flags = found
     exponent = bring_into_range(own, diagonal)
-    rows = None if exponent or flags & STORED_ZERO else sums
-    if rows is None or before.rows is None or flags & OPENED or single or before.single or before.suspected:
+    kept = None if exponent or flags & STORED_ZERO else state
+    if kept is None or before.state is None or flags & OPENED or single or before.single or before.suspected:
         paired = not flags & (STORED_ZERO | UNPAIRED)
-        null, nearly, suspected = find_constant_null_vectors(own, single, rows if paired else None)
+        null, nearly, suspected = find_constant_null_vectors(own, single, kept if paired else None)
         close_rows(own, nearly)
     else:
         null, nearly, suspected = before.null, NONE, False
@@ -103,7 +104,7 @@ def update_system(
         diagonal = np.asarray(own.diagonal(), np.float64)
     system = replace(
         before, matrix=own, diagonal=diagonal, null=null, exponent=exponent, single=bool(nearly.any()),
-        suspected=suspected, rows=rows, kind="spd", why="", remark="",
+        suspected=suspected, state=kept, kind="spd", why="", remark="",
     )  # fmt: skip
     return _add_near_null(system, before.near_null), stored
 
@@ -143,7 +144,9 @@ def _canonicalise(matrix: Any) -> Any:
 def _place_on_pattern(before: MatrixSystem, matrix: Any, stored: StoredPattern | None) -> Any:
     """Return the values of `matrix` on the pattern of `before`; None where they fit on `stored` only."""
     csr, kept = matrix.tocsr(), before.matrix
-    if not (same_pattern(csr, kept) or (stored is not None and same_pattern(csr, stored))):
+    if same_pattern(csr, kept):
+        return _fill_pattern(kept, csr.data, copy=csr is matrix)
+    if stored is None or not same_pattern(csr, stored):
         csr = _canonicalise(csr)
     if stored is not None and same_pattern(csr, stored):
         return None if csr.data[~stored.kept].any() else _fill_pattern(kept, csr.data[stored.kept], copy=False)
@@ -186,27 +189,30 @@ def _format_columns(columns: NDArray[Any]) -> str:
 
 
 def _inspect_values(
-    own: Any, single: bool, before: tuple[Array, Array] | None
-) -> tuple[Array, tuple[Array, Array], int] | None:
-    """Return the diagonal, the sums of the rows and of their magnitudes, and flags, some relative to the sums `before`.
+    own: Any, single: bool, before: NDArray[np.uint8] | None
+) -> tuple[Array, NDArray[np.uint8], int] | None:
+    """Return the diagonal, the state of each row, and flags, some relative to the state `before`.
 
     None where something is wrong, which the general checks then report.
     """
     n = own.shape[0]
     tolerance = SYMMETRY[np.dtype(np.float32 if single else np.float64)]
     indptr, indices = own.indptr.view(np.uint32), own.indices.view(np.uint32)
-    diagonal, root, sums, magnitudes = (np.empty(n) for _ in range(4))
+    diagonal, root, state = np.empty(n), np.empty(n), np.empty(n, np.uint8)
     after, flags = np.empty(n, np.uint32), np.zeros(PARTS, np.int64)
     bounds = split_rows(n, PARTS)
     divide(
-        look_at_values, PARTS, bounds, indptr, indices, own.data, *((diagonal, diagonal) if before is None else before),
-        ROW_SUM_ROUNDINGS * float(np.finfo(np.float64).eps), float(np.finfo(np.float32).eps), diagonal, root, sums,
-        magnitudes, after, flags, chunks=get_num_threads(),
+        look_at_values, PARTS, bounds, indptr, indices, own.data, state if before is None else before, ROUNDINGS,
+        SINGLE, DECIDED, diagonal, root, state, after, flags, chunks=get_num_threads(),
     )  # fmt: skip
     found = int(np.bitwise_or.reduce(flags))
     if not found & ~(STORED_ZERO | OPENED):
-        found |= int(compare_halves(indptr, indices, own.data, root, tolerance, after))
-    return None if found & ~(STORED_ZERO | OPENED | UNPAIRED) else (diagonal, (sums, magnitudes), found)
+        # Usually all entries are pairs that agree, which threads find out together.
+        filled = np.count_nonzero(diagonal)
+        below = int(np.sum(after, dtype=np.int64) - np.sum(indptr[:-1], dtype=np.int64)) - filled
+        if 2 * below + filled != own.nnz or look_at_halves(own, bounds, root, after, tolerance):
+            found |= int(compare_halves(indptr, indices, own.data, root, tolerance, after))
+    return None if found & ~(STORED_ZERO | OPENED | UNPAIRED) else (diagonal, state, found)
 
 
 def _restore_zeros(checked: MatrixSystem, kept: Any) -> MatrixSystem:

@@ -9,8 +9,12 @@ from relaxon.solvers.sparse.system.inspection_kernels import (
     ASYMMETRIC,
     BAD_DIAGONAL,
     BAD_MINOR,
+    CLOSED,
+    NEARLY,
     NOT_FINITE,
     STORED_ZERO,
+    SUM,
+    judge_row,
 )
 
 ONE = np.uint32(1)
@@ -22,14 +26,12 @@ UNPAIRED = 64
 
 @kernel()
 def look_at_values(  # type: ignore[no-untyped-def]
-    start, stop, bounds, indptr, indices, data, old_sums, old_magnitudes, roundings, single, diagonal, root, sums,
-    magnitudes, after, flags,
+    start, stop, bounds, indptr, indices, data, before, roundings, single, decided, diagonal, root, state, after, flags,
 ):  # fmt: skip
     """Check finiteness, diagonal and sum of each row; `after[i]` is where row `i`'s entries behind the diagonal begin.
 
-    A row sums to zero where its sum is at most `roundings`, times its number of entries, of its sum of magnitudes.
-    `OPENED` flags a row of which that holds now but not by the old sums, or the reverse, or which might sum to zero to
-    the rounding of `single` precision.
+    `state[i]` is what `judge_row` finds, stored zeros counted. `OPENED` flags a row whose sum is zero now but not in
+    the state `before`, or the reverse, or which might sum to zero to the rounding of `single` precision.
     """
     for part in range(start, stop):
         flag = 0
@@ -51,15 +53,13 @@ def look_at_values(  # type: ignore[no-untyped-def]
             if indptr[i + ONE] > indptr[i] and not own > 0.0:
                 flag |= BAD_DIAGONAL
             count = float(indptr[i + ONE] - indptr[i])
-            is_open = abs(total) > roundings * count * magnitude
-            was_open = abs(old_sums[i]) > roundings * count * old_magnitudes[i]
-            if is_open != was_open or (is_open and abs(total) <= single * np.sqrt(count) * magnitude):
+            state[i] = judge_row(total, magnitude, own, count, roundings, single, decided)
+            now, was = state[i] & SUM, before[i] & SUM
+            if (now == CLOSED) != (was == CLOSED) or now == NEARLY:
                 flag |= OPENED
             after[i] = behind
             diagonal[i] = own
             root[i] = np.sqrt(own) if own > 0.0 else 0.0
-            sums[i] = total
-            magnitudes[i] = magnitude
         flags[part] = flag
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.grid.nullspace import NullSpace
 from relaxon.solvers.sparse.system.inspection import ROW_SUM_ROUNDINGS, find_components, reaches_all
-from relaxon.solvers.sparse.system.inspection_kernels import CLOSED, NEARLY
+from relaxon.solvers.sparse.system.inspection_kernels import NEARLY, SUM, hold_open
 
 Array = NDArray[np.float64]
 SINGLE_BITS = 24
@@ -25,27 +25,32 @@ float32: three in four numbers rounded to float32 have one, short decimals and i
 
 
 def find_constant_null_vectors(
-    matrix: Any, single: bool, rows: tuple[Array, Array] | None = None, state: NDArray[np.uint8] | None = None
+    matrix: Any, single: bool, state: NDArray[np.uint8] | None = None
 ) -> tuple[NullSpace, NDArray[np.bool_], bool]:
     """Return the components whose row sums all vanish, the rows of which that holds only to the rounding of float32,
     and whether it would hold for further components had their entries been float32.
 
     `single` tells that the caller's entries were float32; for a float64 matrix that is found out where it matters.
-    `rows` are the sums of each row's entries and of their magnitudes, `state` is what `inspect` says of these sums,
-    where known.
+    `state` is what `inspect` says of the rows, where known.
     """
     n = matrix.shape[0]
-    known = rows is not None  # by the compiled inspection: large, with int32 indices and a symmetric pattern
-    if rows is None:
-        rows = np.asarray(matrix.sum(axis=1)).ravel(), np.asarray(abs(matrix).sum(axis=1)).ravel()
-    open_row, nearly = _open_rows(matrix, rows, state)
-    suspected = False
+    known = state is not None  # by the compiled inspection: large, with int32 indices and a symmetric pattern
+    open_row, nearly, suspected, looked = np.empty(n, np.bool_), np.zeros(n, np.bool_), False, False
+    if state is None:
+        open_row, nearly = _open_rows(matrix)
+    else:
+        opened, rounded = hold_open(state, open_row)
+        if rounded:
+            nearly = (state & SUM) == NEARLY
+        elif opened == n or (opened and _reach_all(matrix, open_row, known)):
+            return NullSpace(None, np.zeros(1, np.int64)), nearly, False
+        looked = not rounded
     if nearly.any() and not (single or is_rounded_to_single(matrix.data)):
         suspected = _holds_component(matrix, nearly, open_row & ~nearly, known)
         nearly[:] = False
     open_row &= ~nearly
     none = NullSpace(None, np.zeros(1, np.int64)), np.zeros(n, bool), suspected
-    if open_row.all() or (open_row.any() and _reach_all(matrix, open_row, known)):
+    if open_row.all() or (not looked and open_row.any() and _reach_all(matrix, open_row, known)):
         return none
     count, component = _components(matrix, known)
     held = np.zeros(count, bool)
@@ -57,16 +62,12 @@ def find_constant_null_vectors(
     return NullSpace(labels.reshape(1, 1, n), sizes), nearly & (labels > 0), suspected
 
 
-def _open_rows(
-    matrix: Any, rows: tuple[Array, Array], state: NDArray[np.uint8] | None
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _open_rows(matrix: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the rows whose sum is not zero to the rounding of float64, and those among them where it is to float32's.
 
     Fewer roundings are allowed in float32: a shift of the diagonal that it can hold must not be taken for rounding.
     """
-    if state is not None:
-        return state != CLOSED, state == NEARLY
-    sums, magnitude = np.abs(rows[0]), rows[1]
+    sums, magnitude = np.abs(np.asarray(matrix.sum(axis=1)).ravel()), np.asarray(abs(matrix).sum(axis=1)).ravel()
     entries = np.diff(matrix.indptr)
     open_row = sums > ROW_SUM_ROUNDINGS * np.finfo(np.float64).eps * entries * magnitude
     return open_row, open_row & (sums <= np.finfo(np.float32).eps * np.sqrt(entries) * magnitude)

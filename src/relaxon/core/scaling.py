@@ -17,6 +17,9 @@ from relaxon.core.solution import Callback, Progress
 SAFE_EXPONENT = 200
 """Between `2⁻²⁰⁰` and `2²⁰⁰` (about 1e±60) products of three numbers and sums of many are far from float64's limits."""
 
+SAMPLE, NARROW = 4096, 1e4
+"""Numbers in a sample, and the ratio of the largest to the smallest up to which it stands for all."""
+
 
 def is_safe(magnitude: float) -> bool:
     """Return whether a norm or a largest entry needs no scaling. False for 0, NaN and infinity."""
@@ -35,6 +38,13 @@ def mean_scale(values: NDArray[np.float64]) -> float:
     """
     sizes = np.abs(values[values != 0])
     return 2.0 ** -round(float(np.mean(np.log2(sizes)))) if len(sizes) else 1.0
+
+
+def mean_scale_of_many(values: NDArray[np.float64]) -> float:
+    """Return such a power of two for many numbers, by a sample of them where that has a narrow range and no zero."""
+    sample = values[:: max(1, len(values) // SAMPLE)]
+    least, most = float(np.abs(sample).min(initial=np.inf)), float(np.abs(sample).max(initial=0.0))
+    return mean_scale(sample if 0.0 < least and most <= NARROW * least else values)
 
 
 def scale(array: NDArray[np.float64], exponent: int) -> None:

@@ -79,8 +79,8 @@ def test_coarse_couplings_are_sums_over_the_faces_between_parts():
     grid = random_grid(3, (7, 8, 9))
     cycle = PartedCycle(grid.operator(), Parting(least=0.1))
     top, below = cycle.levels[:2]
-    transfer = np.zeros((grid.cells.size, len(below.diagonal)))
-    for own in range(len(below.diagonal)):
+    transfer = np.zeros((grid.cells.size, len(top.first) - 1))
+    for own in range(len(top.first) - 1):
         transfer[top.members[top.first[own] : top.first[own + 1]], own] = 1
     matrix = np.zeros((grid.cells.size,) * 2)
     number = np.arange(grid.cells.size).reshape(grid.shape3)
@@ -88,9 +88,11 @@ def test_coarse_couplings_are_sums_over_the_faces_between_parts():
         np.add.at(matrix, (number.reshape(-1), np.roll(number, 1, axis).reshape(-1)), lower.reshape(-1))
     joined = transfer.T @ (matrix + matrix.T) @ transfer
     np.fill_diagonal(joined, 0)
-    found = np.zeros_like(joined)
-    rows = np.repeat(np.arange(len(below.diagonal)), np.diff(below.lower[0]))
-    found[rows, below.lower[1]] = below.lower[2]
+    found = np.zeros((len(below.diagonal),) * 2)
+    lanes = np.arange(len(below.diagonal)).reshape(-1, 8)
+    rows = np.repeat(lanes, np.diff(below.rows.begins), axis=0)
+    np.add.at(found, (rows, below.rows.others), below.rows.couplings)
+    found = found[: len(joined), : len(joined)]
     np.testing.assert_allclose(found, cycle.parting.factor * joined, rtol=1e-5, atol=1e-7)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from relaxon.cli.residual import true_residual
-from relaxon.solvers import PoissonGrid, Result, gallery, solve
+from relaxon.solvers import PoissonGrid, Result, gallery, prepare, solve
 from relaxon.solvers.dcdm import rescue
 from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle
 from relaxon.solvers.interface.engine import Prepared
@@ -115,3 +115,41 @@ def test_slabs_are_factored_like_planes_and_larger_systems_only_as_a_last_resort
     assert names(120, 1, 130) == names(120, 130) == ["a factorisation", "amg", "ic-cg"]
     assert names(25, 25, 25) == names(350, 350) == ["amg", "a factorisation", "ic-cg"]
     assert names(40, 40, 40) == ["amg", "ic-cg"]
+
+
+def long_cells(**arguments):
+    """Return a box of cells up to 20 times as long as wide, in either direction."""
+    widths = 1.1 ** np.arange(32)
+    return PoissonGrid(np.zeros((32, 32), np.uint8), (widths, widths), "dirichlet", **arguments)
+
+
+def test_a_box_of_long_cells_is_solved_directly_and_the_message_says_so():
+    grid = long_cells(coefficient=np.outer(np.arange(1.0, 33.0), np.linspace(1.0, 2.0, 32)))
+    b = np.random.default_rng(0).standard_normal(grid.shape)
+    solution = solve(grid, b, rtol=1e-10)
+    assert solution.converged
+    assert solution.iterations <= 2
+    assert "fast diagonalisation took over" in solution.message
+    cycles = solve(grid, b, solver=DeepConjugateDirectionCycle(rescue=False), rtol=1e-10)
+    assert cycles.iterations > 5
+    np.testing.assert_allclose(solution.x, cycles.x, rtol=1e-6, atol=1e-8 * np.abs(cycles.x).max())
+
+
+def test_the_cycle_keeps_long_cells_that_are_all_alike_or_lie_among_obstacles_or_whose_coefficients_are_no_products():
+    cells, rough = np.zeros((32, 32), np.uint8), 1.0 + np.random.default_rng(0).random((32, 32))
+    cells[5:9, 5:9] = 1
+    alike = PoissonGrid(np.zeros((32, 32), np.uint8), (1.0, 20.0), "dirichlet")
+    among = PoissonGrid(cells, long_cells().spacing, "dirichlet")
+    for grid in (alike, among, long_cells(coefficient=rough)):
+        solution = solve(grid, np.where(grid.fluid.reshape(grid.shape), rough, 0.0))
+        assert solution.converged
+        assert "diagonalisation" not in solution.message
+
+
+def test_a_solve_that_is_prepared_for_long_cells_follows_new_coefficients_into_either_method():
+    b = np.ones((32, 32))
+    rough = long_cells(coefficient=1.0 + np.random.default_rng(0).random((32, 32)))
+    prepared = prepare(long_cells())
+    changed = prepared.update(rough)
+    back = changed.update(long_cells())
+    assert ["diagonalisation" in one.solve(b).message for one in (prepared, changed, back)] == [True, False, True]

@@ -169,7 +169,7 @@ def test_a_grid_of_any_kind_is_solved_as_in_one_process(seed, monkeypatch):
         assert (found[0].info["shared_levels"] >= 1) == (split.processes > 1)
         assert found[0].info.get("eliminated") == one.info.get("eliminated")
         # Of one order only: in one process directions are rounded to float32.
-        assert found[0].backward_error == pytest.approx(one.backward_error, rel=0.7)
+        assert 0.2 <= found[0].backward_error / one.backward_error <= 5.0
 
 
 def test_units_beyond_squares_and_constants_that_next_to_nothing_holds():

@@ -8,7 +8,7 @@ import pytest
 
 from relaxon.solvers.kernels import team_kernels
 from relaxon.solvers.kernels.compiled import kernel
-from relaxon.solvers.kernels.team_kernels import SIZE, meet, run_team, share
+from relaxon.solvers.kernels.team_kernels import SIZE, claim, meet, run_team, share
 
 
 @kernel()
@@ -62,6 +62,23 @@ def test_shares_make_up_the_whole():
             assert shares[0][0] == 0
             assert shares[-1][1] == count
             assert all(a[1] == b[0] for a, b in pairwise(shares))
+
+
+@kernel()
+def _mark_claims(first, last, team, marks):
+    k = claim(team)
+    while k < marks.size:
+        marks[k] += 1
+        k = claim(team)
+
+
+@pytest.mark.parametrize("members", [1, 2, 3])
+def test_each_item_is_claimed_once_though_one_member_begins_with_something_else(members, monkeypatch):
+    monkeypatch.setattr(team_kernels._crowding, "is_expected", lambda: False)
+    marks, called = np.zeros(1_000, np.int64), []
+    run_team(_mark_claims, marks, members=members, beside=lambda: called.append(1))
+    assert called == [1]
+    assert (marks == 1).all()
 
 
 @pytest.mark.parametrize("failing", [0, 1])

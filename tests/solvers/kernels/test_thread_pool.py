@@ -9,6 +9,8 @@ import sys
 import textwrap
 import threading
 import weakref
+from collections import deque
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ import pytest
 import relaxon
 from relaxon.solvers import gallery, get_num_threads, num_threads, set_num_threads, solve
 from relaxon.solvers.kernels import threads
-from relaxon.solvers.kernels.threads import divide
+from relaxon.solvers.kernels.threads import divide, take_turns
 
 WAIT = 120
 """Seconds after which a process that hangs is given up: the first ones may have to compile."""
@@ -520,3 +522,21 @@ def test_a_signal_at_any_time_neither_loses_the_pool_nor_returns_before_the_work
         os._exit(0)  # not in the midst of a signal
     """
     assert run(script) == ["end"]
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 3])
+def test_calls_in_turn_are_made_once_and_may_append_others(chunks):
+    done, calls = [], deque()
+    calls.extend(partial(done.append, k) for k in range(50))
+    calls.append(lambda: calls.extend(partial(done.append, k) for k in range(50, 100)))
+    take_turns(calls, chunks)
+    assert sorted(done) == list(range(100))
+
+
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_a_call_in_turn_that_raises_is_heard_of(chunks):
+    def fail():
+        raise ArithmeticError("no")
+
+    with pytest.raises(ArithmeticError, match="no"):
+        take_turns(deque([fail] * chunks), chunks)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from relaxon.core.scaling import mean_scale, mean_scale_of_many
 from relaxon.solvers import AlgebraicMultigrid, PoissonGrid, Result, gallery, prepare, solve, solve_many
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import Constants, MatrixSystem
@@ -12,7 +13,7 @@ from relaxon.solvers.sparse.amg import coarsest, engine, hierarchy, lower, smoot
 from relaxon.solvers.sparse.amg.cycle import LENGTHS, Cycle, count_steps
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 from relaxon.solvers.sparse.system.inspection import inspect
-from relaxon.solvers.sparse.system.inspection_kernels import ASYMMETRIC
+from relaxon.solvers.sparse.system.inspection_kernels import ASYMMETRIC, CLOSED, DECIDES, NEARLY, OPEN, SUM
 from relaxon.solvers.stress import make_matrix_case
 
 N = 4_000
@@ -447,6 +448,21 @@ def test_a_fast_look_finds_what_is_amiss():
     assert inspect(lone, 1e-10).flags
 
 
+def test_a_fast_look_judges_each_row_by_its_entries_that_are_not_zero():
+    a = sparse.csr_array(gallery.matrix("neumann-2d", 400))
+    shift = np.zeros(a.shape[0])
+    shift[3], shift[5], shift[8] = 1e-7, 1e-5, 1e6
+    a = sparse.csr_array(a + sparse.diags_array(shift))
+    plain = inspect(a, 1e-10).state
+    expected = np.full(a.shape[0], CLOSED)
+    expected[[3, 5, 8]] = NEARLY, OPEN, OPEN | DECIDES
+    np.testing.assert_array_equal(plain, expected)
+    wide = sparse.csr_array(np.where(a.toarray() == 0, np.inf, a.toarray()))  # every entry is stored
+    wide.data[np.isinf(wide.data)] = 0.0
+    assert wide.nnz == a.shape[0] ** 2
+    np.testing.assert_array_equal(inspect(wide, 1e-10).state, plain)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_what_is_amiss_is_found_across_the_threads_parts(threads):
     """A coupling between rows of different parts, changed on one side, or there on one side alone."""
@@ -501,7 +517,7 @@ def test_what_is_left_of_a_large_matrix_without_decided_unknowns_is_its_principa
     left, kept = prepared.reduced.system, np.flatnonzero(held == 0)
     assert abs(left.matrix - a[kept][:, kept]).max() == 0
     np.testing.assert_array_equal(left.kept, kept)
-    np.testing.assert_allclose(left.rows[0], left.matrix.sum(axis=1), atol=1e-12 * a.max())
+    np.testing.assert_array_equal((left.state & SUM) == OPEN, left.matrix.sum(axis=1) > 1e-12 * a.max())
     solution = prepared.solve(np.ones(a.shape[0]), rtol=1e-8)
     assert solution.result is Result.CONVERGED
 
@@ -597,3 +613,38 @@ def test_clusters_that_float32_cannot_couple_are_not_interpolated_smoothly(monke
     assert found.iterations <= 40
     monkeypatch.setattr(hierarchy, "ISOLATED", 0.0)
     assert not solve(a, b, solver="amg", max_iterations=80).converged
+
+
+@pytest.mark.parametrize("far", [1e-60, 0.0])
+def test_the_scale_of_a_matrix_is_that_of_all_its_diagonal_wherever_a_sample_is_not_of_one_size(far):
+    values = np.full(100_000, 3.0)
+    values[1::2] = 5.0
+    assert mean_scale_of_many(values) == mean_scale(values) == 0.25
+    values[:60_000:24] = far  # every other one of the sample of 24th entries, up to there
+    assert mean_scale_of_many(values) == mean_scale(values)
+
+
+def test_singular_parts_beside_lone_unknowns_are_those_of_the_matrix_without_them():
+    a = gallery.matrix("parts", 30_000)
+    prepared = prepare(a, solver="jacobi-cg")
+    left, kept = prepared.reduced.system, np.flatnonzero(np.diff(a.indptr) > 1)
+    np.testing.assert_array_equal(left.kept, kept)
+    anew = MatrixSystem.of(a[kept][:, kept])
+    np.testing.assert_array_equal(left.null.labels, anew.null.labels)
+    np.testing.assert_array_equal(left.null.sizes, anew.null.sizes)
+    np.testing.assert_array_equal(left.state, anew.state)
+    np.testing.assert_array_equal(left.diagonal, anew.diagonal)
+
+
+@pytest.mark.parametrize("matchings", [2, 3])
+def test_groups_do_not_depend_on_the_room_for_later_matchings(matchings, monkeypatch):
+    level = hierarchy.build_finest(MatrixSystem.of(gallery.matrix("neighbours-3d", N)), 1.0)[0]
+    found = []
+    for room in (1.0, 0.6, 0.1):
+        monkeypatch.setattr(hierarchy, "SHRINKS", room)
+        group, offsets, rows = hierarchy.coarsen(level, Constants(matchings=matchings), 0.5, False)
+        entries = np.concatenate([np.arange(lo, hi) for lo, hi in zip(rows.first, rows.last, strict=True)])
+        found.append([group, offsets, rows.last - rows.first, rows.columns[entries], rows.values[entries]])
+    for other in found[1:]:
+        for one, same in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(one, same)

@@ -13,7 +13,7 @@ from relaxon.solvers import Result, gallery, prepare, solve, solve_many
 from relaxon.solvers.interface.engine import Monitor
 from relaxon.solvers.sparse import MATRIX_SOLVERS, MatrixSystem
 from relaxon.solvers.sparse.choice import automatic as choice
-from relaxon.solvers.sparse.choice import costs, estimates, trial
+from relaxon.solvers.sparse.choice import costs, estimates, features, trial
 from relaxon.solvers.sparse.choice import watch as watched
 from relaxon.solvers.sparse.choice.automatic import choose
 from relaxon.solvers.sparse.choice.costs import CostModel, DirectCost, IterativeCost, dominated_iterations
@@ -57,6 +57,13 @@ def use(monkeypatch, found):
 # --- features ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=[0, 10**9])
+def least_compiled(request, monkeypatch):
+    """The features of matrices from so many rows are computed by a kernel."""
+    monkeypatch.setattr(features, "COMPILED", request.param)
+
+
+@pytest.mark.usefixtures("least_compiled")
 def test_features_are_those_of_the_whole_matrix_where_the_sample_is_all_of_it():
     a = gallery.matrix("tetrahedra-3d", 1_500)
     dense = a.toarray()
@@ -80,6 +87,7 @@ def test_features_do_not_depend_on_the_matrix_s_scale(factor):
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-9)
 
 
+@pytest.mark.usefixtures("least_compiled")
 def test_features_of_a_diagonal_and_of_empty_rows_are_finite():
     for a in (sparse.eye_array(5, format="csr"), sparse.csr_array(np.diag([1.0, 0.0, 2.0]))):
         found = features_of(a)

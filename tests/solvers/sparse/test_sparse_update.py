@@ -10,6 +10,7 @@ from scipy import sparse
 from relaxon.solvers import gallery, prepare, solve
 from relaxon.solvers.kernels.threads import num_threads
 from relaxon.solvers.sparse import MatrixSystem
+from relaxon.solvers.sparse.amg import updating_kernels as kernels
 from relaxon.solvers.sparse.amg.hierarchy import Hierarchy
 from relaxon.solvers.sparse.amg.updating import update_hierarchy
 
@@ -464,3 +465,15 @@ def test_an_operator_without_entries_has_nothing_to_update():
     a = gallery.matrix("laplacian-2d", 100)
     with pytest.raises(TypeError, match="^operator cannot be updated"):
         prepare(aslinearoperator(a), symmetric=True).update(a)
+
+
+@pytest.mark.parametrize("name", ["laplacian-2d", "stretched-3d"])
+def test_an_update_of_an_update_uses_what_the_first_one_has_found_out(name, monkeypatch):
+    system = MatrixSystem.of(gallery.matrix(name, 3_000))
+    first = update_hierarchy(Hierarchy.of(system), system, system)
+    monkeypatch.setattr(kernels, "find_places", None)
+    monkeypatch.setattr(kernels, "find_targets", None)
+    monkeypatch.setattr(kernels, "find_interpolated", None)
+    again = update_hierarchy(first, system, system)
+    for one, other in zip(first.levels, again.levels, strict=True):
+        np.testing.assert_array_equal(one.lower.values, other.lower.values)

@@ -26,6 +26,12 @@ def test_the_matrix_of_faces_is_that_of_the_operator(case):
     assert not case.b[~case.grid.fluid].any()
 
 
+def test_a_cut_case_whose_uncut_grid_has_no_open_face_is_made_with_a_reaction():
+    case = make_case(41, 2639)
+    assert "cut" in case.summary
+    assert case.grid.reaction is not None
+
+
 def test_the_cases_are_of_every_kind():
     grids = [case.grid for case in CASES]
     for kind in ("maze", "channel", "pockets", "drops in air", "pool", "sheets", "one cell wide", "thin", "prime"):

@@ -136,3 +136,27 @@ def zeros(typingctx: Any, array: Any) -> Any:
         return ir.Constant(_vector(array.dtype), None)
 
     return Lanes(array.dtype)(array), generate
+
+
+@_instruction
+def gather(typingctx: Any, x: Any, places: Any, index: Any) -> Any:
+    """Return the entries of `x` `(m,)` at the places in row `index` of `places`, integers `(n, 8)`.
+
+    They are loaded one by one: a processor's own instruction for that is no faster, and on some is slow.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        values, at = (
+            context.make_array(kind)(context, builder, array).data
+            for kind, array in zip(signature.args[:2], args[:2], strict=True)
+        )
+        wide = ir.IntType(64)
+        first = builder.mul(context.cast(builder, args[2], signature.args[2], types.intp), ir.Constant(wide, WIDTH))
+        lanes = ir.Constant(_vector(x.dtype), ir.Undefined)
+        for lane in range(WIDTH):
+            place = builder.load(builder.gep(at, [builder.add(first, ir.Constant(wide, lane))]))
+            value = builder.load(builder.gep(values, [builder.sext(place, wide)]))
+            lanes = builder.insert_element(lanes, value, ir.Constant(ir.IntType(32), lane))
+        return lanes
+
+    return Lanes(x.dtype)(x, places, index), generate
