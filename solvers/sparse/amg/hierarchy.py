@@ -92,6 +92,8 @@ class Level:
     smoothed: Smoothed | None = None
     released: bool = False
     """Whether the arrays that only a set-up reads have been."""
+    takes_one_step: bool = False
+    """Whether a cycle takes one step on each visit, whatever the levels below."""
     half: Lower | None = None
     """The part of the matrix that a cycle reads, where the rest was released before there is a cycle."""
 
@@ -277,6 +279,7 @@ class Hierarchy:
             if following is None:
                 break
             allowed = None if level.smoothed is None else MISFIT_BELOW
+            level.takes_one_step = len(levels) == 1 or level.entries > constants.twice * levels[-2].entries
             if not whole:
                 level.give_up()
             level = following

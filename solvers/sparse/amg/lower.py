@@ -29,6 +29,11 @@ ACROSS = 0.25
 """Such a level stays in one block where more than this fraction of its couplings would lie between them."""
 ROW_COST = 3
 """Entries that take as long in a sweep as the rest of the work on a row."""
+WEAK, MOSTLY = 0.02, 0.5
+"""Couplings below this fraction of the strongest ones of both rows are weak; a cycle leaves them out where they are at
+least this fraction of a level's couplings."""
+SAMPLE = 500
+"""Rows in which weak couplings are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,10 @@ class Lower:
     sweeps keep its unknown in a register, as they would else wait for what they have just stored. Block `k` sums the
     residuals of the aggregates `offsets[k] … offsets[k + 1] − 1`, whose members are rows of the block and
     `joined[joined_bounds[k]:joined_bounds[k + 1]]`, which lie in other blocks.
+
+    Where most couplings are weak, as across stretched cells, they are left out, and added to the diagonal: sweeps and
+    residuals know only the strong ones, and the weak ones act on the aggregates alone, in the next level's matrix. The
+    cycle stays symmetric and definite. No product with such a level's matrix is taken, as it takes one step a visit.
     """
 
     bounds: Indices
@@ -79,6 +88,13 @@ class Lower:
             )  # fmt: skip
             if _total(own, BEYOND) <= ACROSS * max(1, 2 * _total(counts, BEFORE)):
                 bounds, inverse, excess, counts = halves, inverse.copy(), excess.copy(), own
+        weak = np.float32(WEAK if level.takes_one_step and level.smoothed is not None and _is_mostly_weak(level) else 0)
+        if weak > 0:
+            inverse, counts = inverse.copy(), counts.copy()
+            divide(
+                kernels.count_kept, PIECES, bounds, level.first, level.middle, level.columns, level.values, level.most,
+                weak, counts, chunks=level.chunks,
+            )  # fmt: skip
         before, beyond, linked = (_total(counts, which) for which in (BEFORE, BEYOND, LINKED))
         starts = np.full(level.rows + 1, before, np.uint32)
         columns, values = np.empty(before, np.uint32), np.empty(before, np.float32)
@@ -90,10 +106,21 @@ class Lower:
         divide(
             kernels.copy_by_blocks, PIECES, bounds, counts, level.first, level.last, level.columns, level.values,
             starts, ends, near, columns, values, across.bounds, across.rows, across.starts, across.columns,
-            across.values, bounds is not level.bounds, level.diagonal, inverse, excess, chunks=level.chunks,
+            across.values, bounds is not level.bounds, level.diagonal, inverse, excess, level.most, weak,
+            chunks=level.chunks,
         )  # fmt: skip
         shares = _share_aggregates(level, bounds)
         return cls(bounds, starts, ends, near, columns, values, across, inverse, excess, *shares)
+
+
+def _is_mostly_weak(level: Level) -> bool:
+    """Return whether most couplings, in a sample of rows, are weak."""
+    rows = np.random.default_rng(0).integers(0, level.rows, SAMPLE)
+    lengths = (level.last[rows] - level.first[rows]).astype(np.int64)
+    places = np.arange(int(lengths.sum())) + np.repeat(level.first[rows] - np.cumsum(lengths) + lengths, lengths)
+    own, values = np.repeat(level.most[rows], lengths), level.values[places]
+    weak = (values < 0) & (-values < WEAK * np.minimum(own, level.most[level.columns[places]]))
+    return len(weak) > 0 and bool(weak.mean() >= MOSTLY)
 
 
 def _total(counts: Indices, which: int) -> int:

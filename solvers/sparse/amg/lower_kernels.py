@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.sparse.amg.levels_kernels import BEFORE, BEYOND, COUNTS, LINKED, cut, rows_kernel
+from relaxon.solvers.sparse.amg.levels_kernels import BEFORE, BEYOND, COUNTS, LINKED, cut, rows_kernel, rows_part
 
 ONE = np.uint32(1)
 
@@ -56,10 +56,33 @@ def count_in_halves(start, stop, row_cost, bounds, given, first, middle, last, c
         counts[COUNTS * piece + LINKED] = linked
 
 
+@rows_part
+def is_weak(value, own, other, weak):  # type: ignore[no-untyped-def]
+    """Return whether a coupling is negative and below `weak` times the strongest ones of both rows, `own` and
+    `other`."""
+    return value < 0 and -value < weak * min(own, other)
+
+
+@rows_kernel
+def count_kept(start, stop, bounds, first, middle, c, v, most, weak, counts):  # type: ignore[no-untyped-def]
+    """Count again the entries before the diagonal within blocks, without weak ones."""
+    pieces = len(counts) // COUNTS
+    for piece in range(start, stop):
+        before = ONE - ONE
+        for block in range(len(bounds) - 1):
+            lo = bounds[block]
+            begun, ended = cut(piece, pieces, bounds, block)
+            for i in range(begun, ended):
+                for k in range(first[i], middle[i]):
+                    if c[k] >= lo and not is_weak(v[k], most[i], most[c[k]], weak):
+                        before += ONE
+        counts[COUNTS * piece + BEFORE] = before
+
+
 @rows_kernel
 def copy_by_blocks(  # type: ignore[no-untyped-def]
     start, stop, bounds, counts, first, last, c, v, starts, ends, near, columns, values, over_bounds, over_rows,
-    over_starts, over_columns, over_values, fresh, diagonal, inverse, excess,
+    over_starts, over_columns, over_values, fresh, diagonal, inverse, excess, most, weak,
 ):  # fmt: skip
     """Copy the entries before the diagonal of each row, those of row `i` from `starts[i]`, and those outside its block.
 
@@ -67,7 +90,8 @@ def copy_by_blocks(  # type: ignore[no-untyped-def]
     `ends[i]` is where the next row begins, and `near[i]` is 0. Those outside the block are those of row `over_rows[m]`,
     from `over_starts[m]`, and a block's rows begin at `over_bounds`; the ends of `starts`, `over_starts` and
     `over_bounds` are left to the caller. With `fresh` blocks half the sum of the magnitudes outside is added to the
-    diagonal, which makes a sweep within blocks convergent: to `excess` and in `inverse`.
+    diagonal, which makes a sweep within blocks convergent: to `excess` and in `inverse`. With `weak` above 0 weak
+    couplings within blocks are left out, and added to the diagonal in `inverse`, so that row sums stay.
     """
     pieces = len(counts) // COUNTS
     position = place = linked = ONE - ONE
@@ -83,13 +107,15 @@ def copy_by_blocks(  # type: ignore[no-untyped-def]
                 over_bounds[block] = linked
             for i in range(begun, ended):
                 starts[i] = position
-                before, away, beside = place, 0.0, False
+                before, away, lost, beside = place, 0.0, 0.0, False
                 near[i] = 0
                 for k in range(first[i], last[i]):
                     if c[k] < lo or c[k] >= hi:
                         over_columns[place], over_values[place] = c[k], v[k]
                         place += ONE
                         away += abs(v[k])
+                    elif weak > 0 and is_weak(v[k], most[i], most[c[k]], weak):
+                        lost -= v[k]
                     elif c[k] + ONE == i:
                         beside, near[i] = True, v[k]
                     elif c[k] < i:
@@ -105,3 +131,5 @@ def copy_by_blocks(  # type: ignore[no-untyped-def]
                     if fresh and away > 0.0:
                         excess[i] += 0.5 * away
                         inverse[i] = 1.0 / (diagonal[i] + excess[i]) if diagonal[i] > 0.0 else 0.0
+                if lost > 0.0 and diagonal[i] > 0.0:
+                    inverse[i] = 1.0 / (max(diagonal[i] - lost, 0.5 * diagonal[i]) + excess[i])

@@ -60,6 +60,32 @@ def _product(table, x, y, b, parts):
     cycle_kernels.sum_energy(0, table[0, cycle_kernels.BLOCKS], table[0], x, b, y, parts[1])
 
 
+def test_a_cycle_leaves_weak_couplings_to_the_aggregates_where_most_are_weak():
+    """What is left out are weak couplings alone, row sums stay, and the cycle is still symmetric and definite."""
+    hierarchy = Hierarchy.of(MatrixSystem.of(gallery.matrix("stretched-3d", 3_000)))
+    level = hierarchy.levels[0]
+    a, n, lower = level_matrix(level), level.rows, level.lower
+    half = sparse.csr_array((lower.values, lower.columns.astype(int), lower.starts.astype(int)), shape=(n, n))
+    rows = np.repeat(lower.across.rows, np.diff(lower.across.starts).astype(int))
+    across = sparse.csr_array((lower.across.values, (rows, lower.across.columns)), shape=(n, n))
+    kept = half + half.T + across
+    left = a - sparse.diags_array(a.diagonal()) - kept
+    left.data[abs(left.data) < 1e-6 * abs(a).max()] = 0
+    left.eliminate_zeros()
+    assert left.nnz > 0.5 * (a.nnz - n)
+    assert abs(left).max() <= lower_module.WEAK * level.most.max()
+    diagonal = 1.0 / lower.inverse.astype(float) - lower.excess
+    assert abs(diagonal + kept.sum(axis=1) - level.surplus).max() <= 1e-5 * a.diagonal().max()
+    cycle = Cycle(hierarchy).with_lengths(LENGTHS)
+    maps = []
+    for seed in range(3):
+        cycle.right[...] = np.random.default_rng(seed).standard_normal(n)
+        maps.append((cycle.right.astype(float), cycle.apply().astype(float)))
+    (one, image), (two, other), _ = maps
+    assert abs(one @ other - two @ image) <= 1e-5 * np.sqrt((one @ image) * (two @ other))
+    assert all(b @ x > 0 for b, x in maps)
+
+
 @pytest.mark.parametrize(("name", "pieces"), [("tetrahedra-3d", 6), ("rotated-2d", 6), ("random-jumps-3d", 2)])
 def test_what_a_cycle_reads_is_the_whole_matrix(name, pieces, monkeypatch):
     """Entries before the diagonal, their mirror images and those between blocks; and its product is the matrix's.
