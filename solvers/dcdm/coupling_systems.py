@@ -21,7 +21,8 @@ LEAST_VOLUME = 1e-3
 
 def random_system(rng: np.random.Generator, ndim: int) -> tuple[PoissonGrid, Array]:
     """Return a random grid of another kind than κ = 1 on equal cells, and a right-hand side of `grid.shape`."""
-    shape = tuple(int(n) for n in np.exp(rng.uniform(*np.log(SIDES[ndim]), ndim)))
+    least, most = np.log(SIDES[ndim])
+    shape = tuple(int(n) for n in np.exp(rng.uniform(least, most, ndim)))
     kinds = (_jumps, _layers, _lognormal, _find_closed_faces, _cut_cells, _stretched, _reaction, _sides)
     given: dict[str, Any] = {
         "spacing": 1.0,
