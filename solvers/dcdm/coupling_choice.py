@@ -27,7 +27,7 @@ from relaxon.solvers.multigrid.parted import PartedCycle, Parting
 Array = NDArray[np.float64]
 FEATURES = 8
 """Seven shares of faces, axes and cells on a logarithmic scale from 0 to 1, and whether there are three dimensions."""
-TIE = 0.1
+TIE = 0.05
 """How much more parts of blocks may be predicted to cost, as a logarithm, and yet be taken: training had grids of up to
 64 cells a side, and the iterations of the other kind grow with the grid."""
 LEAST_SHARE = 1e-4

@@ -27,15 +27,15 @@ from relaxon.solvers.multigrid.parted import GraphLevel, PartedCycle, Parting
 
 Array = NDArray[np.float64]
 RTOL, MOST = 1e-6, 80
-OUTER = 4.0
+OUTER = 9.0
 """The cost of an iteration without the cycle, in sweeps over the finest level."""
-TRANSFERS, PARTED_TRANSFERS = 5.0, 4.0
+TRANSFERS, PARTED_TRANSFERS = 4.4, 6.5
 """The cost of a level's residual and transfers in the same unit, where they follow the couplings and to parts."""
-GRAPH = 2.5
+GRAPH = 4.0
 """The cost of an entry of a graph relative to one of a grid."""
-SET_UP, REACHING_SET_UP, PARTED_SET_UP = 70.0, 105.0, 70.0
+SET_UP, REACHING_SET_UP, PARTED_SET_UP = 80.0, 85.0, 140.0
 """What setting up costs: transfers that follow the couplings, the same with closed faces or a reaction, and parts. All
-these are as one thread took in 64³ and 128³ cells (processor time); training itself times nothing."""
+these are as two threads took in 128³ cells; training itself times nothing."""
 TEMPERATURE, FORETOLD, FIT_STEPS, FIT_RATE = 0.1, 0.3, 1000, 0.02
 PLAIN = Candidate(2)
 """The cycle of `mg-cg`, to compare with."""

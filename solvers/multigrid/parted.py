@@ -162,7 +162,8 @@ class GraphLevel(PartedLevel):
 
     def end_visit(self) -> None:
         """End a second visit."""
-        self.x += self.kept
+        with np.errstate(over="ignore", invalid="ignore"):  # of values beyond float32's range: the solve's end says so
+            self.x += self.kept
 
 
 class PartedCycle(SweptCycle):
