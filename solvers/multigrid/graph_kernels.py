@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from relaxon.solvers.kernels.compiled import threads_for
 from relaxon.solvers.kernels.lane_kernels import WIDTH, add_scaled, gather, load, multiply, store
-from relaxon.solvers.kernels.lean import inlined, lean, lean_shared
+from relaxon.solvers.kernels.lean import lean, lean_shared
 from relaxon.solvers.kernels.threads import divide
 from relaxon.solvers.multigrid.cycle import Single
 from relaxon.solvers.multigrid.plane_passes import F0
@@ -36,8 +36,6 @@ class Rows(NamedTuple):
     others: Index
     """The other node of each coupling."""
     couplings: Single
-    axes: NDArray[np.uint8]
-    """The axis of the faces that each coupling is a sum of; two nodes may be coupled along several."""
 
 
 class LanedRows(NamedTuple):
@@ -48,8 +46,8 @@ class LanedRows(NamedTuple):
     couplings: Single
 
     @classmethod
-    def of(cls, rows: Rows) -> LanedRows:
-        """Lay rows out in this way."""
+    def of(cls, rows: Rows, factor: float) -> LanedRows:
+        """Lay rows out in this way, with all couplings times `factor`."""
         nodes = len(rows.starts) - 1
         lengths = np.zeros(fill_up(nodes), np.int32)
         lengths[:nodes] = np.diff(rows.starts)
@@ -57,7 +55,7 @@ class LanedRows(NamedTuple):
         begins = np.zeros(vectors + 1, np.int32)
         np.cumsum(lengths.reshape(-1, WIDTH).max(1), out=begins[1:])
         laned = cls(begins, *(np.empty((begins[-1], WIDTH), kind) for kind in (np.int32, np.float32)))
-        divide(_lay_out, vectors, *rows[:3], *laned, chunks=threads_for(len(rows.others) // CELL))
+        divide(_lay_out, vectors, *rows, np.float32(factor), *laned, chunks=threads_for(len(rows.others) // CELL))
         return laned
 
 
@@ -67,7 +65,7 @@ def fill_up(nodes: int) -> int:
 
 
 @lean
-def _lay_out(start, stop, starts, others, couplings, begins, laned_others, laned_couplings):  # type: ignore[no-untyped-def]
+def _lay_out(start, stop, starts, others, couplings, factor, begins, laned_others, laned_couplings):  # type: ignore[no-untyped-def]
     nodes = len(starts) - 1
     for vector in range(start, stop):
         for place in range(begins[vector], begins[vector + 1]):
@@ -76,7 +74,7 @@ def _lay_out(start, stop, starts, others, couplings, begins, laned_others, laned
                 at = starts[min(node, nodes)] + place - begins[vector]
                 inside = at < starts[min(node + 1, nodes)]
                 laned_others[place, lane] = others[at] if inside else node
-                laned_couplings[place, lane] = couplings[at] if inside else F0
+                laned_couplings[place, lane] = factor * couplings[at] if inside else F0
 
 
 @lean
@@ -139,60 +137,35 @@ def label_nodes(starts, others, couplings, strength, block, least, part, waiting
 
 
 @lean
-def mark_extents(start, stop, first, members, part, starts, others, axes, extents):  # type: ignore[no-untyped-def]
-    for own in range(start, stop):
-        found = 0
-        for place in range(first[own], first[own + 1]):
-            node = members[place]
-            for entry in range(starts[node], starts[node + 1]):
-                if part[others[entry]] == own:
-                    found |= 1 << axes[entry]
-        extents[own] = found
-
-
-@inlined
-def scale_of(one, other, axis, factor):  # type: ignore[no-untyped-def]
-    """Return what a coupling along an axis is multiplied by between parts of the extents `one` and `other`."""
-    both = (one >> axis & 1) + (other >> axis & 1)
-    if both == 2:
-        return factor
-    return ONE if both == 0 else 2 * factor / (ONE + factor)
-
-
-@lean
-def _join_nodes(first, members, part, starts, others, couplings, axes, extents, factor, seen, begins, found, sums, along):  # type: ignore[no-untyped-def]
+def _join_nodes(first, members, part, starts, others, couplings, seen, begins, found, sums):  # type: ignore[no-untyped-def]
     count = 0
     for own in range(len(first) - 1):
         begin = count
         for place in range(first[own], first[own + 1]):
             node = members[place]
             for entry in range(starts[node], starts[node + 1]):
-                other, axis = part[others[entry]], axes[entry]
+                other = part[others[entry]]
                 if other == own:
                     continue
-                value = scale_of(extents[own], extents[other], axis, factor) * couplings[entry]
-                at = seen[other, axis]
+                at = seen[other]
                 if at < begin:
-                    seen[other, axis] = count
+                    seen[other] = count
                     found[count] = other
-                    along[count] = axis
-                    sums[count] = value
+                    sums[count] = couplings[entry]
                     count += 1
                 else:
-                    sums[at] += value
+                    sums[at] += couplings[entry]
         begins[own + 1] = count
     return count
 
 
-def join_nodes(first: NDArray[np.int64], members: Index, part: Index, rows: Rows, factor: float) -> tuple[Rows, NDArray[np.uint8]]:
+def join_nodes(first: NDArray[np.int64], members: Index, part: Index, rows: Rows) -> Rows:
     """Return the couplings between the parts of a graph, sums over the couplings of their members."""
     count = len(first) - 1
-    extents = np.empty(count, np.uint8)
-    divide(mark_extents, count, first, members, part, rows.starts, rows.others, rows.axes, extents, chunks=threads_for(len(rows.others) // CELL))
-    begins, seen = np.zeros(count + 1, np.int32), np.full((count, 3), -1, np.int32)
-    found, sums, along = np.empty_like(rows.others), np.empty_like(rows.couplings), np.empty_like(rows.axes)
-    entries = _join_nodes(first, members, part, *rows, extents, np.float32(factor), seen, begins, found, sums, along)
-    return Rows(begins, found[:entries], sums[:entries], along[:entries]), extents
+    begins, seen = np.zeros(count + 1, np.int32), np.full(count, -1, np.int32)
+    found, sums = np.empty_like(rows.others), np.empty_like(rows.couplings)
+    entries = _join_nodes(first, members, part, *rows, seen, begins, found, sums)
+    return Rows(begins, found[:entries], sums[:entries])
 
 
 @lean_shared("entries", of="x")

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from relaxon.solvers.kernels.compiled import threads_for
 from relaxon.solvers.kernels.lean import inlined, lean, lean_shared
 from relaxon.solvers.kernels.threads import divide
-from relaxon.solvers.multigrid.graph_kernels import scale_of
 from relaxon.solvers.multigrid.plane_passes import F0
 
 MOST_JOINED = 48
@@ -186,7 +185,7 @@ def list_members(part, place, members):  # type: ignore[no-untyped-def]
 
 
 @lean
-def _join(start, stop, first, members, part, lower0, lower1, lower2, wrap, extents, factor, starts, others, couplings, axes, fill, seen, sums):  # type: ignore[no-untyped-def]
+def _join(start, stop, first, members, part, lower0, lower1, lower2, wrap, starts, others, couplings, fill, seen, sums):  # type: ignore[no-untyped-def]
     _, n1, n2 = lower0.shape
     around = wrap[0] or wrap[1] or wrap[2]
     flat0, flat1, flat2 = lower0.reshape(-1), lower1.reshape(-1), lower2.reshape(-1)
@@ -211,56 +210,40 @@ def _join(start, stop, first, members, part, lower0, lower1, lower2, wrap, exten
                 other = part[beyond]
                 if other == own or other < 0:
                     continue
-                at, key = 0, 4 * other + side // 2
-                while at < known and seen[at] != key:
+                at = 0
+                while at < known and seen[at] != other:
                     at += 1
                 if at == known:
-                    seen[at] = key
+                    seen[at] = other
                     sums[at] = F0
                     known += 1
-                sums[at] += value * scale_of(extents[own], extents[other], side // 2, factor)
+                sums[at] += value
         if fill:
             for at in range(known):
-                others[starts[own] + at] = seen[at] // 4
-                axes[starts[own] + at] = seen[at] % 4
+                others[starts[own] + at] = seen[at]
                 couplings[starts[own] + at] = sums[at]
         else:
             starts[own + 1] = known
 
 
 def join_parts(
-    first: NDArray[np.int64], members: NDArray[np.int32], part: NDArray[np.int32], lower: Any, wrap: Any, factor: float
-) -> tuple[Any, ...]:
+    first: NDArray[np.int64], members: NDArray[np.int32], part: NDArray[np.int32], lower: Any, wrap: Any
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
     """Return the couplings between parts of level 0, sums over the faces between them: rows, columns and values."""
     count = len(first) - 1
     starts = np.zeros(count + 1, np.int32)
-    extents = np.empty(count, np.uint8)
-    divide(_extents, count, first, members, *lower[0].shape, extents, chunks=threads_for(part.size))
-    others, couplings, axes = np.empty(1, np.int32), np.empty(1, np.float32), np.empty(1, np.uint8)
+    others, couplings = np.empty(1, np.int32), np.empty(1, np.float32)
     for fill in (False, True):
-        args = (first, members, part, *lower, wrap, extents, np.float32(factor), starts, others, couplings, axes, fill)
+        args = (first, members, part, *lower, wrap, starts, others, couplings, fill)
         divide(_join, count, *args, chunks=threads_for(part.size), work=_seen)
         if not fill:
             np.cumsum(starts, out=starts)
-            others, couplings, axes = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32), np.empty(starts[-1], np.uint8)
-    return (starts, others, couplings, axes), extents
+            others, couplings = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
+    return starts, others, couplings
 
 
-@lean
-def _extents(start, stop, first, members, n0, n1, n2, extents):  # type: ignore[no-untyped-def]
-    for own in range(start, stop):
-        lead = members[first[own]]
-        found = 0
-        for place in range(first[own] + 1, first[own + 1]):
-            other = members[place]
-            found |= (other // (n1 * n2) != lead // (n1 * n2)) * 1
-            found |= (other // n2 % n1 != lead // n2 % n1) * 2
-            found |= (other % n2 != lead % n2) * 4
-        extents[own] = found
-
-
-def _seen() -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    return np.empty(MOST_JOINED, np.int64), np.empty(MOST_JOINED, np.float32)
+def _seen() -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    return np.empty(MOST_JOINED, np.int32), np.empty(MOST_JOINED, np.float32)
 
 
 @lean

@@ -191,23 +191,25 @@ class PartedCycle(SweptCycle):
         unknown = (diagonal > 0).astype(np.float32)
         top = GridLevel(*_arrays_of(diagonal), self._finest, operator=face_operator, unknown=unknown)
         if int(np.count_nonzero(diagonal)) <= COARSEST:
-            _add_inverse(top, _graph_of(lower), (held.sum(0) + term).reshape(-1))
+            _add_inverse(top, _graph_of(lower), (held + term).reshape(-1))
             return [top], unit
         levels: list[PartedLevel] = [top]
         graph, sums, place = self._part_grid(top, held, term)
+        factor = self.parting.factor
         while graph is not None:
             held, term = sums
             strength = graph_kernels.add_rows(graph)
             nodes = len(strength)
             diagonal = np.zeros(graph_kernels.fill_up(nodes), np.float32)
-            diagonal[:nodes] = strength + held.sum(0) + term
-            laned = graph_kernels.LanedRows.of(graph)
+            diagonal[:nodes] = factor * (strength + held) + term
+            laned = graph_kernels.LanedRows.of(graph, factor)
             level = GraphLevel(*_arrays_of(diagonal), self._coarse, rows=laned, kept=np.zeros_like(diagonal), visits=2)
             levels.append(level)
             if nodes <= COARSEST:
-                _add_inverse(level, graph[:3], held.sum(0) + term)
+                _add_inverse(level, (graph.starts, graph.others, factor * graph.couplings), factor * held + term)
                 break
             graph, sums, place = self._part_graph(level, graph, strength, sums, place)
+            factor *= self.parting.factor
         levels[-1].dampings = self._last
         return levels, unit
 
@@ -233,11 +235,8 @@ class PartedCycle(SweptCycle):
         kernels.number_parts(offset, steps, part)
         flat = part.reshape(-1)
         level.first, level.members = _list_members(flat, number)
-        rows, extents = kernels.join_parts(
-            level.first, level.members, flat, level.lower, level.operator.wrap, self.parting.factor
-        )
-        graph = Rows(*rows)
-        sums = self._sum(level, held.reshape(3, -1), term.reshape(-1), extents)
+        graph = Rows(*kernels.join_parts(level.first, level.members, flat, level.lower, level.operator.wrap))
+        sums = [kernels.sum_members(level.first, level.members, values.reshape(-1)) for values in (held, term)]
         block = np.repeat(np.arange(count.size, dtype=np.int32), count.reshape(-1))
         return graph, sums, (block, blocks)
 
@@ -246,27 +245,20 @@ class PartedCycle(SweptCycle):
     ) -> tuple[Any, ...]:
         """Part a graph in the same way, by the blocks of its nodes' blocks."""
         from relaxon.solvers.multigrid import graph_kernels
+        from relaxon.solvers.multigrid.part_kernels import sum_members
+
         count = len(strength)
         finer, blocks = place  # the blocks' numbers, and how many there are along each axis
         block, part, waiting = (np.empty(count, np.int32) for _ in range(3))
         graph_kernels.halve_blocks(finer, *blocks[1:], block)
-        number = graph_kernels.label_nodes(*graph[:3], strength, block, self.parting.least, part, waiting)
+        number = graph_kernels.label_nodes(*graph, strength, block, self.parting.least, part, waiting)
         if number == 0 or number > LEAST_COARSENING * np.count_nonzero(strength):
             return None, None, None
         level.first, level.members = _list_members(part, number)
-        joined, extents = graph_kernels.join_nodes(level.first, level.members, part, graph, self.parting.factor)
+        joined = graph_kernels.join_nodes(level.first, level.members, part, graph)
         of_parts = block[level.members[level.first[:-1]]]
-        sums = self._sum(level, *sums, extents)
+        sums = [sum_members(level.first, level.members, values) for values in sums]
         return joined, sums, (of_parts, tuple((n + 1) // 2 for n in blocks))
-
-
-    def _sum(self, level: PartedLevel, held: Array, term: Array, extents: Any) -> tuple[Array, Array]:
-        from relaxon.solvers.multigrid.part_kernels import sum_members
-
-        found = np.array([sum_members(level.first, level.members, values) for values in held])
-        for axis in range(3):
-            found[axis][(extents >> axis & 1) == 1] *= self.parting.factor
-        return found, sum_members(level.first, level.members, term)
 
 
 def _assemble_finest(operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple[Any, ...]:
@@ -277,7 +269,7 @@ def _assemble_finest(operator: PoissonOperator, loose: NDArray[np.bool_] | None)
     grid, wrap = operator.grid, np.asarray(operator.wrap)
     cells = grid.cells.reshape(grid.shape3).copy()
     fluid = cells == FLUID
-    diagonal, held = np.empty(cells.shape, np.float32), np.empty((3, *cells.shape), np.float32)
+    diagonal, held = np.empty(cells.shape, np.float32), np.empty(cells.shape, np.float32)
     kernels.finish(cells, faces[0], faces[1], faces[2], faces[3], wrap, diagonal)
     term = np.zeros(cells.shape, np.float32)
     if len(faces) > 4:
@@ -287,16 +279,11 @@ def _assemble_finest(operator: PoissonOperator, loose: NDArray[np.bool_] | None)
     airy = [face.copy() for face in faces[:3]] if (cells == AIR).any() else None
     kernels.keep_unknowns(diagonal, faces[0], faces[1], faces[2])
     if airy is None:
-        np.multiply(faces[3], fluid, out=held)
+        np.multiply(faces[3].sum(0), fluid, out=held)
     else:
         for one, kept in zip(airy, faces, strict=False):
             one -= kept
-        none = np.zeros(cells.shape, np.float32)
-        for axis in range(3):
-            along = [airy[a] if a == axis else none for a in range(3)]
-            known = np.zeros_like(faces[3])
-            known[axis] = faces[3][axis]
-            kernels.finish(cells, *along, known, wrap, held[axis])
+        kernels.finish(cells, airy[0], airy[1], airy[2], faces[3], wrap, held)
     return (faces[0], faces[1], faces[2]), diagonal, held, term, unit
 
 
