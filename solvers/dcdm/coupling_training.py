@@ -29,11 +29,11 @@ Array = NDArray[np.float64]
 RTOL, MOST = 1e-6, 80
 OUTER = 9.0
 """The cost of an iteration without the cycle, in sweeps over the finest level."""
-TRANSFERS, PARTED_TRANSFERS = 4.4, 6.5
+TRANSFERS, PARTED_TRANSFERS = 4.4, 5.0
 """The cost of a level's residual and transfers in the same unit, where they follow the couplings and to parts."""
 GRAPH = 4.0
 """The cost of an entry of a graph relative to one of a grid."""
-SET_UP, REACHING_SET_UP, PARTED_SET_UP = 80.0, 85.0, 140.0
+SET_UP, REACHING_SET_UP, PARTED_SET_UP = 80.0, 85.0, 120.0
 """What setting up costs: transfers that follow the couplings, the same with closed faces or a reaction, and parts. All
 these are as two threads took in 128³ cells; training itself times nothing."""
 TEMPERATURE, FORETOLD, FIT_STEPS, FIT_RATE = 0.1, 0.3, 1000, 0.02
