@@ -56,9 +56,10 @@ def pair_block(  # type: ignore[no-untyped-def]
         while k > first[i]:  # backwards, so that the nearest of equally good partners comes first
             k -= ONE
             j, a = c[k], -v[k]
-            if a > 0 and j >= lo and j < hi and group[j] == UNSET and a * a >= own * most[j]:
+            # One condition, as a processor cannot predict each of its parts.
+            if (a > 0) & (j >= lo) & (j < hi) & (group[j] == UNSET) & (a * a >= own * most[j]):
                 other = max(surplus[j], 0.0)
-                hold = row * other / (row + other) if row + other > 0.0 else 0.0
+                hold = row * other / (row + other) if row * other > 0.0 else 0.0
                 quality = (a + hold) * (1.0 / wi + 1.0 / weight[j])
                 if quality > BETTER * best:
                     best, found = quality, np.int32(j)
