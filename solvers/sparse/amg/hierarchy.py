@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from relaxon.solvers.sparse.amg import levels_kernels
 from relaxon.solvers.sparse.amg.coarsest import dense_inverse
 from relaxon.solvers.sparse.amg.constants import DEFAULTS, MOST_MATCHINGS, Constants
 from relaxon.solvers.sparse.amg.levels_kernels import COUNTS, ENTRIES, PIECES
-from relaxon.solvers.sparse.amg.lower import Lower
+from relaxon.solvers.sparse.amg.lower import WEAK, Lower, sample_couplings
 from relaxon.solvers.sparse.amg.quality import Fit
 from relaxon.solvers.sparse.amg.quality_kernels import RUN_OF_ROWS, count_lined
 from relaxon.solvers.sparse.amg.smoothed_aggregation import (
@@ -46,6 +47,10 @@ MISFIT, MISFIT_BELOW = 1.45, 0.9
 """Deviation of smooth errors from constants on aggregates above which smoothed aggregation is tried instead of pairs:
 on the first level, and below a level that uses it. Pairs of pairs have 1.0 for a Laplacian in two dimensions, 1.5 for
 bilinear elements stretched 1 : 10, and 2.0 for lines."""
+CLOSE, MANY, UNEVEN = 1.2, 12, 0.15
+"""Deviation up to which pairs of pairs are paired once more, entries of a row from which they are, in the mean, and the
+largest fraction of weak couplings: where a row has many equal couplings, eights fit nearly as well as fours, and levels
+below have half the rows. Tetrahedra have 16 entries a row and 0.1 of weak couplings, with contrast 0.2 to 0.35."""
 BETTER_FIT = 1.6
 """Factor by which the deviation must be smaller with smoothed aggregation."""
 LINED, LOOKED_AT = 0.8, 64
@@ -203,11 +208,17 @@ def arrange(
 
 
 def coarsen(
-    level: Level, constants: Constants, strength: float, anyone: bool, beside: Call | None = None
+    level: Level,
+    constants: Constants,
+    strength: float,
+    anyone: bool,
+    beside: Call | None = None,
+    deepens: Callable[[NDArray[np.int32]], bool] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.uint32], AggregateRows]:
     """Pair rows, then pairs; return each row's aggregate, the first aggregate of each block, and `Pᵀ A P`.
 
-    Before its part in the first matching a thread calls `beside`.
+    Before its part in the first matching a thread calls `beside`. Where `deepens` says so of the aggregates, they are
+    paired once more.
     """
     n, count, members = level.rows, len(level.bounds) - 1, level.chunks
     given = AggregateRows(
@@ -216,14 +227,14 @@ def coarsen(
     group, again, heads, link, size = (np.empty(n, np.int32) for _ in range(5))
     counts, room = np.empty(count, np.int64), np.empty(2 * PIECES, np.uint32)
     rows, done = [given], np.zeros(1, np.int64)
-    total, entries, most = n, level.entries - n, SHRINKS
-    while (begun := int(done[0])) < constants.matchings:  # again where there is more than usual
-        shares = SHRINKS ** np.arange(constants.matchings - begun)
+    total, entries, most, wanted = n, level.entries - n, SHRINKS, constants.matchings
+    while (begun := int(done[0])) < wanted:  # again where there is more than usual, or groups are paired once more
+        shares = SHRINKS ** np.arange(wanted - begun)
         rows += [allocate_rows(int(most * total * share), count, int(entries * share)) for share in shares]
         seen = np.empty((members, len(rows[begun + 1].first)), np.uint32)
         sets = rows + [given] * (MOST_MATCHINGS + 1 - len(rows))  # so that a kernel has the same types
         run_team(
-            kernels.match_repeatedly, done, constants.matchings, np.float32(strength**2),
+            kernels.match_repeatedly, done, wanted, np.float32(strength**2),
             np.float32(constants.dominated), anyone, tuple(one.arrays for one in sets), group, again, counts, room,
             heads, link, size, seen, members=members, beside=beside,
         )  # fmt: skip
@@ -231,6 +242,8 @@ def coarsen(
         total, entries = int(rows[-1].bounds[-1]), int(room[PIECES:].sum()) if done[0] > begun else entries
         for name in ("first", "last", "surplus", "weight", "most"):
             setattr(rows[-1], name, getattr(rows[-1], name)[:total])
+        if done[0] == constants.matchings < MOST_MATCHINGS and deepens is not None and deepens(group):
+            wanted += 1
     return group, rows[-1].bounds, rows[-1]
 
 
@@ -300,19 +313,25 @@ class Hierarchy:
 def build_next_level(level: Level, constants: Constants, allowed: float | None) -> Level | None:
     """Aggregate a level's rows, and build the level of the aggregates; None where coarsening has come to a halt.
 
-    Aggregates are pairs of pairs, or where their deviation is above `allowed`, those of smoothed aggregation if these
-    fit better. With `allowed` None the deviation is not computed. Lines are too far from pairs of pairs to try these
-    first.
+    Aggregates are pairs of pairs, paired once more where these fit closely, or where their deviation is above
+    `allowed`, those of smoothed aggregation if these fit better. With `allowed` None the deviation is not computed.
+    Lines are too far from pairs of pairs to try these first.
     """
-    fit, found = Fit(level), None
+    fit, found, misfit = Fit(level), None, 0.0
+
+    def is_close(group: NDArray[np.int32]) -> bool:
+        nonlocal misfit
+        misfit = fit.deviation(group)
+        many = constants.matchings == 2 and level.entries >= MANY * level.rows
+        return many and misfit <= CLOSE and is_even(level)
+
     if allowed is not None and is_made_of_lines(level):
         found = build_smoothed_level(level, constants, fit, allowed)
     if found is not None:
         return found
-    beside = None if allowed is None else fit.relax
-    group, offsets, rows = coarsen(level, constants, constants.strength, False, beside)
+    beside, deepens = (None, None) if allowed is None else (fit.relax, is_close)
+    group, offsets, rows = coarsen(level, constants, constants.strength, False, beside, deepens)
     if allowed is not None:
-        misfit = fit.deviation(group)
         found = build_smoothed_level(level, constants, fit, misfit) if misfit > allowed else None
         if found is not None:
             return found
@@ -330,6 +349,12 @@ def is_made_of_lines(level: Level) -> bool:
         LOOKED_AT, level.first, level.last, level.columns, level.values, level.most, np.float32(STRENGTH**2)
     )
     return bool(found >= LINED * RUN_OF_ROWS * LOOKED_AT)
+
+
+def is_even(level: Level) -> bool:
+    """Return whether few couplings, in a sample of rows, are weak beside the strongest ones of both rows."""
+    values, own, other = sample_couplings(level)
+    return int((values * values < np.float32(WEAK**2) * own * other).sum()) <= UNEVEN * len(values)
 
 
 def has_isolated(level: Level, group: NDArray[np.int32], count: int) -> bool:

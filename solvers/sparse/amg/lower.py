@@ -88,8 +88,9 @@ class Lower:
             )  # fmt: skip
             if _total(own, BEYOND) <= ACROSS * max(1, 2 * _total(counts, BEFORE)):
                 bounds, inverse, excess, counts = halves, inverse.copy(), excess.copy(), own
-        weak = np.float32(WEAK if level.takes_one_step and level.smoothed is not None and _is_mostly_weak(level) else 0)
-        if weak > 0:
+        splits = level.takes_one_step and level.smoothed is not None and _is_mostly_weak(level)
+        weak = np.float32(WEAK if splits else 0.0)
+        if splits:
             inverse, counts = inverse.copy(), counts.copy()
             divide(
                 kernels.count_kept, PIECES, bounds, level.first, level.middle, level.columns, level.values, level.most,
@@ -113,13 +114,18 @@ class Lower:
         return cls(bounds, starts, ends, near, columns, values, across, inverse, excess, *shares)
 
 
-def _is_mostly_weak(level: Level) -> bool:
-    """Return whether most couplings, in a sample of rows, are weak."""
+def sample_couplings(level: Level) -> tuple[Floats, Floats, Floats]:
+    """Return the couplings of a sample of rows, with the strongest coupling of either row of each."""
     rows = np.random.default_rng(0).integers(0, level.rows, SAMPLE)
     lengths = (level.last[rows] - level.first[rows]).astype(np.int64)
     places = np.arange(int(lengths.sum())) + np.repeat(level.first[rows] - np.cumsum(lengths) + lengths, lengths)
-    own, values = np.repeat(level.most[rows], lengths), level.values[places]
-    weak = (values < 0) & (-values < WEAK * np.minimum(own, level.most[level.columns[places]]))
+    return level.values[places], np.repeat(level.most[rows], lengths), level.most[level.columns[places]]
+
+
+def _is_mostly_weak(level: Level) -> bool:
+    """Return whether most couplings, in a sample of rows, are weak."""
+    values, own, other = sample_couplings(level)
+    weak = (values < 0) & (-values < WEAK * np.minimum(own, other))
     return len(weak) > 0 and bool(weak.mean() >= MOSTLY)
 
 

@@ -648,3 +648,27 @@ def test_groups_do_not_depend_on_the_room_for_later_matchings(matchings, monkeyp
     for other in found[1:]:
         for one, same in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(one, same)
+
+
+def test_pairing_once_more_gives_the_groups_of_three_matchings():
+    level = hierarchy.build_finest(MatrixSystem.of(gallery.matrix("stencil-27", N)), 1.0)[0]
+    asked = []
+
+    def deepens(group):
+        asked.append(int(group.max()) + 1)
+        return True
+
+    group, offsets, rows = hierarchy.coarsen(level, Constants(matchings=2), 0.5, False, deepens=deepens)
+    once, bounds, same = hierarchy.coarsen(level, Constants(matchings=3), 0.5, False)
+    assert len(asked) == 1
+    assert 1.5 * offsets[-1] < asked[0] < 0.3 * level.rows
+    np.testing.assert_array_equal(group, once)
+    np.testing.assert_array_equal(offsets, bounds)
+    np.testing.assert_array_equal(rows.surplus, same.surplus)
+
+
+@pytest.mark.parametrize(("name", "deeper"), [("tetrahedra-3d", True), ("tetrahedra-contrast-3d", False)])
+def test_aggregates_are_larger_where_couplings_are_many_and_even(name, deeper):
+    levels = hierarchy.Hierarchy.of(MatrixSystem.of(gallery.matrix(name, 30_000))).levels
+    assert levels[1].rows < (0.16 if deeper else 0.3) * levels[0].rows
+    assert deeper or levels[1].rows > 0.18 * levels[0].rows
