@@ -73,14 +73,11 @@ class Sparse:
 
 @dataclass(frozen=True, slots=True)
 class KeptPatterns:
-    """The patterns of an interpolation and its products, for new values: the entry of `P` to which each coupling adds
-    (`targets`), the entry of `P` that is each entry of `Pᵀ` (`turned`), and the pattern of `A P`."""
+    """The patterns of an interpolation, for new values: the entry of `P` to which each coupling adds (`targets`), and
+    the entry of `P` that is each entry of `Pᵀ` (`turned`)."""
 
     targets: Indices
     turned: NDArray[np.int64]
-    begin: Indices
-    end: Indices
-    columns: Indices
 
 
 @dataclass(slots=True)
@@ -166,7 +163,7 @@ class _Interpolation:
 
     def __init__(self, level: Level, group: NDArray[np.int32], coarse: int) -> None:
         n = level.rows
-        self._total, self._bounds = np.empty(n), _split_runs(level.bounds)
+        self._total, self._bounds = np.empty(n), split_runs(level.bounds)
         size = len(level.columns) + n
         begin, end, columns = np.empty(n, np.uint32), np.empty(n, np.uint32), np.empty(size, np.uint32)
         self._p = p = Sparse(begin, end, columns, np.empty(size, np.float32), coarse)
@@ -185,10 +182,15 @@ class _Interpolation:
         return compact(self._p, self._bounds), self._total
 
 
-def _split_runs(bounds: Indices) -> Indices:
+def split_runs(bounds: Indices) -> Indices:
     """Return the blocks of a level, or where it is one block, runs of its rows for passes that need no blocks."""
     rows = int(bounds[-1])
     return bounds if len(bounds) > 2 else split_rows(rows, count_runs(rows, RUNS))
+
+
+def split_coarse(offsets: Indices, bounds: Indices) -> Indices:
+    """Return the first aggregate of each block, or where it is one block, of as many runs as there are of its rows."""
+    return offsets if len(offsets) > 2 else split_rows(int(offsets[-1]), len(bounds) - 1)
 
 
 def project_smoothed(
@@ -199,8 +201,8 @@ def project_smoothed(
     The diagonal is among the entries but not used: it follows from the row sums, which are exact where `P` interpolates
     constants exactly.
     """
-    bounds, chunks = _split_runs(level.bounds), level.chunks
-    below = offsets if len(offsets) > 2 else split_rows(p.width, len(bounds) - 1)
+    bounds, chunks = split_runs(level.bounds), level.chunks
+    below = split_coarse(offsets, bounds)
     r = transpose(p, bounds, chunks)
     a = Sparse(level.first, level.last, level.columns, level.values, level.rows)
     # Without a name, so that `A P` is released before the sums are computed.

@@ -19,8 +19,9 @@ from relaxon.solvers.sparse.amg.smoothed_aggregation import (
     KeptPatterns,
     Smoothed,
     Sparse,
-    compact,
     multiply,
+    split_coarse,
+    split_runs,
 )
 from relaxon.solvers.sparse.amg.smoothed_aggregation_kernels import apply_to_sums, sum_coarse_rows
 from relaxon.solvers.sparse.amg.units import renew_weights, scale_unknowns
@@ -126,38 +127,34 @@ def _refill_next_smoothed(fine: Level, pattern: Level, kept: KeptPatterns, added
     was, old = fine.smoothed.interpolation, fine.smoothed.restriction
     p = replace(was, values=np.empty_like(was.values))
     total, image = np.empty(fine.rows), np.empty(fine.rows)
-    fine.over(
-        kernels.refill_interpolation, fine.first, fine.last, fine.values, fine.diagonal, fine.surplus, OMEGA,
-        fine.group, kept.targets, p.begin, p.end, p.values, total,
+    bounds, chunks = split_runs(fine.bounds), fine.chunks
+    runs, below = len(bounds) - 1, split_coarse(fine.offsets, bounds)
+    divide(
+        kernels.refill_interpolation, runs, bounds, fine.first, fine.last, fine.values, fine.diagonal, fine.surplus,
+        OMEGA, fine.group, kept.targets, p.begin, p.end, p.values, total, chunks=chunks,
     )  # fmt: skip
     r = replace(old, values=p.values[kept.turned])
     fine.smoothed = Smoothed(p, r, kept)
     level = _make_empty_level(pattern, aggregate_labels(fine, pattern.rows))
-    ap = np.empty(len(kept.columns), np.float32)
-    fine.over(
-        kernels.refill_product, fine.first, fine.last, fine.columns, fine.values, fine.diagonal, p.begin, p.end,
-        p.columns, p.values, kept.begin, kept.end, kept.columns, np.uint32(0), ap,
+    ap = multiply(Sparse(fine.first, fine.last, fine.columns, fine.values, fine.rows), fine.diagonal, p, bounds, chunks)
+    sums = np.empty(len(pattern.columns) + (runs + 1) * int(kernels.APART), np.float32)
+    divide(
+        kernels.refill_product, runs, below, r.begin, r.end, r.columns, r.values, ap.begin, ap.end, ap.columns,
+        ap.values, level.first, level.last, level.columns, np.uint32(len(pattern.columns)), sums, chunks=chunks,
         work=lambda: (np.empty(p.width, np.uint32),),
     )  # fmt: skip
-    blocks = len(fine.offsets) - 1
-    sums = np.empty(len(pattern.columns) + (blocks + 1) * int(kernels.APART), np.float32)
     divide(
-        kernels.refill_product, blocks, fine.offsets, r.begin, r.end, r.columns, r.values, np.empty(0, np.float32),
-        kept.begin, kept.end, kept.columns, ap, level.first, level.last, level.columns,
-        np.uint32(len(pattern.columns)), sums, chunks=fine.chunks, work=lambda: (np.empty(p.width, np.uint32),),
+        apply_to_sums, runs, bounds, fine.first, fine.last, fine.columns, fine.values, fine.surplus, total, image,
+        chunks=chunks,
     )  # fmt: skip
-    fine.over(apply_to_sums, fine.first, fine.last, fine.columns, fine.values, fine.surplus, total, image)
-    divide(
-        sum_coarse_rows, blocks, fine.offsets, r.begin, r.end, r.columns, r.values, image, level.surplus,
-        chunks=fine.chunks,
-    )  # fmt: skip
+    divide(sum_coarse_rows, runs, below, r.begin, r.end, r.columns, r.values, image, level.surplus, chunks=chunks)
     level.over(kernels.finish_rows, level.first, level.inner, level.last, sums, added, *_fill_arrays(level))
     level.sums[...] = level.surplus
     return level
 
 
 def _find_kept_patterns(fine: Level, smoothed: Smoothed) -> KeptPatterns:
-    """Return the patterns of an interpolation and its products, computed once for all updates."""
+    """Return the patterns of an interpolation, computed once for all updates."""
     if smoothed.kept is None:
         p = smoothed.interpolation
         targets = np.empty(len(fine.columns), np.uint32)
@@ -166,9 +163,7 @@ def _find_kept_patterns(fine: Level, smoothed: Smoothed) -> KeptPatterns:
             np.float32(STRENGTH**2), fine.group, p.begin, p.end, p.columns, targets,
             work=lambda: (np.empty(p.width, np.uint32),),
         )  # fmt: skip
-        a = Sparse(fine.first, fine.last, fine.columns, fine.values, fine.rows)
-        ap = compact(multiply(a, fine.diagonal, p, fine.bounds, fine.chunks), fine.bounds)
-        smoothed.kept = KeptPatterns(targets, np.argsort(p.columns, kind="stable"), ap.begin, ap.end, ap.columns)
+        smoothed.kept = KeptPatterns(targets, np.argsort(p.columns, kind="stable"))
     return smoothed.kept
 
 

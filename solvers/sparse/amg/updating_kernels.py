@@ -212,26 +212,20 @@ def refill_interpolation(  # type: ignore[no-untyped-def]
 
 @rows_kernel
 def refill_product(  # type: ignore[no-untyped-def]
-    start, stop, bounds, first, last, c, v, diagonal, begin, end, columns, values, out_begin, out_end, out_columns,
-    beside, out_values, seen,
+    start, stop, bounds, first, last, c, v, begin, end, columns, values, out_begin, out_end, out_columns, beside,
+    out_values, seen,
 ):  # fmt: skip
     """Multiply rows of a matrix by another matrix, on a known pattern of the product.
 
-    `diagonal`, unless empty, is added to the first matrix. Where it is empty, the product's own diagonal, which is not
-    among its entries, is written behind them, at `beside` or later, in another place for each block. `seen` is scratch
-    memory of one thread, an entry for each column.
+    The product's own diagonal, which is not among its entries, is written behind them, at `beside` or later, in another
+    place for each run of rows. `seen` is scratch memory of one thread, an entry for each column.
     """
-    whole = len(diagonal) > 0
     for block in range(start, stop):
         for i in range(bounds[block], bounds[block + 1]):
             for q in range(out_begin[i], out_end[i]):
                 seen[out_columns[q]] = q
                 out_values[q] = 0.0
-            if whole:
-                for q in range(begin[i], end[i]):
-                    out_values[seen[columns[q]]] += diagonal[i] * values[q]
-            else:
-                seen[i] = beside + np.uint32(block) * APART
+            seen[i] = beside + np.uint32(block) * APART
             for k in range(first[i], last[i]):
                 j, a = c[k], v[k]
                 for q in range(begin[j], end[j]):

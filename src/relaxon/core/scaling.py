@@ -44,7 +44,7 @@ def mean_scale_of_many(values: NDArray[np.float64]) -> float:
     """Return such a power of two for many numbers, by a sample of them where that has a narrow range and no zero."""
     sample = values[:: max(1, len(values) // SAMPLE)]
     least, most = float(np.abs(sample).min(initial=np.inf)), float(np.abs(sample).max(initial=0.0))
-    return mean_scale(sample if 0.0 < least and most <= NARROW * least else values)
+    return mean_scale(sample if least > 0.0 and most <= NARROW * least else values)
 
 
 def scale(array: NDArray[np.float64], exponent: int) -> None:
