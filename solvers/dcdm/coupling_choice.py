@@ -30,6 +30,9 @@ FEATURES = 8
 TIE = 0.05
 """How much more parts of blocks may be predicted to cost, as a logarithm, and yet be taken: training had grids of up to
 64 cells a side, and the iterations of the other kind grow with the grid."""
+MOST_WORK = 90.0
+"""Sweeps over the finest level that a cycle of parts may cost. It is 17 to 35 on the gallery's grids; where κ jumps by many
+decades from cell to cell, each graph is nearly as large as the one above it, and is visited twice as often."""
 LEAST_SHARE = 1e-4
 SURVEYED = 500_000
 """On grids with more cells only every third row is measured."""
@@ -129,8 +132,19 @@ def measure_couplings(operator: PoissonOperator) -> Array:
 
 
 def make_coupling_cycle(operator: PoissonOperator, choice: CouplingChoice | None = None) -> SingleCycle:
-    """Return the cycle that `dcdm` runs where κ, σ, widths or sides are not the plain ones."""
-    return (choice or load_choice()).chosen(operator).cycle(operator)
+    """Return the cycle that `dcdm` runs where κ, σ, widths or sides are not the plain ones.
+
+    It is that of the chosen candidate, unless its parts turn out to cost more than `MOST_WORK`: then the first whose
+    transfers follow the couplings, if there is one.
+    """
+    choice = choice or load_choice()
+    candidate = choice.chosen(operator)
+    cycle = candidate.cycle(operator)
+    following = [other for other in choice.candidates if other.parting is None]
+    parted = cycle.cycle if isinstance(cycle, DeflatedCycle) else cycle
+    if following and isinstance(parted, PartedCycle) and parted.count_work() > MOST_WORK:
+        return following[0].cycle(operator)
+    return cycle
 
 
 def choice_record() -> dict[str, Any]:

@@ -23,19 +23,17 @@ from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.engine import Prepared, Solver
 from relaxon.solvers.multigrid.cycle import SingleCycle
-from relaxon.solvers.multigrid.parted import GraphLevel, PartedCycle, Parting
+from relaxon.solvers.multigrid.parted import PartedCycle, Parting
 
 Array = NDArray[np.float64]
 RTOL, MOST = 1e-6, 80
 OUTER = 9.0
 """The cost of an iteration without the cycle, in sweeps over the finest level."""
-TRANSFERS, PARTED_TRANSFERS = 4.4, 5.0
-"""The cost of a level's residual and transfers in the same unit, where they follow the couplings and to parts."""
-GRAPH = 4.0
-"""The cost of an entry of a graph relative to one of a grid."""
+TRANSFERS = 4.4
+"""The cost of a level's residual and transfers in the same unit, where they follow the couplings."""
 SET_UP, REACHING_SET_UP, PARTED_SET_UP = 80.0, 85.0, 120.0
 """What setting up costs: transfers that follow the couplings, the same with closed faces or a reaction, and parts. All
-these are as two threads took in 128³ cells; training itself times nothing."""
+these, and the costs in `parted`, are as two threads took in 128³ cells; training itself times nothing."""
 TEMPERATURE, FORETOLD, FIT_STEPS, FIT_RATE = 0.1, 0.3, 1000, 0.02
 PLAIN = Candidate(2)
 """The cycle of `mg-cg`, to compare with."""
@@ -97,16 +95,9 @@ class FixedCycle(Solver):
 def cycle_work(cycle: SingleCycle) -> float:
     """Return what a cycle costs, in sweeps over the finest level; it is counted, not timed."""
     inner = getattr(cycle, "_cycle", cycle)
-    if not isinstance(inner, PartedCycle):
-        return inner.info["grid_complexity"] * (2 * inner.info["sweeps"] + TRANSFERS)
-    parting, cells = inner.parting, inner.levels[0].diagonal.size
-    total, visits = 2.0 * parting.sweeps + PARTED_TRANSFERS, 1.0
-    for level in inner.levels[1:]:
-        assert isinstance(level, GraphLevel)
-        visits *= 2
-        graph = (level.rows.others.size + len(level.diagonal)) / 7
-        total += visits * GRAPH * (2 * parting.coarse_sweeps + 1) * graph / cells
-    return total
+    if isinstance(inner, PartedCycle):
+        return inner.count_work()
+    return inner.info["grid_complexity"] * (2 * inner.info["sweeps"] + TRANSFERS)
 
 
 def cost_of(candidate: Candidate, grid: PoissonGrid, b: Array, price: float) -> float:

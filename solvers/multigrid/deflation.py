@@ -99,6 +99,11 @@ class DeflatedCycle(SingleCycle):
         self._cycle, self._space, self._held = cycle, space, held
         self.unit, self.info = cycle.unit, cycle.info | {"find_weak_components": float(space.dimension)}
 
+    @property
+    def cycle(self) -> SingleCycle:
+        """The cycle beside which these constants are solved for."""
+        return self._cycle
+
     def unscaled(self, r: Array, scale: float = 1.0) -> Single:
         z = np.empty_like(r)
         self(scale * r, z)

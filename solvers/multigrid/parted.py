@@ -46,6 +46,9 @@ LAST_SWEEPS = 8
 """The sweeps on a last level that is too large for a pseudo-inverse."""
 LEAST_DIAGONAL = np.float32(1e-36)
 """Rows below this part of the strongest coupling are outside float32's range, and are left to the outer iteration."""
+TRANSFERS, GRAPH = 5.0, 4.0
+"""The cost of the finest level's residual and transfers, in sweeps over it, and that of an entry of a graph relative to
+one of a grid."""
 Index = NDArray[np.int32]
 
 
@@ -182,6 +185,16 @@ class PartedCycle(SweptCycle):
         self.levels, self.unit = self._build(operator, loose)
         sizes = [int(np.count_nonzero(level.diagonal)) for level in self.levels]
         self.info = {"levels": float(len(sizes)), "grid_complexity": sum(sizes) / max(sizes[0], 1), "parted": 1.0}
+
+    def count_work(self) -> float:
+        """Return what the cycle costs, in sweeps over the finest level; it is counted, not timed."""
+        cells, total, visits = self.levels[0].diagonal.size, 2.0 * self.parting.sweeps + TRANSFERS, 1.0
+        for level in self.levels[1:]:
+            assert isinstance(level, GraphLevel)
+            visits *= 2
+            entries = level.rows.others.size + level.diagonal.size
+            total += visits * GRAPH * (2 * self.parting.coarse_sweeps + 1) * entries / (7 * cells)
+        return total
 
     def _build(self, operator: PoissonOperator, loose: NDArray[np.bool_] | None) -> tuple[list[PartedLevel], float]:
         from relaxon.solvers.multigrid import graph_kernels

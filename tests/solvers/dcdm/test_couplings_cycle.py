@@ -121,6 +121,19 @@ def test_the_result_does_not_depend_on_the_number_of_threads():
     np.testing.assert_array_equal(found[0], found[2])
 
 
+def test_transfers_follow_the_couplings_where_parts_would_be_nearly_as_many_as_cells():
+    n = 24
+    kappa = 1e6 ** np.random.default_rng(0).integers(0, 2, (n,) * 3).astype(float)
+    widths = 1.2 ** np.abs(np.arange(n) - (n - 1) / 2)
+    operator = PoissonGrid(np.zeros((n,) * 3, np.uint8), (widths,) * 3, "dirichlet", kappa).operator()
+    parts, following = Candidate(3, Parting()), Candidate(2)
+    both = CouplingChoice((parts, following), np.zeros((1, FEATURES)), np.zeros(1), np.zeros((2, 1)), np.zeros(2))
+    assert both.chosen(operator) == parts
+    assert "parted" not in make_coupling_cycle(operator, both).info
+    plain = gallery.make("stretched", n).grid.operator()
+    assert "parted" in make_coupling_cycle(plain, both).info
+
+
 def test_few_unknowns_among_many_walls_take_little_memory():
     cells = np.ones((60, 60, 60), np.uint8)
     cells[30, 30, :50] = 0  # a dense matrix of all cells would be 370 GB
