@@ -31,8 +31,8 @@ TIE = 0.05
 """How much more parts of blocks may be predicted to cost, as a logarithm, and yet be taken: training had grids of up to
 64 cells a side, and the iterations of the other kind grow with the grid."""
 MOST_WORK = 90.0
-"""Sweeps over the finest level that a cycle of parts may cost. It is 17 to 35 on the gallery's grids; where κ jumps by many
-decades from cell to cell, each graph is nearly as large as the one above it, and is visited twice as often."""
+"""Sweeps over the finest level that a cycle of parts may cost. It is 17 to 35 on the gallery's grids; where κ jumps by
+many decades from cell to cell, each graph is nearly as large as the one above it, and is visited twice as often."""
 LEAST_SHARE = 1e-4
 SURVEYED = 500_000
 """On grids with more cells only every third row is measured."""
