@@ -26,7 +26,7 @@ from rich.console import Console
 from relaxon.solvers import gallery, solve
 from relaxon.solvers.interface import elimination
 from relaxon.solvers.kernels.threads import set_num_threads
-from relaxon.solvers.sparse.amg import cycle, engine, hierarchy
+from relaxon.solvers.sparse.amg import cycle, engine, hierarchy, quality
 from relaxon.solvers.sparse.choice import automatic as choice
 from relaxon.solvers.sparse.choice import estimates
 from relaxon.solvers.sparse.prepared import prepared_matrix as driver
@@ -47,8 +47,8 @@ PHASES: tuple[tuple[str, Any, str], ...] = (
     ("choice", choice.Successors, "cheapest"),
     ("first level", hierarchy, "build_finest"),
     ("pairs", hierarchy, "coarsen"),
-    ("fit", hierarchy, "smooth_errors"),
-    ("fit", hierarchy, "deviation"),
+    ("fit", quality, "smooth_errors"),
+    ("fit", quality, "deviation"),
     ("fit", hierarchy, "build_smoothed_level"),
     ("levels below", hierarchy, "build_below"),
     ("levels below", hierarchy, "dense_inverse"),

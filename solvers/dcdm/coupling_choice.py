@@ -28,8 +28,8 @@ Array = NDArray[np.float64]
 FEATURES = 8
 """Seven shares of faces, axes and cells on a logarithmic scale from 0 to 1, and whether there are three dimensions."""
 TIE = 0.05
-"""How much more parts of blocks may be predicted to cost, as a logarithm, and yet be taken: training had small grids,
-and the iterations of the other kind grow with the grid where they differ."""
+"""How much more parts of blocks may be predicted to cost, as a logarithm, and yet be taken: training had grids of up to
+64 cells a side, and the iterations of the other kind grow with the grid."""
 LEAST_SHARE = 1e-4
 SURVEYED = 500_000
 """On grids with more cells only every third row is measured."""

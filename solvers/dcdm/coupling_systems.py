@@ -13,15 +13,16 @@ from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.grid.sides import Robin
 
 Array = NDArray[np.float64]
-SIDES = {2: (60, 140), 3: (18, 36)}
-"""The least and the largest number of cells a side, by the number of dimensions."""
+SIDES = {2: (60, 400), 3: (18, 64)}
+"""The least and the largest number of cells a side, by the number of dimensions; the logarithm is uniform between."""
 PLAIN_GEOMETRY = 0.5
 LEAST_VOLUME = 1e-3
 
 
 def random_system(rng: np.random.Generator, ndim: int) -> tuple[PoissonGrid, Array]:
     """Return a random grid of another kind than κ = 1 on equal cells, and a right-hand side of `grid.shape`."""
-    shape = tuple(int(n) for n in rng.integers(*SIDES[ndim], ndim))
+    least, most = np.log(SIDES[ndim])
+    shape = tuple(int(n) for n in np.exp(rng.uniform(least, most, ndim)))
     kinds = (_jumps, _layers, _lognormal, _find_closed_faces, _cut_cells, _stretched, _reaction, _sides)
     given: dict[str, Any] = {
         "spacing": 1.0,

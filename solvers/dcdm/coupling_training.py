@@ -18,6 +18,7 @@ from relaxon.solvers import solve
 from relaxon.solvers.dcdm.coupling_choice import FEATURES, Candidate, CouplingChoice, measure_couplings
 from relaxon.solvers.dcdm.coupling_systems import random_system
 from relaxon.solvers.dcdm.outer import ConjugateDirections
+from relaxon.solvers.grid.nullspace import closes_faces
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import PoissonGrid
 from relaxon.solvers.interface.engine import Prepared, Solver
@@ -26,15 +27,15 @@ from relaxon.solvers.multigrid.parted import GraphLevel, PartedCycle, Parting
 
 Array = NDArray[np.float64]
 RTOL, MOST = 1e-6, 80
-OUTER = 3.0
+OUTER = 9.0
 """The cost of an iteration without the cycle, in sweeps over the finest level."""
-TRANSFERS = 5.0
-"""The cost of a level's residual and transfers, in the same unit, with fused sweeps."""
-GRAPH = 5.0
+TRANSFERS, PARTED_TRANSFERS = 4.4, 5.0
+"""The cost of a level's residual and transfers in the same unit, where they follow the couplings and to parts."""
+GRAPH = 4.0
 """The cost of an entry of a graph relative to one of a grid."""
-SET_UP, PARTED_SET_UP = 25.0, 65.0
-"""What setting up costs, transfers that follow the couplings and parts. These four are as two threads took in 64³ and
-128³ cells; training itself times nothing."""
+SET_UP, REACHING_SET_UP, PARTED_SET_UP = 80.0, 85.0, 120.0
+"""What setting up costs: transfers that follow the couplings, the same with closed faces or a reaction, and parts. All
+these are as two threads took in 128³ cells; training itself times nothing."""
 TEMPERATURE, FORETOLD, FIT_STEPS, FIT_RATE = 0.1, 0.3, 1000, 0.02
 PLAIN = Candidate(2)
 """The cycle of `mg-cg`, to compare with."""
@@ -84,19 +85,22 @@ class FixedCycle(Solver):
     def prepare(self, operator: PoissonOperator) -> Prepared:
         cycle = self._candidate.cycle(operator)
         found = ConjugateDirections(operator, cycle.direction, 1, MOST)
-        found.info |= {"work": OUTER + cycle_work(cycle), "set_up": SET_UP}
-        if self._candidate.parting is not None:
-            found.info["set_up"] = PARTED_SET_UP
+        found.info |= {"work": OUTER + cycle_work(cycle), "set_up": self._set_up_work(operator.grid)}
         return found
+
+    def _set_up_work(self, grid: PoissonGrid) -> float:
+        if self._candidate.parting is not None:
+            return PARTED_SET_UP
+        return REACHING_SET_UP if grid.reaction is not None or closes_faces(grid) else SET_UP
 
 
 def cycle_work(cycle: SingleCycle) -> float:
     """Return what a cycle costs, in sweeps over the finest level; it is counted, not timed."""
     inner = getattr(cycle, "_cycle", cycle)
     if not isinstance(inner, PartedCycle):
-        return inner.info["grid_complexity"] * (inner.info["sweeps"] + TRANSFERS)
+        return inner.info["grid_complexity"] * (2 * inner.info["sweeps"] + TRANSFERS)
     parting, cells = inner.parting, inner.levels[0].diagonal.size
-    total, visits = 2.0 * parting.sweeps + 2, 1.0
+    total, visits = 2.0 * parting.sweeps + PARTED_TRANSFERS, 1.0
     for level in inner.levels[1:]:
         assert isinstance(level, GraphLevel)
         visits *= 2

@@ -30,7 +30,7 @@ from relaxon.core import validation
 from relaxon.solvers.grid.operator import PoissonOperator
 from relaxon.solvers.grid.poisson_grid import AIR, FLUID
 from relaxon.solvers.multigrid.cycle import Array, Single
-from relaxon.solvers.multigrid.swept import FaceSweeps, SweptCycle, SweptLevel, chebyshev_dampings
+from relaxon.solvers.multigrid.swept import BEYOND_RANGE, FaceSweeps, SweptCycle, SweptLevel, chebyshev_dampings
 from relaxon.solvers.multigrid.transfers import pseudo_inverse
 from relaxon.solvers.multigrid.variable import scaled_faces
 
@@ -97,6 +97,7 @@ class PartedLevel(SweptLevel):
 
         part_kernels.spread(self.first, self.members, below.x, self.x.reshape(-1))
 
+    @BEYOND_RANGE
     def solve(self) -> None:
         if self.inverse is None:
             self.smooth_from_zero()
@@ -160,6 +161,7 @@ class GraphLevel(PartedLevel):
         self.r, self.work = self.work, self.r
         self.x, self.kept = self.kept, self.x
 
+    @BEYOND_RANGE
     def end_visit(self) -> None:
         """End a second visit."""
         self.x += self.kept

@@ -16,6 +16,9 @@ from relaxon.solvers.multigrid.cycle import Array, CycleLevel, Single, SingleCyc
 if TYPE_CHECKING:
     from relaxon.solvers.multigrid.sweeps import FaceOperator
 
+BEYOND_RANGE = np.errstate(over="ignore", invalid="ignore")
+"""Decorates steps whose values may leave float32's range: the end of the solve says so, not a warning."""
+
 
 def chebyshev_dampings(ndim: int, sweeps: int) -> tuple[float, ...]:
     """Return the dampings of so many Jacobi sweeps that together damp the high frequencies best.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from relaxon.solvers.grid.poisson_grid import FLUID
 from relaxon.solvers.multigrid.coarsening import coarsen_side, coarsen_types
 from relaxon.solvers.multigrid.cycle import Single
-from relaxon.solvers.multigrid.swept import FaceSweeps, SweptLevel, chebyshev_dampings
+from relaxon.solvers.multigrid.swept import BEYOND_RANGE, FaceSweeps, SweptLevel, chebyshev_dampings
 from relaxon.solvers.multigrid.transfers import (
     axes_to_halve,
     axis_weights,
@@ -54,6 +54,7 @@ class VariableLevel(FaceSweeps, SweptLevel):
         """The couplings to the cell below along each axis."""
         return self.operator.lower0, self.operator.lower1, self.operator.lower2
 
+    @BEYOND_RANGE
     def solve(self) -> None:
         assert self.inverse is not None
         self.x.reshape(-1)[self.index] = self.inverse @ self.r.reshape(-1)[self.index]

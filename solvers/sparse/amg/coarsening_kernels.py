@@ -56,9 +56,10 @@ def pair_block(  # type: ignore[no-untyped-def]
         while k > first[i]:  # backwards, so that the nearest of equally good partners comes first
             k -= ONE
             j, a = c[k], -v[k]
-            if a > 0 and j >= lo and j < hi and group[j] == UNSET and a * a >= own * most[j]:
+            # One condition, as a processor cannot predict each of its parts.
+            if (a > 0) & (j >= lo) & (j < hi) & (group[j] == UNSET) & (a * a >= own * most[j]):
                 other = max(surplus[j], 0.0)
-                hold = row * other / (row + other) if row + other > 0.0 else 0.0
+                hold = row * other / (row + other) if row * other > 0.0 else 0.0
                 quality = (a + hold) * (1.0 / wi + 1.0 / weight[j])
                 if quality > BETTER * best:
                     best, found = quality, np.int32(j)
@@ -171,7 +172,7 @@ def match_repeatedly(  # type: ignore[no-untyped-def]
     group, −1 for those left out.
 
     `rows[m]` are the arrays of `AggregateRows` before matching `m`: those of the first one are given. A matching is not
-    begun where the arrays for its result might be too short. All others are scratch memory: `again` has an entry for
+    done where the arrays for its result are too short. All others are scratch memory: `again` has an entry for
     each row, `counts` for each block, `seen` a row for each member. Groups are merged in half as many pieces as `room`
     has entries, whatever their blocks; a piece's member follows from the number of entries before it.
     """
@@ -189,6 +190,8 @@ def match_repeatedly(  # type: ignore[no-untyped-def]
             )  # fmt: skip
             block = claim(team)
         number_groups(first, last, team, bounds, counts, offsets, group)
+        if offsets[-1] > len(to_begin):
+            break
         from_piece, to_piece = share(first, last, team, pieces)
         for piece in range(from_piece, to_piece):
             entries = np.int64(0)
@@ -228,8 +231,7 @@ def match_repeatedly(  # type: ignore[no-untyped-def]
             entries = np.int64(0)
             for piece in range(pieces):
                 entries += np.int64(room[pieces + piece])
-            _, after, _, space, _, _, _, _ = rows[matching + 2]
-            if offsets[-1] > len(after) or entries > len(space):
+            if entries > len(rows[matching + 2][4]):
                 break
 
 

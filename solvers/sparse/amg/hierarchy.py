@@ -29,7 +29,7 @@ from relaxon.solvers.sparse.amg.smoothed_aggregation import (
 )
 from relaxon.solvers.sparse.amg.units import find_weights, scale_unknowns
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
-from relaxon.solvers.sparse.system.row_runs import count_threads, locate_entries, split_rows
+from relaxon.solvers.sparse.system.row_runs import count_threads, split_rows
 
 Floats = NDArray[np.float32]
 DENSE_AT_MOST = 1500
@@ -160,16 +160,15 @@ def build_finest(system: MatrixSystem, relaxation: float) -> tuple[Level, NDArra
         if is_scattered(np.append(begin, np.uint32(a.nnz)), columns, n // (len(bounds) - 1)):
             bounds = bounds[[0, -1]]  # a graph without geometry, whose structure blocks would not respect
         labels = None if labels is None else labels[order]
-    level = arrange(bounds, begin, end, columns, values, scale, None, labels, relaxation)
+    held = bool((system.diagonal > 0).all())
+    level = arrange(bounds, begin, end, columns, values, scale, None, labels, relaxation, held)
     return level, order, scale
 
 
 def is_scattered(indptr: NDArray[np.uint32], indices: NDArray[np.uint32], reach: int) -> bool:
     """Return whether many couplings, in a sample of rows, reach farther than the length of a block."""
-    rows = np.arange(0, len(indptr) - 1, max(1, (len(indptr) - 1) // 2000))
-    places, lengths = locate_entries(indptr, rows)
-    far = np.abs(indices[places].astype(np.int64) - np.repeat(rows, lengths)) > reach
-    return bool(far.mean() > SCATTERED) if len(far) else False
+    count, far = levels_kernels.count_far(max(1, (len(indptr) - 1) // 2000), reach, indptr, indices)
+    return bool(far > SCATTERED * count)
 
 
 def arrange(
@@ -182,17 +181,21 @@ def arrange(
     surplus: NDArray[np.float64] | None,
     labels: NDArray[np.int32] | None,
     relaxation: float,
+    with_diagonal: bool = False,
 ) -> Level:
-    """Return the level of given rows, with entries in any order; `surplus` are row sums, None to compute them."""
+    """Return the level of given rows, with entries in any order; `surplus` are row sums, None to compute them.
+
+    Where each row has a diagonal entry, `with_diagonal` saves the room for it.
+    """
     n, fresh = len(begin), surplus is None
     sums = np.empty(n) if surplus is None else surplus
-    size = len(columns) if fresh else count_entries(begin, end)
+    size = (len(columns) if fresh else count_entries(begin, end)) - (n if with_diagonal else 0)
     first, middle, inner, last = (np.empty(n, np.uint32) for _ in range(4))
     diagonal, inverse, excess, most, short = (np.empty(n, np.float32) for _ in range(5))
     out_columns, out_values = np.empty(size, np.uint32), np.empty(size, np.float32)
     counts = np.empty(COUNTS * PIECES, np.uint32)
     run_team(
-        levels_kernels.arrange_rows, bounds, counts, begin, end, columns, values, scale,
+        levels_kernels.arrange_rows, bounds, counts, np.uint32(with_diagonal), begin, end, columns, values, scale,
         relaxation, fresh, sums, diagonal, inverse, excess, most, short, first, middle, inner, last, out_columns,
         out_values, members=count_threads(n, entries=size),
     )  # fmt: skip
@@ -222,23 +225,24 @@ def coarsen(
         level.bounds, level.first, level.last, level.columns, level.values, level.surplus, level.diagonal, level.most
     )
     group, again, heads, link, size = (np.empty(n, np.int32) for _ in range(5))
-    seen, counts = np.empty((members, n), np.uint32), np.empty(count, np.int64)
-    room, rows, done = np.empty(2 * PIECES, np.uint32), [given], np.zeros(1, np.int64)
-    total, entries, wanted = n, level.entries - n, constants.matchings
-    while done[0] < wanted:  # again where groups had more entries left than usual, or are paired once more
-        shares = SHRINKS ** np.arange(wanted - done[0])
-        rows += [allocate_rows(int(total * share), count, int(entries * share)) for share in shares]
+    counts, room = np.empty(count, np.int64), np.empty(2 * PIECES, np.uint32)
+    rows, done = [given], np.zeros(1, np.int64)
+    total, entries, most, wanted = n, level.entries - n, SHRINKS, constants.matchings
+    while (begun := int(done[0])) < wanted:  # again where there is more than usual, or groups are paired once more
+        shares = SHRINKS ** np.arange(wanted - begun)
+        rows += [allocate_rows(int(most * total * share), count, int(entries * share)) for share in shares]
+        seen = np.empty((members, len(rows[begun + 1].first)), np.uint32)
         sets = rows + [given] * (MOST_MATCHINGS + 1 - len(rows))  # so that a kernel has the same types
         run_team(
             kernels.match_repeatedly, done, wanted, np.float32(strength**2),
             np.float32(constants.dominated), anyone, tuple(one.arrays for one in sets), group, again, counts, room,
             heads, link, size, seen, members=members, beside=beside,
         )  # fmt: skip
-        rows, beside = rows[: done[0] + 1], None
-        total, entries = int(rows[-1].bounds[-1]), int(room[PIECES:].sum())
+        rows, beside, most = rows[: done[0] + 1], None, 1.0
+        total, entries = int(rows[-1].bounds[-1]), int(room[PIECES:].sum()) if done[0] > begun else entries
         for name in ("first", "last", "surplus", "weight", "most"):
             setattr(rows[-1], name, getattr(rows[-1], name)[:total])
-        if done[0] == constants.matchings and deepens is not None and deepens(group):
+        if done[0] == constants.matchings < MOST_MATCHINGS and deepens is not None and deepens(group):
             wanted += 1
     return group, rows[-1].bounds, rows[-1]
 

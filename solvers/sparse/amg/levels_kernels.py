@@ -42,6 +42,18 @@ def permute_rows(start, stop, bounds, order, place, indptr, indices, data, begin
 
 
 @rows_kernel
+def count_far(step, reach, indptr, indices):  # type: ignore[no-untyped-def]
+    """Return how many entries there are in every `step`-th row, and how many of them are farther than `reach` from the
+    diagonal."""
+    count = far = 0
+    for i in range(0, len(indptr) - 1, step):
+        for k in range(indptr[i], indptr[i + 1]):
+            far += abs(np.int64(indices[k]) - i) > reach
+            count += 1
+    return count, far
+
+
+@rows_kernel
 def order_breadth_first(indptr, indices, order, place):  # type: ignore[no-untyped-def]
     """Number the rows in the order in which a breadth-first search meets them, component by component."""
     n = len(order)
@@ -85,8 +97,8 @@ def cut(piece, pieces, bounds, block):  # type: ignore[no-untyped-def]
 
 @team_kernel
 def arrange_rows(  # type: ignore[no-untyped-def]
-    one, other, team, bounds, counts, begin, end, c, v, scale, relaxation, fresh, surplus, diagonal, inverse, excess,
-    most, sums, first, middle, inner, last, columns, values,
+    one, other, team, bounds, counts, own, begin, end, c, v, scale, relaxation, fresh, surplus, diagonal, inverse,
+    excess, most, sums, first, middle, inner, last, columns, values,
 ):  # fmt: skip
     """Bring each block's rows into sweeping order: entries before the diagonal, after it, and outside the block.
 
@@ -97,7 +109,8 @@ def arrange_rows(  # type: ignore[no-untyped-def]
     `excess` is half the sum of magnitudes outside the block, which makes a Gauss–Seidel sweep within blocks convergent
     whatever lies between them, plus `1/relaxation − 1` of the diagonal, for successive over-relaxation; `inverse` is
     1 / (diagonal + excess); `most` is the largest `−a_ij`; `sums` is `surplus` in float32. `counts` gets `COUNTS`
-    numbers for each of the pieces among which the rows are divided.
+    numbers for each of the pieces among which the rows are divided; `own` is 1 where each row has a diagonal entry, for
+    which no room is left then.
     """
     added = 1.0 / relaxation - 1.0
     pieces = len(counts) // COUNTS
@@ -105,7 +118,7 @@ def arrange_rows(  # type: ignore[no-untyped-def]
     for piece in range(start, stop):
         entries = np.uint32(0)
         for i in range(len(begin) * piece // pieces, len(begin) * (piece + 1) // pieces):
-            entries += end[i] - begin[i]
+            entries += end[i] - begin[i] - own
         counts[COUNTS * piece + ROOM] = entries
     meet(one, other, team)
     position = np.uint64(0)

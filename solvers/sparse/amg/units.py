@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relaxon.core.scaling import mean_scale
+from relaxon.solvers.sparse.amg.units_kernels import mean_unevenness
 from relaxon.solvers.sparse.system.matrix_system import MatrixSystem
-from relaxon.solvers.sparse.system.row_runs import locate_entries
 
 Array = NDArray[np.float64]
 SAMPLE = 500
@@ -92,14 +92,7 @@ def unevenness(matrix: Any, diagonal: Array) -> float:
     This is the mean over a sample of rows of `min(|Σ_j a_ij|, what positive couplings add to the sum) / a_ii`, or of
     `−Σ_j a_ij / a_ii` where that is positive, at most 1.
     """
-    rows = np.arange(0, matrix.shape[0], max(1, matrix.shape[0] // SAMPLE))
-    places, lengths = locate_entries(matrix.indptr, rows)
-    which, values, own = np.repeat(np.arange(len(rows)), lengths), matrix.data[places], diagonal[rows]
-    sums, size = (np.bincount(which, part, len(rows)) for part in (values, np.abs(values)))
-    added = sums - (2 * own - size)
-    apart = np.where(sums < 0, -sums, np.minimum(sums, added))
-    held = own > 0
-    return float(np.minimum(apart[held] / own[held], 1.0).mean()) if held.any() else 0.0
+    return float(mean_unevenness(max(1, len(diagonal) // SAMPLE), matrix.indptr, matrix.data, diagonal))
 
 
 def scale_entries(matrix: Any, weights: Array) -> Any:

@@ -6,12 +6,16 @@ import pytest
 from relaxon.cli.residual import true_residual
 from relaxon.solvers import PoissonGrid, Result, gallery, prepare, solve
 from relaxon.solvers.dcdm import rescue
+from relaxon.solvers.dcdm.coupling_choice import FEATURES, Candidate, CouplingChoice
 from relaxon.solvers.dcdm.cycle import DeepConjugateDirectionCycle
 from relaxon.solvers.interface.engine import Prepared
 
+FOLLOWING = CouplingChoice((Candidate(2),), np.zeros((1, FEATURES)), np.zeros(1), np.zeros((1, 1)), np.zeros(1))
+"""The cycle whose transfers follow the couplings, whatever the grid."""
+
 
 def jumping(n):
-    """Return a grid with κ jumping by 10⁶ at random on stretched cells, where the cycle stagnates, and a `b`."""
+    """Return a grid with κ jumping by 10⁶ at random on stretched cells, where that cycle stagnates, and a `b`."""
     rng = np.random.default_rng(0)
     widths = 1.2 ** np.abs(np.arange(n) - (n - 1) / 2)
     kappa = 1e6 ** rng.integers(0, 2, (n,) * 3).astype(float)
@@ -21,8 +25,8 @@ def jumping(n):
 
 def test_algebraic_multigrid_takes_over_where_the_cycle_stagnates_and_the_message_says_so():
     grid, b = jumping(28)
-    alone = solve(grid, b, solver=DeepConjugateDirectionCycle(rescue=False))
-    rescued = solve(grid, b, solver="dcdm")
+    alone = solve(grid, b, solver=DeepConjugateDirectionCycle(rescue=False, choice=FOLLOWING))
+    rescued = solve(grid, b, solver=DeepConjugateDirectionCycle(choice=FOLLOWING))
     assert not alone.converged
     assert rescued.converged
     assert true_residual(grid, b, rescued.x).meets(1e-6)
@@ -96,7 +100,7 @@ def test_the_next_method_is_tried_where_one_cannot_be_set_up(monkeypatch):
     methods = rescue.list_methods
     monkeypatch.setattr(rescue, "list_methods", lambda o: (rescue.Method("none", refuse), *methods(o)))
     grid, b = jumping(20)
-    solution = solve(grid, b, solver="dcdm")
+    solution = solve(grid, b, solver=DeepConjugateDirectionCycle(choice=FOLLOWING))
     assert solution.converged
     assert solution.message == "a factorisation took over"
 
