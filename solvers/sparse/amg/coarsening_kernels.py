@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from relaxon.solvers.kernels.team_kernels import CLAIMED, SIZE, claim, meet, share
-from relaxon.solvers.sparse.amg.levels_kernels import ONE, cut, team_kernel, team_part
+from relaxon.solvers.sparse.amg.levels_kernels import ONE, brief_kernel, cut, team_kernel, team_part
 
 BETTER = 1.001
 """A partner must be better than an earlier one by this factor, more than rounding, so that aggregates of regular grids
@@ -163,7 +163,7 @@ def merge_piece(  # type: ignore[no-untyped-def]
     return np.uint32(position - begun)
 
 
-@team_kernel
+@brief_kernel
 def match_repeatedly(  # type: ignore[no-untyped-def]
     first, last, team, done, matchings, strength, dominated, anyone, rows, whole, again, counts, room, heads, link,
     size, seen,

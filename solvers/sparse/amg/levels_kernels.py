@@ -16,6 +16,8 @@ IN_ORDER = {"contract", "nsz"}
 rows_kernel, rows_part = kernel(fastmath=IN_ORDER), kernel_part(fastmath=IN_ORDER)
 team_kernel, team_part = (one(fastmath=IN_ORDER, error_model="numpy") for one in (kernel, kernel_part))
 """As `compiled.plain`, but sums are not reordered: vectorising rows of seven entries makes them slower."""
+brief_kernel = kernel(fastmath=IN_ORDER, error_model="numpy", counted=False)
+"""As `team_kernel`, without counts of references to arrays, which take time to compile."""
 ROUNDINGS = 4.0 * np.finfo(np.float64).eps
 """A row sum below this fraction of its sum of magnitudes, times its number of entries, is zero."""
 ONE = np.uint32(1)
@@ -41,7 +43,7 @@ def permute_rows(start, stop, bounds, order, place, indptr, indices, data, begin
             end[i] = position
 
 
-@rows_kernel
+@brief_kernel
 def count_far(step, reach, indptr, indices):  # type: ignore[no-untyped-def]
     """Return how many entries there are in every `step`-th row, and how many of them are farther than `reach` from the
     diagonal."""
@@ -95,7 +97,7 @@ def cut(piece, pieces, bounds, block):  # type: ignore[no-untyped-def]
     return np.uint32(lo), np.uint32(max(lo, hi))
 
 
-@team_kernel
+@brief_kernel
 def arrange_rows(  # type: ignore[no-untyped-def]
     one, other, team, bounds, counts, own, begin, end, c, v, scale, relaxation, fresh, surplus, diagonal, inverse,
     excess, most, sums, first, middle, inner, last, columns, values,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from relaxon.solvers.sparse.amg.levels_kernels import ONE, rows_kernel, team_kernel
+from relaxon.solvers.sparse.amg.levels_kernels import ONE, brief_kernel, rows_kernel, team_kernel
 
 RUN_OF_ROWS = 8
 """Neighbouring rows that are looked at together, as they share lines of the processor's cache."""
@@ -12,7 +12,7 @@ HALF, GOLDEN = np.uint64(32), np.uint64(0x9E3779B9)
 """Multiples of the second, the golden section of 2³², spread evenly over its range, and regularly nowhere."""
 
 
-@rows_kernel
+@brief_kernel
 def count_lined(runs, first, last, c, v, most, strength):  # type: ignore[no-untyped-def]
     """Return how many rows of so many runs of them, all over the level, have two strong couplings.
 

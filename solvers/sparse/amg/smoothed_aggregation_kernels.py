@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from relaxon.solvers.sparse.amg.coarsening_kernels import LEFT_OUT, UNSET
-from relaxon.solvers.sparse.amg.levels_kernels import ONE, rows_kernel
+from relaxon.solvers.sparse.amg.levels_kernels import ONE, brief_kernel, rows_kernel
 
 JOINED = 0.25
 """A row that is left over joins an aggregate coupled to it by at least this fraction of its strongest coupling."""
@@ -149,7 +149,7 @@ def count_columns(start, stop, bounds, begin, end, columns, counts):  # type: ig
                 counts[columns[k], block] += ONE
 
 
-@rows_kernel
+@brief_kernel
 def place_columns(counts, begin):  # type: ignore[no-untyped-def]
     """Replace each of the counts by the place where its entries begin in the transpose, whose rows begin at `begin`."""
     position = ONE - ONE

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from relaxon.solvers.sparse.amg.levels_kernels import rows_kernel
+from relaxon.solvers.sparse.amg.levels_kernels import brief_kernel
 
 
-@rows_kernel
+@brief_kernel
 def mean_unevenness(step, indptr, data, diagonal):  # type: ignore[no-untyped-def]
     """Return the mean that `units.unevenness` defines over every `step`-th row that has a positive diagonal."""
     total, count = 0.0, 0

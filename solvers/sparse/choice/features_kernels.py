@@ -9,7 +9,7 @@ from relaxon.solvers.kernels.compiled import kernel
 ONE = np.uint32(1)
 
 
-@kernel()
+@kernel(error_model="numpy", counted=False)
 def sum_rows(rows, indptr, indices, data, diagonal, out):  # type: ignore[no-untyped-def]
     """Write the features of `rows`, `dominance` to `contrast` as `MatrixFeatures` defines them, to `out`, `(5,)`."""
     dominance = gap = positive = total = anisotropy = shifted = squares = 0.0

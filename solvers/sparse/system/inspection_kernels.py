@@ -127,7 +127,7 @@ def copy_principal(start, stop, kept, place, indptr, indices, data, begin, out_i
                 position += ONE
 
 
-@kernel()
+@kernel(counted=False)
 def hold_open(state, held):  # type: ignore[no-untyped-def]
     """Hold the rows that do not sum to zero in float64; return how many these are, and how many of them do in
     float32."""
@@ -140,7 +140,7 @@ def hold_open(state, held):  # type: ignore[no-untyped-def]
     return count, nearly
 
 
-@kernel()
+@kernel(counted=False)
 def spread(sweeps, faster, indptr, indices, held):  # type: ignore[no-untyped-def]
     """Hold each row that is coupled to a held one, in some sweeps, alternately forwards and backwards; return how many
     are not held. A sweep that leaves more than `faster` times as many is the last one."""
