@@ -92,17 +92,20 @@ class _Crowding:
 _crowding = _Crowding()
 
 
-def run_team(kernel: Kernel, *args: Any, members: int | None = None, beside: Call | None = None) -> None:
+def run_team(
+    kernel: Kernel, *args: Any, members: int | None = None, beside: Call | None = None, seldom: bool = False
+) -> None:
     """Call `kernel(first, last, team, *args)` in `members` threads at once, by default as many as a solve has.
 
     Each call stands for the places `first … last − 1` of the team: several if fewer threads are free, all of them if
     another solve occupies the others. For a while after a call whose threads waited for a processor, teams have one
-    member: results may not depend on their number. The last member calls `beside`, if given, before it begins.
+    member: results may not depend on their number. Teams whose members meet `seldom`, beside their work, keep their
+    size even then. The last member calls `beside`, if given, before it begins.
     """
     if beside is not None:
         kernel = partial(_begin_with, beside, kernel)
     size = get_num_threads() if members is None else members
-    size = 1 if size > 1 and _crowding.is_expected() else size
+    size = 1 if size > 1 and not seldom and _crowding.is_expected() else size
     team: NDArray[np.int64] = np.zeros(24, np.int64)
     team[SIZE] = size
     start, used = time.perf_counter(), time.thread_time()

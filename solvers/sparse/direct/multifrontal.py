@@ -184,7 +184,16 @@ class MultifrontalFactoriser(Factoriser):
         shape = self.first, self.begin, self.rows, self.places, self.child, self.sibling, positions, building
         entries = *_find_pattern(matrix), matrix.data, self.order, self._place, matrix.diagonal()[self.order]
         work = panel, fronts, wrong, local, to, tiles, scales
-        run_team(numeric.factor_supernodes, bins, listed, *shape, *entries, *work, members=None if lists > 1 else 1)
+        run_team(
+            numeric.factor_supernodes,
+            bins,
+            listed,
+            *shape,
+            *entries,
+            *work,
+            members=None if lists > 1 else 1,
+            seldom=True,
+        )
         if wrong.any():
             raise indefinite_error(int(wrong.sum()), n)
         return MultifrontalFactor(self, panel)
@@ -205,6 +214,6 @@ class MultifrontalFactor(NumericFactor):
         run_team(
             numeric.solve_columns, bins, listed, one.first, one.begin, one.rows, one.places, one.child, one.sibling,
             self._panel, one.order, right, found, y, sums, np.empty((threads, len(one.order)), np.uint32),
-            members=threads if len(right) > 1 or len(bins) > 2 else 1,
+            members=threads if len(right) > 1 or len(bins) > 2 else 1, seldom=True,
         )  # fmt: skip
         return found.reshape(b.T.shape).T
