@@ -498,6 +498,7 @@ def test_a_signal_at_any_time_neither_loses_the_pool_nor_returns_before_the_work
         def work():
             while to_come[0]:
                 threads.divide(kernel, chunks, set(), chunks=chunks)
+        threads.divide(kernel, chunks, set(), chunks=chunks)  # imports what workers need: no signal should strike there
         signal.signal(signal.SIGALRM, handler)
         signal.signal(signal.SIGUSR1, handler)
         threading.Thread(target=send, daemon=True).start()
